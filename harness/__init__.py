@@ -1,0 +1,24 @@
+"""Measure any attention: speed, memory and accuracy, from the operation to the trained model.
+
+The public names load on first use, so that ``import harness`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "AttentionPlugin": "harness.plugin",
+    "OperationSpec": "harness.spec",
+    "ModelSpec": "harness.spec",
+    "QualitySpec": "harness.spec",
+    "TaskSpec": "harness.spec",
+    "Record": "harness.record",
+}
+__all__ = ["AttentionPlugin", "ModelSpec", "OperationSpec", "QualitySpec", "Record", "TaskSpec"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}; it has {sorted(_HOME)}")

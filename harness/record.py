@@ -1,0 +1,96 @@
+"""What was found: one record a case, whatever happened to it. Raw samples only; statistics are the reader's."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness.spec import AnySpec, Scalar
+
+SCHEMA_VERSION = 1
+Status = Literal["ok", "unsupported", "incorrect", "oom", "timeout", "crashed"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Check(_Strict):
+    """One comparison with the float64 oracle: ``error`` must not pass ``allowed``.
+
+    ``what`` is ``output``, ``grad_q``, ``grad_k``, ``grad_v`` or another named property; ``error`` is relative
+    (Frobenius) unless ``what`` says otherwise.
+    """
+
+    what: str
+    error: float | None = Field(description="None: not a finite number; the reason says so")
+    allowed: float
+    passed: bool
+
+
+class Timing(_Strict):
+    """Raw samples in seconds a call. ``device_seconds`` is None where the device is the CPU (wall time is all there is)."""
+
+    wall_seconds: list[float] = Field(min_length=1)
+    device_seconds: list[float] | None = None
+    warmup_calls: int
+    calls_per_sample: int = 1
+    threads: int | None = Field(default=None, description="torch.get_num_threads(), on a CPU")
+
+
+class Memory(_Strict):
+    """Bytes at the allocator, never the process's resident set.
+
+    ``peak_bytes`` is the high-water mark above what was allocated before the call; ``input_bytes`` were there before
+    (inputs, weights). ``source`` names the counter.
+    """
+
+    peak_bytes: int
+    input_bytes: int
+    source: str
+
+
+class Quality(_Strict):
+    """Relative error against ``reference``, one value a draw: ``output``, ``grad_q``, ``grad_k``, ``grad_v``."""
+
+    reference: str
+    errors: dict[str, list[float]]
+
+
+class TaskResult(_Strict):
+    """Held-out scores, one a seed, with the baselines that a score must beat. All are fractions of 1."""
+
+    metric: str
+    scores: list[float]
+    train_seconds: list[float]
+    steps: list[int]
+    chance: float
+    majority: float
+    data: str = Field(description="which data was used, in words: generated, embedded or the real set")
+
+
+class Record(_Strict):
+    """The result of one case."""
+
+    schema_version: int = SCHEMA_VERSION
+    case_id: str
+    spec: AnySpec
+    status: Status
+    reasons: list[str] = Field(default_factory=list, description="why not ok, in words; never empty then")
+    knobs: dict[str, Scalar] = Field(default_factory=dict, description="the attention's parameters as they were used")
+    kernel: str | None = Field(default=None, description="the implementation that was dispatched")
+    parameters: int | None = Field(default=None, description="trainable parameters of a model case")
+    checks: list[Check] = Field(default_factory=list)
+    timing: Timing | None = None
+    memory: Memory | None = None
+    quality: Quality | None = None
+    task: TaskResult | None = None
+    started: str = Field(description="UTC, ISO 8601")
+    took_seconds: float = Field(description="the whole case, verification and warm-up included")
+
+    @model_validator(mode="after")
+    def _a_failure_has_a_reason(self) -> "Record":
+        if self.status != "ok" and not self.reasons:
+            raise ValueError(f"status {self.status!r} of case {self.case_id!r} needs a reason; reasons is empty")
+        if self.status != "ok" and self.timing is not None:
+            raise ValueError(f"status {self.status!r} of case {self.case_id!r} must not carry a timing")
+        return self

@@ -1,0 +1,144 @@
+"""What is measured: frozen specs, one a case. A spec says everything that a case needs and nothing of its result."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Scalar = bool | int | float | str
+Dtype = Literal["float32", "bfloat16", "float16"]
+OperationMode = Literal["forward", "forward_backward"]
+ModelMode = Literal["forward", "training_step"]
+Head = Literal[
+    "encoder",
+    "masked_lm",
+    "sequence_classification",
+    "multiple_choice",
+    "token_classification",
+    "question_answering",
+]
+Family = Literal["yoso", "bert", "transformers_yoso"]
+
+_SHORT = {
+    "float32": "fp32",
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "forward": "fwd",
+    "forward_backward": "fwdbwd",
+    "training_step": "step",
+}
+
+
+class Spec(BaseModel):
+    """What every case has.
+
+    ``knobs`` are parameters of the attention itself (for YOSO ``num_hash``, ``hash_code_len``, ...); what is
+    not given is the plugin's default. ``seed`` feeds inputs, weights and the attention's own randomness.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attention: str
+    seq_len: int = Field(gt=0)
+    device: str = "cpu"
+    dtype: Dtype = "float32"
+    knobs: Mapping[str, Scalar] = Field(default_factory=dict)
+    seed: int = 0
+
+    def _id(self, *parts: str) -> str:
+        knobs = [f"{name}={value}" for name, value in sorted(self.knobs.items())]
+        seed = [f"seed{self.seed}"] if self.seed else []
+        words = [self.attention, f"n{self.seq_len}", *parts, _SHORT[self.dtype], self.device, *knobs, *seed]
+        return "-".join(words)
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+
+class OperationSpec(Spec):
+    """The attention alone on random inputs ``[batch, heads, seq_len, head_dim]``.
+
+    ``padding`` is the fraction of each sequence that is padded away (0: no mask is passed).
+    """
+
+    kind: Literal["operation"] = "operation"
+    batch: int = Field(default=1, gt=0)
+    heads: int = Field(default=8, gt=0)
+    head_dim: int = Field(default=64, gt=0)
+    mode: OperationMode = "forward"
+    padding: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    @property
+    def case_id(self) -> str:
+        """The test id of this case; equal ids are equal cases."""
+        pad = [f"pad{self.padding:g}"] if self.padding else []
+        shape = f"b{self.batch}-h{self.heads}-d{self.head_dim}"
+        return "operation/" + self._id(shape, *pad, _SHORT[self.mode])
+
+
+class ModelSpec(Spec):
+    """A whole model with the attention inside: an encoder, bare or under one of the task heads.
+
+    ``family`` is the architecture's source: this project's YOSO model, or transformers' BERT and YOSO as rivals
+    (they bring their own attention: ``attention`` then names it, ``sdpa`` for BERT and ``yoso_e`` for YOSO).
+    """
+
+    kind: Literal["model"] = "model"
+    family: Family = "yoso"
+    head: Head = "encoder"
+    mode: ModelMode = "forward"
+    batch: int = Field(default=1, gt=0)
+    layers: int = Field(default=2, gt=0)
+    hidden_size: int = Field(default=256, gt=0)
+    heads: int = Field(default=4, gt=0)
+    vocab_size: int = Field(default=1024, gt=0)
+
+    @property
+    def case_id(self) -> str:
+        """The test id of this case; equal ids are equal cases."""
+        shape = f"b{self.batch}-l{self.layers}-w{self.hidden_size}-h{self.heads}-v{self.vocab_size}"
+        return f"model/{self.family}-{self.head}-" + self._id(shape, _SHORT[self.mode])
+
+
+class QualitySpec(Spec):
+    """How far an approximate attention is from the attention it estimates, over several draws.
+
+    Errors are relative Frobenius norms, forward output and input gradients, one value a draw.
+    """
+
+    kind: Literal["quality"] = "quality"
+    batch: int = Field(default=1, gt=0)
+    heads: int = Field(default=2, gt=0)
+    head_dim: int = Field(default=64, gt=0)
+    draws: int = Field(default=8, gt=0)
+
+    @property
+    def case_id(self) -> str:
+        """The test id of this case; equal ids are equal cases."""
+        return "quality/" + self._id(f"b{self.batch}-h{self.heads}-d{self.head_dim}-draws{self.draws}")
+
+
+class TaskSpec(Spec):
+    """A task model trained from scratch with the attention inside, and its accuracy on held-out data."""
+
+    kind: Literal["task"] = "task"
+    task: str = "listops"
+    seeds: int = Field(default=2, gt=0, description="independent trainings: seed, seed + 1, ...")
+    steps: int = Field(default=200, gt=0)
+    batch: int = Field(default=32, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    train_examples: int = Field(default=4000, gt=0)
+    eval_examples: int = Field(default=500, gt=0)
+    layers: int = Field(default=2, gt=0)
+    hidden_size: int = Field(default=64, gt=0)
+    heads: int = Field(default=2, gt=0)
+
+    @property
+    def case_id(self) -> str:
+        """The test id of this case; equal ids are equal cases."""
+        shape = f"b{self.batch}-l{self.layers}-w{self.hidden_size}-h{self.heads}"
+        budget = f"steps{self.steps}-lr{self.learning_rate:g}-of{self.train_examples}-eval{self.eval_examples}"
+        return f"task/{self.task}-" + self._id(shape, budget, f"seeds{self.seeds}")
+
+
+AnySpec = Annotated[OperationSpec | ModelSpec | QualitySpec | TaskSpec, Field(discriminator="kind")]
