@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +22,12 @@ class AttentionPlugin(ABC):
     ``torch.manual_seed`` replays a call bit for bit.
     """
 
-    name: ClassVar[str] | str
-    summary: ClassVar[str] | str
+    name: str
+    summary: str
     """One line: what it computes and what it costs."""
-    source: ClassVar[str] | str
+    source: str
     """The paper or package, with a link."""
-    estimates: ClassVar[str | None] | str | None = None
+    estimates: str | None = None
     """The attention whose output this one approximates, by name; None where the definition is its own."""
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:

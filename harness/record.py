@@ -28,7 +28,7 @@ class Check(_Strict):
 
 
 class Timing(_Strict):
-    """Raw samples in seconds a call. ``device_seconds`` is None where the device is the CPU (wall time is all there is)."""
+    """Raw samples in seconds a call. On a CPU wall time is all there is and ``device_seconds`` is None."""
 
     wall_seconds: list[float] = Field(min_length=1)
     device_seconds: list[float] | None = None
@@ -94,3 +94,15 @@ class Record(_Strict):
         if self.status != "ok" and self.timing is not None:
             raise ValueError(f"status {self.status!r} of case {self.case_id!r} must not carry a timing")
         return self
+
+
+class Run(_Strict):
+    """One run of the suites: the top-level ``harness`` block of the benchmark JSON."""
+
+    schema_version: int = SCHEMA_VERSION
+    started: str = Field(description="UTC, ISO 8601")
+    command: str = Field(description="what reproduces the run, typed from the project's root")
+    profile: str
+    commit: str | None = Field(description="git commit of the code, with '+dirty' where the tree had changes")
+    machine: dict[str, Scalar | None] = Field(description="the fingerprint, see harness.machine")
+    records: list[Record]
