@@ -1,0 +1,111 @@
+"""Sampled YOSO: the collision probability estimated from hash collisions; linear time and memory."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+import yoso.attention
+from harness.plugin import AttentionPlugin
+from harness.spec import OperationSpec, QualitySpec, Scalar, Spec
+from yoso import build, hashing, ops, reference
+
+
+class YosoSamplingModule(nn.Module):
+    """``yoso.attention.yoso_sampling`` with its parameters fixed; planes are drawn anew at each call."""
+
+    def __init__(self, num_hash: int, hash_code_len: int, hash_family: str, lsh_backward: bool) -> None:
+        super().__init__()
+        self.num_hash = num_hash
+        self.hash_code_len = hash_code_len
+        self.hash_family = hash_family
+        self.lsh_backward = lsh_backward
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+        """See ``harness.plugin.AttentionPlugin``."""
+        return yoso.attention.yoso_sampling(
+            q,
+            k,
+            v,
+            key_padding_mask,
+            num_hash=self.num_hash,
+            hash_code_len=self.hash_code_len,
+            hash_family=self.hash_family,
+            lsh_backward=self.lsh_backward,
+        )
+
+
+class YosoSampling(AttentionPlugin):
+    """YOSO by hashing."""
+
+    name = "yoso"
+    summary = "YOSO sampled by m hashes of tau bits; O(n m d) time, O(n) memory"
+    source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714"
+    estimates = "yoso_e"
+
+    def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
+        """``num_hash`` (m), ``hash_code_len`` (tau: log2 of the length), ``hash_family``, ``lsh_backward``."""
+        tau = hashing.default_hash_code_len(spec.seq_len)
+        return {"num_hash": 32, "hash_code_len": tau, "hash_family": "hadamard", "lsh_backward": True}
+
+    def unsupported(self, spec: Spec) -> list[str]:
+        """A family that cannot serve these sizes."""
+        knobs = self.knobs(spec)
+        if not isinstance(spec, OperationSpec | QualitySpec):
+            return []
+        try:
+            hashing.planes_shape(
+                str(knobs["hash_family"]),
+                groups=1,
+                head_dim=spec.head_dim,
+                num_hash=int(knobs["num_hash"]),
+                hash_code_len=int(knobs["hash_code_len"]),
+            )
+        except ValueError as error:
+            return [str(error)]
+        return []
+
+    def kernel(self, spec: Spec) -> str:
+        """Native or plain torch, as ``yoso.build`` found."""
+        return build.describe(spec.device)
+
+    def build(self, spec: Spec) -> nn.Module:
+        """See the base class."""
+        knobs = self.knobs(spec)
+        return YosoSamplingModule(
+            int(knobs["num_hash"]),
+            int(knobs["hash_code_len"]),
+            str(knobs["hash_family"]),
+            bool(knobs["lsh_backward"]),
+        )
+
+    def oracle(
+        self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
+    ) -> Tensor:
+        """The collisions of the same planes, counted pair by pair.
+
+        Bits are settled in float64; only those that float32 rounding leaves open are taken from the kernel.
+        """
+        knobs = self.knobs(spec)
+        family, tau = str(knobs["hash_family"]), int(knobs["hash_code_len"])
+        sizes = {"num_hash": int(knobs["num_hash"]), "hash_code_len": tau}
+        planes = hashing.draw_planes(family, groups=q.shape[0] * q.shape[1], head_dim=q.shape[3], **sizes)
+
+        def codes(x: Tensor) -> Tensor:
+            x = x.detach().float()
+            given = ops.fast_hash(x.to(spec.device), planes.to(spec.device), hash_family=family, **sizes).cpu()
+            heads = [
+                reference.settle_codes(
+                    given.flatten(0, 1)[g, None, None],
+                    x.flatten(0, 1)[g, None, None],
+                    planes[g, None],
+                    hash_family=family,
+                    **sizes,
+                )
+                for g in range(len(planes))
+            ]
+            return torch.cat(heads).reshape(given.shape)
+
+        return reference.yoso_sampling(
+            q[:, :, rows], k, v, codes(q)[..., rows], codes(k), None, key_padding_mask, hash_code_len=tau
+        )

@@ -1,0 +1,49 @@
+"""YOSO-E: every pair weighted by its hash collision probability; quadratic time, linear memory."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+import yoso.attention
+from harness.plugin import AttentionPlugin
+from harness.spec import Scalar, Spec
+from yoso import build, hashing, reference
+
+
+class YosoExpectationModule(nn.Module):
+    """``yoso.attention.yoso_e`` with its parameter fixed."""
+
+    def __init__(self, hash_code_len: int) -> None:
+        super().__init__()
+        self.hash_code_len = hash_code_len
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+        """See ``harness.plugin.AttentionPlugin``."""
+        return yoso.attention.yoso_e(q, k, v, key_padding_mask, hash_code_len=self.hash_code_len)
+
+
+class YosoExpectation(AttentionPlugin):
+    """The expectation that sampled YOSO estimates."""
+
+    name = "yoso_e"
+    summary = "YOSO-E: weights (1 - angle/pi)^tau over all pairs; O(n^2 d) time, O(n) memory"
+    source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714"
+
+    def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
+        """``hash_code_len``: tau, 1 to 16."""
+        return {"hash_code_len": hashing.default_hash_code_len(spec.seq_len)}
+
+    def kernel(self, spec: Spec) -> str:
+        """Native or plain torch, as ``yoso.build`` found."""
+        return build.describe(spec.device)
+
+    def build(self, spec: Spec) -> nn.Module:
+        """See the base class."""
+        return YosoExpectationModule(int(self.knobs(spec)["hash_code_len"]))
+
+    def oracle(
+        self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
+    ) -> Tensor:
+        """See the base class."""
+        tau = int(self.knobs(spec)["hash_code_len"])
+        return reference.yoso_e(q[:, :, rows], k, v, None, key_padding_mask, hash_code_len=tau)

@@ -1,0 +1,141 @@
+"""YOSO attention as functions of query, key and value: the expectation (YOSO-E) and the sampled one.
+
+Source: Zeng et al., "You Only Sample (Almost) Once", ICML 2021 (arXiv 2111.09714). No softmax and no scale: rows of
+query and key are l2-normalised, a pair's weight is the probability that its hash codes are equal, and the weighted
+sum of the values is l2-normalised.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+import yoso.gradients  # noqa: F401  registers the operators' gradients
+from yoso import ops
+from yoso.checks import check_attention, check_hash_code_len, check_num_hash
+from yoso.hashing import check_family, draw_planes
+
+
+def yoso_e(
+    query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None, *, hash_code_len: int = 9
+) -> Tensor:
+    """YOSO-E: every pair weighted by its collision probability. O(N^2 D) time, O(N) memory.
+
+    Args:
+        query: float ``[B, H, N, D]``, of any row lengths.
+        key: as query.
+        value: ``[B, H, N, D_v]``.
+        key_padding_mask: bool ``[B, N]``, True for a real token, or None. Padded queries give zero rows.
+        hash_code_len: tau, 1 to 16: how fast the weight falls with the angle.
+
+    Returns:
+        ``[B, H, N, D_v]``, rows of length 1 (a row without any key: zero), in value's dtype.
+
+    Raises:
+        ValueError: arguments that do not fit together.
+    """
+    query_mask = _query_mask(query, key, key_padding_mask)
+    check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
+    context = ops.expectation(
+        normalize(query, dim=-1),
+        normalize(key, dim=-1),
+        value,
+        query_mask,
+        key_padding_mask,
+        hash_code_len=hash_code_len,
+    )
+    return normalize(context, dim=-1)
+
+
+def yoso_sampling(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None = None,
+    *,
+    num_hash: int = 64,
+    hash_code_len: int = 9,
+    hash_family: str = "hadamard",
+    lsh_backward: bool = True,
+    planes: Tensor | None = None,
+) -> Tensor:
+    """Sampled YOSO: the collision probability estimated from ``num_hash`` hashes. O(N num_hash D) time and O(N) memory.
+
+    Args:
+        query: float ``[B, H, N, D]``, of any row lengths.
+        key: as query.
+        value: ``[B, H, N, D_v]``.
+        key_padding_mask: bool ``[B, N]``, True for a real token, or None. Padded queries give zero rows.
+        num_hash: m; the error against YOSO-E falls as 1 / sqrt(m).
+        hash_code_len: tau, 1 to 16.
+        hash_family: one of ``yoso.hashing.HASH_FAMILIES``.
+        lsh_backward: True: gradients from the collisions; False: from the probability, over all pairs.
+        planes: from ``yoso.hashing.draw_planes``; None: drawn anew, one set a head and sequence, from torch's
+            default CPU generator.
+
+    Returns:
+        ``[B, H, N, D_v]``, rows of length 1 (a row without any collision: zero), in value's dtype.
+
+    Raises:
+        ValueError: arguments that do not fit together.
+    """
+    check_num_hash(num_hash)
+    check_family(hash_family)
+    query_mask = _query_mask(query, key, key_padding_mask)
+    check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
+    if planes is None:
+        planes = draw_planes(
+            hash_family,
+            groups=query.shape[0] * query.shape[1],
+            head_dim=query.shape[3],
+            num_hash=num_hash,
+            hash_code_len=hash_code_len,
+            device=query.device,
+        )
+    query_codes, key_codes = (
+        ops.fast_hash(x.detach(), planes, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family)
+        for x in (query, key)
+    )
+    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad):
+        # The codes do not depend on the rows' lengths; only the gradient needs unit rows.
+        query, key = normalize(query, dim=-1), normalize(key, dim=-1)
+    context = ops.lsh_attention(
+        query,
+        key,
+        value,
+        query_codes,
+        key_codes,
+        query_mask,
+        key_padding_mask,
+        hash_code_len=hash_code_len,
+        lsh_backward=lsh_backward,
+    )
+    return normalize(context, dim=-1)
+
+
+def expectation_weights(
+    query: Tensor, key: Tensor, key_padding_mask: Tensor | None = None, *, hash_code_len: int = 9
+) -> Tensor:
+    """The collision probabilities themselves, dense: ``[B, H, N_q, N_k]``, zero at padded keys and queries.
+
+    Differentiable by torch, with the true derivative; its pole, at rows of equal direction, is cut off there.
+
+    Raises:
+        ValueError: as for ``yoso_e``.
+    """
+    check_hash_code_len(hash_code_len)
+    query_mask = _query_mask(query, key, key_padding_mask)
+    check_attention(query, key, key, query_mask, key_padding_mask, hash_code_len)
+    limit = 1 - torch.finfo(query.dtype).eps
+    cosine = normalize(query, dim=-1) @ normalize(key, dim=-1).transpose(-1, -2)
+    weights = (1 - torch.arccos(cosine.clamp(-limit, limit)) / torch.pi) ** hash_code_len
+    if query_mask is not None:
+        weights = weights.masked_fill(~query_mask[:, None, :, None], 0)
+    if key_padding_mask is not None:
+        weights = weights.masked_fill(~key_padding_mask[:, None, None, :], 0)
+    return weights
+
+
+def _query_mask(query: Tensor, key: Tensor, key_padding_mask: Tensor | None) -> Tensor | None:
+    """In self-attention a padded key is a padded query; with other lengths every query is real."""
+    same = query.dim() == key.dim() == 4 and query.shape[2] == key.shape[2]
+    return key_padding_mask if same else None

@@ -1,0 +1,119 @@
+"""Builds the native kernels on first use, with ninja, and loads them; says once what is missing where that fails.
+
+The library is kept in a cache folder (``YOSO_CACHE``, else ``$XDG_CACHE_HOME/yoso``, else ``~/.cache/yoso``) under a
+name made from the sources, the flags, the compiler and torch's version, so that a change of any of them builds anew
+and a second start only loads.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import warnings
+from functools import cache
+from pathlib import Path
+
+import torch
+
+SOURCES = Path(__file__).parent / "csrc"
+FLAGS = ("-O3", "-std=c++20", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
+_CPU = ("cpu/*.cpp",)
+
+
+class BuildError(RuntimeError):
+    """The native kernels cannot be built here; the message says what is missing and what to do."""
+
+
+def cache_dir() -> Path:
+    """Where built libraries are kept."""
+    if chosen := os.environ.get("YOSO_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yoso"
+
+
+@cache
+def load(device_type: str) -> bool:
+    """Load the native kernels of a device type, building them if need be.
+
+    Returns:
+        Whether they are there. Where not, the plain-torch kernels serve, and the first call has warned with the reason.
+    """
+    if device_type != "cpu":
+        return False
+    try:
+        torch.ops.load_library(str(library()))
+    except (BuildError, OSError) as error:
+        warnings.warn(f"YOSO runs on its slower plain-torch kernels: {error}", RuntimeWarning, stacklevel=2)
+        return False
+    return True
+
+
+def library() -> Path:
+    """The built library of the CPU kernels, from the cache or built now.
+
+    Raises:
+        BuildError: it cannot be built; the message says why.
+    """
+    folder = cache_dir() / f"cpu-{_fingerprint()}"
+    built = folder / "yoso_cpu.so"
+    if not built.exists():
+        _build(folder)
+    return built
+
+
+def _compiler() -> str:
+    name = os.environ.get("CXX", "c++")
+    path = shutil.which(name)
+    if path is None:
+        raise BuildError(
+            f"no C++ compiler: {name!r} is not on PATH. Install g++ 11 or newer (Debian: apt install g++) or set CXX"
+        )
+    return path
+
+
+def _fingerprint() -> str:
+    digest = hashlib.sha256()
+    for part in (torch.__version__, platform.machine(), os.path.realpath(_compiler()), *FLAGS):
+        digest.update(part.encode() + b"\0")
+    for source in sorted(SOURCES.rglob("*")):
+        if source.is_file():
+            digest.update(source.relative_to(SOURCES).as_posix().encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _build(folder: Path) -> None:
+    # Imported here: it takes longer to import than a built library to load.
+    from torch.utils import cpp_extension
+
+    if not cpp_extension.is_ninja_available():
+        raise BuildError("ninja is not installed: pip install ninja")
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [str(path) for pattern in _CPU for path in sorted(SOURCES.glob(pattern))]
+    try:
+        cpp_extension.load(
+            "yoso_cpu", sources, extra_cflags=list(FLAGS), build_directory=str(folder), is_python_module=False
+        )
+    except RuntimeError as error:
+        raise BuildError(f"the compiler failed in {folder}: {error}") from error
+
+
+def describe(device: str) -> str:
+    """Which kernels serve a device, in words for a record: ``native CPU kernels (avx512)`` or ``plain torch``."""
+    device_type = torch.device(device).type
+    if load(device_type):
+        return f"native CPU kernels ({torch.ops.yoso.cpu_isa()})"
+    return f"plain torch on {device_type}"
+
+
+def status() -> dict[str, str]:
+    """What a user would ask of the build: compiler, ninja, cache and whether the kernels load."""
+    try:
+        compiler = _compiler()
+    except BuildError as error:
+        compiler = str(error)
+    return {
+        "compiler": compiler,
+        "ninja": shutil.which("ninja") or "not on PATH",
+        "cache": str(cache_dir()),
+        "kernels": describe("cpu"),
+    }

@@ -1,0 +1,18 @@
+// The kernels for x86-64 with AVX-512.
+#if defined(__x86_64__)
+#include <stdint.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
+#endif
+#include "kernel_table.h"
+
+namespace yoso {
+extern const Kernels kAvx512Kernels = YOSO_KERNEL_TABLE("avx512");
+}  // namespace yoso
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

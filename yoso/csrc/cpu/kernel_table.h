@@ -1,0 +1,13 @@
+// Every kernel in one table, for the instruction set of the including file.
+#pragma once
+
+#include "bucket_kernels.h"
+#include "collision_kernels.h"
+#include "cumulation_kernels.h"
+#include "hash_kernels.h"
+
+#define YOSO_KERNEL_TABLE(isa)                                                                       \
+  Kernels {                                                                                          \
+    hash_hadamard, hash_gaussian, cumulate_slice<float>, cumulate_slice<double>, bucket<float>,      \
+        bucket<double>, collision<float>, collision<double>, isa                                     \
+  }

@@ -1,0 +1,81 @@
+// The CPU kernels' interface: plain structs, no torch. Each kernel is compiled once an instruction set (isa_*.cpp) and
+// chosen at run time. Nothing here allocates; the caller owns all memory.
+#pragma once
+
+#include <stdint.h>
+
+namespace yoso {
+
+// Lanes of a slice: 16 floats are one cache line, so a table row of one slice costs one line.
+constexpr int kLanes = 16;
+
+// Codes of 16 vectors at once, each coordinate's 16 values side by side.
+struct HadamardTile {
+  const float* vectors;    // [padded_dim][16]
+  const uint32_t* flips;   // [blocks][rounds][padded_dim] sign bit to toggle: 0 or 0x80000000
+  const int32_t* bit_of;   // [blocks][padded_dim] hash * 32 + bit that the coordinate's sign is, or -1: unused
+  float* work;             // [padded_dim][16] scratch
+  uint32_t* codes;         // [num_hash][16] out
+  int64_t blocks, rounds, padded_dim, num_hash;
+};
+
+struct GaussianTile {
+  const float* vectors;     // [dim][16]
+  const float* directions;  // [num_hash * hash_code_len][dim]
+  uint32_t* codes;          // [num_hash][16] out
+  int64_t dim, num_hash, hash_code_len;
+};
+
+// sums[i] += sum_h sum_{j: key_codes[h][j] == query_codes[h][i]} values[j], for one slice of 16 columns.
+// The additions of one sum always come in the order of h, then of j, whatever hashes_at_once.
+template <typename T>
+struct Cumulation {
+  const uint16_t* query_codes;  // [num_hash][num_query]
+  const uint16_t* key_codes;    // [num_hash][num_key]
+  const T* values;              // [num_key][16]
+  T* sums;                      // [num_query][16]
+  T* tables;                    // [hashes_at_once][table_rows][16] scratch
+  int64_t num_query, num_key, num_hash;
+  int64_t table_rows;      // 2^hash_code_len
+  int64_t hashes_at_once;  // 1, 2, 4 or 8
+};
+
+// One bucket of colliding queries and keys: for every pair (i, j) in it, with w = scale * grads[i] . values[j],
+// grad_queries[i] += w keys[j] and grad_keys[j] += w queries[i]. Rows are padded to multiples of 16.
+template <typename T>
+struct Bucket {
+  const int32_t* query_ids;  // [num_query] rows in the bucket
+  const int32_t* key_ids;    // [num_key]
+  int64_t num_query, num_key;
+  const T *queries, *keys;   // [*][dim]
+  const T *grads, *values;   // [*][value_dim]
+  T *grad_queries, *grad_keys;
+  T* moment;  // [value_dim][dim] scratch
+  int64_t dim, value_dim;
+  T scale;
+};
+
+struct Kernels {
+  void (*hash_hadamard)(const HadamardTile&);
+  void (*hash_gaussian)(const GaussianTile&);
+  void (*cumulate_float)(const Cumulation<float>&);
+  void (*cumulate_double)(const Cumulation<double>&);
+  void (*bucket_float)(const Bucket<float>&);
+  void (*bucket_double)(const Bucket<double>&);
+  // Replace count cosines by (1 - arccos(cosine) / pi) ** hash_code_len; beyond [-1, 1] they are clamped.
+  void (*collision_float)(float* cosines, int64_t count, int64_t hash_code_len);
+  void (*collision_double)(double* cosines, int64_t count, int64_t hash_code_len);
+  const char* isa;
+};
+
+// The widest kernels that this processor runs.
+const Kernels& kernels();
+
+inline void cumulate(const Cumulation<float>& args) { kernels().cumulate_float(args); }
+inline void cumulate(const Cumulation<double>& args) { kernels().cumulate_double(args); }
+inline void visit_bucket(const Bucket<float>& args) { kernels().bucket_float(args); }
+inline void visit_bucket(const Bucket<double>& args) { kernels().bucket_double(args); }
+inline void collision_probability(float* x, int64_t count, int64_t tau) { kernels().collision_float(x, count, tau); }
+inline void collision_probability(double* x, int64_t count, int64_t tau) { kernels().collision_double(x, count, tau); }
+
+}  // namespace yoso

@@ -1,0 +1,33 @@
+// The operators on the CPU; yoso/ops.py documents them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <optional>
+#include <string>
+#include <tuple>
+
+namespace yoso {
+
+using Mask = std::optional<at::Tensor>;
+
+at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_hash, int64_t hash_code_len,
+                     const std::string& hash_family);
+
+at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value,
+                          const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len);
+
+std::tuple<at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query,
+                                                          const at::Tensor& key, const at::Tensor& value,
+                                                          const at::Tensor& query_codes, const at::Tensor& key_codes,
+                                                          const Mask& query_mask, const Mask& key_mask,
+                                                          int64_t hash_code_len);
+
+at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
+                       const Mask& key_mask, int64_t hash_code_len);
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Tensor& grad, const at::Tensor& query,
+                                                                    const at::Tensor& key, const at::Tensor& value,
+                                                                    const Mask& query_mask, const Mask& key_mask,
+                                                                    int64_t hash_code_len);
+
+}  // namespace yoso

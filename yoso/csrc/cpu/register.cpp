@@ -1,0 +1,17 @@
+// Registers the CPU kernels under the schemas that yoso/ops.py defines.
+#include <torch/library.h>
+
+#include "kernels.h"
+#include "ops.h"
+
+TORCH_LIBRARY_IMPL(yoso, CPU, m) {
+  m.impl("fast_hash", TORCH_FN(yoso::fast_hash));
+  m.impl("lsh_cumulation", TORCH_FN(yoso::lsh_cumulation));
+  m.impl("lsh_attention_backward", TORCH_FN(yoso::lsh_attention_backward));
+  m.impl("expectation", TORCH_FN(yoso::expectation));
+  m.impl("expectation_backward", TORCH_FN(yoso::expectation_backward));
+}
+
+TORCH_LIBRARY_FRAGMENT(yoso, m) {
+  m.def("cpu_isa() -> str", [] { return std::string(yoso::kernels().isa); });
+}

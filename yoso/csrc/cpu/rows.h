@@ -1,0 +1,70 @@
+// Rows of a [B, H, N, D] tensor at any strides of B, H and N, and copies of them in padded scratch.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <algorithm>
+#include <optional>
+
+#include "kernels.h"
+
+namespace yoso {
+
+inline int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+// Scratch comes from torch's allocator, so that its profiler sees it.
+template <typename T>
+at::Tensor scratch(int64_t count) {
+  return at::empty({count}, at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value));
+}
+
+// The dtype that sums are made in: double for double, else float.
+inline at::ScalarType accumulate_type(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+// x in the type T with unit stride in the last dimension; no copy where it is so already.
+inline at::Tensor as_rows(const at::Tensor& x, at::ScalarType type) {
+  const at::Tensor typed = x.to(type);
+  return typed.stride(-1) == 1 || typed.size(-1) == 1 ? typed : typed.contiguous();
+}
+
+template <typename T>
+struct Rows {
+  const T* data;
+  int64_t heads, length, dim, stride_batch, stride_head, stride_row;
+
+  explicit Rows(const at::Tensor& x)
+      : data(x.const_data_ptr<T>()),
+        heads(x.size(1)),
+        length(x.size(2)),
+        dim(x.size(3)),
+        stride_batch(x.stride(0)),
+        stride_head(x.stride(1)),
+        stride_row(x.stride(2)) {}
+
+  const T* head(int64_t index) const { return data + index / heads * stride_batch + index % heads * stride_head; }
+
+  // Columns [first, first + width) of a head's rows to `to` [length][stride]; the rest of a row is zero, and so are
+  // rows whose mask is false.
+  void copy(int64_t index, int64_t first, int64_t width, int64_t stride, const bool* mask, T* to) const {
+    const int64_t count = std::min(width, dim - first);
+    const T* from = head(index) + first;
+    for (int64_t i = 0; i < length; ++i, from += stride_row, to += stride) {
+      const bool real = !mask || mask[i];
+      for (int64_t c = 0; c < count; ++c) to[c] = real ? from[c] : T{0};
+      for (int64_t c = count; c < stride; ++c) to[c] = T{0};
+    }
+  }
+};
+
+// Row b of a bool mask [B, N], or null where there is none.
+inline const bool* mask_row(const std::optional<at::Tensor>& mask, int64_t batch) {
+  return mask ? mask->const_data_ptr<bool>() + batch * mask->size(1) : nullptr;
+}
+
+inline std::optional<at::Tensor> contiguous(const std::optional<at::Tensor>& mask) {
+  return mask ? std::optional<at::Tensor>(mask->contiguous()) : std::nullopt;
+}
+
+}  // namespace yoso

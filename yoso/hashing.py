@@ -1,0 +1,128 @@
+"""Hash families: how a vector becomes ``num_hash`` codes of ``hash_code_len`` bits, and how their planes are drawn.
+
+A bit is the sign of a projection on a random direction, so two vectors at angle theta agree in all bits of one code
+with probability (1 - theta / pi) ** hash_code_len when the directions of a code are independent.
+
+- ``gaussian``: independent Gaussian directions; the probability is exact. O(n * num_hash * hash_code_len * d).
+- ``hadamard``: rows of random rotations H D3 H D2 H D1 (H the Hadamard matrix, D random signs), bit t of hash h
+  being coordinate h of rotation t. The bits of a code come from independent rotations. O(n * hash_code_len * d log d)
+  for num_hash <= d.
+- ``hadamard_authors``: the paper's own kernel (github.com/mlpen/YOSO): the bits of a code are neighbouring coordinates
+  of one rotation. Those directions are orthogonal, which lowers the collision probability of unlike vectors.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
+HADAMARD_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class RotationLayout:
+    """Where each bit lives in the rotations of a Hadamard family.
+
+    ``block[h, t]`` and ``coordinate[h, t]`` (int32 ``[num_hash, hash_code_len]``) name the rotation and its output
+    coordinate; ``blocks`` is the number of rotations and ``padded_dim`` their size, a power of two.
+    """
+
+    blocks: int
+    padded_dim: int
+    block: Tensor
+    coordinate: Tensor
+
+
+def default_hash_code_len(seq_len: int) -> int:
+    """log2 of the length, 1 to 16: about one key a bucket, as the authors set it for long sequences."""
+    return min(max((seq_len - 1).bit_length(), 1), 16)
+
+
+def padded_dim(head_dim: int) -> int:
+    """The smallest power of two that is at least ``head_dim``: the size of a Hadamard rotation."""
+    return 1 << (head_dim - 1).bit_length()
+
+
+def num_blocks(hash_family: str, *, head_dim: int, num_hash: int, hash_code_len: int) -> int:
+    """How many rotations a Hadamard family needs.
+
+    Raises:
+        ValueError: ``hadamard_authors`` with a code longer than the rotation has coordinates.
+    """
+    dim = padded_dim(head_dim)
+    if hash_family == "hadamard":
+        return hash_code_len * -(-num_hash // dim)
+    if hash_code_len > dim:
+        raise ValueError(
+            f"hash_family 'hadamard_authors' takes a code's {hash_code_len} bits (hash_code_len) from one rotation "
+            f"of size {dim} (head_dim {head_dim}); use hash_family 'hadamard' or 'gaussian', or a shorter code"
+        )
+    return -(-num_hash // (dim // hash_code_len))
+
+
+def rotation_layout(hash_family: str, *, head_dim: int, num_hash: int, hash_code_len: int) -> RotationLayout:
+    """The layout of ``hadamard`` or ``hadamard_authors``; see ``RotationLayout``."""
+    dim = padded_dim(head_dim)
+    hashes = torch.arange(num_hash, dtype=torch.int32)[:, None]
+    bits = torch.arange(hash_code_len, dtype=torch.int32)[None, :]
+    if hash_family == "hadamard":
+        block = hashes // dim * hash_code_len + bits
+        coordinate = (hashes % dim).expand(num_hash, hash_code_len)
+    else:
+        per_block = max(dim // hash_code_len, 1)
+        block = (hashes // per_block).expand(num_hash, hash_code_len)
+        coordinate = hashes % per_block * hash_code_len + bits
+    blocks = num_blocks(hash_family, head_dim=head_dim, num_hash=num_hash, hash_code_len=hash_code_len)
+    return RotationLayout(blocks, dim, block.contiguous(), coordinate.contiguous())
+
+
+def planes_shape(hash_family: str, *, groups: int, head_dim: int, num_hash: int, hash_code_len: int) -> tuple[int, ...]:
+    """The shape of the planes: Gaussian directions ``[groups, num_hash * hash_code_len, head_dim]``, or the signs of
+    the rotations ``[groups, blocks, rounds, padded_dim]``.
+    """
+    if hash_family == "gaussian":
+        return (groups, num_hash * hash_code_len, head_dim)
+    blocks = num_blocks(hash_family, head_dim=head_dim, num_hash=num_hash, hash_code_len=hash_code_len)
+    return (groups, blocks, HADAMARD_ROUNDS, padded_dim(head_dim))
+
+
+def draw_planes(
+    hash_family: str,
+    *,
+    groups: int,
+    head_dim: int,
+    num_hash: int,
+    hash_code_len: int,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Draw the random planes of a hash family, on the CPU whatever the device: the same seed gives the same bits.
+
+    Args:
+        hash_family: one of ``HASH_FAMILIES``.
+        groups: how many independent sets; ``batch * heads`` for one a head and sequence, 1 for one shared set.
+        head_dim: d, the size of the vectors.
+        num_hash: m, the number of codes a vector gets.
+        hash_code_len: tau, the bits of a code.
+        generator: a CPU generator; None: torch's default one.
+        device: where the planes are put.
+
+    Returns:
+        float32 ``[groups, num_hash * hash_code_len, head_dim]`` for ``gaussian``, else int8 signs
+        ``[groups, blocks, rounds, padded_dim]``.
+
+    Raises:
+        ValueError: an unknown family, or sizes that it cannot serve.
+    """
+    check_family(hash_family)
+    shape = planes_shape(hash_family, groups=groups, head_dim=head_dim, num_hash=num_hash, hash_code_len=hash_code_len)
+    if hash_family == "gaussian":
+        return torch.randn(shape, generator=generator).to(device)
+    return (torch.randint(0, 2, shape, generator=generator, dtype=torch.int8) * 2 - 1).to(device)
+
+
+def check_family(hash_family: str) -> None:
+    """Raise ValueError for a family that does not exist."""
+    if hash_family not in HASH_FAMILIES:
+        raise ValueError(f"hash_family must be one of {HASH_FAMILIES}, got {hash_family!r}")

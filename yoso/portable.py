@@ -1,0 +1,188 @@
+"""The operators in plain torch: any device, no compiler, O(n) memory. Native kernels take their place where built.
+
+Sums are in float32 (float64 for float64 inputs), whatever the inputs' dtype.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from yoso.hashing import rotation_layout
+
+# Elements of one row-block of an n x n matrix: 64 MiB in float32.
+_TILE_ELEMENTS = 1 << 24
+
+
+def _accumulate_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _rotate(x: Tensor, signs: Tensor) -> Tensor:
+    """Apply H D for every round of signs ``[G, rounds, dim]`` to x ``[G, N, dim]``; H by butterflies, unscaled."""
+    dim = x.shape[-1]
+    for round_signs in signs.unbind(1):
+        x = x * round_signs[:, None, :]
+        stride = 1
+        while stride < dim:
+            low, high = x.reshape(*x.shape[:-1], -1, 2, stride).unbind(-2)
+            x = torch.stack([low + high, low - high], -2).reshape(x.shape)
+            stride *= 2
+    return x
+
+
+def fast_hash(x: Tensor, planes: Tensor, num_hash: int, hash_code_len: int, hash_family: str) -> Tensor:
+    """See ``yoso.ops.fast_hash``."""
+    batch, heads, length, dim = x.shape
+    vectors = x.reshape(batch * heads, length, dim).to(_accumulate_dtype(x))
+    repeats = batch * heads // planes.shape[0]
+    planes = planes.to(vectors.dtype).repeat(repeats, *[1] * (planes.dim() - 1))
+    codes = torch.zeros(batch * heads, num_hash, length, dtype=torch.int32, device=x.device)
+    if hash_family == "gaussian":
+        directions = planes.reshape(batch * heads, num_hash, hash_code_len, dim)
+        for bit in range(hash_code_len):
+            positive = directions[:, :, bit] @ vectors.transpose(1, 2) > 0
+            codes |= positive.int() << bit
+    else:
+        layout = rotation_layout(hash_family, head_dim=dim, num_hash=num_hash, hash_code_len=hash_code_len)
+        vectors = torch.nn.functional.pad(vectors, (0, layout.padded_dim - dim))
+        for index in range(layout.blocks):
+            positive = (_rotate(vectors, planes[:, index]) > 0).int()
+            hashes, bits = (layout.block == index).nonzero(as_tuple=True)
+            taken = positive[:, :, layout.coordinate[hashes, bits].long().to(x.device)].transpose(1, 2)
+            for bit in bits.unique():
+                at = bits == bit
+                codes[:, hashes[at].to(x.device)] |= taken[:, at.to(x.device)] << int(bit)
+    return codes.to(torch.uint16).reshape(batch, heads, num_hash, length)
+
+
+def lsh_cumulation(
+    query_codes: Tensor,
+    key_codes: Tensor,
+    value: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+) -> Tensor:
+    """See ``yoso.ops.lsh_cumulation``."""
+    batch, heads, num_hash, num_query = query_codes.shape
+    num_key, dim = value.shape[2:]
+    rows = value.to(_accumulate_dtype(value))
+    if key_mask is not None:
+        rows = rows.masked_fill(~key_mask[:, None, :, None], 0)
+    rows = rows.reshape(-1, dim)
+    first = (torch.arange(batch * heads, device=value.device) << hash_code_len)[:, None]
+    total = rows.new_zeros(batch * heads * num_query, dim)
+    for h in range(num_hash):
+        table = rows.new_zeros(batch * heads << hash_code_len, dim)
+        table.index_add_(0, (first + key_codes[:, :, h].reshape(-1, num_key).long()).flatten(), rows)
+        total += table[(first + query_codes[:, :, h].reshape(-1, num_query).long()).flatten()]
+    out = (total / num_hash).reshape(batch, heads, num_query, dim)
+    if query_mask is not None:
+        out = out.masked_fill(~query_mask[:, None, :, None], 0)
+    return out.to(value.dtype)
+
+
+def _row_blocks(batch: int, heads: int, num_query: int, num_key: int) -> Iterator[slice]:
+    rows = max(1, _TILE_ELEMENTS // max(1, batch * heads * num_key))
+    return (slice(start, min(start + rows, num_query)) for start in range(0, num_query, rows))
+
+
+def _mask_block(weights: Tensor, rows: slice, query_mask: Tensor | None, key_mask: Tensor | None) -> Tensor:
+    if query_mask is not None:
+        weights = weights.masked_fill(~query_mask[:, None, rows, None], 0)
+    if key_mask is not None:
+        weights = weights.masked_fill(~key_mask[:, None, None, :], 0)
+    return weights
+
+
+def _collision_probability(cosine: Tensor, hash_code_len: int) -> Tensor:
+    return (1 - torch.arccos(cosine.clamp(-1, 1)) / math.pi) ** hash_code_len
+
+
+def expectation(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+) -> Tensor:
+    """See ``yoso.ops.expectation``."""
+    dtype = _accumulate_dtype(value)
+    keys, values = key.to(dtype).transpose(-1, -2), value.to(dtype)
+    blocks = []
+    for rows in _row_blocks(*query.shape[:3], key.shape[2]):
+        weights = _collision_probability(query[:, :, rows].to(dtype) @ keys, hash_code_len)
+        blocks.append(_mask_block(weights, rows, query_mask, key_mask) @ values)
+    return torch.cat(blocks, 2).to(value.dtype)
+
+
+def _backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+    query_codes: Tensor | None,
+    key_codes: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The surrogate's gradient, from the collisions of the codes or, without codes, from their probability."""
+    dtype = _accumulate_dtype(value)
+    keys, values = key.to(dtype), value.to(dtype)
+    grad_query = torch.empty_like(query, dtype=dtype)
+    grad_key, grad_value = torch.zeros_like(keys), torch.zeros_like(values)
+    for rows in _row_blocks(*query.shape[:3], key.shape[2]):
+        queries, grads = query[:, :, rows].to(dtype), grad[:, :, rows].to(dtype)
+        if query_codes is None or key_codes is None:
+            weights = _collision_probability(queries @ keys.transpose(-1, -2), hash_code_len)
+        else:
+            weights = _collision_fraction(query_codes[..., rows], key_codes, dtype)
+        weights = _mask_block(weights, rows, query_mask, key_mask)
+        grad_value += weights.transpose(-1, -2) @ grads
+        weights = weights * (grads @ values.transpose(-1, -2)) * (hash_code_len / 2)
+        grad_query[:, :, rows] = weights @ keys
+        grad_key += weights.transpose(-1, -2) @ queries
+    return grad_query.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype)
+
+
+def _collision_fraction(query_codes: Tensor, key_codes: Tensor, dtype: torch.dtype) -> Tensor:
+    num_hash = query_codes.shape[2]
+    count = torch.zeros(
+        *query_codes.shape[:2], query_codes.shape[3], key_codes.shape[3], dtype=dtype, device=key_codes.device
+    )
+    for h in range(num_hash):
+        count += query_codes[:, :, h, :, None].int() == key_codes[:, :, h, None, :].int()
+    return count / num_hash
+
+
+def expectation_backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``yoso.ops.expectation_backward``."""
+    return _backward(grad, query, key, value, query_mask, key_mask, hash_code_len, None, None)
+
+
+def lsh_attention_backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_codes: Tensor,
+    key_codes: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+) -> tuple[Tensor, Tensor]:
+    """See ``yoso.ops.lsh_attention_backward``."""
+    grads = _backward(grad, query, key, value, query_mask, key_mask, hash_code_len, query_codes, key_codes)
+    return grads[0], grads[1]
