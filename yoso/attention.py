@@ -36,14 +36,14 @@ def yoso_e(
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
     context = ops.expectation(
-        normalize(query, dim=-1),
-        normalize(key, dim=-1),
+        ops.unit_rows(query),
+        ops.unit_rows(key),
         value,
         query_mask,
         key_padding_mask,
         hash_code_len=hash_code_len,
     )
-    return normalize(context, dim=-1)
+    return ops.unit_rows(context)
 
 
 def yoso_sampling(
@@ -97,7 +97,7 @@ def yoso_sampling(
     )
     if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad):
         # The codes do not depend on the rows' lengths; only the gradient needs unit rows.
-        query, key = normalize(query, dim=-1), normalize(key, dim=-1)
+        query, key = ops.unit_rows(query), ops.unit_rows(key)
     context = ops.lsh_attention(
         query,
         key,
@@ -109,7 +109,7 @@ def yoso_sampling(
         hash_code_len=hash_code_len,
         lsh_backward=lsh_backward,
     )
-    return normalize(context, dim=-1)
+    return ops.unit_rows(context)
 
 
 def expectation_weights(

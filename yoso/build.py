@@ -85,7 +85,7 @@ def _build(folder: Path) -> None:
     # Imported here: it takes longer to import than a built library to load.
     from torch.utils import cpp_extension
 
-    if not cpp_extension.is_ninja_available():
+    if not cpp_extension.is_ninja_available() and not _put_ninja_on_path():
         raise BuildError("ninja is not installed: pip install ninja")
     folder.mkdir(parents=True, exist_ok=True)
     sources = [str(path) for pattern in _CPU for path in sorted(SOURCES.glob(pattern))]
@@ -95,6 +95,16 @@ def _build(folder: Path) -> None:
         )
     except RuntimeError as error:
         raise BuildError(f"the compiler failed in {folder}: {error}") from error
+
+
+def _put_ninja_on_path() -> bool:
+    """Find the ninja that pip installed, which an environment that is not activated does not have on its PATH."""
+    try:
+        import ninja
+    except ImportError:
+        return False
+    os.environ["PATH"] = ninja.BIN_DIR + os.pathsep + os.environ.get("PATH", "")
+    return True
 
 
 def describe(device: str) -> str:

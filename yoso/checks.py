@@ -100,8 +100,10 @@ def check_attention(
 ) -> None:
     """Arguments of an attention."""
     check_hash_code_len(hash_code_len)
-    for name, x in (("query", query), ("key", key), ("value", value)):
+    tensors = {"query": query, "key": key, "value": value}
+    for name, x in tensors.items():
         _check_floating(name, x)
+    for name, x in tensors.items():
         if x.device != value.device or x.dtype != value.dtype:
             raise ValueError(
                 f"{name} must have value's dtype and device, {value.dtype} on {value.device}, "

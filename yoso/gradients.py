@@ -65,6 +65,18 @@ def _expectation_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 torch.library.register_autograd("yoso::expectation", _expectation_backward, setup_context=_save_expectation)
 
 
+def _save_unit_rows(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
+    ctx.save_for_backward(*inputs)
+
+
+def _unit_rows_backward(ctx: Any, grad: Tensor) -> Tensor:
+    return _ops.unit_rows_backward(grad, *ctx.saved_tensors)
+
+
+torch.library.register_autograd("yoso::unit_rows", _unit_rows_backward, setup_context=_save_unit_rows)
+
+
 def _refuse(ctx: Any, *grads: Any) -> Any:
     del ctx, grads
     raise NotImplementedError(
@@ -73,5 +85,5 @@ def _refuse(ctx: Any, *grads: Any) -> Any:
     )
 
 
-for _name in ("lsh_attention_backward", "expectation_backward"):
+for _name in ("lsh_attention_backward", "expectation_backward", "unit_rows_backward"):
     torch.library.register_autograd(f"yoso::{_name}", _refuse)

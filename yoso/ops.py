@@ -28,6 +28,8 @@ SCHEMAS = {
     "lsh_attention_backward": f"(Tensor grad, {_QKV}, {_CODES}, {_COMMON}) -> (Tensor, Tensor)",
     "expectation": f"({_QKV}, {_COMMON}) -> Tensor",
     "expectation_backward": f"(Tensor grad, {_QKV}, {_COMMON}) -> (Tensor, Tensor, Tensor)",
+    "unit_rows": "(Tensor x) -> Tensor",
+    "unit_rows_backward": "(Tensor grad, Tensor x) -> Tensor",
 }
 for _name, _schema in SCHEMAS.items():
     torch.library.define(f"yoso::{_name}", _schema)
@@ -126,6 +128,14 @@ def expectation(
     return _ops.expectation(query, key, value, query_mask, key_mask, hash_code_len)
 
 
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows of length 1: ``x / |x|`` over the last dimension of ``[B, H, N, D]``; a zero row stays zero, gradient zero.
+
+    The norm is taken in float32 (float64 for float64), so that float16 rows neither overflow nor divide by zero.
+    """
+    return _ops.unit_rows(x)
+
+
 def _native_first(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
     """The kernel of every device without its own: loads the native one once and hands over where that works."""
 
@@ -140,7 +150,7 @@ def _native_first(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-for _name in ("fast_hash", "lsh_cumulation", "lsh_attention_backward", "expectation", "expectation_backward"):
+for _name in set(SCHEMAS) - {"lsh_attention"}:
     torch.library.impl(f"yoso::{_name}", "default", _native_first(_name, getattr(portable, _name)))
 
 
@@ -186,6 +196,17 @@ def _(query: Tensor, key: Tensor, value: Tensor, *_rest: Any) -> Tensor:
 def _(query: Tensor, key: Tensor, value: Tensor, *_rest: Any) -> Tensor:
     del key
     return _like_output(value, query.shape[2])
+
+
+@torch.library.register_fake("yoso::unit_rows")
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.register_fake("yoso::unit_rows_backward")
+def _(grad: Tensor, x: Tensor) -> Tensor:
+    del grad
+    return x.new_empty(x.shape)
 
 
 @torch.library.register_fake("yoso::lsh_attention_backward")

@@ -84,6 +84,23 @@ def lsh_cumulation(
     return out.to(value.dtype)
 
 
+def unit_rows(x: Tensor) -> Tensor:
+    """See ``yoso.ops.unit_rows``."""
+    rows = x.to(_accumulate_dtype(x))
+    norm = rows.norm(dim=-1, keepdim=True)
+    return (rows / norm.masked_fill(norm == 0, 1)).to(x.dtype)
+
+
+def unit_rows_backward(grad: Tensor, x: Tensor) -> Tensor:
+    """With y = x / |x|: (grad - y (y . grad)) / |x|; zero for a zero row."""
+    rows, grads = x.to(_accumulate_dtype(x)), grad.to(_accumulate_dtype(x))
+    norm = rows.norm(dim=-1, keepdim=True)
+    safe = norm.masked_fill(norm == 0, 1)
+    unit = rows / safe
+    out = (grads - unit * (unit * grads).sum(-1, keepdim=True)) / safe
+    return out.masked_fill(norm == 0, 0).to(x.dtype)
+
+
 def _row_blocks(batch: int, heads: int, num_query: int, num_key: int) -> Iterator[slice]:
     rows = max(1, _TILE_ELEMENTS // max(1, batch * heads * num_key))
     return (slice(start, min(start + rows, num_query)) for start in range(0, num_query, rows))

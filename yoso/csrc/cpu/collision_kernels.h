@@ -38,7 +38,7 @@ inline float one_minus_angle(float x) {
 
 inline double one_minus_angle(double x) {
   x = x > 1.0 ? 1.0 : (x < -1.0 ? -1.0 : x);
-  return 1.0 - __builtin_acos(x) * 0.318309886183790671537767526745;
+  return 1.0 - __builtin_acos(x) / 3.14159265358979323846;
 }
 
 template <int kTau, typename T>

@@ -55,6 +55,14 @@ struct Bucket {
   T scale;
 };
 
+// Rows to scale to length 1 or, with grad, to take the gradient of that for.
+template <typename T>
+struct RowBlock {
+  const T *x, *grad;  // [count] rows of dim at the given strides; grad is null in the forward pass
+  T* out;             // [count][dim]
+  int64_t x_stride, grad_stride, count, dim;
+};
+
 struct Kernels {
   void (*hash_hadamard)(const HadamardTile&);
   void (*hash_gaussian)(const GaussianTile&);
@@ -65,6 +73,10 @@ struct Kernels {
   // Replace count cosines by (1 - arccos(cosine) / pi) ** hash_code_len; beyond [-1, 1] they are clamped.
   void (*collision_float)(float* cosines, int64_t count, int64_t hash_code_len);
   void (*collision_double)(double* cosines, int64_t count, int64_t hash_code_len);
+  void (*unit_rows_float)(const RowBlock<float>&);
+  void (*unit_rows_double)(const RowBlock<double>&);
+  void (*unit_rows_backward_float)(const RowBlock<float>&);
+  void (*unit_rows_backward_double)(const RowBlock<double>&);
   const char* isa;
 };
 
@@ -77,5 +89,11 @@ inline void visit_bucket(const Bucket<float>& args) { kernels().bucket_float(arg
 inline void visit_bucket(const Bucket<double>& args) { kernels().bucket_double(args); }
 inline void collision_probability(float* x, int64_t count, int64_t tau) { kernels().collision_float(x, count, tau); }
 inline void collision_probability(double* x, int64_t count, int64_t tau) { kernels().collision_double(x, count, tau); }
+inline void scale_rows(const RowBlock<float>& rows) {
+  (rows.grad ? kernels().unit_rows_backward_float : kernels().unit_rows_float)(rows);
+}
+inline void scale_rows(const RowBlock<double>& rows) {
+  (rows.grad ? kernels().unit_rows_backward_double : kernels().unit_rows_double)(rows);
+}
 
 }  // namespace yoso

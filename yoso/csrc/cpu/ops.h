@@ -30,4 +30,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
                                                                     const Mask& query_mask, const Mask& key_mask,
                                                                     int64_t hash_code_len);
 
+at::Tensor unit_rows(const at::Tensor& x);
+
+at::Tensor unit_rows_backward(const at::Tensor& grad, const at::Tensor& x);
+
 }  // namespace yoso

@@ -10,6 +10,8 @@ TORCH_LIBRARY_IMPL(yoso, CPU, m) {
   m.impl("lsh_attention_backward", TORCH_FN(yoso::lsh_attention_backward));
   m.impl("expectation", TORCH_FN(yoso::expectation));
   m.impl("expectation_backward", TORCH_FN(yoso::expectation_backward));
+  m.impl("unit_rows", TORCH_FN(yoso::unit_rows));
+  m.impl("unit_rows_backward", TORCH_FN(yoso::unit_rows_backward));
 }
 
 TORCH_LIBRARY_FRAGMENT(yoso, m) {

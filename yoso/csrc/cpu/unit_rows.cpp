@@ -1,0 +1,54 @@
+// unit_rows: the l2 norm of query, key and output in one pass each.
+#include <ATen/Parallel.h>
+
+#include "../checks.h"
+#include "ops.h"
+#include "rows.h"
+
+namespace yoso {
+namespace {
+
+constexpr int64_t kChunk = 512;  // rows of one task
+
+template <typename T>
+void scale_heads(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out) {
+  const Rows<T> rows(x), grads(grad ? *grad : x);
+  const int64_t heads = x.size(0) * x.size(1), chunks = (rows.length + kChunk - 1) / kChunk;
+  T* to = out.mutable_data_ptr<T>();
+  at::parallel_for(0, heads * chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t head = task / chunks, first = task % chunks * kChunk;
+      scale_rows(RowBlock<T>{rows.head(head) + first * rows.stride_row,
+                             grad ? grads.head(head) + first * grads.stride_row : nullptr,
+                             to + (head * rows.length + first) * rows.dim, rows.stride_row, grads.stride_row,
+                             std::min(kChunk, rows.length - first), rows.dim});
+    }
+  });
+}
+
+at::Tensor scale(const at::Tensor& x, const at::Tensor* grad) {
+  const at::ScalarType type = accumulate_type(x);
+  const at::Tensor rows = as_rows(x, type), grads = grad ? as_rows(*grad, type) : rows;
+  at::Tensor out = at::empty(x.sizes(), x.options().dtype(type));
+  if (type == at::kDouble) {
+    scale_heads<double>(rows, grad ? &grads : nullptr, out);
+  } else {
+    scale_heads<float>(rows, grad ? &grads : nullptr, out);
+  }
+  return out.to(x.scalar_type());
+}
+
+}  // namespace
+
+at::Tensor unit_rows(const at::Tensor& x) {
+  check_floating(x, "x");
+  return scale(x, nullptr);
+}
+
+at::Tensor unit_rows_backward(const at::Tensor& grad, const at::Tensor& x) {
+  check_floating(x, "x");
+  TORCH_CHECK_VALUE(grad.sizes() == x.sizes(), "grad must have x's shape ", x.sizes(), ", got ", grad.sizes());
+  return scale(x, &grad);
+}
+
+}  // namespace yoso
