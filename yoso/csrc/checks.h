@@ -3,15 +3,16 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+
 #include <optional>
 
 namespace yoso {
 
 inline void check_mask(const std::optional<at::Tensor>& mask, int64_t batch, int64_t length, const char* name) {
   if (!mask) return;
-  TORCH_CHECK_VALUE(mask->scalar_type() == at::kBool && mask->dim() == 2 && mask->size(0) == batch &&
-                        mask->size(1) == length,
-                    name, " must be bool [", batch, ", ", length, "], got ", mask->scalar_type(), " ", mask->sizes());
+  TORCH_CHECK_VALUE(
+      mask->scalar_type() == at::kBool && mask->dim() == 2 && mask->size(0) == batch && mask->size(1) == length, name,
+      " must be bool [", batch, ", ", length, "], got ", mask->scalar_type(), " ", mask->sizes());
 }
 
 inline void check_hash_code_len(int64_t hash_code_len) {
@@ -19,8 +20,8 @@ inline void check_hash_code_len(int64_t hash_code_len) {
 }
 
 inline void check_floating(const at::Tensor& x, const char* name) {
-  TORCH_CHECK_VALUE(x.dim() == 4 && at::isFloatingType(x.scalar_type()), name,
-                    " must be floating [B, H, N, D], got ", x.scalar_type(), " ", x.sizes());
+  TORCH_CHECK_VALUE(x.dim() == 4 && at::isFloatingType(x.scalar_type()), name, " must be floating [B, H, N, D], got ",
+                    x.scalar_type(), " ", x.sizes());
 }
 
 inline void check_codes(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value) {

@@ -45,8 +45,8 @@ template <typename T>
 void bucket(const Bucket<T>& args) {
   // Multiply-adds: 3 d a pair, or 2 d^2 a member. The second bounds the cost of a crowded bucket by its members.
   if (3 * args.num_query * args.num_key > 2 * (args.num_query + args.num_key) * args.value_dim) {
-    through_moment(args, args.key_ids, args.num_key, args.values, args.keys, args.query_ids, args.num_query,
-                   args.grads, args.grad_queries);
+    through_moment(args, args.key_ids, args.num_key, args.values, args.keys, args.query_ids, args.num_query, args.grads,
+                   args.grad_queries);
     through_moment(args, args.query_ids, args.num_query, args.grads, args.queries, args.key_ids, args.num_key,
                    args.values, args.grad_keys);
     return;

@@ -25,9 +25,9 @@ Sizes check(const at::Tensor& x, const at::Tensor& planes, int64_t num_hash, int
                     "planes do not fit x: ", planes.sizes(), " and ", x.sizes());
   Sizes s{planes.size(0), num_hash, hash_code_len, x.size(3), 0, 0, 0, gaussian};
   if (gaussian) {
-    TORCH_CHECK_VALUE(planes.scalar_type() == at::kFloat && planes.size(1) == num_hash * hash_code_len &&
-                          planes.size(2) == s.dim,
-                      "planes must be float32 [groups, num_hash * hash_code_len, head_dim], got ", planes.sizes());
+    TORCH_CHECK_VALUE(
+        planes.scalar_type() == at::kFloat && planes.size(1) == num_hash * hash_code_len && planes.size(2) == s.dim,
+        "planes must be float32 [groups, num_hash * hash_code_len, head_dim], got ", planes.sizes());
     s.padded_dim = s.dim;
   } else {
     s.blocks = planes.size(1), s.rounds = planes.size(2), s.padded_dim = planes.size(3);

@@ -7,9 +7,9 @@
 #include "hash_kernels.h"
 #include "row_kernels.h"
 
-#define YOSO_KERNEL_TABLE(isa)                                                                              \
-  Kernels {                                                                                                 \
-    hash_hadamard, hash_gaussian, cumulate_slice<float>, cumulate_slice<double>, bucket<float>,             \
-        bucket<double>, collision<float>, collision<double>, unit_rows<float>, unit_rows<double>,           \
-        unit_rows_backward<float>, unit_rows_backward<double>, isa                                          \
+#define YOSO_KERNEL_TABLE(isa)                                                                                  \
+  Kernels {                                                                                                     \
+    hash_hadamard, hash_gaussian, cumulate_slice<float>, cumulate_slice<double>, bucket<float>, bucket<double>, \
+        collision<float>, collision<double>, unit_rows<float>, unit_rows<double>, unit_rows_backward<float>,    \
+        unit_rows_backward<double>, isa                                                                         \
   }

@@ -11,11 +11,11 @@ constexpr int kLanes = 16;
 
 // Codes of 16 vectors at once, each coordinate's 16 values side by side.
 struct HadamardTile {
-  const float* vectors;    // [padded_dim][16]
-  const uint32_t* flips;   // [blocks][rounds][padded_dim] sign bit to toggle: 0 or 0x80000000
-  const int32_t* bit_of;   // [blocks][padded_dim] hash * 32 + bit that the coordinate's sign is, or -1: unused
-  float* work;             // [padded_dim][16] scratch
-  uint32_t* codes;         // [num_hash][16] out
+  const float* vectors;   // [padded_dim][16]
+  const uint32_t* flips;  // [blocks][rounds][padded_dim] sign bit to toggle: 0 or 0x80000000
+  const int32_t* bit_of;  // [blocks][padded_dim] hash * 32 + bit that the coordinate's sign is, or -1: unused
+  float* work;            // [padded_dim][16] scratch
+  uint32_t* codes;        // [num_hash][16] out
   int64_t blocks, rounds, padded_dim, num_hash;
 };
 
@@ -47,8 +47,8 @@ struct Bucket {
   const int32_t* query_ids;  // [num_query] rows in the bucket
   const int32_t* key_ids;    // [num_key]
   int64_t num_query, num_key;
-  const T *queries, *keys;   // [*][dim]
-  const T *grads, *values;   // [*][value_dim]
+  const T *queries, *keys;  // [*][dim]
+  const T *grads, *values;  // [*][value_dim]
   T *grad_queries, *grad_keys;
   T* moment;  // [value_dim][dim] scratch
   int64_t dim, value_dim;
