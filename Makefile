@@ -8,8 +8,8 @@ OUT ?= out
 .PHONY: report test lint clean
 
 report: $(VENV)/.ready
-	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json
-	$(BIN)/harness report $(OUT)/$(PROFILE).json --out $(OUT)/$(PROFILE).html
+	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
+	$(BIN)/harness report $(OUT)/$(PROFILE).json --out $(OUT)/$(PROFILE).html && exit $$status
 
 test: lint
 	$(BIN)/python -m pytest tests

@@ -104,5 +104,5 @@ class Run(_Strict):
     command: str = Field(description="what reproduces the run, typed from the project's root")
     profile: str
     commit: str | None = Field(description="git commit of the code, with '+dirty' where the tree had changes")
-    machine: dict[str, Scalar | None] = Field(description="the fingerprint, see harness.machine")
+    machine: dict[str, Scalar | None] = Field(description="the fingerprint, see harness.measuring.machine")
     records: list[Record]

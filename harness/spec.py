@@ -103,7 +103,9 @@ class ModelSpec(Spec):
 class QualitySpec(Spec):
     """How far an approximate attention is from the attention it estimates, over several draws.
 
-    Errors are relative Frobenius norms, forward output and input gradients, one value a draw.
+    Errors are relative Frobenius norms, forward output and input gradients, one value a draw. ``similarity`` is the
+    cosine of each query with the key of its own position: with 0 all pairs are alike and their sum is mere noise,
+    which no trained attention shows.
     """
 
     kind: Literal["quality"] = "quality"
@@ -111,11 +113,14 @@ class QualitySpec(Spec):
     heads: int = Field(default=2, gt=0)
     head_dim: int = Field(default=64, gt=0)
     draws: int = Field(default=8, gt=0)
+    similarity: float = Field(default=0.9, ge=0.0, le=1.0)
 
     @property
     def case_id(self) -> str:
         """The test id of this case; equal ids are equal cases."""
-        return "quality/" + self._id(f"b{self.batch}-h{self.heads}-d{self.head_dim}-draws{self.draws}")
+        return "quality/" + self._id(
+            f"b{self.batch}-h{self.heads}-d{self.head_dim}-draws{self.draws}-cos{self.similarity:g}"
+        )
 
 
 class TaskSpec(Spec):

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 SOURCES = Path(__file__).parent / "csrc"
-# -fopenmp at compile time alone: at::parallel_for is a template that needs it, and the runtime must be the one that torch
-# has loaded, not a second one from the linker.
+# -fopenmp at compile time alone: at::parallel_for is a template that needs it, and the runtime must be the one that
+# torch has loaded, not a second one from the linker.
 FLAGS = ("-O3", "-std=c++20", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 _CPU = ("cpu/*.cpp",)
 

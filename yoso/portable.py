@@ -101,7 +101,9 @@ def unit_rows_backward(grad: Tensor, x: Tensor) -> Tensor:
     return out.masked_fill(norm == 0, 0).to(x.dtype)
 
 
-def _row_blocks(batch: int, heads: int, num_query: int, num_key: int) -> Iterator[slice]:
+def _row_blocks(query: Tensor, key: Tensor) -> Iterator[slice]:
+    """Slices of query rows whose weights on all keys are one tile."""
+    (batch, heads, num_query), num_key = query.shape[:3], key.shape[2]
     rows = max(1, _TILE_ELEMENTS // max(1, batch * heads * num_key))
     return (slice(start, min(start + rows, num_query)) for start in range(0, num_query, rows))
 
@@ -130,7 +132,7 @@ def expectation(
     dtype = _accumulate_dtype(value)
     keys, values = key.to(dtype).transpose(-1, -2), value.to(dtype)
     blocks = []
-    for rows in _row_blocks(*query.shape[:3], key.shape[2]):
+    for rows in _row_blocks(query, key):
         weights = _collision_probability(query[:, :, rows].to(dtype) @ keys, hash_code_len)
         blocks.append(_mask_block(weights, rows, query_mask, key_mask) @ values)
     return torch.cat(blocks, 2).to(value.dtype)
@@ -152,7 +154,7 @@ def _backward(
     keys, values = key.to(dtype), value.to(dtype)
     grad_query = torch.empty_like(query, dtype=dtype)
     grad_key, grad_value = torch.zeros_like(keys), torch.zeros_like(values)
-    for rows in _row_blocks(*query.shape[:3], key.shape[2]):
+    for rows in _row_blocks(query, key):
         queries, grads = query[:, :, rows].to(dtype), grad[:, :, rows].to(dtype)
         if query_codes is None or key_codes is None:
             weights = _collision_probability(queries @ keys.transpose(-1, -2), hash_code_len)

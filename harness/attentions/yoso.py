@@ -89,7 +89,13 @@ class YosoSampling(AttentionPlugin):
         knobs = self.knobs(spec)
         family, tau = str(knobs["hash_family"]), int(knobs["hash_code_len"])
         sizes = {"num_hash": int(knobs["num_hash"]), "hash_code_len": tau}
-        planes = hashing.draw_planes(family, groups=q.shape[0] * q.shape[1], head_dim=q.shape[3], **sizes)
+        planes = hashing.draw_planes(
+            family,
+            groups=q.shape[0] * q.shape[1],
+            head_dim=q.shape[3],
+            num_hash=sizes["num_hash"],
+            hash_code_len=tau,
+        )
 
         def codes(x: Tensor) -> Tensor:
             x = x.detach().float()

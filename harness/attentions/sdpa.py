@@ -1,0 +1,115 @@
+"""torch's scaled_dot_product_attention: as torch dispatches it, and held to each of its backends."""
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+from harness.capacity import quadratic_reasons
+from harness.plugin import AttentionPlugin, torch_dtype
+from harness.softmax_oracle import softmax_attention
+from harness.spec import Spec
+from harness.traits import device_reasons, has_backward, has_padding, head_dim
+
+_BACKENDS = {
+    SDPBackend.MATH: "math",
+    SDPBackend.FLASH_ATTENTION: "flash",
+    SDPBackend.EFFICIENT_ATTENTION: "efficient",
+    SDPBackend.CUDNN_ATTENTION: "cudnn",
+}
+_CUDA_ONLY = (SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION)
+
+
+class Sdpa(nn.Module):
+    """scaled_dot_product_attention under one backend, or under torch's own choice (None)."""
+
+    def __init__(self, backend: SDPBackend | None) -> None:
+        super().__init__()
+        self.backend = backend
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Tensor:
+        """``[B, H, N, D]`` to ``[B, H, N, D]``."""
+        mask = None if key_padding_mask is None else key_padding_mask[:, None, None, :]
+        with _held_to(self.backend):
+            return scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _held_to(backend: SDPBackend | None) -> AbstractContextManager[None]:
+    return nullcontext() if backend is None else sdpa_kernel(backend)
+
+
+def _tiny(spec: Spec) -> tuple[Tensor, Tensor | None]:
+    """A query and a mask as in the case, but short: torch's choice does not depend on the length."""
+    q = torch.zeros(1, 1, 16, head_dim(spec), device=spec.device, dtype=torch_dtype(spec.dtype))
+    mask = torch.ones(1, 1, 1, 16, dtype=torch.bool, device=spec.device) if has_padding(spec) else None
+    return q.requires_grad_(has_backward(spec)), mask
+
+
+class SdpaPlugin(AttentionPlugin):
+    """scaled_dot_product_attention, held to ``backend`` where one is given."""
+
+    source = "torch, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention"
+
+    def __init__(self, backend: SDPBackend | None) -> None:
+        self.backend = backend
+        if backend is None:
+            self.name = "sdpa"
+            self.summary = "softmax attention, the fused kernel that torch chooses"
+        else:
+            self.name = f"sdpa_{_BACKENDS[backend]}"
+            self.summary = f"softmax attention, torch's {_BACKENDS[backend]} backend"
+
+    def unsupported(self, spec: Spec) -> list[str]:
+        """What torch itself says: a tiny call under the backend, with the reasons that it warns of."""
+        missing = device_reasons(spec)
+        if missing:
+            return missing
+        device = torch.device(spec.device).type
+        if self.backend in _CUDA_ONLY and device != "cuda":
+            return [f"torch's {_BACKENDS[self.backend]} backend runs on CUDA, not on {device}", *self._refusal(spec)]
+        reasons = self._refusal(spec)
+        if not reasons and self.backend is SDPBackend.MATH:
+            reasons = quadratic_reasons(spec, forward_copies=3, backward_copies=4)
+        return reasons
+
+    def _refusal(self, spec: Spec) -> list[str]:
+        q, mask = _tiny(spec)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")  # torch gives each reason as a warning, once a process by default
+            try:
+                with _held_to(self.backend):
+                    scaled_dot_product_attention(q, q, q, attn_mask=mask)
+            except RuntimeError as error:
+                reasons = [str(warning.message).split(" (Triggered internally")[0] for warning in said]
+                return [*dict.fromkeys(reasons), f"torch: {str(error).splitlines()[0]}"]
+        return []
+
+    def kernel(self, spec: Spec) -> str:
+        """The backend that torch dispatches to."""
+        q, mask = _tiny(spec)
+        with _held_to(self.backend):
+            chosen = torch.ops.aten._fused_sdp_choice(q, q, q, mask)
+        backend = next(name for value, name in _BACKENDS.items() if int(value.value) == chosen)
+        return f"torch sdpa, {backend} on {spec.device}"
+
+    def build(self, spec: Spec) -> nn.Module:
+        """The module; it has no weights."""
+        del spec
+        return Sdpa(self.backend)
+
+    def oracle(
+        self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
+    ) -> Tensor:
+        """Softmax attention by its definition."""
+        del spec
+        return softmax_attention(q, k, v, key_padding_mask, rows)
+
+
+DEFAULT = SdpaPlugin(None)
+MATH = SdpaPlugin(SDPBackend.MATH)
+FLASH = SdpaPlugin(SDPBackend.FLASH_ATTENTION)
+EFFICIENT = SdpaPlugin(SDPBackend.EFFICIENT_ATTENTION)
+CUDNN = SdpaPlugin(SDPBackend.CUDNN_ATTENTION)

@@ -1,0 +1,53 @@
+"""Softmax attention written out in torch operations: what "eager" means in transformers."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from harness.capacity import quadratic_reasons
+from harness.plugin import AttentionPlugin
+from harness.softmax_oracle import softmax_attention
+from harness.spec import Spec
+from harness.traits import device_reasons
+
+
+class EagerSoftmax(nn.Module):
+    """Dense softmax attention with an additive mask; see ``AttentionPlugin`` for the call."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Tensor:
+        """``[B, H, N, D]`` to ``[B, H, N, D]``."""
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        if key_padding_mask is not None:
+            bias = torch.zeros(key_padding_mask.shape, dtype=q.dtype, device=q.device)
+            bias = bias.masked_fill(~key_padding_mask, torch.finfo(q.dtype).min)
+            scores = scores + bias[:, None, None, :]
+        return scores.softmax(-1) @ v
+
+
+class Softmax(AttentionPlugin):
+    """The eager baseline."""
+
+    name = "softmax"
+    summary = "softmax attention in plain torch operations; n x n memory and time"
+    source = "Vaswani et al., 2017, https://arxiv.org/abs/1706.03762"
+
+    def unsupported(self, spec: Spec) -> list[str]:
+        """It runs wherever its n x n tensors fit."""
+        return device_reasons(spec) or quadratic_reasons(spec, forward_copies=3, backward_copies=4)
+
+    def kernel(self, spec: Spec) -> str:
+        """The operations in order."""
+        return f"torch matmul, softmax, matmul on {spec.device}"
+
+    def build(self, spec: Spec) -> nn.Module:
+        """The module; it has no weights."""
+        del spec
+        return EagerSoftmax()
+
+    def oracle(
+        self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
+    ) -> Tensor:
+        """Softmax attention by its definition."""
+        del spec
+        return softmax_attention(q, k, v, key_padding_mask, rows)

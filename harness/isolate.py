@@ -1,0 +1,101 @@
+"""One case in a fresh process, so that it can be stopped, or die, without taking the run with it.
+
+``python -m harness.isolate FILE`` is the other side: it reads spec and effort as JSON from standard input and writes
+the record to FILE. It sees attentions from entry points only, not what ``registry.add`` gave the parent's process.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.measuring.timing import Effort
+from harness.record import Record
+from harness.spec import AnySpec
+
+STDERR_LINES = 5
+"""Last lines of a dead process's standard error that its record keeps."""
+
+
+def run(spec: AnySpec, effort: Effort, timeout: float | None = None) -> Record:
+    """As ``runner.run``, in a process of its own.
+
+    Args:
+        spec: the case.
+        effort: as for ``runner.run``.
+        timeout: seconds, start-up of the process included; None: as long as it takes.
+
+    Returns:
+        Its record; or one of status timeout if it was stopped, or crashed, with the signal and the end of its standard
+        error, if it died without a record.
+    """
+    started, began = datetime.now(UTC), perf_counter()
+
+    def failed(status: Literal["timeout", "crashed"], reasons: list[str]) -> Record:
+        return Record(
+            case_id=spec.case_id,
+            spec=spec,
+            status=status,
+            reasons=reasons,
+            started=started.isoformat(timespec="seconds"),
+            took_seconds=perf_counter() - began,
+        )
+
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        answer = Path(folder) / "record.json"
+        task = json.dumps({"spec": spec.model_dump(), "effort": asdict(effort)})
+        command = [sys.executable, "-m", "harness.isolate", str(answer)]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # so that what it starts is stopped with it
+        ) as process:
+            try:
+                _, said = process.communicate(task, timeout)
+            except subprocess.TimeoutExpired:
+                return failed("timeout", [f"stopped after {timeout:g} s"])
+            finally:
+                _stop(process)
+        try:
+            return Record.model_validate_json(answer.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            tail = said.strip().splitlines()[-STDERR_LINES:]
+            return failed("crashed", [_ending(process.returncode), *tail])
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"its process was killed by {signal.Signals(-code).name}"
+    return f"its process ended with code {code} and no record"
+
+
+def main() -> None:
+    """The process of one case."""
+    from harness import runner  # torch: not for the parent's import
+
+    task = json.load(sys.stdin)
+    spec: AnySpec = TypeAdapter(AnySpec).validate_python(task["spec"])
+    record = runner.run(spec, Effort(**task["effort"]))
+    Path(sys.argv[1]).write_text(record.model_dump_json())
+
+
+if __name__ == "__main__":
+    main()

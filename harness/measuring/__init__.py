@@ -1,0 +1,1 @@
+"""What one case needs: inputs, verification against the oracle, time, memory, quality, the models and the machine."""

@@ -1,0 +1,188 @@
+"""A model case made ready: the model with the attention inside, its inputs, and the call to measure."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.models import yoso as transformers_yoso
+
+import yoso
+from harness import registry, transformers_seam
+from harness.plugin import torch_dtype
+from harness.record import Check
+from harness.spec import Head, ModelSpec
+from yoso.layers import POSITION_OFFSET
+
+CHOICES = 2
+LABELS = 2
+MASKED_FRACTION = 0.15
+FIRST_TOKEN = 3
+"""Ids below are special in every family: padding, start and end."""
+LEARNING_RATE = 1e-4
+
+_CLASSES: dict[Head, str] = {
+    "encoder": "Model",
+    "masked_lm": "ForMaskedLM",
+    "sequence_classification": "ForSequenceClassification",
+    "multiple_choice": "ForMultipleChoice",
+    "token_classification": "ForTokenClassification",
+    "question_answering": "ForQuestionAnswering",
+}
+
+
+@dataclass(frozen=True)
+class ModelCase:
+    """A model, its inputs, and one call of it: an inference or a step of training.
+
+    ``held`` are the tensors that are there before a call: weights and inputs.
+    """
+
+    model: nn.Module
+    inputs: Mapping[str, Tensor]
+    call: Callable[[], Tensor]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters; shared ones count once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def held(self) -> list[Tensor]:
+        """Weights and inputs."""
+        return [*self.model.parameters(), *self.inputs.values()]
+
+    def check(self) -> list[Check]:
+        """One call gives finite numbers. The attention itself is held to its oracle by the operation's cases."""
+        result = self.call()
+        return [_finite("share of numbers that are not finite in the result", result.isfinite())]
+
+
+def build(spec: ModelSpec) -> ModelCase:
+    """Make a case ready. Weights and inputs depend on ``spec.seed`` and the sizes alone, not on the attention.
+
+    A forward call runs in evaluation mode without gradients and returns the output (the logits, or the last hidden
+    states of the bare encoder). A training step runs forward, loss, backward and AdamW without dropout, and returns the
+    loss; the loss of the bare encoder is the mean square of its output.
+
+    Raises:
+        RegistryError: the attention is unknown.
+        ValueError: a setting that the family, the model or the attention rejects.
+    """
+    plugin = registry.get(spec.attention)
+    if spec.vocab_size <= FIRST_TOKEN:
+        raise ValueError(f"vocab_size: expected more than the {FIRST_TOKEN} special tokens, got {spec.vocab_size}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        model = _FAMILIES[spec.family](spec, plugin.knobs(spec))
+    model = model.to(spec.device, torch_dtype(spec.dtype))
+    inputs = {name: tensor.to(spec.device) for name, tensor in _inputs(spec).items()}
+    make_call = _training_step if spec.mode == "training_step" else _forward
+    return ModelCase(model, inputs, make_call(model, inputs))
+
+
+def _forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> Callable[[], Tensor]:
+    model.eval()
+
+    def call() -> Tensor:
+        with torch.inference_mode():
+            return model(**inputs)[0]
+
+    return call
+
+
+def _training_step(model: nn.Module, inputs: Mapping[str, Tensor]) -> Callable[[], Tensor]:
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+    labelled = any(name in inputs for name in ("labels", "start_positions"))
+
+    def call() -> Tensor:
+        first = model(**inputs)[0]
+        loss = first if labelled else first.square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    return call
+
+
+def _inputs(spec: ModelSpec) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(spec.seed)
+
+    def draw(low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high, shape, generator=generator)
+
+    choices = [CHOICES] if spec.head == "multiple_choice" else []
+    inputs = {"input_ids": draw(FIRST_TOKEN, spec.vocab_size, spec.batch, *choices, spec.seq_len)}
+    if spec.mode == "forward":
+        return inputs
+    match spec.head:
+        case "masked_lm":
+            masked = torch.rand(spec.batch, spec.seq_len, generator=generator).argsort() < math.ceil(
+                MASKED_FRACTION * spec.seq_len
+            )
+            inputs["labels"] = inputs["input_ids"].masked_fill(~masked, -100)
+        case "sequence_classification":
+            inputs["labels"] = draw(0, LABELS, spec.batch)
+        case "multiple_choice":
+            inputs["labels"] = draw(0, CHOICES, spec.batch)
+        case "token_classification":
+            inputs["labels"] = draw(0, LABELS, spec.batch, spec.seq_len)
+        case "question_answering":
+            inputs["start_positions"] = draw(0, spec.seq_len, spec.batch)
+            inputs["end_positions"] = draw(0, spec.seq_len, spec.batch)
+    return inputs
+
+
+def _sizes(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.hidden_size,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "intermediate_size": 4 * spec.hidden_size,
+        "max_position_embeddings": spec.seq_len,
+        "type_vocab_size": 1,
+        "num_labels": LABELS,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+
+
+def _yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
+    transformers_seam.register()
+    config = yoso.YosoConfig(**_sizes(spec), **knobs, attn_implementation=spec.attention)
+    return getattr(yoso, f"Yoso{_CLASSES[spec.head]}")(config)
+
+
+def _bert(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
+    sizes = _sizes(spec)
+    # As many positions as YOSO's table has, so that the families have the same embeddings.
+    sizes["max_position_embeddings"] += POSITION_OFFSET
+    config = transformers.BertConfig(**sizes, **knobs)
+    bare = {"add_pooling_layer": False} if spec.head == "encoder" else {}
+    model = getattr(transformers, f"Bert{_CLASSES[spec.head]}")(config, **bare)
+    transformers_seam.attach(model, spec.attention)
+    return model
+
+
+def _transformers_yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
+    if spec.attention != "yoso_e":
+        raise ValueError(
+            "family 'transformers_yoso' brings its own attention: expected attention 'yoso_e', got "
+            f"{spec.attention!r}; family 'yoso' and 'bert' run any attention"
+        )
+    config = transformers_yoso.YosoConfig(**_sizes(spec), **knobs)
+    return getattr(transformers_yoso, f"Yoso{_CLASSES[spec.head]}")(config)
+
+
+_FAMILIES = {"yoso": _yoso, "bert": _bert, "transformers_yoso": _transformers_yoso}
+
+
+def _finite(what: str, finite: Tensor) -> Check:
+    share = 1.0 - finite.float().mean().item()
+    return Check(what=what, error=share, allowed=0.0, passed=share == 0.0)

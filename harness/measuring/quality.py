@@ -1,0 +1,39 @@
+"""How far an approximate attention is from what it estimates, draw by draw, on the same inputs."""
+
+import torch
+from torch import nn
+
+from harness import registry
+from harness.measuring.inputs import Inputs
+from harness.measuring.sampled_rows import relative_error, run, run_oracle, sample_rows
+from harness.measuring.verify import ROWS
+from harness.plugin import AttentionPlugin
+from harness.record import Quality
+from harness.spec import QualitySpec
+
+
+def errors(plugin: AttentionPlugin, spec: QualitySpec, module: nn.Module, inputs: Inputs) -> Quality:
+    """Relative errors of the output and of the input gradients, one a draw of the attention's randomness.
+
+    The reference is the float64 oracle of the attention that ``plugin`` estimates, or its own where it estimates
+    none; it shares the knobs that it also has (for YOSO-E ``hash_code_len``). Draw i is seeded ``spec.seed + i``.
+
+    Raises:
+        RegistryError: the estimated attention is unknown.
+        FloatingPointError: an error is not a finite number.
+    """
+    reference = registry.get(plugin.estimates) if plugin.estimates else plugin
+    shared = set(reference.default_knobs(spec))
+    knobs = {name: value for name, value in plugin.knobs(spec).items() if name in shared}
+    rows = sample_rows(inputs, ROWS, spec.seed)
+    its_spec = spec.model_copy(update={"attention": reference.name, "knobs": knobs})
+    truth = run_oracle(reference, its_spec, inputs, rows, torch.float64, backward=True).named()
+    found: dict[str, list[float]] = {name: [] for name in truth}
+    for draw in range(spec.draws):
+        _, result = run(module, inputs, rows, spec.seed + draw, backward=True)
+        for name, value in result.named().items():
+            error = relative_error(value, truth[name])
+            if not error < float("inf"):
+                raise FloatingPointError(f"{name} of draw {draw} is not finite")
+            found[name].append(error)
+    return Quality(reference=f"{reference.name}, float64", errors=found)

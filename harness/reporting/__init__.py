@@ -1,0 +1,1 @@
+"""From records to one offline HTML page; ``harness.reporting.report.write`` is the way in."""

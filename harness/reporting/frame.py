@@ -1,0 +1,195 @@
+"""Records as a pandas table: one row a record, failures included, with what the report groups and labels by.
+
+Columns:
+    record: the ``Record``. kind, case_id, seq_len, status, kernel: its fields.
+    base: the attention, with the family before it where a model brings its own. series: the base, with the knobs that
+    tell two rows of one place apart. exact: computes softmax attention exactly.
+    facets: what a plot must hold equal, by name, as a tuple of (name, value) pairs.
+    time: ``Estimate`` of seconds a call, or None. clock: ``device`` or ``wall``, one for all rows of equal facets.
+    peak_bytes, input_bytes: float, NaN where not measured.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness import stats
+from harness.record import Record, Run, Timing
+from harness.spec import ModelSpec, OperationSpec, QualitySpec, Scalar, TaskSpec
+
+Facets = tuple[tuple[str, str], ...]
+
+COLUMNS = (
+    "record",
+    "kind",
+    "case_id",
+    "seq_len",
+    "status",
+    "kernel",
+    "base",
+    "series",
+    "exact",
+    "facets",
+    "time",
+    "clock",
+    "peak_bytes",
+    "input_bytes",
+)
+WORDS = {
+    "forward": "forward",
+    "forward_backward": "forward + backward",
+    "training_step": "training step",
+    "masked_lm": "masked LM",
+    "sequence_classification": "sequence classification",
+    "multiple_choice": "multiple choice",
+    "token_classification": "token classification",
+    "question_answering": "question answering",
+}
+
+
+def frame(run: Run) -> pd.DataFrame:
+    """The table of a run; an empty run gives an empty table with the same columns."""
+    rows = [_row(record) for record in run.records]
+    for row, label, time in zip(rows, _series(rows), _times(rows), strict=True):
+        row["series"] = label
+        row["time"], row["clock"] = time or (None, None)
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    table["peak_bytes"] = table["peak_bytes"].astype(float)
+    table["input_bytes"] = table["input_bytes"].astype(float)
+    return table
+
+
+def each(table: pd.DataFrame) -> list[Any]:
+    """The rows as named tuples; their fields are the columns."""
+    return list(table.itertuples())
+
+
+def is_exact_softmax(attention: str) -> bool:
+    """Whether a known attention computes softmax attention exactly; no record says so of an unknown one."""
+    return attention in {"softmax", "sdpa"} or attention.startswith(("sdpa_", "xformers_"))
+
+
+def _row(record: Record) -> dict[str, Any]:
+    spec = record.spec
+    own = isinstance(spec, ModelSpec) and spec.family != "yoso"
+    return {
+        "record": record,
+        "kind": spec.kind,
+        "case_id": record.case_id,
+        "seq_len": spec.seq_len,
+        "status": record.status,
+        "kernel": record.kernel,
+        "base": f"{spec.family} · {spec.attention}" if isinstance(spec, ModelSpec) and own else spec.attention,
+        "exact": is_exact_softmax(spec.attention),
+        "facets": tuple(_facets(record).items()),
+        "peak_bytes": record.memory.peak_bytes if record.memory and record.status == "ok" else np.nan,
+        "input_bytes": record.memory.input_bytes if record.memory and record.status == "ok" else np.nan,
+    }
+
+
+def _facets(record: Record) -> dict[str, str]:
+    spec = record.spec
+    machine = {"Type": spec.dtype, "Device": spec.device}
+    match spec:
+        case OperationSpec():
+            shape = f"batch {spec.batch}, {spec.heads} heads of {spec.head_dim}"
+            padded = f", {spec.padding:.3g} of it padded" if spec.padding else ""
+            return {"Pass": WORDS[spec.mode], **machine, "Shape": shape + padded}
+        case ModelSpec():
+            shape = (
+                f"batch {spec.batch}, {spec.layers} layers, width {spec.hidden_size}, {spec.heads} heads, "
+                f"{spec.vocab_size:,} words"
+            )
+            return {"Model": WORDS.get(spec.head, spec.head), "Pass": WORDS[spec.mode], **machine, "Shape": shape}
+        case QualitySpec():
+            shape = f"batch {spec.batch}, {spec.heads} heads of {spec.head_dim}"
+            return {"Length": f"{spec.seq_len:,} tokens", **machine, "Shape": shape}
+        case TaskSpec():
+            shape = f"{spec.layers} layers, width {spec.hidden_size}, {spec.heads} heads"
+            budget = (
+                f"{spec.steps} steps of {spec.batch}, rate {spec.learning_rate:g}, {spec.train_examples:,} examples"
+            )
+            return {"Task": spec.task, "Length": f"{spec.seq_len:,} tokens", **machine, "Shape": f"{shape}; {budget}"}
+
+
+def _knobs(record: Record) -> dict[str, Scalar]:
+    return {**record.spec.knobs, **record.knobs, "seed": record.spec.seed}
+
+
+def _series(rows: list[dict[str, Any]]) -> list[str]:
+    """The base, with the knobs in which records of one place differ: equal facets and length.
+
+    A knob that only follows the length, as ``hash_code_len`` = log2(n) does, makes no series of its own; nor does the
+    number of hashes in a quality record, which is that plot's axis.
+    """
+    seen: dict[tuple[object, ...], set[Scalar]] = {}
+    for row in rows:
+        record: Record = row["record"]
+        for name, value in _knobs(record).items():
+            seen.setdefault((row["kind"], row["base"], name, row["facets"], row["seq_len"]), set()).add(value)
+    differing = {place[:3] for place, values in seen.items() if len(values) > 1}
+    labels = []
+    for row in rows:
+        kind, base = row["kind"], row["base"]
+        words = [
+            f"{name}={value}"
+            for name, value in sorted(_knobs(row["record"]).items())
+            if (kind, base, name) in differing and not (kind == "quality" and name == "num_hash")
+        ]
+        labels.append(f"{base} ({', '.join(words)})" if words else base)
+    return labels
+
+
+def _times(rows: list[dict[str, Any]]) -> list[tuple[stats.Estimate, str] | None]:
+    """Each row's time and clock: device time where every timed row of a plot has it, wall time otherwise."""
+    timings: list[Timing | None] = [row["record"].timing for row in rows]
+    places = [(row["kind"], row["facets"]) for row in rows]
+    wall_only = {
+        place
+        for timing, place in zip(timings, places, strict=True)
+        if timing is not None and timing.device_seconds is None
+    }
+    rng = np.random.default_rng(0)
+    times: list[tuple[stats.Estimate, str] | None] = []
+    for timing, place in zip(timings, places, strict=True):
+        if timing is None:
+            times.append(None)
+        elif place in wall_only or timing.device_seconds is None:
+            times.append((stats.median(timing.wall_seconds, rng), "wall"))
+        else:
+            times.append((stats.median(timing.device_seconds, rng), "device"))
+    return times
+
+
+def views(table: pd.DataFrame, kind: str) -> dict[Facets, pd.DataFrame]:
+    """The rows of a kind by their facets: what may stand in one plot. The setting with most results comes first, and in
+    it the bare encoder and the forward pass."""
+    groups: dict[Facets, list[int]] = {}
+    for place, facets in enumerate(table["facets"]):
+        if table["kind"].iat[place] == kind:
+            groups.setdefault(facets, []).append(place)
+    found = {facets: table.iloc[places] for facets, places in groups.items()}
+    results: dict[Facets, int] = {}
+    for facets, rows in found.items():
+        results[_setting(facets)] = results.get(_setting(facets), 0) + int((rows["status"] == "ok").sum())
+
+    def order(facets: Facets) -> tuple[object, ...]:
+        words = dict(facets)
+        model, pass_ = words.get("Model", ""), words.get("Pass", "")
+        return (-results[_setting(facets)], _setting(facets), model != "encoder", model, pass_ != "forward", pass_)
+
+    return {facets: found[facets] for facets in sorted(found, key=order)}
+
+
+def _setting(facets: Facets) -> Facets:
+    return tuple(pair for pair in facets if pair[0] not in {"Model", "Pass"})
+
+
+def times_by_length(rows: pd.DataFrame) -> dict[str, dict[int, stats.Estimate]]:
+    """Time by length, by series; one view's rows. Of two cases with one label and length the first counts."""
+    found: dict[str, dict[int, stats.Estimate]] = {}
+    for row in each(rows):
+        if row.time is not None:
+            found.setdefault(row.series, {}).setdefault(row.seq_len, row.time)
+    return found

@@ -1,0 +1,119 @@
+"""One case from its spec to its record. Whatever happens to it is a record."""
+
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from harness import registry
+from harness.measuring import inputs, memory, quality, timing, verify
+from harness.measuring.timing import Effort
+from harness.plugin import AttentionPlugin
+from harness.record import Check, Record
+from harness.spec import AnySpec, ModelSpec, OperationSpec, QualitySpec, TaskSpec
+
+FRAMES = 3
+"""Innermost frames of a crash that its record keeps."""
+
+
+class Incorrect(Exception):
+    """The case computes something else than it says."""
+
+    def __init__(self, checks: list[Check]) -> None:
+        super().__init__("; ".join(verify.failures(checks)))
+        self.checks = checks
+
+
+def run(spec: AnySpec, effort: Effort) -> Record:
+    """Measure ``spec``. Raises nothing but KeyboardInterrupt and SystemExit.
+
+    Returns:
+        A record of status ok; unsupported, with the plugin's reasons; incorrect, with the checks that failed; oom; or
+        crashed, with the exception and its innermost frames.
+    """
+    started, began = datetime.now(UTC), perf_counter()
+    found: dict[str, Any] = {"status": "ok"}
+    try:
+        plugin = registry.get(spec.attention)
+        found["knobs"] = plugin.knobs(spec)
+        reasons = plugin.unsupported(spec)
+        if reasons:
+            found |= {"status": "unsupported", "reasons": reasons}
+        else:
+            found["kernel"] = plugin.kernel(spec)
+            found |= _measure(plugin, spec, effort)
+    except Incorrect as error:
+        found |= {"status": "incorrect", "reasons": verify.failures(error.checks), "checks": error.checks}
+    except Exception as error:  # a plugin is somebody else's code: whatever it raises is the result
+        found |= {"status": "oom" if _is_out_of_memory(error) else "crashed", "reasons": _reasons(error)}
+    return Record(
+        case_id=spec.case_id,
+        spec=spec,
+        started=started.isoformat(timespec="seconds"),
+        took_seconds=perf_counter() - began,
+        **found,
+    )
+
+
+def _measure(plugin: AttentionPlugin, spec: AnySpec, effort: Effort) -> dict[str, Any]:
+    match spec:
+        case OperationSpec():
+            return _operation(plugin, spec, effort)
+        case ModelSpec():
+            return _model(plugin, spec, effort)
+        case QualitySpec():
+            module = plugin.build(spec)
+            return {"quality": quality.errors(plugin, spec, module, inputs.make(spec))}
+        case TaskSpec():
+            from harness.train import train  # transformers' Trainer takes seconds to import
+
+            return {"task": train(spec)}
+
+
+def _operation(plugin: AttentionPlugin, spec: OperationSpec, effort: Effort) -> dict[str, Any]:
+    given = inputs.make(spec)
+    backward = spec.mode == "forward_backward"
+    module = plugin.build(spec).train(backward)
+    checks = verify.check(plugin, spec, module, given)
+    if not all(one.passed for one in checks):
+        raise Incorrect(checks)
+    q, k, v = (x.detach().requires_grad_(backward) for x in (given.q, given.k, given.v))
+
+    def call() -> Any:
+        out = module(q, k, v, given.key_padding_mask)
+        return torch.autograd.grad(out, (q, k, v), given.grad) if backward else out
+
+    held = [q, k, v, *module.parameters(), *([given.grad] if backward else [])]
+    # no_grad and not inference_mode: it is what transformers' users run, and every plugin works under it.
+    with torch.set_grad_enabled(backward):
+        found = timing.measure(call, spec.device, effort)
+        peak = memory.peak(call, spec.device, held)
+    return {"checks": checks, "timing": found, "memory": peak}
+
+
+def _model(plugin: AttentionPlugin, spec: ModelSpec, effort: Effort) -> dict[str, Any]:
+    from harness.measuring import model_agreement, models  # transformers takes seconds to import
+
+    built = models.build(spec)
+    checks = built.check()
+    if all(one.passed for one in checks):
+        checks += model_agreement.check(plugin, spec, built)
+    if not all(one.passed for one in checks):
+        raise Incorrect(checks)
+    found = timing.measure(built.call, spec.device, effort)
+    peak = memory.peak(built.call, spec.device, built.held)
+    return {"checks": checks, "timing": found, "memory": peak, "parameters": built.parameters}
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch's CPU allocator raises a bare RuntimeError with this text.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _reasons(error: BaseException) -> list[str]:
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    where = [f"at {Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames]
+    return [f"{type(error).__name__}: {error}", *where]

@@ -1,0 +1,96 @@
+"""A run in progress: its records in memory and, as they come, in the log."""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness import isolate, runner
+from harness.measuring import machine
+from harness.profiles import Selection
+from harness.record import Record, Run
+from harness.spec import AnySpec
+from harness.store import LOG_SUFFIX, Log
+
+
+class HarnessSession:
+    """Runs cases one by one and keeps what was found.
+
+    Args:
+        selection: profile, device, dtype, lengths and attentions of the run.
+        command: what started it, for the run's header.
+        log_path: where the log goes; the file appears with the first record.
+        isolated: every case in a process of its own.
+        timeout: seconds a case; needs ``isolated``.
+    """
+
+    def __init__(
+        self, selection: Selection, command: str, log_path: Path, isolated: bool, timeout: float | None
+    ) -> None:
+        self.selection = selection
+        self.log_path = log_path
+        self.records: list[Record] = []
+        self._command = command
+        self._isolated = isolated
+        self._timeout = timeout
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._header: Run | None = None
+        self._log: Log | None = None
+
+    def measure(self, spec: AnySpec) -> Record:
+        """Run one case; its record is in the log when this returns."""
+        effort = self.selection.effort
+        record = isolate.run(spec, effort, self._timeout) if self._isolated else runner.run(spec, effort)
+        if self._log is None:
+            self._log = Log(self.log_path, self.header())
+        self._log.append(record)
+        self.records.append(record)
+        return record
+
+    def header(self) -> Run:
+        """The run without records. The machine is looked at once, at the first case."""
+        if self._header is None:
+            self._header = Run(
+                started=self._started,
+                command=self._command,
+                profile=self.selection.profile,
+                commit=machine.commit(),
+                machine=machine.fingerprint(),
+                records=[],
+            )
+        return self._header
+
+    def run(self) -> Run:
+        """The run so far."""
+        return self.header().model_copy(update={"records": self.records})
+
+    def counts(self) -> Counter[str]:
+        """Records by status."""
+        return Counter(record.status for record in self.records)
+
+    def close(self) -> None:
+        """No more cases."""
+        if self._log is not None:
+            self._log.close()
+
+
+def log_path_for(json_path: Path | None, root: Path) -> Path:
+    """The log beside the benchmark JSON; under ``.benchmarks`` of the project where no JSON is written."""
+    if json_path is not None:
+        return json_path.with_suffix(LOG_SUFFIX)
+    return root / ".benchmarks" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}{LOG_SUFFIX}"
+
+
+def reproducing_command(arguments: Sequence[str], root: Path) -> str:
+    """The pytest command, with no path outside the project: those are shortened to their last part."""
+    return shlex.join(["pytest", *(_without_machine_path(argument, root) for argument in arguments)])
+
+
+def _without_machine_path(argument: str, root: Path) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    path = Path(value)
+    if not path.is_absolute():
+        return argument
+    shown = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    return f"{option}{equals}{shown}"

@@ -1,0 +1,61 @@
+"""The end of a run in a terminal: a compact table, counts, and where the files are."""
+
+from collections.abc import Iterable
+from statistics import median
+
+from harness.record import Record
+from harness.spec import OperationSpec
+
+MIB = 2**20
+
+
+def one_line(record: Record) -> str:
+    """What a record found, in a few words: ``12.3 ms, 4.0 MiB``, or its status."""
+    if record.status != "ok":
+        return record.status
+    words = []
+    if record.timing is not None:
+        words.append(f"{median(record.timing.wall_seconds) * 1e3:.3g} ms")
+    if record.memory is not None:
+        words.append(f"{record.memory.peak_bytes / MIB:.3g} MiB")
+    if record.quality is not None:
+        words.append(f"error {median(record.quality.errors['output']):.3g}")
+    if record.task is not None:
+        words.append(f"{record.task.metric} {median(record.task.scores):.3f}")
+    return ", ".join(words)
+
+
+def tables(records: Iterable[Record]) -> list[str]:
+    """Lines of one table a kind of operation case: attentions down, lengths across; median ms / peak MiB."""
+    groups: dict[str, dict[tuple[str, int], str]] = {}
+    for record in records:
+        if isinstance(record.spec, OperationSpec):
+            group = groups.setdefault(_title(record.spec), {})
+            group[record.spec.attention, record.spec.seq_len] = _cell(record)
+    lines = []
+    for title, cells in groups.items():
+        lines += ["", title, *_grid(cells)]
+    return lines
+
+
+def _title(spec: OperationSpec) -> str:
+    shape = f"B={spec.batch} H={spec.heads} d={spec.head_dim}"
+    padded = f", {spec.padding:.0%} padded" if spec.padding else ""
+    return f"{spec.mode}, {shape}, {spec.dtype} on {spec.device}{padded}: median ms / peak MiB"
+
+
+def _cell(record: Record) -> str:
+    if record.timing is None or record.memory is None:
+        return record.status
+    return f"{median(record.timing.wall_seconds) * 1e3:.3g} / {record.memory.peak_bytes / MIB:.3g}"
+
+
+def _grid(cells: dict[tuple[str, int], str]) -> list[str]:
+    names = list(dict.fromkeys(name for name, _ in cells))
+    lengths = sorted({length for _, length in cells})
+    # An attention that ran nowhere has one word to say, and that is counted below the tables.
+    names = [name for name in names if any("/" in cells.get((name, length), "") for length in lengths)] or names
+    rows = [["attention", *(f"n={length}" for length in lengths)]]
+    rows += [[name, *(cells.get((name, length), "-") for length in lengths)] for name in names]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(lengths) + 1)]
+    return ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]

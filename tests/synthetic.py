@@ -1,0 +1,147 @@
+"""Runs made up for the report's tests: plausible numbers, every status, and what no one would hope for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.record import Check, Memory, Quality, Record, Run, Status, TaskResult, Timing
+from harness.spec import AnySpec, Dtype, ModelSpec, OperationMode, OperationSpec, QualitySpec, TaskSpec
+
+LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+STARTED = "2026-01-02T03:04:05Z"
+# seconds at length 1024, power of the length, bytes at 1024, power of the length
+COSTS = {
+    "softmax": (0.050, 2.0, 64e6, 2.0),
+    "sdpa": (0.021, 1.95, 2.1e6, 1.0),
+    "sdpa_flash": (0.0212, 1.95, 2.1e6, 1.0),
+    "sdpa_math": (0.060, 2.0, 70e6, 2.0),
+    "yoso": (0.011, 1.05, 4e6, 1.0),
+    "yoso_e": (0.070, 2.0, 3e6, 1.0),
+}
+UNSUPPORTED = {
+    "xformers_cutlass": "device=cpu (supported: {'cuda'})",
+    "xformers_flash2": "device=cpu (supported: {'cuda'}); operator wasn't built",
+    "sdpa_cudnn": "torch has no cuDNN attention on a CPU",
+}
+
+
+def run(records: Sequence[Record], **changes: object) -> Run:
+    fields: dict[str, object] = {
+        "started": STARTED,
+        "command": "pytest suites/ --profile standard --benchmark-json=out.json",
+        "profile": "standard",
+        "commit": "0123456789abcdef+dirty",
+        "machine": {"cpu": "Example CPU @ 2.0 GHz", "cores": 2, "torch": "2.13.0", "cuda_device": None},
+        "records": list(records),
+    }
+    return Run.model_validate(fields | changes)
+
+
+def record(spec: AnySpec, status: Status = "ok", **changes: object) -> Record:
+    fields: dict[str, object] = {
+        "case_id": spec.case_id,
+        "spec": spec,
+        "status": status,
+        "reasons": [] if status == "ok" else [f"made up: {status}"],
+        "kernel": f"{spec.attention} kernel" if status == "ok" else None,
+        "started": STARTED,
+        "took_seconds": 1.0,
+    }
+    return Record.model_validate(fields | changes)
+
+
+def timed(
+    spec: AnySpec, seconds: float, peak: float, rng: np.random.Generator, samples: int = 15, **more: object
+) -> Record:
+    walls = (seconds * np.exp(0.03 * rng.standard_normal(samples))).tolist()
+    checks = [
+        Check(what=what, error=float(rng.uniform(1e-7, 9e-7)), allowed=1e-6, passed=True)
+        for what in ("output", "grad_q", "grad_k", "grad_v")
+    ]
+    changes: dict[str, object] = {
+        "timing": Timing(wall_seconds=walls, warmup_calls=3, threads=2),
+        "memory": Memory(peak_bytes=int(peak), input_bytes=spec.seq_len * 6144, source="torch CPU allocator"),
+        "checks": checks,
+    }
+    return record(spec, **(changes | more))
+
+
+def operation(
+    attention: str, length: int, rng: np.random.Generator, mode: OperationMode = "forward", dtype: Dtype = "float32"
+) -> Record:
+    spec = OperationSpec(attention=attention, seq_len=length, mode=mode, dtype=dtype)
+    if attention in UNSUPPORTED:
+        return record(spec, "unsupported", reasons=[UNSUPPORTED[attention]])
+    if attention in {"softmax", "sdpa_math"} and length >= 16384:
+        return record(spec, "oom", reasons=["RuntimeError: not enough memory: you tried to allocate 8589934592 bytes."])
+    if attention == "yoso_e" and mode == "forward_backward" and length >= 8192:
+        return record(spec, "timeout", reasons=["still running after 60 s"])
+    scale, power, peak, grows = COSTS[attention]
+    both = 2.6 if mode == "forward_backward" else 1.0
+    seconds = both * (scale * (length / 1024) ** power + 4e-5)
+    knobs = {"num_hash": 32, "hash_code_len": length.bit_length() - 1} if attention == "yoso" else {}
+    return timed(spec, seconds, both * peak * (length / 1024) ** grows, rng, knobs=knobs)
+
+
+def model(family: str, attention: str, length: int, rng: np.random.Generator, mode: str, head: str) -> Record:
+    fields = {"family": family, "attention": attention, "seq_len": length, "mode": mode, "head": head}
+    spec = ModelSpec.model_validate(fields)
+    scale, power, peak, grows = COSTS[attention]
+    slow = 3.0 if family == "transformers_yoso" else 1.0
+    step = 3.0 if mode == "training_step" else 1.0
+    seconds = step * (slow * scale * (length / 1024) ** power + 0.02 * length / 1024)
+    return timed(
+        spec, seconds, step * (peak * (length / 1024) ** grows + 3e7), rng, parameters=2_000_000 + length * 256
+    )
+
+
+def quality(family: str, count: int, rng: np.random.Generator) -> Record:
+    spec = QualitySpec(attention="yoso", seq_len=1024, knobs={"num_hash": count, "hash_family": family})
+    floor = 0.2 if family == "hadamard_dependent" else 0.0
+    errors = {
+        what: (scale * np.hypot(1.5 / np.sqrt(count), floor) * np.exp(0.04 * rng.standard_normal(8))).tolist()
+        for what, scale in (("output", 1.0), ("grad_q", 1.4), ("grad_k", 1.4), ("grad_v", 1.0))
+    }
+    knobs = {"num_hash": count, "hash_family": family}
+    return record(spec, knobs=knobs, quality=Quality(reference="yoso_e", errors=errors))
+
+
+def task(attention: str, scores: list[float]) -> Record:
+    spec = TaskSpec(attention=attention, seq_len=512, seeds=len(scores))
+    result = TaskResult(
+        metric="accuracy", scores=scores, train_seconds=[60.0] * len(scores), steps=[200] * len(scores),
+        chance=0.1, majority=0.172, data="ListOps, generated",
+    )  # fmt: skip
+    return record(spec, task=result)
+
+
+def realistic(
+    lengths: Sequence[int] = LENGTHS, modes: Sequence[OperationMode] = ("forward", "forward_backward")
+) -> Run:
+    """A run as the standard profile gives it on a CPU."""
+    rng = np.random.default_rng(0)
+    records = [
+        operation(attention, length, rng, mode)
+        for attention in (*COSTS, *UNSUPPORTED)
+        for length in lengths
+        for mode in modes
+    ]
+    wrong = [Check(what="output", error=0.7, allowed=1e-6, passed=False)]
+    broken = OperationSpec(attention="broken", seq_len=512)
+    records.append(record(broken, "incorrect", reasons=["output differs: 0.7 > 1e-06"], checks=wrong))
+    records.append(record(OperationSpec(attention="broken", seq_len=1024), "crashed", reasons=["SIGSEGV in worker"]))
+    for length in [n for n in lengths if n <= 4096]:
+        for mode in ("forward", "training_step"):
+            for attention in ("yoso", "yoso_e", "softmax", "sdpa"):
+                records.append(model("yoso", attention, length, rng, mode, "encoder"))
+            records.append(model("bert", "sdpa", length, rng, mode, "encoder"))
+            records.append(model("transformers_yoso", "yoso_e", length, rng, mode, "encoder"))
+        records.append(model("yoso", "yoso", length, rng, "forward", "question_answering"))
+        records.append(model("yoso", "sdpa", length, rng, "forward", "question_answering"))
+    records += [
+        quality(family, count, rng)
+        for family in ("gaussian", "hadamard", "hadamard_dependent")
+        for count in (8, 16, 32, 64, 128)
+    ]
+    records += [task("yoso", [0.352, 0.361]), task("yoso_e", [0.37, 0.362]), task("softmax", [0.366, 0.358])]
+    return run(records)

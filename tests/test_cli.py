@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.store import load
+
+SUITE = """
+import pytest
+pytest_plugins = ["harness.pytest_plugin"]
+
+@pytest.mark.operation
+def test_operation(case):
+    pass
+"""
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_list_says_what_runs_and_why_not():
+    found = call("list", "--why")
+    assert found.exit_code == 0
+    assert "sdpa_cudnn, forward: torch's cudnn backend runs on CUDA, not on cpu" in found.stdout
+    row = next(line for line in found.stdout.splitlines() if line.strip().startswith("softmax"))
+    assert row.split()[1:3] == ["yes", "yes"]
+
+
+def test_doctor_names_the_versions_and_the_kernels():
+    found = call("doctor")
+    assert found.exit_code == 0
+    for word in ("torch", "c++", "ninja", "nvcc", "yoso kernels"):
+        assert word in found.stdout
+
+
+def test_run_and_report_are_one_way(tmp_path):
+    """A suite of one's own, in a process of its own as a user has it."""
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "conftest.py").write_text('pytest_plugins = ["harness.pytest_plugin"]')
+    (tmp_path / "suites" / "test_mine.py").write_text(SUITE.replace('pytest_plugins = ["harness.pytest_plugin"]', ""))
+    command = [sys.executable, "-c", "from harness.cli import app; app()"]
+    options = ["--attention", "sdpa,softmax", "--seq-len", "32", "--seq-len", "64", "-o", "out/run.json"]
+    done = subprocess.run([*command, "run", *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " ms, " in done.stdout
+    run = load(tmp_path / "out" / "run.json")
+    assert len(run.records) == 8
+    done = call("report", tmp_path / "out" / "run.json", "-o", tmp_path / "report.html")
+    assert done.exit_code == 0
+    assert "sdpa" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list", "--dtype", "int8"], "unknown dtype 'int8'; known: float32"),
+        (["report", "nope.json"], "nope.json: cannot read it"),
+        (["run", "no-such-suite"], "no-such-suite does not exist"),
+    ],
+)
+def test_a_wrong_argument_is_one_clear_line(arguments, words):
+    found = call(*arguments)
+    assert found.exit_code == 2
+    assert words in " ".join(found.stderr.split())
+
+
+def test_help_and_import_load_no_torch():
+    code = "import sys, harness, harness.cli; assert not {'torch', 'pytest', 'rich.table'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,143 @@
+"""Hash codes against their definition, and the collision probability they are drawn for."""
+
+import math
+
+import pytest
+import torch
+
+from yoso import ops, portable, reference
+from yoso.hashing import HASH_FAMILIES, draw_planes, rotation_layout
+
+SHAPES = [(1, 1), (5, 3), (32, 9), (64, 12), (70, 16)]
+
+
+def exact_vectors(*shape: int) -> torch.Tensor:
+    """Small integers: every sum of a transform is exact in float32, so codes can be compared bit for bit."""
+    return torch.randint(-8, 9, shape).float()
+
+
+def integer_planes(hash_family: str, **sizes: int) -> torch.Tensor:
+    planes = draw_planes(hash_family, **sizes)
+    return (planes * 4).round() if hash_family == "gaussian" else planes
+
+
+@pytest.mark.parametrize("hash_family", HASH_FAMILIES)
+@pytest.mark.parametrize(("num_hash", "hash_code_len"), SHAPES)
+@pytest.mark.parametrize("head_dim", [16, 24, 100])
+@pytest.mark.parametrize("kernel", [ops.fast_hash, portable.fast_hash], ids=["native", "portable"])
+def test_codes_equal_the_definition_bit_for_bit(kernel, hash_family, num_hash, hash_code_len, head_dim):
+    torch.manual_seed(0)
+    sizes = {"num_hash": num_hash, "hash_code_len": hash_code_len}
+    x = exact_vectors(2, 3, 33, head_dim)
+    planes = integer_planes(hash_family, groups=6, head_dim=head_dim, **sizes)
+    expected = reference.fast_hash(x, planes, hash_family=hash_family, **sizes)
+    codes = kernel(x, planes, hash_family=hash_family, **sizes)
+    assert codes.dtype == torch.uint16
+    assert torch.equal(codes.long(), expected)
+
+
+@pytest.mark.parametrize("length", [1, 7, 15, 16, 17, 255, 256, 257])
+def test_every_length_is_hashed_to_its_last_vector(length):
+    torch.manual_seed(0)
+    x = exact_vectors(1, 2, length, 64)
+    planes = draw_planes("hadamard", groups=2, head_dim=64, num_hash=32, hash_code_len=9)
+    args = {"num_hash": 32, "hash_code_len": 9, "hash_family": "hadamard"}
+    assert torch.equal(ops.fast_hash(x, planes, **args).long(), reference.fast_hash(x, planes, **args))
+
+
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_planes_are_shared_by_group(groups):
+    torch.manual_seed(0)
+    x = exact_vectors(2, 3, 20, 32)
+    planes = draw_planes("hadamard", groups=groups, head_dim=32, num_hash=8, hash_code_len=5)
+    args = {"num_hash": 8, "hash_code_len": 5, "hash_family": "hadamard"}
+    expected = torch.stack(
+        [ops.fast_hash(x.flatten(0, 1)[g, None, None], planes[g % groups, None], **args)[0, 0] for g in range(6)]
+    ).reshape(2, 3, 8, 20)
+    assert torch.equal(ops.fast_hash(x, planes, **args), expected)
+
+
+@pytest.mark.parametrize("hash_family", HASH_FAMILIES)
+def test_query_and_key_are_hashed_each_for_itself(hash_family):
+    """transformers' `hashing` returns the key's codes for both."""
+    torch.manual_seed(0)
+    planes = draw_planes(hash_family, groups=1, head_dim=32, num_hash=16, hash_code_len=8)
+    codes = [
+        ops.fast_hash(torch.randn(1, 1, 50, 32), planes, num_hash=16, hash_code_len=8, hash_family=hash_family)
+        for _ in range(2)
+    ]
+    assert not torch.equal(codes[0], codes[1])
+
+
+def test_a_code_depends_on_direction_alone_and_strides_do_not_matter():
+    torch.manual_seed(0)
+    planes = draw_planes("hadamard", groups=4, head_dim=64, num_hash=32, hash_code_len=9)
+    args = {"num_hash": 32, "hash_code_len": 9, "hash_family": "hadamard"}
+    base = exact_vectors(2, 40, 2, 64)
+    x = base.transpose(1, 2)
+    expected = ops.fast_hash(x.contiguous(), planes, **args)
+    assert torch.equal(ops.fast_hash(x, planes, **args), expected)
+    assert torch.equal(ops.fast_hash(4 * x, planes, **args), expected)
+    wide = torch.zeros(2, 2, 40, 128)
+    wide[..., ::2] = x
+    assert torch.equal(ops.fast_hash(wide[..., ::2], planes, **args), expected)
+
+
+def test_same_seed_same_planes_and_the_default_generator_moves_on():
+    sizes = {"groups": 2, "head_dim": 32, "num_hash": 8, "hash_code_len": 4}
+    for family in HASH_FAMILIES:
+        drawn = [draw_planes(family, generator=torch.Generator().manual_seed(3), **sizes) for _ in range(2)]
+        assert torch.equal(*drawn)
+        assert not torch.equal(draw_planes(family, **sizes), draw_planes(family, **sizes))
+
+
+def collision_rate(
+    hash_family: str, cosine: float, *, head_dim: int, hash_code_len: int, draws: int
+) -> tuple[float, float]:
+    """Mean and standard error, over independent planes, of the fraction of hashes in which a pair collides."""
+    generator = torch.Generator().manual_seed(11)
+    sizes = {"num_hash": 16, "hash_code_len": hash_code_len}
+    planes = draw_planes(hash_family, groups=draws, head_dim=head_dim, generator=generator, **sizes)
+    x, y = torch.randn(2, draws, head_dim, generator=generator)
+    x = x / x.norm(dim=-1, keepdim=True)
+    y = y - (x * y).sum(-1, keepdim=True) * x
+    y = cosine * x + math.sqrt(1 - cosine**2) * y / y.norm(dim=-1, keepdim=True)
+    pair = torch.stack([x, y], 1)[None]
+    codes = ops.fast_hash(pair, planes, hash_family=hash_family, **sizes)[0].int()
+    rates = (codes[:, :, 0] == codes[:, :, 1]).double().mean(1)
+    return rates.mean().item(), rates.std().item() / math.sqrt(draws)
+
+
+@pytest.mark.parametrize("cosine", [0.0, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize(("head_dim", "hash_code_len"), [(64, 9), (32, 12)])
+@pytest.mark.parametrize("hash_family", ["gaussian", "hadamard"])
+def test_collisions_are_unbiased(hash_family, cosine, head_dim, hash_code_len):
+    rate, error = collision_rate(hash_family, cosine, head_dim=head_dim, hash_code_len=hash_code_len, draws=20000)
+    expected = (1 - math.acos(cosine) / math.pi) ** hash_code_len
+    assert abs(rate - expected) < 4 * error
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "hash_code_len", "cosine", "at_least"), [(64, 9, 0.0, 0.05), (32, 12, 0.5, 0.25), (32, 12, 0.8, 0.09)]
+)
+def test_the_authors_hadamard_is_biased_low(head_dim, hash_code_len, cosine, at_least):
+    """Its directions within a code are orthogonal; more hashes do not mend it."""
+    rate, error = collision_rate(
+        "hadamard_authors", cosine, head_dim=head_dim, hash_code_len=hash_code_len, draws=60000
+    )
+    expected = (1 - math.acos(cosine) / math.pi) ** hash_code_len
+    assert rate + 4 * error < expected * (1 - at_least)
+
+
+def test_layouts_use_each_coordinate_once():
+    for family in ("hadamard", "hadamard_authors"):
+        for num_hash, hash_code_len in SHAPES:
+            layout = rotation_layout(family, head_dim=24, num_hash=num_hash, hash_code_len=hash_code_len)
+            places = layout.block.long() * layout.padded_dim + layout.coordinate
+            assert places.unique().numel() == num_hash * hash_code_len
+            assert int(layout.block.max()) < layout.blocks
+
+
+def test_the_authors_hadamard_refuses_a_code_longer_than_its_rotation():
+    with pytest.raises(ValueError, match=r"hash_code_len.*head_dim 8"):
+        draw_planes("hadamard_authors", groups=1, head_dim=8, num_hash=4, hash_code_len=9)

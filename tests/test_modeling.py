@@ -1,0 +1,194 @@
+import pytest
+import torch
+from model_pairs import NO_DROPOUT, SMALL, largest_difference, make_ours, make_pair, random_sizes, tokens
+from transformers.models import yoso as theirs
+
+import yoso
+
+LENGTHS = (1, 7, 18, 40)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_outputs_and_hidden_states_equal_transformers(seed):
+    sizes = random_sizes(seed)
+    mine, other = make_pair(seed=seed, **sizes)
+    ids = tokens(2, LENGTHS[seed % 4], vocab_size=sizes["vocab_size"], seed=seed)
+    types = ids % sizes["type_vocab_size"]
+    with torch.no_grad():
+        a = mine(ids, token_type_ids=types, output_hidden_states=True)
+        b = other(ids, token_type_ids=types, output_hidden_states=True)
+    assert largest_difference(a.last_hidden_state, b.last_hidden_state) < 1e-5
+    assert len(a.hidden_states) == sizes["num_hidden_layers"] + 1
+    for x, y in zip(a.hidden_states, b.hidden_states, strict=True):
+        assert largest_difference(x, y) < 1e-5
+
+
+@pytest.mark.parametrize("conv_window", [None, 5])
+def test_gradients_equal_transformers(conv_window):
+    mine, other = make_pair(**SMALL, **NO_DROPOUT, conv_window=conv_window)
+    ids = tokens(2, 20, vocab_size=60)
+    weight = torch.randn(2, 20, 32, generator=torch.Generator().manual_seed(1))
+    for model in (mine, other):
+        model.train()
+        (model(ids).last_hidden_state * weight).mean().backward()
+    for (name, a), b in zip(mine.named_parameters(), other.parameters(), strict=True):
+        assert largest_difference(a.grad, b.grad) <= 1e-5 * b.grad.abs().max().item() + 1e-7, name
+
+
+def test_base_size_has_the_keys_and_parameters_of_transformers():
+    with torch.device("meta"):
+        mine, other = yoso.YosoModel(yoso.YosoConfig()), theirs.YosoModel(theirs.YosoConfig())
+    assert sum(parameter.numel() for parameter in mine.parameters()) == 126_807_552
+    assert len(mine.state_dict()) == 197
+    assert {k: v.shape for k, v in mine.state_dict().items()} == {k: v.shape for k, v in other.state_dict().items()}
+
+
+def test_inputs_embeds_stand_for_input_ids():
+    model = make_ours(**SMALL)
+    ids = tokens(2, 9, vocab_size=60)
+    embeds = model.get_input_embeddings()(ids)
+    assert torch.equal(model(ids).last_hidden_state, model(inputs_embeds=embeds).last_hidden_state)
+
+
+def test_position_ids_override_the_default():
+    model = make_ours(**SMALL)
+    ids = tokens(2, 9, vocab_size=60)
+    default = model(ids).last_hidden_state
+    assert torch.equal(default, model(ids, position_ids=torch.arange(2, 11)[None]).last_hidden_state)
+    assert largest_difference(default, model(ids, position_ids=torch.arange(3, 12)[None]).last_hidden_state) > 1e-2
+
+
+def test_return_dict_false_gives_the_tuple_of_transformers():
+    mine, other = make_pair(**SMALL)
+    ids = tokens(1, 8, vocab_size=60)
+    a, b = (m(ids, output_hidden_states=True, return_dict=False) for m in (mine, other))
+    assert isinstance(a, tuple)
+    assert len(a) == len(b) == 2
+    assert len(a[1]) == len(b[1]) == 3
+
+
+def test_default_attention_follows_use_expectation():
+    assert make_ours(**SMALL).config._attn_implementation == "yoso_e"
+    assert make_ours(**SMALL, use_expectation=False).config._attn_implementation == "yoso"
+    assert make_ours(**SMALL, use_expectation=False, attn_implementation="sdpa").config._attn_implementation == "sdpa"
+
+
+def test_attention_can_be_changed_afterwards():
+    model = make_ours(**SMALL)
+    ids = tokens(1, 12, vocab_size=60)
+    expectation = model(ids).last_hidden_state
+    model.set_attn_implementation("eager")
+    assert largest_difference(model(ids).last_hidden_state, expectation) < 1e-5
+    model.set_attn_implementation("sdpa")
+    assert largest_difference(model(ids).last_hidden_state, expectation) > 1e-2
+
+
+def test_unknown_attention_is_refused():
+    with pytest.raises(ValueError, match="no_such_attention"):
+        make_ours(**SMALL, attn_implementation="no_such_attention")
+
+
+def test_sampling_estimates_the_expectation():
+    expectation = make_ours(**SMALL)
+    ids = tokens(1, 24, vocab_size=60)
+    truth = expectation(ids).last_hidden_state
+    errors = []
+    for num_hash in (32, 2048):
+        model = make_ours(**SMALL, use_expectation=False, num_hash=num_hash)
+        torch.manual_seed(0)
+        errors.append(((model(ids).last_hidden_state - truth).norm() / truth.norm()).item())
+    assert errors[1] < 0.1
+    assert errors[1] < errors[0] / 3
+
+
+def test_the_seed_replays_sampling():
+    model = make_ours(**SMALL, use_expectation=False)
+    ids = tokens(1, 24, vocab_size=60)
+    outputs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        outputs.append(model(ids).last_hidden_state)
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+
+
+@pytest.mark.parametrize("attention", ["yoso_e", "yoso", "eager", "sdpa"])
+def test_gradient_checkpointing_changes_no_gradient(attention):
+    ids = tokens(2, 12, vocab_size=60)
+    grads = []
+    for checkpointing in (False, True):
+        model = make_ours(**SMALL, attn_implementation=attention, attention_probs_dropout_prob=0.0).train()
+        if checkpointing:
+            # The method's name since transformers 5.2x; older ones have the other.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable()
+            assert all(layer.gradient_checkpointing for layer in model.encoder.layer)
+        torch.manual_seed(3)
+        model(ids).last_hidden_state[..., 0].sum().backward()
+        grads.append(model.embeddings.word_embeddings.weight.grad)
+    assert torch.equal(*grads)
+    assert grads[0].abs().max() > 0
+
+
+def test_checkpoints_move_both_ways(tmp_path):
+    mine, other = make_pair(**SMALL, conv_window=3)
+    ids = tokens(1, 10, vocab_size=60)
+    expected = other(ids).last_hidden_state
+    other.save_pretrained(tmp_path / "theirs")
+    mine.save_pretrained(tmp_path / "mine")
+    loaded = yoso.YosoModel.from_pretrained(tmp_path / "theirs")
+    assert largest_difference(loaded(ids).last_hidden_state, expected) < 1e-5
+    back = theirs.YosoModel.from_pretrained(tmp_path / "mine")
+    assert largest_difference(back(ids).last_hidden_state, expected) == 0
+
+
+def test_old_checkpoint_with_position_buffers_loads_without_complaint(tmp_path):
+    model = make_ours(**SMALL)
+    model.config.save_pretrained(tmp_path)
+    state = dict(model.state_dict())
+    state["embeddings.position_ids"] = torch.arange(40)[None] + 2
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    loaded, report = yoso.YosoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["unexpected_keys"]
+    assert not report["missing_keys"]
+    ids = tokens(1, 10, vocab_size=60)
+    assert torch.equal(loaded(ids).last_hidden_state, model(ids).last_hidden_state)
+
+
+def test_low_precision_runs():
+    model = make_ours(**SMALL, conv_window=3).to(torch.bfloat16)
+    assert model(tokens(1, 12, vocab_size=60)).last_hidden_state.dtype == torch.bfloat16
+
+
+IDS = tokens(2, 6, vocab_size=60)
+BAD_CALLS = {
+    "neither": ({}, ValueError, "exactly one of input_ids and inputs_embeds, got neither"),
+    "both": ({"input_ids": IDS, "inputs_embeds": torch.zeros(2, 6, 32)}, ValueError, "got both"),
+    "one dimension": ({"input_ids": IDS[0]}, ValueError, r"input_ids: expected \[batch, length\], got \[6\]"),
+    "width": ({"inputs_embeds": torch.zeros(2, 6, 31)}, ValueError, r"inputs_embeds: expected \[batch, length, 32\]"),
+    "mask shape": ({"input_ids": IDS, "attention_mask": torch.ones(2, 5)}, ValueError, r"\[2, 6\].*got \[2, 5\]"),
+    "pair mask": ({"input_ids": IDS, "attention_mask": torch.ones(2, 1, 6, 6)}, ValueError, "pairs"),
+    "mask dtype": ({"input_ids": IDS, "attention_mask": torch.ones(2, 6) * 1j}, TypeError, "attention_mask.*complex"),
+    "additive mask": ({"input_ids": IDS, "attention_mask": torch.ones(2, 6) * -1e4}, ValueError, "only 0 .* and 1"),
+    "types": ({"input_ids": IDS, "token_type_ids": IDS[:1]}, ValueError, r"token_type_ids: expected \[2, 6\]"),
+    "positions": ({"input_ids": IDS, "position_ids": IDS[:, :3]}, ValueError, r"position_ids: expected \[2, 6\]"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CALLS)
+def test_bad_calls_name_the_argument(case):
+    arguments, error, message = BAD_CALLS[case]
+    with pytest.raises(error, match=message):
+        make_ours(**SMALL)(**arguments)
+
+
+def test_a_foreign_configuration_is_refused():
+    with pytest.raises(TypeError, match=r"expected a yoso.YosoConfig.*from_dict"):
+        yoso.YosoModel(theirs.YosoConfig(**SMALL))
+
+
+def test_package_names_load_and_unknown_ones_do_not():
+    for name in yoso.__all__:
+        assert getattr(yoso, name) is not None
+    with pytest.raises(AttributeError, match="YosoModel"):
+        _ = yoso.YosoModle

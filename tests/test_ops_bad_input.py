@@ -1,0 +1,68 @@
+"""Every wrong argument gets an error that names it, says what was expected and what came."""
+
+import pytest
+import torch
+
+from yoso import ops
+from yoso.attention import yoso_e, yoso_sampling
+from yoso.hashing import draw_planes
+
+
+def qkv(**overrides):
+    shapes = {"query": (2, 3, 10, 8), "key": (2, 3, 10, 8), "value": (2, 3, 10, 8)} | overrides
+    return {name: x if isinstance(x, torch.Tensor) else torch.randn(x) for name, x in shapes.items()}
+
+
+CASES = [
+    ({"query": (2, 10, 8)}, r"query must be .*\[batch, heads, length, head_dim\].*\[2, 10, 8\]"),
+    ({"query": (2, 3, 10, 9)}, r"query must be \[2, 3, length, 8\].*got \[2, 3, 10, 9\]"),
+    ({"query": (2, 4, 10, 8)}, r"query must be \[2, 3"),
+    ({"value": (2, 3, 11, 8)}, r"value must be \[2, 3, 10"),
+    ({"key": torch.randn(2, 3, 10, 8).bfloat16()}, r"key must have value's dtype.*float32.*got torch.bfloat16"),
+    ({"value": torch.ones(2, 3, 10, 8, dtype=torch.long)}, r"value must be a floating-point tensor.*int64"),
+    ({"key_padding_mask": torch.ones(2, 10)}, r"mask must be bool \[2, 10\].*got torch.float32.*mask.bool\(\)"),
+    ({"key_padding_mask": torch.ones(2, 9, dtype=torch.bool)}, r"mask must be bool \[2, 10\].*\[2, 9\]"),
+    ({"hash_code_len": 0}, r"hash_code_len must be 1 to 16.*got 0"),
+    ({"hash_code_len": 17}, r"hash_code_len must be 1 to 16.*got 17"),
+    ({"query": torch.randn(2, 3, 10, 8, device="meta")}, r"query must have value's dtype and device.*got.*meta"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), CASES)
+@pytest.mark.parametrize("attention", [yoso_e, yoso_sampling])
+def test_attention(attention, overrides, message):
+    options = {name: overrides[name] for name in ("key_padding_mask", "hash_code_len") if name in overrides}
+    tensors = qkv(**{name: x for name, x in overrides.items() if name not in options})
+    with pytest.raises(ValueError, match=message):
+        attention(**tensors, **options)
+
+
+def test_sampling_parameters():
+    with pytest.raises(ValueError, match=r"num_hash must be at least 1, got 0"):
+        yoso_sampling(**qkv(), num_hash=0)
+    with pytest.raises(ValueError, match=r"hash_family must be one of.*got 'sha256'"):
+        yoso_sampling(**qkv(), hash_family="sha256")
+    planes = draw_planes("hadamard", groups=5, head_dim=8, num_hash=4, hash_code_len=3)
+    with pytest.raises(ValueError, match=r"planes.*groups dividing batch \* heads = 6"):
+        yoso_sampling(**qkv(), num_hash=4, hash_code_len=3, planes=planes)
+
+
+def test_codes():
+    codes = torch.zeros(2, 3, 4, 10, dtype=torch.uint16)
+    value = torch.randn(2, 3, 10, 8)
+    with pytest.raises(ValueError, match=r"key_codes must be uint16.*got torch.int32"):
+        ops.lsh_cumulation(codes, codes.int(), value, hash_code_len=4)
+    with pytest.raises(ValueError, match=r"key_codes must have value's length 10, got 9"):
+        ops.lsh_cumulation(codes, codes[..., :9].contiguous(), value, hash_code_len=4)
+    with pytest.raises(ValueError, match=r"same num_hash, got 4 and 3"):
+        ops.lsh_cumulation(codes, codes[:, :, :3], value, hash_code_len=4)
+
+
+def test_a_direct_call_of_the_operator_is_checked_too():
+    codes = torch.zeros(2, 3, 4, 10, dtype=torch.uint16)
+    with pytest.raises(ValueError, match=r"value's length"):
+        torch.ops.yoso.lsh_cumulation(codes, codes, torch.randn(2, 3, 9, 8), None, None, 4)
+    with pytest.raises(ValueError, match=r"key_mask must be bool"):
+        torch.ops.yoso.lsh_cumulation(codes, codes, torch.randn(2, 3, 10, 8), None, torch.ones(2, 3).bool(), 4)
+    with pytest.raises(ValueError, match=r"hash_code_len must be 1 to 16"):
+        torch.ops.yoso.lsh_cumulation(codes, codes, torch.randn(2, 3, 10, 8), None, None, 17)

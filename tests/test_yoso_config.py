@@ -1,0 +1,64 @@
+import json
+
+import pytest
+from transformers.models import yoso as theirs
+
+from yoso import YosoConfig, YosoModel
+
+
+def test_defaults_are_those_of_transformers():
+    mine, other = YosoConfig().to_dict(), theirs.YosoConfig().to_dict()
+    assert mine.pop("hash_family") is None
+    assert mine == other
+
+
+def test_round_trips(tmp_path):
+    config = YosoConfig(num_hash=16, conv_window=33, hash_family="gaussian", num_labels=7, hidden_act="relu")
+    assert YosoConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
+    config.save_pretrained(tmp_path)
+    assert YosoConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+
+
+def test_transformers_configuration_with_old_fields_loads(tmp_path):
+    fields = theirs.YosoConfig(num_hash=8, use_expectation=False).to_dict()
+    fields |= {"position_embedding_type": "absolute", "is_decoder": False, "use_cache": True}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = YosoConfig.from_pretrained(tmp_path)
+    assert (config.num_hash, config.use_expectation) == (8, False)
+    assert config.position_embedding_type == "absolute"
+
+
+def test_hash_family_follows_use_fast_hash_unless_it_is_given():
+    assert YosoConfig().resolved_hash_family == "hadamard"
+    assert YosoConfig(use_fast_hash=False).resolved_hash_family == "gaussian"
+    assert YosoConfig(hash_family="hadamard_authors", use_fast_hash=False).resolved_hash_family == "hadamard_authors"
+
+
+BAD = [
+    ({"conv_window": 4}, "conv_window: expected an odd number.*got 4.*use 3 or 5"),
+    ({"conv_window": 0}, "conv_window: expected an integer of at least 1, got 0"),
+    ({"is_decoder": True}, "is_decoder: expected False"),
+    ({"add_cross_attention": True}, "add_cross_attention: expected False"),
+    ({"hash_code_len": 0}, "hash_code_len: expected an integer from 1 to 16, got 0"),
+    ({"hash_code_len": 17}, "hash_code_len: .* got 17"),
+    ({"num_hash": 0}, "num_hash: expected an integer of at least 1, got 0"),
+    ({"num_hash": "8"}, "num_hash: .* got '8'"),
+    (
+        {"hidden_size": 100, "num_attention_heads": 12},
+        r"hidden_size: expected a multiple of num_attention_heads \(12\)",
+    ),
+    ({"hash_family": "simhash"}, "hash_family: expected one of gaussian, hadamard, hadamard_authors.*'simhash'"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD)
+def test_bad_values_name_the_field(fields, message):
+    with pytest.raises(ValueError, match=message):
+        YosoConfig(**fields)
+
+
+def test_a_value_that_is_set_later_is_checked_by_the_model():
+    config = YosoConfig()
+    config.conv_window = 2
+    with pytest.raises(ValueError, match="conv_window"):
+        YosoModel(config)

@@ -1,0 +1,165 @@
+"""YOSO in transformers' attention registry: importing this module makes ``"yoso"`` and ``"yoso_e"`` known by name.
+
+Any bidirectional transformers model that looks its attention up in ``AttentionInterface`` then takes
+``attn_implementation="yoso"``. The parameters are read from the model's configuration where it has them
+(``num_hash``, ``hash_code_len``, ``hash_family``, ``lsh_backward``), so ``BertConfig(num_hash=32)`` works.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.utils import logging
+
+from yoso.attention import expectation_weights, yoso_e, yoso_sampling
+
+logger = logging.get_logger(__name__)
+
+# What a layer can ask of its attention beyond plain self-attention, by the keyword that transformers passes.
+_EXTRAS = ("sliding_window", "softcap", "position_bias", "s_aux")
+
+
+def key_padding_mask(*, attention_mask: Tensor | None = None, **_: Any) -> Tensor | None:
+    """The mask function of YOSO: transformers' padding mask as it is.
+
+    Args:
+        attention_mask: bool ``[B, N]``, True for a real token, or None.
+
+    Returns:
+        The same, or None where every token is real (not looked at under ``torch.compile``).
+    """
+    if attention_mask is None or (not torch.compiler.is_compiling() and bool(attention_mask.all())):
+        return None
+    return attention_mask
+
+
+def check_self_attention(
+    name: str,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    extras: dict[str, Any],
+) -> None:
+    """Refuse what a bidirectional self-attention with a padding mask would silently get wrong.
+
+    Args:
+        name: the attention, for the message.
+        module: the layer that calls.
+        query: ``[B, H, N, D]``; ``key`` and ``value`` must have the same shape.
+        key: see ``query``.
+        value: see ``query``.
+        attention_mask: bool ``[B, N]`` or None.
+        extras: the other keyword arguments that the layer passed.
+
+    Raises:
+        ValueError: causal attention, a cache, cross attention, grouped heads, a window, a bias or another mask.
+    """
+    layer = type(module).__name__
+    causal = extras.get("is_causal")
+    if causal if causal is not None else getattr(module, "is_causal", False):
+        raise ValueError(f"attention {name!r} is bidirectional, but {layer} is causal; use it in an encoder")
+    if not query.shape == key.shape == value.shape:
+        raise ValueError(
+            f"attention {name!r}: expected query, key and value of one shape [B, H, N, D], got {list(query.shape)}, "
+            f"{list(key.shape)} and {list(value.shape)} from {layer}; it has no cross attention, cache or grouped "
+            "heads"
+        )
+    asked = [extra for extra in _EXTRAS if extras.get(extra) is not None]
+    if asked:
+        raise ValueError(f"attention {name!r} has no {' and no '.join(asked)}, which {layer} asks for")
+    if attention_mask is not None:
+        batch, _, length, _ = query.shape
+        if attention_mask.dtype != torch.bool or attention_mask.shape != (batch, length):
+            raise ValueError(
+                f"attention {name!r}: expected attention_mask None or bool [{batch}, {length}] (True: real token), got "
+                f"{attention_mask.dtype} {list(attention_mask.shape)} from {layer}; pass a padding mask [B, N]"
+            )
+
+
+def yoso_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    dropout: float = 0.0,
+    output_attentions: bool = False,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """YOSO sampling under transformers' signature.
+
+    Args:
+        module: the calling layer; ``module.config`` may hold the parameters.
+        query: ``[B, H, N, D]``, as are ``key`` and ``value``.
+        key: see ``query``.
+        value: see ``query``.
+        attention_mask: bool ``[B, N]``, True for a real token, or None.
+        dropout: YOSO forms no weights to drop; a probability above 0 is named once in the log and has no effect.
+        output_attentions: also return the collision probabilities, the expectation of the sampled weights.
+        **kwargs: what else the layer passes; ``scaling`` has no effect on normalised queries and keys.
+
+    Returns:
+        ``[B, N, H, D]`` and, where asked for, the weights ``[B, H, N, N]``.
+
+    Raises:
+        ValueError: see ``check_self_attention``.
+    """
+    check_self_attention("yoso", module, query, key, value, attention_mask, kwargs)
+    _say_that_dropout_has_no_effect("yoso", dropout)
+    config = getattr(module, "config", None)
+    hash_code_len = getattr(config, "hash_code_len", 9)
+    family = getattr(config, "resolved_hash_family", None) or getattr(config, "hash_family", None) or "hadamard"
+    output = yoso_sampling(
+        query,
+        key,
+        value,
+        attention_mask,
+        num_hash=getattr(config, "num_hash", 64),
+        hash_code_len=hash_code_len,
+        hash_family=family,
+        lsh_backward=getattr(config, "lsh_backward", True),
+    )
+    weights = None
+    if output_attentions:
+        weights = expectation_weights(query, key, attention_mask, hash_code_len=hash_code_len)
+    return output.transpose(1, 2).contiguous(), weights
+
+
+def yoso_e_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    dropout: float = 0.0,
+    output_attentions: bool = False,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """YOSO-E under transformers' signature: arguments, results and errors are those of ``yoso_attention``."""
+    check_self_attention("yoso_e", module, query, key, value, attention_mask, kwargs)
+    _say_that_dropout_has_no_effect("yoso_e", dropout)
+    hash_code_len = getattr(getattr(module, "config", None), "hash_code_len", 9)
+    output = yoso_e(query, key, value, attention_mask, hash_code_len=hash_code_len)
+    weights = None
+    if output_attentions:
+        weights = expectation_weights(query, key, attention_mask, hash_code_len=hash_code_len)
+    return output.transpose(1, 2).contiguous(), weights
+
+
+def _say_that_dropout_has_no_effect(name: str, dropout: float) -> None:
+    if dropout and not torch.compiler.is_compiling():
+        logger.warning_once(
+            f"attention {name!r} never forms its weights, so attention dropout ({dropout}) has no effect; use "
+            "attn_implementation='eager' to have it, or set attention_probs_dropout_prob=0"
+        )
+
+
+for _name, _function in (("yoso", yoso_attention), ("yoso_e", yoso_e_attention)):
+    AttentionInterface.register(_name, _function)
+    AttentionMaskInterface.register(_name, key_padding_mask)
