@@ -1,5 +1,6 @@
 // YOSO-E and its gradient, tile by tile: a matrix product, the collision probability, a matrix product. O(n) memory.
 #include <ATen/Parallel.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros_like.h>
@@ -58,6 +59,7 @@ at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at:
                                   at::TensorOptions().memory_format(at::MemoryFormat::Contiguous));
   const int64_t tiles = (q.size(1) + kTileQueries - 1) / kTileQueries;
   at::parallel_for(0, q.size(0) * tiles, 1, [&](int64_t begin, int64_t end) {
+    at::AutoDispatchBelowADInplaceOrView below;  // a worker thread does not know that autograd is already done
     at::Tensor space = tile_space(q);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t head = task / tiles, first = task % tiles * kTileQueries;
@@ -88,6 +90,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
   at::Tensor grad_query = at::zeros_like(q), grad_key = at::zeros_like(k), grad_value = at::zeros_like(v);
   const double half_tau = static_cast<double>(hash_code_len) / 2;
   at::parallel_for(0, q.size(0), 1, [&](int64_t begin, int64_t end) {
+    at::AutoDispatchBelowADInplaceOrView below;
     at::Tensor weight_space = tile_space(q), product_space = tile_space(q);
     for (int64_t head = begin; head < end; ++head) {
       for (int64_t first = 0; first < q.size(1); first += kTileQueries) {
