@@ -51,8 +51,14 @@ def exponents(table: pd.DataFrame) -> list[Table]:
     for kind in _KINDS:
         rows = []
         for facets, view in views(table, kind).items():
-            for series, times in times_by_length(view).items():
-                fit = stats.scaling_exponent(times, EXPONENT_FROM)
+            fits = {
+                series: stats.scaling_exponent(times, EXPONENT_FROM) for series, times in times_by_length(view).items()
+            }
+            reasons = {fit.reason if isinstance(fit, stats.NoAnswer) else None for fit in fits.values()}
+            if len(fits) > 1 and len(reasons) == 1 and (reason := reasons.pop()):
+                rows.append((facets, ["every attention", units.ABSENT, units.ABSENT, reason]))
+                continue
+            for series, fit in fits.items():
                 if isinstance(fit, stats.NoAnswer):
                     rows.append((facets, [series, units.ABSENT, units.ABSENT, fit.reason]))
                     continue
