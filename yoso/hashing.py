@@ -4,11 +4,12 @@ A bit is the sign of a projection on a random direction, so two vectors at angle
 with probability (1 - theta / pi) ** hash_code_len when the directions of a code are independent.
 
 - ``gaussian``: independent Gaussian directions; the probability is exact. O(n * num_hash * hash_code_len * d).
-- ``hadamard``: rows of random rotations H D3 H D2 H D1 (H the Hadamard matrix, D random signs), bit t of hash h
-  being coordinate h of rotation t. The bits of a code come from independent rotations. O(n * hash_code_len * d log d)
-  for num_hash <= d.
+- ``hadamard``: bit t of hash h is coordinate h of H D_t (H D2 H D1 x), H the Hadamard matrix, D random signs. One
+  shared rotation H D2 H D1 spreads x evenly; given it, the directions of a code's bits are independent signs.
+  O(n * hash_code_len * d log d) for num_hash <= d.
 - ``hadamard_authors``: the paper's own kernel (github.com/mlpen/YOSO): the bits of a code are neighbouring coordinates
-  of one rotation. Those directions are orthogonal, which lowers the collision probability of unlike vectors.
+  of one rotation H D3 H D2 H D1 x. Those directions are orthogonal, which lowers the collision probability of unlike
+  vectors.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ import torch
 from torch import Tensor
 
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
-HADAMARD_ROUNDS = 3
+SHARED_ROUNDS = {"hadamard": 2, "hadamard_authors": 0}
+"""Rounds H D of a Hadamard family that all its blocks start from."""
+BLOCK_ROUNDS = {"hadamard": 1, "hadamard_authors": 3}
+"""Rounds H D that each block adds."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,14 @@ class RotationLayout:
     """Where each bit lives in the rotations of a Hadamard family.
 
     ``block[h, t]`` and ``coordinate[h, t]`` (int32 ``[num_hash, hash_code_len]``) name the rotation and its output
-    coordinate; ``blocks`` is the number of rotations and ``padded_dim`` their size, a power of two.
+    coordinate; ``blocks`` is the number of rotations and ``padded_dim`` their size, a power of two. Rows 0 to
+    ``shared_rounds`` of the planes are the signs of the shared rounds, then come ``block_rounds`` rows a block.
     """
 
     blocks: int
     padded_dim: int
+    shared_rounds: int
+    block_rounds: int
     block: Tensor
     coordinate: Tensor
 
@@ -74,17 +81,20 @@ def rotation_layout(hash_family: str, *, head_dim: int, num_hash: int, hash_code
         block = (hashes // per_block).expand(num_hash, hash_code_len)
         coordinate = hashes % per_block * hash_code_len + bits
     blocks = num_blocks(hash_family, head_dim=head_dim, num_hash=num_hash, hash_code_len=hash_code_len)
-    return RotationLayout(blocks, dim, block.contiguous(), coordinate.contiguous())
+    rounds = SHARED_ROUNDS[hash_family], BLOCK_ROUNDS[hash_family]
+    return RotationLayout(blocks, dim, *rounds, block.contiguous(), coordinate.contiguous())
 
 
-def planes_shape(hash_family: str, *, groups: int, head_dim: int, num_hash: int, hash_code_len: int) -> tuple[int, ...]:
+def planes_shape(
+    hash_family: str, *, groups: int, head_dim: int, num_hash: int, hash_code_len: int
+) -> tuple[int, int, int]:
     """The shape of the planes: Gaussian directions ``[groups, num_hash * hash_code_len, head_dim]``, or the signs of
-    the rotations ``[groups, blocks, rounds, padded_dim]``.
+    the rounds ``[groups, shared_rounds + blocks * block_rounds, padded_dim]``.
     """
     if hash_family == "gaussian":
         return (groups, num_hash * hash_code_len, head_dim)
     blocks = num_blocks(hash_family, head_dim=head_dim, num_hash=num_hash, hash_code_len=hash_code_len)
-    return (groups, blocks, HADAMARD_ROUNDS, padded_dim(head_dim))
+    return (groups, SHARED_ROUNDS[hash_family] + blocks * BLOCK_ROUNDS[hash_family], padded_dim(head_dim))
 
 
 def draw_planes(
@@ -110,7 +120,7 @@ def draw_planes(
 
     Returns:
         float32 ``[groups, num_hash * hash_code_len, head_dim]`` for ``gaussian``, else int8 signs
-        ``[groups, blocks, rounds, padded_dim]``.
+        ``[groups, rounds, padded_dim]``.
 
     Raises:
         ValueError: an unknown family, or sizes that it cannot serve.

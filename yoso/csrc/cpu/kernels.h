@@ -9,21 +9,27 @@ namespace yoso {
 // Lanes of a slice: 16 floats are one cache line, so a table row of one slice costs one line.
 constexpr int kLanes = 16;
 
-// Codes of 16 vectors at once, each coordinate's 16 values side by side.
-struct HadamardTile {
-  const float* vectors;   // [padded_dim][16]
-  const uint32_t* flips;  // [blocks][rounds][padded_dim] sign bit to toggle: 0 or 0x80000000
-  const int32_t* bit_of;  // [blocks][padded_dim] hash * 32 + bit that the coordinate's sign is, or -1: unused
-  float* work;            // [padded_dim][16] scratch
-  uint32_t* codes;        // [num_hash][16] out
-  int64_t blocks, rounds, padded_dim, num_hash;
+// Up to 16 vectors whose codes are made together.
+struct HashTile {
+  const float* rows;  // [count][dim], a row every `stride` floats
+  int64_t stride, count, dim, padded_dim;
+  float* work;      // [3][padded_dim][16] scratch
+  uint32_t* bits;   // [num_hash + 1][16] scratch
+  uint16_t* codes;  // out: code of hash h and vector i at [h * codes_stride + i]
+  int64_t codes_stride, num_hash;
 };
 
-struct GaussianTile {
-  const float* vectors;     // [dim][16]
+// A round multiplies by a row of signs and by the Hadamard matrix; all blocks start from the shared rounds.
+struct HadamardHash {
+  const float* signs;     // [shared_rounds + blocks * block_rounds][padded_dim] of +-1
+  const int32_t* bit_of;  // [blocks][padded_dim] hash * 32 + bit that the coordinate's sign is; unused: hash num_hash
+  int64_t shared_rounds, blocks, block_rounds;
+  int64_t outputs;  // a power of two: coordinates from here on are unused in every block
+};
+
+struct GaussianHash {
   const float* directions;  // [num_hash * hash_code_len][dim]
-  uint32_t* codes;          // [num_hash][16] out
-  int64_t dim, num_hash, hash_code_len;
+  int64_t hash_code_len;
 };
 
 // sums[i] += sum_h sum_{j: key_codes[h][j] == query_codes[h][i]} values[j], for one slice of 16 columns.
@@ -64,8 +70,8 @@ struct RowBlock {
 };
 
 struct Kernels {
-  void (*hash_hadamard)(const HadamardTile&);
-  void (*hash_gaussian)(const GaussianTile&);
+  void (*hash_hadamard)(const HashTile&, const HadamardHash&);
+  void (*hash_gaussian)(const HashTile&, const GaussianHash&);
   void (*cumulate_float)(const Cumulation<float>&);
   void (*cumulate_double)(const Cumulation<double>&);
   void (*bucket_float)(const Bucket<float>&);
