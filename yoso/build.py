@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import shutil
+import subprocess
 import warnings
 from functools import cache
 from pathlib import Path
@@ -95,8 +96,8 @@ def _build(folder: Path) -> None:
         cpp_extension.load(
             "yoso_cpu", sources, extra_cflags=list(FLAGS), build_directory=str(folder), is_python_module=False
         )
-    except RuntimeError as error:
-        raise BuildError(f"the compiler failed in {folder}: {error}") from error
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        raise BuildError(f"the compiler {_compiler()} failed in {folder}: {error}") from error
 
 
 def _put_ninja_on_path() -> bool:
