@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PROFILE ?= quick
 OUT ?= out
 
-.PHONY: report test lint clean
+.PHONY: report test lint sanitize clean
 
 report: $(VENV)/.ready
 	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
@@ -20,6 +20,10 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	git ls-files '*.cpp' '*.h' | xargs $(BIN)/clang-format --dry-run --Werror
+
+# The native kernels under GCC's address, undefined-behaviour and thread sanitizers: some minutes.
+sanitize: $(VENV)/.ready
+	$(BIN)/python tests/sanitize/run.py
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

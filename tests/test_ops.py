@@ -158,6 +158,11 @@ def test_native_equals_plain_torch_on_any_shape(data):
         (torch.ops.yoso.unit_rows_backward, portable.unit_rows_backward, (value.flip(2), value)),
         (torch.ops.yoso.expectation, portable.expectation, (query, key, value, *masks, tau)),
         (torch.ops.yoso.expectation_backward, portable.expectation_backward, (grad, query, key, value, *masks, tau)),
+        (
+            torch.ops.yoso.expectation_backward,
+            portable.expectation_backward,
+            (grad, query, key, value, *masks, tau, True),
+        ),
     ]
     for native, plain, args in pairs:
         actual, expected = native(*args), plain(*args)

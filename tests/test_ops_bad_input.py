@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from yoso import ops
+from yoso import ops, portable
 from yoso.attention import yoso_e, yoso_sampling
 from yoso.hashing import draw_planes
 
@@ -56,6 +56,19 @@ def test_codes():
         ops.lsh_cumulation(codes, codes[..., :9].contiguous(), value, hash_code_len=4)
     with pytest.raises(ValueError, match=r"same num_hash, got 4 and 3"):
         ops.lsh_cumulation(codes, codes[:, :, :3], value, hash_code_len=4)
+
+
+@pytest.mark.parametrize("kernel", [torch.ops.yoso.lsh_cumulation, portable.lsh_cumulation], ids=["native", "portable"])
+def test_codes_beyond_the_table(kernel):
+    codes = torch.full((1, 1, 2, 4), 16, dtype=torch.int32).to(torch.uint16)
+    with pytest.raises(ValueError, match=r"codes must be below 2\^hash_code_len = 16"):
+        kernel(codes, codes, torch.randn(1, 1, 4, 8), None, None, 4)
+
+
+@pytest.mark.parametrize("kernel", [torch.ops.yoso.expectation, portable.expectation], ids=["native", "portable"])
+def test_an_empty_sequence_has_an_empty_result(kernel):
+    empty = torch.randn(1, 2, 0, 8)
+    assert kernel(empty, empty, empty, None, None, 4).shape == (1, 2, 0, 8)
 
 
 def test_a_direct_call_of_the_operator_is_checked_too():

@@ -1,9 +1,10 @@
-"""The operators as torch expects them: opcheck, compile, double backward, memory."""
+"""The operators as torch expects them: opcheck, compile, autocast, dtypes, strides, meta, double backward, memory."""
 
 import pytest
 import torch
+from attention_arguments import ATTENTIONS, make_attention, make_qkv
 
-from yoso.attention import yoso_e, yoso_sampling
+from yoso.attention import expectation_weights, yoso_e, yoso_sampling
 from yoso.hashing import draw_planes
 
 
@@ -82,3 +83,113 @@ def test_non_finite_values_do_not_spread_through_masked_keys():
     out = yoso_sampling(query, key, value, mask, num_hash=6, hash_code_len=4, planes=planes)
     assert torch.equal(out, clean)
     assert torch.equal(yoso_e(query, key, value, mask), yoso_e(query, key, value.nan_to_num(), mask))
+
+
+def gradients(attention, tensors, weight):
+    inputs = [x.detach().requires_grad_() for x in tensors]
+    out = attention(*inputs)
+    return [out.detach(), *torch.autograd.grad(out, inputs, weight.to(out.dtype))]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_autocast_takes_mixed_dtypes_and_equals_casting_by_hand(name, dtype):
+    attention = make_attention(name)
+    tensors = [x.to(d) for x, d in zip(make_qkv(2, 2, 30, 16), (torch.float32, dtype, torch.float32), strict=True)]
+    weight = make_qkv(2, 2, 30, 16)[2].flip(2)
+    with pytest.raises(ValueError, match="dtype"):
+        attention(*tensors)
+    expected = gradients(attention, [x.to(dtype) for x in tensors], weight)
+    with torch.autocast("cpu", dtype=dtype):
+        out, *grads = gradients(attention, tensors, weight)
+    assert out.dtype == dtype
+    assert torch.equal(out, expected[0])
+    for x, actual, truth in zip(tensors, grads, expected[1:], strict=True):
+        assert actual.dtype == x.dtype
+        assert torch.equal(actual, truth.to(x.dtype))
+
+
+def test_autocast_of_the_operators_leaves_codes_planes_and_float64_alone():
+    query, key, value, mask, planes, codes = sample_arguments(requires_grad=False)
+    ops = torch.ops.yoso
+    low = [x.bfloat16() for x in (query, key, value)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = (low[0], key, value)
+        assert torch.equal(ops.expectation(*mixed, mask, mask, 4), ops.expectation(*low, mask, mask, 4))
+        attended = ops.lsh_attention(*mixed, *codes, mask, mask, 4, True)
+        assert torch.equal(ops.lsh_cumulation(*codes, value, mask, mask, 4), attended)
+        assert attended.dtype == torch.bfloat16
+        gaussian = draw_planes("gaussian", groups=1, head_dim=16, num_hash=6, hash_code_len=4)
+        inside = [ops.fast_hash(query, p, 6, 4, f) for p, f in ((planes, "hadamard"), (gaussian, "gaussian"))]
+        assert ops.unit_rows(query).dtype == torch.float32
+        assert yoso_e(query.double(), key.double(), value.double()).dtype == torch.float64
+        assert torch.isfinite(expectation_weights(query, low[0])).all()
+    assert torch.equal(inside[0], codes[0])
+    assert torch.equal(inside[1], ops.fast_hash(query, gaussian, 6, 4, "gaussian"))
+
+
+@pytest.mark.parametrize("attention", [yoso_e, yoso_sampling])
+def test_meta_tensors_give_shapes_and_shapes_of_gradients(attention):
+    query, key, value = (x.to("meta").requires_grad_() for x in make_qkv(2, 3, 50, 16))
+    out = attention(query, key, value[..., :7], torch.ones(2, 50, dtype=torch.bool, device="meta"))
+    assert (out.shape, out.device.type, out.dtype) == ((2, 3, 50, 7), "meta", torch.float32)
+    assert [g.shape for g in torch.autograd.grad(out.sum(), (query, key, value))] == [query.shape] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["yoso_e", "yoso_sampling"])
+def test_low_precision_sums_in_float32(name, dtype):
+    """500 equal rows: a sum kept in dtype stops growing at 1 / eps terms; in float32 only the output is rounded."""
+    value = torch.linspace(0.5, 1.5, 500)[:, None].expand(1, 1, 500, 16).to(dtype)
+    codes = [torch.zeros(1, 1, 3, 500, dtype=torch.uint16) for _ in range(2)]
+    ops = torch.ops.yoso
+    # Rows of the axis: equal, and of length 1 in any dtype, so that every weight is 1.
+    axis = torch.zeros(1, 1, 500, 16, dtype=dtype)
+    axis[..., 0] = 1
+    if name == "yoso_e":
+        out = ops.expectation(axis, axis, value, None, None, 4)
+    else:
+        out = ops.lsh_cumulation(*codes, value, None, None, 4)
+    truth = value.double().sum(2, keepdim=True).expand(1, 1, 500, 16)
+    assert ((out.double() - truth).abs() <= truth.abs() * torch.finfo(dtype).eps * 0.51).all()
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_strides_do_not_change_a_bit(name):
+    attention = make_attention(name)
+    mask = torch.rand(2, 30, generator=torch.Generator().manual_seed(0)) > 0.2
+    query, key, value = make_qkv(2, 2, 30, 16)
+    weight = value.flip(2)
+
+    def strided(x):
+        return torch.stack([x, x]).movedim(0, -1)[..., 1]
+
+    sparse_mask = torch.stack([mask, mask], -1)[..., 0]
+    expanded = value[:1, :1].expand(2, 2, 30, 16)
+    for given, dense in (
+        ([query.transpose(1, 2).contiguous().transpose(1, 2), strided(key), strided(value)], [query, key, value]),
+        ([query, expanded, expanded], [query, expanded.contiguous(), expanded.contiguous()]),
+    ):
+        assert any(not x.is_contiguous() for x in given)
+        actual = gradients(lambda *x: attention(*x, sparse_mask), given, strided(weight))
+        expected = gradients(lambda *x: attention(*x, mask), dense, weight)
+        assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_no_memory_is_kept_between_calls(name):
+    attention, qkv = make_attention(name), make_qkv(2, 2, 300, 16)
+
+    def balance(keep):
+        kept = []
+        with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            for _ in range(4):
+                results = gradients(attention, qkv, qkv[2])
+                if keep:
+                    kept.append(results[0])
+                del results
+        return sum(event.self_cpu_memory_usage for event in profile.events())
+
+    gradients(attention, qkv, qkv[2])
+    assert balance(keep=False) == 0
+    assert balance(keep=True) >= 4 * qkv[2].nbytes, "the balance must see what is kept"

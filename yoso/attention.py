@@ -9,14 +9,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-import yoso.gradients  # noqa: F401  registers the operators' gradients
+import yoso.gradients
+import yoso.transforms  # noqa: F401  registers their vmap and autocast rules
 from yoso import ops
+from yoso.autocast import to_autocast_dtype
 from yoso.checks import check_attention, check_hash_code_len, check_num_hash
 from yoso.hashing import check_family, draw_planes
 
 
 def yoso_e(
-    query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None, *, hash_code_len: int = 9
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None = None,
+    *,
+    hash_code_len: int = 9,
+    exact_gradient: bool = False,
 ) -> Tensor:
     """YOSO-E: every pair weighted by its collision probability. O(N^2 D) time, O(N) memory.
 
@@ -26,6 +34,8 @@ def yoso_e(
         value: ``[B, H, N, D_v]``.
         key_padding_mask: bool ``[B, N]``, True for a real token, or None. Padded queries give zero rows.
         hash_code_len: tau, 1 to 16: how fast the weight falls with the angle.
+        exact_gradient: False: the authors' surrogate, at most 0.91 of the derivative; True: the derivative itself,
+            whose pole at rows of equal direction is cut off at an angle of 1e-3.
 
     Returns:
         ``[B, H, N, D_v]``, rows of length 1 (a row without any key: zero), in value's dtype.
@@ -33,6 +43,7 @@ def yoso_e(
     Raises:
         ValueError: arguments that do not fit together.
     """
+    query, key, value = to_autocast_dtype(query, key, value)
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
     context = ops.expectation(
@@ -42,6 +53,7 @@ def yoso_e(
         query_mask,
         key_padding_mask,
         hash_code_len=hash_code_len,
+        exact_gradient=exact_gradient,
     )
     return ops.unit_rows(context)
 
@@ -80,6 +92,7 @@ def yoso_sampling(
     """
     check_num_hash(num_hash)
     check_family(hash_family)
+    query, key, value = to_autocast_dtype(query, key, value)
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
     if planes is None:
@@ -95,7 +108,7 @@ def yoso_sampling(
         ops.fast_hash(x.detach(), planes, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family)
         for x in (query, key)
     )
-    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad):
+    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or _under_a_transform()):
         # The codes do not depend on the rows' lengths; only the gradient needs unit rows.
         query, key = ops.unit_rows(query), ops.unit_rows(key)
     context = ops.lsh_attention(
@@ -123,6 +136,7 @@ def expectation_weights(
         ValueError: as for ``yoso_e``.
     """
     check_hash_code_len(hash_code_len)
+    query, key = to_autocast_dtype(query, key)
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, key, query_mask, key_padding_mask, hash_code_len)
     limit = 1 - torch.finfo(query.dtype).eps
@@ -133,6 +147,11 @@ def expectation_weights(
     if key_padding_mask is not None:
         weights = weights.masked_fill(~key_padding_mask[:, None, None, :], 0)
     return weights
+
+
+def _under_a_transform() -> bool:
+    """Inside vmap a tensor does not say whether a gradient is taken outside; nor does it while compiling."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def _query_mask(query: Tensor, key: Tensor, key_padding_mask: Tensor | None) -> Tensor | None:

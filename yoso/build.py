@@ -2,14 +2,16 @@
 
 The library is kept in a cache folder (``YOSO_CACHE``, else ``$XDG_CACHE_HOME/yoso``, else ``~/.cache/yoso``) under a
 name made from the sources, the flags, the compiler and torch's version, so that a change of any of them builds anew
-and a second start only loads.
+and a second start only loads. ``YOSO_CXXFLAGS`` adds flags, for a sanitizer (``make sanitize``) or a profiler.
 """
 
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
+import tempfile
 import warnings
 from functools import cache
 from pathlib import Path
@@ -60,7 +62,7 @@ def library() -> Path:
     folder = cache_dir() / f"cpu-{_fingerprint()}"
     built = folder / "yoso_cpu.so"
     if not built.exists():
-        _build(folder)
+        _build(built)
     return built
 
 
@@ -74,9 +76,13 @@ def _compiler() -> str:
     return path
 
 
+def _flags() -> list[str]:
+    return [*FLAGS, *shlex.split(os.environ.get("YOSO_CXXFLAGS", ""))]
+
+
 def _fingerprint() -> str:
     digest = hashlib.sha256()
-    for part in (torch.__version__, platform.machine(), os.path.realpath(_compiler()), *FLAGS):
+    for part in (torch.__version__, platform.machine(), os.path.realpath(_compiler()), *_flags()):
         digest.update(part.encode() + b"\0")
     for source in sorted(SOURCES.rglob("*")):
         if source.is_file():
@@ -84,20 +90,27 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(folder: Path) -> None:
+def _build(built: Path) -> None:
+    """Compile to ``built``, by way of a folder of this process alone.
+
+    A build that was killed then leaves no lock behind that the next one would wait for, and two at once do no harm.
+    """
     # Imported here: it takes longer to import than a built library to load.
     from torch.utils import cpp_extension
 
     if not cpp_extension.is_ninja_available() and not _put_ninja_on_path():
         raise BuildError("ninja is not installed: pip install ninja")
-    folder.mkdir(parents=True, exist_ok=True)
     sources = [str(path) for pattern in _CPU for path in sorted(SOURCES.glob(pattern))]
     try:
-        cpp_extension.load(
-            "yoso_cpu", sources, extra_cflags=list(FLAGS), build_directory=str(folder), is_python_module=False
-        )
+        built.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="build-", dir=built.parent) as folder:
+            cpp_extension.load(
+                built.stem, sources, extra_cflags=_flags(), build_directory=folder, is_python_module=False
+            )
+            # Moving keeps the file that is loaded: its other name goes, its content stays.
+            (Path(folder) / built.name).replace(built)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-        raise BuildError(f"the compiler {_compiler()} failed in {folder}: {error}") from error
+        raise BuildError(f"the compiler {_compiler()} failed: {error}") from error
 
 
 def _put_ninja_on_path() -> bool:

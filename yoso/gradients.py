@@ -1,13 +1,72 @@
 """The gradients of YOSO's operators: which operator computes which, and what is refused."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch._library.utils import fill_defaults
+from torch.autograd.forward_ad import _set_fwd_grad_enabled
 
 import yoso.ops  # noqa: F401  defines the operators that gradients are registered for
 
 _ops = torch.ops.yoso
+_library = torch.library.Library("yoso", "FRAGMENT")
+
+
+def _register(name: str, backward: Callable[..., Any], save: Callable[..., None]) -> None:
+    """``torch.library.register_autograd`` that also serves ``torch.func``.
+
+    Its generated Function is refused under ``torch.func.grad`` and vmap. This one is applied as torch applies its own
+    operators' nodes: for the one transform whose turn it is, while what lies below is left to the dispatcher, and so to
+    the vmap rules. It is applied without a gradient too, so that forward-mode differentiation is refused, not dropped.
+    """
+
+    def forward(*args: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd(), _transforms_below():
+            return getattr(_ops, name)(*args)
+
+    node: Any = type(
+        f"Yoso_{name}",
+        (torch.autograd.Function,),
+        {
+            "forward": staticmethod(forward),
+            "backward": staticmethod(backward),
+            "setup_context": staticmethod(save),
+            "jvp": staticmethod(_refuse_forward_mode),
+        },
+    )
+
+    schema = getattr(_ops, name).default._schema
+
+    def apply(*args: Any) -> Any:
+        args, _ = fill_defaults(schema, args, {})  # the dispatcher drops what equals its default
+        if not torch._C._are_functorch_transforms_active():
+            return node.apply(*args)
+        with enable_single_level_autograd_function():
+            return super(torch.autograd.Function, node).apply(*args)  # past the refusal of Function.apply
+
+    _library.impl(name, apply, "Autograd")
+
+
+@contextmanager
+def _transforms_below() -> Iterator[None]:
+    """A Function's forward runs without gradients; the transforms further out must still record theirs."""
+    if not torch._C._are_functorch_transforms_active():
+        yield
+        return
+    with torch.enable_grad(), _set_fwd_grad_enabled(True):
+        yield
+
+
+def _refuse_forward_mode(ctx: Any, *tangents: Any) -> Any:
+    del ctx, tangents
+    raise NotImplementedError(
+        "YOSO has no forward-mode derivative (torch.func.jvp, jacfwd): its gradient is the authors' surrogate, "
+        "which is defined backwards only. Use torch.func.grad, vjp or jacrev, or attn_implementation='eager'"
+    )
 
 
 def _save_lsh_cumulation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -23,7 +82,7 @@ def _lsh_cumulation_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return None, None, grad_value, None, None, None
 
 
-torch.library.register_autograd("yoso::lsh_cumulation", _lsh_cumulation_backward, setup_context=_save_lsh_cumulation)
+_register("lsh_cumulation", _lsh_cumulation_backward, _save_lsh_cumulation)
 
 
 def _save_lsh_attention(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -48,21 +107,21 @@ def _lsh_attention_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return grad_query, grad_key, grad_value, *(None,) * 6
 
 
-torch.library.register_autograd("yoso::lsh_attention", _lsh_attention_backward, setup_context=_save_lsh_attention)
+_register("lsh_attention", _lsh_attention_backward, _save_lsh_attention)
 
 
 def _save_expectation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     del output
-    *tensors, ctx.hash_code_len = inputs
+    *tensors, ctx.hash_code_len, ctx.exact_gradient = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _expectation_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    grads = _ops.expectation_backward(grad, *ctx.saved_tensors, ctx.hash_code_len)
-    return *grads, None, None, None
+    grads = _ops.expectation_backward(grad, *ctx.saved_tensors, ctx.hash_code_len, ctx.exact_gradient)
+    return *grads, None, None, None, None
 
 
-torch.library.register_autograd("yoso::expectation", _expectation_backward, setup_context=_save_expectation)
+_register("expectation", _expectation_backward, _save_expectation)
 
 
 def _save_unit_rows(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -74,7 +133,7 @@ def _unit_rows_backward(ctx: Any, grad: Tensor) -> Tensor:
     return _ops.unit_rows_backward(grad, *ctx.saved_tensors)
 
 
-torch.library.register_autograd("yoso::unit_rows", _unit_rows_backward, setup_context=_save_unit_rows)
+_register("unit_rows", _unit_rows_backward, _save_unit_rows)
 
 
 def _refuse(ctx: Any, *grads: Any) -> Any:
@@ -85,5 +144,9 @@ def _refuse(ctx: Any, *grads: Any) -> Any:
     )
 
 
+def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    del ctx, inputs, output
+
+
 for _name in ("lsh_attention_backward", "expectation_backward", "unit_rows_backward"):
-    torch.library.register_autograd(f"yoso::{_name}", _refuse)
+    _register(_name, _refuse, _save_nothing)

@@ -13,6 +13,7 @@ with probability (1 - theta / pi) ** hash_code_len when the directions of a code
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,9 +128,11 @@ def draw_planes(
     """
     check_family(hash_family)
     shape = planes_shape(hash_family, groups=groups, head_dim=head_dim, num_hash=num_hash, hash_code_len=hash_code_len)
+    # torch.compile with dynamic shapes knows the calls without a generator only.
+    source: dict[str, Any] = {} if generator is None else {"generator": generator}
     if hash_family == "gaussian":
-        return torch.randn(shape, generator=generator).to(device)
-    return (torch.randint(0, 2, shape, generator=generator, dtype=torch.int8) * 2 - 1).to(device)
+        return torch.randn(shape, **source).to(device)
+    return (torch.randint(0, 2, shape, dtype=torch.int8, **source) * 2 - 1).to(device)
 
 
 def check_family(hash_family: str) -> None:

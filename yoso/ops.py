@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from yoso import build, portable
+from yoso.autocast import to_autocast_dtype
 from yoso.checks import check_attention, check_codes, check_hash
 
 _COMMON = "Tensor? query_mask, Tensor? key_mask, int hash_code_len"
@@ -26,8 +27,8 @@ SCHEMAS = {
     "lsh_cumulation": f"({_CODES}, Tensor value, {_COMMON}) -> Tensor",
     "lsh_attention": f"({_QKV}, {_CODES}, {_COMMON}, bool lsh_backward) -> Tensor",
     "lsh_attention_backward": f"(Tensor grad, {_QKV}, {_CODES}, {_COMMON}) -> (Tensor, Tensor)",
-    "expectation": f"({_QKV}, {_COMMON}) -> Tensor",
-    "expectation_backward": f"(Tensor grad, {_QKV}, {_COMMON}) -> (Tensor, Tensor, Tensor)",
+    "expectation": f"({_QKV}, {_COMMON}, bool exact_gradient=False) -> Tensor",
+    "expectation_backward": f"(Tensor grad, {_QKV}, {_COMMON}, bool exact_gradient=False) -> (Tensor, Tensor, Tensor)",
     "unit_rows": "(Tensor x) -> Tensor",
     "unit_rows_backward": "(Tensor grad, Tensor x) -> Tensor",
 }
@@ -76,6 +77,7 @@ def lsh_cumulation(
     Raises:
         ValueError: arguments that do not fit together.
     """
+    (value,) = to_autocast_dtype(value)
     check_codes(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
     return _ops.lsh_cumulation(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
 
@@ -100,6 +102,7 @@ def lsh_attention(
     Raises:
         ValueError: arguments that do not fit together.
     """
+    query, key, value = to_autocast_dtype(query, key, value)
     check_attention(query, key, value, query_mask, key_mask, hash_code_len)
     check_codes(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
     return _ops.lsh_attention(
@@ -115,17 +118,19 @@ def expectation(
     key_mask: Tensor | None = None,
     *,
     hash_code_len: int,
+    exact_gradient: bool = False,
 ) -> Tensor:
     """``out[i] = sum_j (1 - arccos(query[i] . key[j]) / pi) ** tau value[j]`` over all pairs, in O(N) memory.
 
     Rows of query and key must have length 1; products beyond [-1, 1] by rounding are clamped. The gradient is the
-    authors' surrogate.
+    authors' surrogate or, with ``exact_gradient``, the derivative itself, whose pole at angle 0 is cut off at 1e-3.
 
     Raises:
         ValueError: arguments that do not fit together.
     """
+    query, key, value = to_autocast_dtype(query, key, value)
     check_attention(query, key, value, query_mask, key_mask, hash_code_len)
-    return _ops.expectation(query, key, value, query_mask, key_mask, hash_code_len)
+    return _ops.expectation(query, key, value, query_mask, key_mask, hash_code_len, exact_gradient)
 
 
 def unit_rows(x: Tensor) -> Tensor:

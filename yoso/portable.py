@@ -4,7 +4,7 @@ Sums are in float32 (float64 for float64 inputs), whatever the inputs' dtype.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,6 +13,20 @@ from yoso.hashing import rotation_layout
 
 # Elements of one row-block of an n x n matrix: 64 MiB in float32.
 _TILE_ELEMENTS = 1 << 24
+
+
+def _check_range(codes: Tensor, hash_code_len: int) -> None:
+    if codes.numel() and int(codes.int().max()) >> hash_code_len:
+        raise ValueError(
+            f"codes must be below 2^hash_code_len = {1 << hash_code_len}, got {int(codes.int().max())}. "
+            "Was hash_code_len another one when they were made?"
+        )
+
+
+def _real(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Rows in the accumulation dtype, masked ones zero: what a masked row holds, NaN included, reaches nobody."""
+    rows = x.to(_accumulate_dtype(x))
+    return rows if mask is None else rows.masked_fill(~mask[:, None, :, None], 0)
 
 
 def _accumulate_dtype(x: Tensor) -> torch.dtype:
@@ -70,10 +84,9 @@ def lsh_cumulation(
     """See ``yoso.ops.lsh_cumulation``."""
     batch, heads, num_hash, num_query = query_codes.shape
     num_key, dim = value.shape[2:]
-    rows = value.to(_accumulate_dtype(value))
-    if key_mask is not None:
-        rows = rows.masked_fill(~key_mask[:, None, :, None], 0)
-    rows = rows.reshape(-1, dim)
+    _check_range(query_codes, hash_code_len)
+    _check_range(key_codes, hash_code_len)
+    rows = _real(value, key_mask).reshape(batch * heads * num_key, dim)
     first = (torch.arange(batch * heads, device=value.device) << hash_code_len)[:, None]
     total = rows.new_zeros(batch * heads * num_query, dim)
     for h in range(num_hash):
@@ -129,15 +142,28 @@ def expectation(
     query_mask: Tensor | None,
     key_mask: Tensor | None,
     hash_code_len: int,
+    exact_gradient: bool = False,
 ) -> Tensor:
     """See ``yoso.ops.expectation``."""
-    dtype = _accumulate_dtype(value)
-    keys, values = key.to(dtype).transpose(-1, -2), value.to(dtype)
-    blocks = []
+    del exact_gradient  # the backward pass's
+    queries, keys, values = _real(query, query_mask), _real(key, key_mask), _real(value, key_mask)
+    out = values.new_empty(*query.shape[:3], value.shape[3])
     for rows in _row_blocks(query, key):
-        weights = _collision_probability(query[:, :, rows].to(dtype) @ keys, hash_code_len)
-        blocks.append(_mask_block(weights, rows, query_mask, key_mask) @ values)
-    return torch.cat(blocks, 2).to(value.dtype)
+        weights = _collision_probability(queries[:, :, rows] @ keys.transpose(-1, -2), hash_code_len)
+        out[:, :, rows] = _mask_block(weights, rows, query_mask, key_mask) @ values
+    return out.to(value.dtype)
+
+
+def _surrogate_slope(weights: Tensor, cosine: Tensor, hash_code_len: int) -> Tensor:
+    del cosine
+    return weights * (hash_code_len / 2)
+
+
+def _exact_slope(weights: Tensor, cosine: Tensor, hash_code_len: int) -> Tensor:
+    """The derivative of the collision probability; its pole is cut off at angles below 1e-3."""
+    del weights
+    sine = ((1 - cosine) * (1 + cosine)).clamp(min=1e-6).sqrt()
+    return hash_code_len * _collision_probability(cosine, hash_code_len - 1) / (math.pi * sine)
 
 
 def _backward(
@@ -150,21 +176,28 @@ def _backward(
     hash_code_len: int,
     query_codes: Tensor | None,
     key_codes: Tensor | None,
+    slope: Callable[[Tensor, Tensor, int], Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The surrogate's gradient, from the collisions of the codes or, without codes, from their probability."""
+    """The gradient from the collisions of the codes or, without codes, from their probability.
+
+    ``slope(weights, cosine, hash_code_len)`` is the derivative of the weights by the cosine.
+    """
     dtype = _accumulate_dtype(value)
-    keys, values = key.to(dtype), value.to(dtype)
+    all_queries, all_grads = _real(query, query_mask), _real(grad, query_mask)
+    keys, values = _real(key, key_mask), _real(value, key_mask)
     grad_query = torch.empty_like(query, dtype=dtype)
     grad_key, grad_value = torch.zeros_like(keys), torch.zeros_like(values)
     for rows in _row_blocks(query, key):
-        queries, grads = query[:, :, rows].to(dtype), grad[:, :, rows].to(dtype)
+        queries, grads = all_queries[:, :, rows], all_grads[:, :, rows]
+        cosine = queries @ keys.transpose(-1, -2)
         if query_codes is None or key_codes is None:
-            weights = _collision_probability(queries @ keys.transpose(-1, -2), hash_code_len)
+            weights = _collision_probability(cosine, hash_code_len)
         else:
             weights = _collision_fraction(query_codes[..., rows], key_codes, dtype)
         weights = _mask_block(weights, rows, query_mask, key_mask)
         grad_value += weights.transpose(-1, -2) @ grads
-        weights = weights * (grads @ values.transpose(-1, -2)) * (hash_code_len / 2)
+        slopes = _mask_block(slope(weights, cosine, hash_code_len), rows, query_mask, key_mask)
+        weights = slopes * (grads @ values.transpose(-1, -2))
         grad_query[:, :, rows] = weights @ keys
         grad_key += weights.transpose(-1, -2) @ queries
     return grad_query.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype)
@@ -188,9 +221,11 @@ def expectation_backward(
     query_mask: Tensor | None,
     key_mask: Tensor | None,
     hash_code_len: int,
+    exact_gradient: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``yoso.ops.expectation_backward``."""
-    return _backward(grad, query, key, value, query_mask, key_mask, hash_code_len, None, None)
+    slope = _exact_slope if exact_gradient else _surrogate_slope
+    return _backward(grad, query, key, value, query_mask, key_mask, hash_code_len, None, None, slope)
 
 
 def lsh_attention_backward(
@@ -205,5 +240,6 @@ def lsh_attention_backward(
     hash_code_len: int,
 ) -> tuple[Tensor, Tensor]:
     """See ``yoso.ops.lsh_attention_backward``."""
-    grads = _backward(grad, query, key, value, query_mask, key_mask, hash_code_len, query_codes, key_codes)
+    codes = query_codes, key_codes
+    grads = _backward(grad, query, key, value, query_mask, key_mask, hash_code_len, *codes, _surrogate_slope)
     return grads[0], grads[1]

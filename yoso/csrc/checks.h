@@ -24,7 +24,18 @@ inline void check_floating(const at::Tensor& x, const char* name) {
                     x.scalar_type(), " ", x.sizes());
 }
 
-inline void check_codes(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value) {
+// A code is an index into a table of 2^hash_code_len rows.
+inline void check_range(const at::Tensor& codes, int64_t hash_code_len) {
+  const at::Tensor all = codes.contiguous();
+  const uint16_t* code = all.const_data_ptr<uint16_t>();
+  uint16_t bits = 0;
+  for (int64_t i = 0; i < all.numel(); ++i) bits |= code[i];
+  TORCH_CHECK_VALUE(bits >> hash_code_len == 0, "codes must be below 2^hash_code_len = ", int64_t{1} << hash_code_len,
+                    "; some have more bits. Was hash_code_len another one when they were made?");
+}
+
+inline void check_codes(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value,
+                        int64_t hash_code_len) {
   check_floating(value, "value");
   for (const at::Tensor& codes : {query_codes, key_codes}) {
     TORCH_CHECK_VALUE(codes.scalar_type() == at::kUInt16 && codes.dim() == 4 && codes.size(0) == value.size(0) &&
@@ -33,6 +44,8 @@ inline void check_codes(const at::Tensor& query_codes, const at::Tensor& key_cod
   }
   TORCH_CHECK_VALUE(key_codes.size(3) == value.size(2), "key_codes must have value's length ", value.size(2), ", got ",
                     key_codes.size(3));
+  check_range(query_codes, hash_code_len);
+  check_range(key_codes, hash_code_len);
 }
 
 inline void check_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {

@@ -41,22 +41,50 @@ inline double one_minus_angle(double x) {
   return 1.0 - __builtin_acos(x) / 3.14159265358979323846;
 }
 
+// d/dx (1 - arccos(x) / pi) ** tau = tau (1 - arccos(x) / pi) ** (tau - 1) / (pi sqrt(1 - x^2)).
+template <typename T>
+inline T angle_slope(T x) {
+  constexpr T kInversePi = T(0.318309886183790671537767526745), kLeastSine = T(1e-3);
+  const T square = (T{1} - x) * (T{1} + x);
+  const T least = kLeastSine * kLeastSine;
+  const T clamped = square < least ? least : square;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return kInversePi / __builtin_sqrtf(clamped);
+  } else {
+    return kInversePi / __builtin_sqrt(clamped);
+  }
+}
+
 template <int kTau, typename T>
 void collision_power(T* x, int64_t count) {
   for (int64_t i = 0; i < count; ++i) x[i] = power<kTau, T>(one_minus_angle(x[i]));
 }
 
+template <int kTau, typename T>
+void derivative_power(T* x, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    x[i] = T{kTau} * power<kTau - 1, T>(one_minus_angle(x[i])) * angle_slope(x[i]);
+  }
+}
+
+// Calls the loop whose power is known at compile time.
+#define YOSO_FOR_EACH_TAU(loop)                                                                          \
+  {loop<1, T>, loop<2, T>,  loop<3, T>,  loop<4, T>,  loop<5, T>,  loop<6, T>,  loop<7, T>,  loop<8, T>, \
+   loop<9, T>, loop<10, T>, loop<11, T>, loop<12, T>, loop<13, T>, loop<14, T>, loop<15, T>, loop<16, T>}
+
 template <typename T>
 void collision(T* x, int64_t count, int64_t hash_code_len) {
-  using Power = void (*)(T*, int64_t);
-  static const Power kPowers[] = {
-      collision_power<1, T>,  collision_power<2, T>,  collision_power<3, T>,  collision_power<4, T>,
-      collision_power<5, T>,  collision_power<6, T>,  collision_power<7, T>,  collision_power<8, T>,
-      collision_power<9, T>,  collision_power<10, T>, collision_power<11, T>, collision_power<12, T>,
-      collision_power<13, T>, collision_power<14, T>, collision_power<15, T>, collision_power<16, T>,
-  };
-  kPowers[hash_code_len - 1](x, count);
+  static constexpr void (*kLoops[])(T*, int64_t) = YOSO_FOR_EACH_TAU(collision_power);
+  kLoops[hash_code_len - 1](x, count);
 }
+
+template <typename T>
+void derivative(T* x, int64_t count, int64_t hash_code_len) {
+  static constexpr void (*kLoops[])(T*, int64_t) = YOSO_FOR_EACH_TAU(derivative_power);
+  kLoops[hash_code_len - 1](x, count);
+}
+
+#undef YOSO_FOR_EACH_TAU
 
 }  // namespace
 }  // namespace yoso

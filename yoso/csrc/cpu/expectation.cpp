@@ -3,6 +3,7 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "../checks.h"
@@ -34,6 +35,14 @@ void to_weights(at::Tensor& cosines, int64_t hash_code_len) {
   }
 }
 
+void to_derivatives(at::Tensor& cosines, int64_t hash_code_len) {
+  if (cosines.scalar_type() == at::kDouble) {
+    collision_derivative(cosines.mutable_data_ptr<double>(), cosines.numel(), hash_code_len);
+  } else {
+    collision_derivative(cosines.mutable_data_ptr<float>(), cosines.numel(), hash_code_len);
+  }
+}
+
 // A contiguous [rows, columns] at the start of the scratch.
 at::Tensor tile(const at::Tensor& space, int64_t rows, int64_t columns) {
   return space.narrow(0, 0, rows * columns).view({rows, columns});
@@ -52,9 +61,9 @@ void check(const at::Tensor& query, const at::Tensor& key, const at::Tensor& val
 }  // namespace
 
 at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
-                       const Mask& key_mask, int64_t hash_code_len) {
+                       const Mask& key_mask, int64_t hash_code_len, bool /*exact_gradient: the backward pass's*/) {
   check(query, key, value, query_mask, key_mask, hash_code_len);
-  const at::Tensor q = heads_of(query, std::nullopt), k = heads_of(key, std::nullopt), v = heads_of(value, key_mask);
+  const at::Tensor q = heads_of(query, query_mask), k = heads_of(key, key_mask), v = heads_of(value, key_mask);
   at::Tensor out = at::zeros_like(q.narrow(2, 0, 1).expand({q.size(0), q.size(1), v.size(2)}),
                                   at::TensorOptions().memory_format(at::MemoryFormat::Contiguous));
   const int64_t tiles = (q.size(1) + kTileQueries - 1) / kTileQueries;
@@ -82,33 +91,44 @@ at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at:
 std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Tensor& grad, const at::Tensor& query,
                                                                     const at::Tensor& key, const at::Tensor& value,
                                                                     const Mask& query_mask, const Mask& key_mask,
-                                                                    int64_t hash_code_len) {
+                                                                    int64_t hash_code_len, bool exact_gradient) {
   check(query, key, value, query_mask, key_mask, hash_code_len);
   check_grad(grad, query, value);
-  const at::Tensor q = heads_of(query, std::nullopt), k = heads_of(key, std::nullopt);
+  const at::Tensor q = heads_of(query, query_mask), k = heads_of(key, key_mask);
   const at::Tensor v = heads_of(value, key_mask), g = heads_of(grad, query_mask);
-  at::Tensor grad_query = at::zeros_like(q), grad_key = at::zeros_like(k), grad_value = at::zeros_like(v);
-  const double half_tau = static_cast<double>(hash_code_len) / 2;
-  at::parallel_for(0, q.size(0), 1, [&](int64_t begin, int64_t end) {
+  const int64_t key_tiles = (k.size(1) + kTileKeys - 1) / kTileKeys, parts = parts_of_a_head(q.size(0), key_tiles);
+  const int64_t part_keys = (key_tiles + parts - 1) / std::max<int64_t>(parts, 1) * kTileKeys;
+  at::Tensor grad_key = at::zeros_like(k), grad_value = at::zeros_like(v);
+  at::Tensor grad_query = at::zeros({q.size(0), parts, q.size(1), q.size(2)}, q.options());
+  const double factor = exact_gradient ? 1.0 : static_cast<double>(hash_code_len) / 2;
+  at::parallel_for(0, q.size(0) * parts, 1, [&](int64_t begin, int64_t end) {
     at::AutoDispatchBelowADInplaceOrView below;
     at::Tensor weight_space = tile_space(q), product_space = tile_space(q);
-    for (int64_t head = begin; head < end; ++head) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t head = task / parts, first_key = task % parts * part_keys;
+      const int64_t last_key = std::min(first_key + part_keys, k.size(1));
+      const at::Tensor own_grad_query = grad_query.select(0, head).select(0, task % parts);
       for (int64_t first = 0; first < q.size(1); first += kTileQueries) {
         const at::Tensor queries = rows_of(q, head, first, kTileQueries), grads = rows_of(g, head, first, kTileQueries);
-        at::Tensor to_queries = rows_of(grad_query, head, first, kTileQueries);
-        for (int64_t at = 0; at < k.size(1); at += kTileKeys) {
+        at::Tensor to_queries = own_grad_query.narrow(0, first, queries.size(0));
+        for (int64_t at = first_key; at < last_key; at += kTileKeys) {
           const at::Tensor keys = rows_of(k, head, at, kTileKeys), values = rows_of(v, head, at, kTileKeys);
           at::Tensor to_keys = rows_of(grad_key, head, at, kTileKeys);
           at::Tensor to_values = rows_of(grad_value, head, at, kTileKeys);
           at::Tensor weights = tile(weight_space, queries.size(0), keys.size(0));
           at::Tensor products = tile(product_space, queries.size(0), keys.size(0));
           at::mm_out(weights, queries, keys.t());
+          if (exact_gradient) products.copy_(weights);
           to_weights(weights, hash_code_len);
           to_values.addmm_(weights.t(), grads);
+          if (exact_gradient) {
+            weights.copy_(products);
+            to_derivatives(weights, hash_code_len);
+          }
           at::mm_out(products, grads, values.t());
           weights.mul_(products);
-          to_queries.addmm_(weights, keys, 1, half_tau);
-          to_keys.addmm_(weights.t(), queries, 1, half_tau);
+          to_queries.addmm_(weights, keys, 1, factor);
+          to_keys.addmm_(weights.t(), queries, 1, factor);
         }
       }
     }
@@ -117,8 +137,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
     const at::Tensor real = key_mask->repeat_interleave(key.size(1), 0);
     grad_value.masked_fill_(real.logical_not().unsqueeze(-1), 0);
   }
-  return {grad_query.view(query.sizes()).to(query.scalar_type()), grad_key.view(key.sizes()).to(key.scalar_type()),
-          grad_value.view(value.sizes()).to(value.scalar_type())};
+  return {add_parts(grad_query).reshape(query.sizes()).to(query.scalar_type()).contiguous(),
+          grad_key.view(key.sizes()).to(key.scalar_type()), grad_value.view(value.sizes()).to(value.scalar_type())};
 }
 
 }  // namespace yoso

@@ -46,17 +46,31 @@ struct Cumulation {
   int64_t hashes_at_once;  // 1, 2, 4 or 8
 };
 
-// One bucket of colliding queries and keys: for every pair (i, j) in it, with w = scale * grads[i] . values[j],
-// grad_queries[i] += w keys[j] and grad_keys[j] += w queries[i]. Rows are padded to multiples of 16.
+// Rows of one head, `stride` numbers apart.
 template <typename T>
-struct Bucket {
-  const int32_t* query_ids;  // [num_query] rows in the bucket
-  const int32_t* key_ids;    // [num_key]
-  int64_t num_query, num_key;
-  const T *queries, *keys;  // [*][dim]
-  const T *grads, *values;  // [*][value_dim]
-  T *grad_queries, *grad_keys;
-  T* moment;  // [value_dim][dim] scratch
+struct HeadRows {
+  const T* data;
+  int64_t stride;
+
+  const T* operator[](int64_t row) const { return data + row * stride; }
+};
+
+// Rows ordered by code: those of code c are ids[starts[c] .. starts[c + 1]).
+struct CodeOrder {
+  const int32_t *starts, *ids;
+
+  int64_t size(int64_t code) const { return starts[code + 1] - starts[code]; }
+};
+
+// All pairs (i, j) of one hash whose codes are equal: with w = scale * grads[i] . values[j], grad_queries[i] += w
+// keys[j] and grad_keys[j] += w queries[i]. Rows have dim or value_dim numbers, multiples of 16.
+template <typename T>
+struct CollidingPairs {
+  CodeOrder query_order, key_order;
+  int64_t table_rows;  // 2^hash_code_len
+  HeadRows<T> queries, keys, grads, values;
+  T *grad_queries, *grad_keys;  // [*][dim]
+  T* moment;                    // [value_dim][dim] scratch
   int64_t dim, value_dim;
   T scale;
 };
@@ -74,11 +88,14 @@ struct Kernels {
   void (*hash_gaussian)(const HashTile&, const GaussianHash&);
   void (*cumulate_float)(const Cumulation<float>&);
   void (*cumulate_double)(const Cumulation<double>&);
-  void (*bucket_float)(const Bucket<float>&);
-  void (*bucket_double)(const Bucket<double>&);
+  void (*pairs_float)(const CollidingPairs<float>&);
+  void (*pairs_double)(const CollidingPairs<double>&);
   // Replace count cosines by (1 - arccos(cosine) / pi) ** hash_code_len; beyond [-1, 1] they are clamped.
   void (*collision_float)(float* cosines, int64_t count, int64_t hash_code_len);
   void (*collision_double)(double* cosines, int64_t count, int64_t hash_code_len);
+  // Replace count cosines by the derivative of that, cut off at angles below 1e-3, where it has its pole.
+  void (*derivative_float)(float* cosines, int64_t count, int64_t hash_code_len);
+  void (*derivative_double)(double* cosines, int64_t count, int64_t hash_code_len);
   void (*unit_rows_float)(const RowBlock<float>&);
   void (*unit_rows_double)(const RowBlock<double>&);
   void (*unit_rows_backward_float)(const RowBlock<float>&);
@@ -91,10 +108,12 @@ const Kernels& kernels();
 
 inline void cumulate(const Cumulation<float>& args) { kernels().cumulate_float(args); }
 inline void cumulate(const Cumulation<double>& args) { kernels().cumulate_double(args); }
-inline void visit_bucket(const Bucket<float>& args) { kernels().bucket_float(args); }
-inline void visit_bucket(const Bucket<double>& args) { kernels().bucket_double(args); }
+inline void visit_pairs(const CollidingPairs<float>& args) { kernels().pairs_float(args); }
+inline void visit_pairs(const CollidingPairs<double>& args) { kernels().pairs_double(args); }
 inline void collision_probability(float* x, int64_t count, int64_t tau) { kernels().collision_float(x, count, tau); }
 inline void collision_probability(double* x, int64_t count, int64_t tau) { kernels().collision_double(x, count, tau); }
+inline void collision_derivative(float* x, int64_t count, int64_t tau) { kernels().derivative_float(x, count, tau); }
+inline void collision_derivative(double* x, int64_t count, int64_t tau) { kernels().derivative_double(x, count, tau); }
 inline void scale_rows(const RowBlock<float>& rows) {
   (rows.grad ? kernels().unit_rows_backward_float : kernels().unit_rows_float)(rows);
 }

@@ -24,12 +24,12 @@ std::tuple<at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad
                                                           int64_t hash_code_len);
 
 at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
-                       const Mask& key_mask, int64_t hash_code_len);
+                       const Mask& key_mask, int64_t hash_code_len, bool exact_gradient);
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Tensor& grad, const at::Tensor& query,
                                                                     const at::Tensor& key, const at::Tensor& value,
                                                                     const Mask& query_mask, const Mask& key_mask,
-                                                                    int64_t hash_code_len);
+                                                                    int64_t hash_code_len, bool exact_gradient);
 
 at::Tensor unit_rows(const at::Tensor& x);
 

@@ -45,6 +45,7 @@ struct Rows {
         stride_row(x.stride(2)) {}
 
   const T* head(int64_t index) const { return data + index / heads * stride_batch + index % heads * stride_head; }
+  HeadRows<T> head_rows(int64_t index) const { return {head(index), stride_row}; }
 
   // Columns [first, first + width) of a head's rows to `to` [length][stride]; the rest of a row is zero, and so are
   // rows whose mask is false.
@@ -58,6 +59,20 @@ struct Rows {
     }
   }
 };
+
+// Few heads are split further, so that they keep several cores busy: into this many parts each, whose sums are then
+// added in order. It depends on the shape alone, so that the bits do not depend on the number of threads.
+inline int64_t parts_of_a_head(int64_t heads, int64_t most) {
+  constexpr int64_t kTasks = 8;
+  return std::clamp<int64_t>((kTasks + heads - 1) / std::max<int64_t>(heads, 1), 1, std::max<int64_t>(most, 1));
+}
+
+// [heads, parts, rows, columns] added up over its parts, in order: [heads, rows, columns].
+inline at::Tensor add_parts(const at::Tensor& parts) {
+  at::Tensor sum = parts.select(1, 0);
+  for (int64_t part = 1; part < parts.size(1); ++part) sum.add_(parts.select(1, part));
+  return sum;
+}
 
 // Row b of a bool mask [B, N], or null where there is none.
 inline const bool* mask_row(const std::optional<at::Tensor>& mask, int64_t batch) {

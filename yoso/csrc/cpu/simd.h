@@ -17,14 +17,24 @@ struct Simd {
   static inline Vec splat(T x) { return x - Vec{}; }
 };
 
-template <typename T>
-inline T horizontal_sum(typename Simd<T>::Vec x) {
-  T lanes[kLanes];
-  Simd<T>::store(lanes, x);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
-  }
-  return lanes[0];
+template <int kWidth, typename Vec, typename Index>
+inline Vec add_half(Vec x) {
+  constexpr auto kFrom = [](int lane) { return (lane + kWidth) % kLanes; };
+  constexpr Index kPick = {kFrom(0), kFrom(1), kFrom(2),  kFrom(3),  kFrom(4),  kFrom(5),  kFrom(6),  kFrom(7),
+                           kFrom(8), kFrom(9), kFrom(10), kFrom(11), kFrom(12), kFrom(13), kFrom(14), kFrom(15)};
+  return x + __builtin_shuffle(x, kPick);
+}
+
+inline float horizontal_sum(Simd<float>::Vec x) {
+  using V = Simd<float>::Vec;
+  using I = Simd<int32_t>::Vec;
+  return add_half<1, V, I>(add_half<2, V, I>(add_half<4, V, I>(add_half<8, V, I>(x))))[0];
+}
+
+inline double horizontal_sum(Simd<double>::Vec x) {
+  using V = Simd<double>::Vec;
+  using I = Simd<int64_t>::Vec;
+  return add_half<1, V, I>(add_half<2, V, I>(add_half<4, V, I>(add_half<8, V, I>(x))))[0];
 }
 
 }  // namespace

@@ -1,0 +1,60 @@
+"""transformers' own YOSO-E operation, the rival of ``yoso_e``: an n x n matrix, without padding."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from harness.capacity import quadratic_reasons
+from harness.plugin import AttentionPlugin
+from harness.spec import Scalar, Spec
+from harness.traits import device_reasons, has_padding
+from yoso import hashing, reference
+
+
+class TransformersYosoModule(nn.Module):
+    """``YosoCumulation`` of transformers' modeling_yoso with the normalisations that its layer puts around it."""
+
+    def __init__(self, hash_code_len: int) -> None:
+        super().__init__()
+        from transformers.models.yoso.modeling_yoso import YosoCumulation  # takes seconds to import
+
+        self.cumulation = YosoCumulation.apply
+        self.hash_code_len = hash_code_len
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+        """See ``harness.plugin.AttentionPlugin``; there is no mask."""
+        del key_padding_mask
+        heads = [x.flatten(0, 1) for x in (normalize(q, dim=-1), normalize(k, dim=-1), v)]
+        mask = torch.ones(heads[0].shape[:2], dtype=torch.int32, device=q.device)
+        out = self.cumulation(mask, mask, *heads, {"hash_code_len": self.hash_code_len})
+        return normalize(out, dim=-1).unflatten(0, q.shape[:2])
+
+
+class TransformersYosoExpectation(AttentionPlugin):
+    """The rival from transformers."""
+
+    name = "transformers_yoso_e"
+    summary = "YOSO-E as transformers computes it: n x n memory and time, padding not masked"
+    source = "transformers, models/yoso/modeling_yoso.py, https://github.com/huggingface/transformers"
+
+    def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
+        """``hash_code_len``: tau."""
+        return {"hash_code_len": hashing.default_hash_code_len(spec.seq_len)}
+
+    def unsupported(self, spec: Spec) -> list[str]:
+        """Padding, which it ignores; and lengths whose n x n tensors do not fit."""
+        padding = ["transformers' YOSO does not mask padding"] if has_padding(spec) else []
+        return [*device_reasons(spec), *padding, *quadratic_reasons(spec, forward_copies=4, backward_copies=6)]
+
+    def build(self, spec: Spec) -> nn.Module:
+        """See the base class."""
+        return TransformersYosoModule(int(self.knobs(spec)["hash_code_len"]))
+
+    def oracle(
+        self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
+    ) -> Tensor:
+        """See the base class."""
+        tau = int(self.knobs(spec)["hash_code_len"])
+        return reference.yoso_e(q[:, :, rows], k, v, None, key_padding_mask, hash_code_len=tau)

@@ -1,0 +1,30 @@
+"""Small arguments of the two attentions, for the tests of how torch may call them."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from yoso.attention import yoso_e, yoso_sampling
+from yoso.hashing import draw_planes
+
+SIZES: dict[str, Any] = {"num_hash": 6, "hash_code_len": 4}
+
+
+def make_qkv(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(shape, generator=generator).to(dtype) for _ in range(3))
+    return query, key, value
+
+
+def make_attention(name: str, *, groups: int = 4, head_dim: int = 16) -> Any:
+    """``yoso_e`` or ``yoso_sampling`` with its planes given: one function of query, key, value and a mask."""
+    if name == "yoso_e":
+        return partial(yoso_e, hash_code_len=4)
+    generator = torch.Generator().manual_seed(1)
+    planes = draw_planes("hadamard", groups=groups, head_dim=head_dim, generator=generator, **SIZES)
+    return partial(yoso_sampling, planes=planes, lsh_backward=name == "yoso_sampling", **SIZES)
+
+
+ATTENTIONS = ("yoso_e", "yoso_sampling", "yoso_sampling over all pairs")

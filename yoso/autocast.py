@@ -1,0 +1,16 @@
+"""What ``torch.autocast`` means for YOSO: its operators run in autocast's dtype, like matmul and sdpa."""
+
+import torch
+from torch import Tensor
+
+
+def to_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Under autocast, float tensors in its dtype; as they are outside it, and float64 always, as torch does.
+
+    Not the widest dtype of all: autocast halves the traffic, and the operators sum in float32 whatever comes in.
+    """
+    device = tensors[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
