@@ -63,7 +63,9 @@ def test_the_sampled_gradient_is_unbiased(hash_family):
     tau, num_hash, draws = 4, 8, 3000
     query, key, value = unit_inputs(length=10, dim=16)
     grad = torch.randn(1, 2, 10, 5).double()
-    expected = torch.ops.yoso.expectation_backward(grad, query, key, value, None, None, tau)
+    expected = list(torch.ops.yoso.expectation_backward(grad, query, key, value, None, None, tau))
+    # The sampled gradient goes on through the scaling of query and key to length 1.
+    expected[:2] = [torch.ops.yoso.unit_rows_backward(g, x) for g, x in zip(expected, (query, key), strict=False)]
     total = [torch.zeros_like(x) for x in expected]
     squares = [torch.zeros_like(x) for x in expected]
     generator = torch.Generator().manual_seed(5)
@@ -72,10 +74,7 @@ def test_the_sampled_gradient_is_unbiased(hash_family):
             hash_family, groups=2, head_dim=16, num_hash=num_hash, hash_code_len=tau, generator=generator
         )
         codes = [torch.ops.yoso.fast_hash(x, planes, num_hash, tau, hash_family) for x in (query, key)]
-        sampled = [
-            *torch.ops.yoso.lsh_attention_backward(grad, query, key, value, *codes, None, None, tau),
-            torch.ops.yoso.lsh_cumulation(codes[1], codes[0], grad, None, None, tau),
-        ]
+        sampled = torch.ops.yoso.lsh_attention_backward(grad, query, key, value, *codes, None, None, tau)
         for s, square, x in zip(total, squares, sampled, strict=True):
             s += x
             square += x**2

@@ -114,13 +114,13 @@ def test_gradient_over_all_pairs_equals_the_surrogate(shape, dtype, lsh_backward
         truth = torch.autograd.grad(reference.yoso_e(*wide, mask, mask, hash_code_len=tau), wide, grad.double())
     else:
         # The operator without the outer normalisation: its gradient does not depend on the sampled output.
-        units = leaves(*(torch.nn.functional.normalize(x, dim=-1) for x in (query, key)), value)
         codes = [torch.zeros(*x.shape[:2], 2, x.shape[2], dtype=torch.uint16) for x in (query, key)]
-        context = torch.ops.yoso.lsh_attention(*units, *codes, mask, mask, tau, False)
-        grads = torch.autograd.grad(context, units, grad)
-        wide = leaves(*units, dtype=torch.float64)
-        weights = reference.collision_probability(wide[0].detach() @ wide[1].detach().transpose(-1, -2), tau)
-        truth = torch.autograd.grad(reference.weighted_sum(weights, *wide, mask, mask, tau), wide, grad.double())
+        context = torch.ops.yoso.lsh_attention(*inputs, *codes, mask, mask, tau, False)
+        grads = torch.autograd.grad(context, inputs, grad)
+        units = [reference.unit(x) for x in wide[:2]]
+        weights = reference.collision_probability(units[0].detach() @ units[1].detach().transpose(-1, -2), tau)
+        context = reference.weighted_sum(weights, *units, wide[2], mask, mask, tau)
+        truth = torch.autograd.grad(context, wide, grad.double())
     for actual, expected in zip(grads, truth, strict=True):
         assert_close(actual, expected, 30 * TOLERANCE[dtype], max(1.0, expected.abs().max().item()))
 
@@ -180,6 +180,15 @@ def test_crowded_buckets_take_the_moment_and_agree():
         torch.ops.yoso.lsh_attention_backward(*args), portable.lsh_attention_backward(*args), strict=True
     ):
         assert_close(actual, expected, 1e-12)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_unit_rows_in_place_equal_those_in_new_memory(dtype):
+    torch.manual_seed(0)
+    for x in (torch.randn(2, 3, 40, 33).to(dtype), torch.randn(2, 40, 3, 33).to(dtype).transpose(1, 2)):
+        expected = unit_rows(x)
+        torch.ops.yoso.unit_rows_(x)
+        assert torch.equal(x, expected)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

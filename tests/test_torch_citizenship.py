@@ -29,6 +29,7 @@ def test_opcheck_finds_nothing():
         (ops.lsh_attention, (query, key, value, *codes, None, mask, 4, False)),
         (ops.lsh_attention_backward, (grad, *plain, *codes, mask, mask, 4)),
         (ops.unit_rows, (value,)),
+        (ops.unit_rows_, (value.detach().clone(),)),
         (ops.unit_rows_backward, (grad, value.detach())),
         (ops.expectation, (query, key, value, mask, mask, 4)),
         (ops.expectation_backward, (grad, *plain, mask, mask, 4)),

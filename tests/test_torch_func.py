@@ -57,7 +57,7 @@ def assert_equals_a_loop(name, args, dims):
 def test_the_cases_are_all_the_operators():
     from yoso.ops import SCHEMAS
 
-    assert set(CASES) == set(SCHEMAS)
+    assert set(CASES) == set(SCHEMAS) - {"unit_rows_"}  # which is for results that no transform sees
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -55,7 +55,7 @@ def yoso_e(
         hash_code_len=hash_code_len,
         exact_gradient=exact_gradient,
     )
-    return ops.unit_rows(context)
+    return ops.unit_rows_of_own(context)
 
 
 def yoso_sampling(
@@ -108,9 +108,6 @@ def yoso_sampling(
         ops.fast_hash(x.detach(), planes, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family)
         for x in (query, key)
     )
-    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or _under_a_transform()):
-        # The codes do not depend on the rows' lengths; only the gradient needs unit rows.
-        query, key = ops.unit_rows(query), ops.unit_rows(key)
     context = ops.lsh_attention(
         query,
         key,
@@ -122,7 +119,7 @@ def yoso_sampling(
         hash_code_len=hash_code_len,
         lsh_backward=lsh_backward,
     )
-    return ops.unit_rows(context)
+    return ops.unit_rows_of_own(context)
 
 
 def expectation_weights(
@@ -147,11 +144,6 @@ def expectation_weights(
     if key_padding_mask is not None:
         weights = weights.masked_fill(~key_padding_mask[:, None, None, :], 0)
     return weights
-
-
-def _under_a_transform() -> bool:
-    """Inside vmap a tensor does not say whether a gradient is taken outside; nor does it while compiling."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def _query_mask(query: Tensor, key: Tensor, key_padding_mask: Tensor | None) -> Tensor | None:

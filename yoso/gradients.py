@@ -95,16 +95,16 @@ def _lsh_attention_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     query, key, value, query_codes, key_codes, query_mask, key_mask = ctx.saved_tensors
     tau = ctx.hash_code_len
     if not ctx.lsh_backward:
-        grads = _ops.expectation_backward(grad, query, key, value, query_mask, key_mask, tau)
-        return *grads, *(None,) * 6
-    grad_query = grad_key = grad_value = None
+        unit = _ops.unit_rows(query), _ops.unit_rows(key)
+        grads = _ops.expectation_backward(grad, *unit, value, query_mask, key_mask, tau)
+        rows = (_ops.unit_rows_backward(g, x) for g, x in zip(grads[:2], (query, key), strict=True))
+        return *rows, grads[2], *(None,) * 6
+    codes_and_masks = query_codes, key_codes, query_mask, key_mask
     if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
-        grad_query, grad_key = _ops.lsh_attention_backward(
-            grad, query, key, value, query_codes, key_codes, query_mask, key_mask, tau
-        )
-    if ctx.needs_input_grad[2]:
-        grad_value = _ops.lsh_cumulation(key_codes, query_codes, grad, key_mask, query_mask, tau)
-    return grad_query, grad_key, grad_value, *(None,) * 6
+        grads = _ops.lsh_attention_backward(grad, query, key, value, *codes_and_masks, tau)
+        return *grads, *(None,) * 6
+    grad_value = _ops.lsh_cumulation(key_codes, query_codes, grad, key_mask, query_mask, tau)
+    return None, None, grad_value, *(None,) * 6
 
 
 _register("lsh_attention", _lsh_attention_backward, _save_lsh_attention)

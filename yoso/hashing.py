@@ -12,12 +12,14 @@ with probability (1 - theta / pi) ** hash_code_len when the directions of a code
   vectors.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+_SIGNS_OF_A_DRAW = 32
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
 SHARED_ROUNDS = {"hadamard": 2, "hadamard_authors": 0}
 """Rounds H D of a Hadamard family that all its blocks start from."""
@@ -132,7 +134,11 @@ def draw_planes(
     source: dict[str, Any] = {} if generator is None else {"generator": generator}
     if hash_family == "gaussian":
         return torch.randn(shape, **source).to(device)
-    return (torch.randint(0, 2, shape, dtype=torch.int8, **source) * 2 - 1).to(device)
+    # Many signs of one number: few are drawn and sent to the device, where they are told apart.
+    count = math.prod(shape)
+    words = torch.randint(0, 1 << _SIGNS_OF_A_DRAW, (-(-count // _SIGNS_OF_A_DRAW),), **source).to(device)
+    bits = words[:, None] >> torch.arange(_SIGNS_OF_A_DRAW, device=device) & 1
+    return (bits.flatten()[:count] * 2 - 1).to(torch.int8).view(shape)
 
 
 def check_family(hash_family: str) -> None:

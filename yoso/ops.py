@@ -26,10 +26,11 @@ SCHEMAS = {
     "fast_hash": "(Tensor x, Tensor planes, int num_hash, int hash_code_len, str hash_family) -> Tensor",
     "lsh_cumulation": f"({_CODES}, Tensor value, {_COMMON}) -> Tensor",
     "lsh_attention": f"({_QKV}, {_CODES}, {_COMMON}, bool lsh_backward) -> Tensor",
-    "lsh_attention_backward": f"(Tensor grad, {_QKV}, {_CODES}, {_COMMON}) -> (Tensor, Tensor)",
+    "lsh_attention_backward": f"(Tensor grad, {_QKV}, {_CODES}, {_COMMON}) -> (Tensor, Tensor, Tensor)",
     "expectation": f"({_QKV}, {_COMMON}, bool exact_gradient=False) -> Tensor",
     "expectation_backward": f"(Tensor grad, {_QKV}, {_COMMON}, bool exact_gradient=False) -> (Tensor, Tensor, Tensor)",
     "unit_rows": "(Tensor x) -> Tensor",
+    "unit_rows_": "(Tensor(a!) x) -> ()",
     "unit_rows_backward": "(Tensor grad, Tensor x) -> Tensor",
 }
 for _name, _schema in SCHEMAS.items():
@@ -94,8 +95,9 @@ def lsh_attention(
     hash_code_len: int,
     lsh_backward: bool = True,
 ) -> Tensor:
-    """``lsh_cumulation`` with the authors' gradient for query and key, whose rows must have length 1.
+    """``lsh_cumulation`` with the authors' gradient for query and key, which are taken as rows of length 1.
 
+    Their rows may have any length; the gradient goes through the scaling, and that of a zero row is zero.
     ``lsh_backward`` True estimates all three gradients from the collisions; False takes them over all pairs from
     the collision probability, O(N_q N_k D).
 
@@ -139,6 +141,18 @@ def unit_rows(x: Tensor) -> Tensor:
     The norm is taken in float32 (float64 for float64), so that float16 rows neither overflow nor divide by zero.
     """
     return _ops.unit_rows(x)
+
+
+def unit_rows_of_own(x: Tensor) -> Tensor:
+    """``unit_rows`` of a result that nobody else holds: in its own memory where no gradient and no transform asks."""
+    if (
+        (torch.is_grad_enabled() and x.requires_grad)
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+    ):
+        return _ops.unit_rows(x)
+    _ops.unit_rows_(x)
+    return x
 
 
 def _native_first(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -208,6 +222,11 @@ def _(x: Tensor) -> Tensor:
     return x.new_empty(x.shape)
 
 
+@torch.library.register_fake("yoso::unit_rows_")
+def _(x: Tensor) -> None:
+    del x
+
+
 @torch.library.register_fake("yoso::unit_rows_backward")
 def _(grad: Tensor, x: Tensor) -> Tensor:
     del grad
@@ -215,11 +234,6 @@ def _(grad: Tensor, x: Tensor) -> Tensor:
 
 
 @torch.library.register_fake("yoso::lsh_attention_backward")
-def _(grad: Tensor, query: Tensor, key: Tensor, *_rest: Any) -> tuple[Tensor, Tensor]:
-    del grad
-    return query.new_empty(query.shape), key.new_empty(key.shape)
-
-
 @torch.library.register_fake("yoso::expectation_backward")
 def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     del grad

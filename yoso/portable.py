@@ -106,6 +106,11 @@ def unit_rows(x: Tensor) -> Tensor:
     return (rows / norm.masked_fill(norm == 0, 1)).to(x.dtype)
 
 
+def unit_rows_(x: Tensor) -> None:
+    """See ``yoso.ops.unit_rows_of_own``."""
+    x.copy_(unit_rows(x))
+
+
 def unit_rows_backward(grad: Tensor, x: Tensor) -> Tensor:
     """With y = x / |x|: (grad - y (y . grad)) / |x|; zero for a zero row."""
     rows, grads = x.to(_accumulate_dtype(x)), grad.to(_accumulate_dtype(x))
@@ -238,8 +243,11 @@ def lsh_attention_backward(
     query_mask: Tensor | None,
     key_mask: Tensor | None,
     hash_code_len: int,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """See ``yoso.ops.lsh_attention_backward``."""
+    unit = unit_rows(_real(query, query_mask)), unit_rows(_real(key, key_mask))
     codes = query_codes, key_codes
-    grads = _backward(grad, query, key, value, query_mask, key_mask, hash_code_len, *codes, _surrogate_slope)
-    return grads[0], grads[1]
+    grads = _backward(grad, *unit, value, query_mask, key_mask, hash_code_len, *codes, _surrogate_slope)
+    grad_query = unit_rows_backward(grads[0], _real(query, query_mask))
+    grad_key = unit_rows_backward(grads[1], _real(key, key_mask))
+    return grad_query.to(query.dtype), grad_key.to(key.dtype), grads[2]

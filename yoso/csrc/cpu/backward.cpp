@@ -1,87 +1,178 @@
-// lsh_attention_backward: keys and queries sorted by code, one hash after the other, each bucket a dense block.
-#include <ATen/Parallel.h>
-#include <ATen/ops/constant_pad_nd.h>
-#include <ATen/ops/zeros.h>
-
+// lsh_attention_backward: both sides sorted by code, some hashes at a time. Small buckets are walked by each of their
+// targets, whose sums stay in registers; large ones as a whole.
 #include "../checks.h"
+#include "large_buckets.h"
 #include "ops.h"
-#include "rows.h"
 
 namespace yoso {
 namespace {
 
-// Real rows ordered by code: those of code c are ids[starts[c] .. starts[c + 1]), in their own order.
-struct Buckets {
-  at::Tensor space;
-  int64_t rows;
-  int32_t *starts, *ids;
+constexpr int64_t kChunk = 512;  // rows, or buckets, of one task
 
-  Buckets(int64_t table_rows, int64_t length)
-      : space(scratch<int32_t>(table_rows + 2 + length)),
-        rows(table_rows),
-        starts(space.mutable_data_ptr<int32_t>()),
-        ids(starts + table_rows + 2) {}
+// Everything about one side: its rows [left | right], its codes, and where its gradients go.
+template <typename T>
+struct Side {
+  Rows<T> left, right;
+  const uint16_t* codes;
+  const Mask& mask;
+  int64_t length, left_dim, dim;
+  at::Tensor space, right_space, left_space;
+  CodeOrders orders;
 
-  void sort(const uint16_t* codes, int64_t length, const bool* real) {
-    // Counts go two places up, so that filling a bucket leaves its start where its reader looks.
-    std::fill_n(starts, rows + 2, 0);
-    for (int64_t i = 0; i < length; ++i) starts[codes[i] + 2] += !real || real[i];
-    for (int64_t c = 2; c <= rows; ++c) starts[c] += starts[c - 1];
-    for (int64_t i = 0; i < length; ++i) {
-      if (!real || real[i]) ids[starts[codes[i] + 1]++] = static_cast<int32_t>(i);
-    }
+  Side(const at::Tensor& left_rows, const at::Tensor& right_rows, const at::Tensor& all_codes, const Mask& real,
+       int64_t heads, int64_t hashes, int64_t table_rows, bool to_left)
+      : left(left_rows),
+        right(right_rows),
+        codes(all_codes.const_data_ptr<uint16_t>()),
+        mask(real),
+        length(left.length),
+        left_dim(round_up(left.dim, kLanes)),
+        dim(round_up(right.dim, kLanes)),
+        space(scratch<T>(heads * length * (left_dim + dim))),
+        right_space(scratch<T>(heads * length * dim)),
+        left_space(to_left ? scratch<T>(heads * length * left_dim) : at::Tensor()),
+        orders(heads, hashes, table_rows, length) {}
+
+  T* rows(int64_t h) const { return space.mutable_data_ptr<T>() + h * length * (left_dim + dim); }
+  T* to_right(int64_t h) const { return right_space.mutable_data_ptr<T>() + h * length * dim; }
+  T* to_left(int64_t h) const {
+    return left_space.defined() ? left_space.mutable_data_ptr<T>() + h * length * left_dim : nullptr;
   }
+  const bool* real(int64_t head) const { return mask_row(mask, head / left.heads); }
 
-  CodeOrder order() const { return {starts, ids}; }
+  // Rows side by side, so that a pair finds all it needs of a token in one place, the right ones scaled to length 1;
+  // gradients from zero.
+  void prepare(int64_t head0, int64_t heads) const {
+    each_chunk(heads, length, kChunk, [&](int64_t h, int64_t begin, int64_t end) {
+      T* to = rows(h) + begin * (left_dim + dim);
+      left.copy(head0 + h, begin, end, 0, left.dim, left_dim + dim, real(head0 + h), to);
+      right.copy(head0 + h, begin, end, 0, right.dim, left_dim + dim, real(head0 + h), to + left_dim);
+      scale_rows(
+          RowBlock<T>{to + left_dim, nullptr, to + left_dim, left_dim + dim, 0, left_dim + dim, end - begin, dim});
+      std::fill_n(to_right(h) + begin * dim, (end - begin) * dim, T{0});
+      if (to_left(h)) std::fill_n(to_left(h) + begin * left_dim, (end - begin) * left_dim, T{0});
+    });
+  }
 };
 
-// Rows whose length is a multiple of sixteen: x itself where it is, else a copy with zeros at the end.
-at::Tensor in_lanes(const at::Tensor& x, at::ScalarType type) {
-  const at::Tensor rows = as_rows(x, type);
-  const int64_t missing = round_up(x.size(3), kLanes) - x.size(3);
-  return missing == 0 ? rows : at::constant_pad_nd(rows, {0, missing});
+struct Sizes {
+  int64_t all_heads, num_hash, table_rows, heads_at_once, hashes_at_once;
+  double scale;
+};
+
+// A row has one bucket a hash: large buckets of one hash never write the same row, those of two would. So many of them
+// share the cores hash by hash, few of them head by head.
+template <typename T>
+void visit_large(const Sizes& sizes, const Side<T>& queries, const Side<T>& keys, const LargeBuckets& large,
+                 int64_t heads, int64_t hashes) {
+  constexpr int64_t kMany = 32;
+  const auto visit = [&](int64_t h, int64_t hash, int64_t begin, int64_t end) {
+    if (begin >= end) return;
+    const at::Tensor moment = scratch<T>(queries.left_dim * queries.dim);
+    visit_buckets(PairedBuckets<T>{queries.orders.order(h, hash, 1), keys.orders.order(h, hash, 1),
+                                   large.codes(h, hash), begin, end, queries.rows(h), keys.rows(h), queries.to_right(h),
+                                   keys.to_right(h), keys.to_left(h), moment.mutable_data_ptr<T>(), queries.left_dim,
+                                   queries.dim, static_cast<T>(sizes.scale)});
+  };
+  if (large.most(heads, 0, hashes) < kMany) {
+    each_chunk(heads, 1, 1, [&](int64_t h, int64_t, int64_t) {
+      for (int64_t hash = 0; hash < hashes; ++hash) visit(h, hash, 0, large.count(h, hash));
+    });
+    return;
+  }
+  for (int64_t hash = 0; hash < hashes; ++hash) {
+    each_chunk(heads, large.most(heads, hash, hash + 1), kMany, [&](int64_t h, int64_t begin, int64_t end) {
+      visit(h, hash, begin, std::min(end, large.count(h, hash)));
+    });
+  }
 }
 
 template <typename T>
-void visit_heads(const Rows<T>& grad, const Rows<T>& query, const Rows<T>& key, const Rows<T>& value,
-                 const at::Tensor& query_codes, const at::Tensor& key_codes, const Mask& query_mask,
-                 const Mask& key_mask, int64_t hash_code_len, at::Tensor& grad_query, at::Tensor& grad_key) {
-  const int64_t num_hash = query_codes.size(2), num_query = query.length, num_key = key.length;
-  const int64_t parts = grad_query.size(1), hashes = (num_hash + parts - 1) / parts;
-  const int64_t table_rows = int64_t{1} << hash_code_len;
-  const T scale = static_cast<T>(hash_code_len) / static_cast<T>(2 * num_hash);
-  const uint16_t *q = query_codes.const_data_ptr<uint16_t>(), *k = key_codes.const_data_ptr<uint16_t>();
-
-  at::parallel_for(0, grad_query.size(0) * parts, 1, [&](int64_t begin, int64_t end) {
-    at::Tensor moment = scratch<T>(query.dim * value.dim);
-    Buckets queries(table_rows, num_query), keys(table_rows, num_key);
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t head = task / parts, batch = head / query.heads, first = task % parts * hashes;
-      for (int64_t hash = first; hash < std::min(first + hashes, num_hash); ++hash) {
-        const int64_t h = head * num_hash + hash;
-        queries.sort(q + h * num_query, num_query, mask_row(query_mask, batch));
-        keys.sort(k + h * num_key, num_key, mask_row(key_mask, batch));
-        visit_pairs(CollidingPairs<T>{queries.order(), keys.order(), table_rows, query.head_rows(head),
-                                      key.head_rows(head), grad.head_rows(head), value.head_rows(head),
-                                      grad_query.mutable_data_ptr<T>() + task * num_query * query.dim,
-                                      grad_key.mutable_data_ptr<T>() + task * num_key * key.dim,
-                                      moment.mutable_data_ptr<T>(), query.dim, value.dim, scale});
-      }
-    }
+void visit_small(const Sizes& sizes, const Side<T>& targets, const Side<T>& sources, int64_t head0, int64_t heads,
+                 int64_t hash0, int64_t hashes) {
+  each_chunk(heads, targets.length, kChunk, [&](int64_t h, int64_t begin, int64_t end) {
+    const uint16_t* codes = targets.codes + ((head0 + h) * sizes.num_hash + hash0) * targets.length;
+    visit_pairs(
+        PairedRows<T>{{sources.orders.order(h, 0, hashes), codes, targets.length, begin, end, targets.real(head0 + h)},
+                      targets.rows(h),
+                      sources.rows(h),
+                      targets.to_right(h),
+                      targets.to_left(h),
+                      targets.left_dim,
+                      targets.dim,
+                      static_cast<T>(sizes.scale)});
   });
 }
 
-at::Tensor gradient_of(const at::Tensor& x, const at::Tensor& parts) {
-  return add_parts(parts).narrow(2, 0, x.size(3)).reshape(x.sizes()).to(x.scalar_type()).contiguous();
+template <typename T>
+void visit_hashes(const Sizes& sizes, const Side<T>& queries, const Side<T>& keys, int64_t head0, int64_t heads,
+                  int64_t hash0) {
+  const int64_t hashes = std::min(sizes.hashes_at_once, sizes.num_hash - hash0);
+  LargeBuckets large(heads, hashes, std::min(sizes.table_rows, std::max(queries.length, keys.length)));
+  at::parallel_for(0, heads * hashes, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t h = task / hashes, hash = task % hashes, at = (head0 + h) * sizes.num_hash + hash0 + hash;
+      queries.orders.sort(h, hash, queries.codes + at * queries.length, queries.real(head0 + h));
+      keys.orders.sort(h, hash, keys.codes + at * keys.length, keys.real(head0 + h));
+      large.mark(h, hash, queries.orders, keys.orders, sizes.table_rows);
+    }
+  });
+  visit_large(sizes, queries, keys, large, heads, hashes);
+  visit_small(sizes, queries, keys, head0, heads, hash0, hashes);
+  visit_small(sizes, keys, queries, head0, heads, hash0, hashes);
+}
+
+// The gradients of the right rows, back through their scaling to length 1.
+template <typename T, typename Out>
+void write_right(const Side<T>& side, const at::Tensor& gradient, int64_t head0, int64_t heads) {
+  const int64_t length = side.length, dim = side.right.dim;
+  Out* out = gradient.mutable_data_ptr<Out>() + head0 * length * dim;
+  each_chunk(heads, length, kChunk, [&](int64_t h, int64_t begin, int64_t end) {
+    T* grads = side.to_right(h) + begin * side.dim;
+    scale_rows(RowBlock<T>{side.right.head(head0 + h) + begin * side.right.stride_row, grads, grads,
+                           side.right.stride_row, side.dim, side.dim, end - begin, dim});
+    const bool* real = side.real(head0 + h);
+    for (int64_t i = begin; real && i < end; ++i) {
+      // What a masked row holds, NaN included, is nobody's.
+      if (!real[i]) std::fill_n(grads + (i - begin) * side.dim, dim, T{0});
+    }
+    write_rows(grads, end - begin, side.dim, T{1}, out + (h * length + begin) * dim, dim);
+  });
+}
+
+template <typename T, typename Out>
+void write_left(const Side<T>& side, const at::Tensor& gradient, int64_t head0, int64_t heads, T by) {
+  const int64_t length = side.length, dim = side.left.dim;
+  Out* out = gradient.mutable_data_ptr<Out>() + head0 * length * dim;
+  each_chunk(heads, length, kChunk, [&](int64_t h, int64_t begin, int64_t end) {
+    const T* grads = side.to_left(h) + begin * side.left_dim;
+    write_rows(grads, end - begin, side.left_dim, by, out + (h * length + begin) * dim, dim);
+  });
+}
+
+using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+
+template <typename T, typename Out>
+void visit_heads(const Sizes& sizes, const Side<T>& queries, const Side<T>& keys, const Gradients& gradients) {
+  const auto& [grad_query, grad_key, grad_value] = gradients;
+  for (int64_t head0 = 0; head0 < sizes.all_heads; head0 += sizes.heads_at_once) {
+    const int64_t heads = std::min(sizes.heads_at_once, sizes.all_heads - head0);
+    queries.prepare(head0, heads);
+    keys.prepare(head0, heads);
+    for (int64_t hash0 = 0; hash0 < sizes.num_hash; hash0 += sizes.hashes_at_once) {
+      visit_hashes(sizes, queries, keys, head0, heads, hash0);
+    }
+    write_right<T, Out>(queries, grad_query, head0, heads);
+    write_right<T, Out>(keys, grad_key, head0, heads);
+    write_left<T, Out>(keys, grad_value, head0, heads, T{1} / static_cast<T>(sizes.num_hash));
+  }
 }
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query,
-                                                          const at::Tensor& key, const at::Tensor& value,
-                                                          const at::Tensor& query_codes, const at::Tensor& key_codes,
-                                                          const Mask& query_mask, const Mask& key_mask,
-                                                          int64_t hash_code_len) {
+Gradients lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& key,
+                                 const at::Tensor& value, const at::Tensor& query_codes, const at::Tensor& key_codes,
+                                 const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len) {
   check_hash_code_len(hash_code_len);
   check_attention(query, key, value);
   check_codes(query_codes, key_codes, value);
@@ -92,21 +183,37 @@ std::tuple<at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad
                     ", got ", query_codes.size(3));
   check_mask(query_mask, query.size(0), query.size(2), "query_mask");
   check_mask(key_mask, key.size(0), key.size(2), "key_mask");
-  const at::ScalarType type = accumulate_type(value);
-  const at::Tensor g = in_lanes(grad, type), q = in_lanes(query, type), k = in_lanes(key, type);
-  const at::Tensor v = in_lanes(value, type), qc = query_codes.contiguous(), kc = key_codes.contiguous();
+  const at::ScalarType type = accumulate_type(value), out = value.scalar_type();
+  const at::Tensor g = as_rows(grad, type), q = as_rows(query, type), k = as_rows(key, type), v = as_rows(value, type);
+  const at::Tensor qc = query_codes.contiguous(), kc = key_codes.contiguous();
   const Mask qm = contiguous(query_mask), km = contiguous(key_mask);
-  const int64_t heads = query.size(0) * query.size(1), parts = parts_of_a_head(heads, query_codes.size(2));
-  at::Tensor grad_query = at::zeros({heads, parts, q.size(2), q.size(3)}, q.options());
-  at::Tensor grad_key = at::zeros({heads, parts, k.size(2), k.size(3)}, k.options());
-  if (type == at::kDouble) {
-    visit_heads(Rows<double>(g), Rows<double>(q), Rows<double>(k), Rows<double>(v), qc, kc, qm, km, hash_code_len,
-                grad_query, grad_key);
+  const int64_t heads = query.size(0) * query.size(1), num_hash = query_codes.size(2);
+  const int64_t length = std::max(query.size(2), key.size(2)), table_rows = int64_t{1} << hash_code_len;
+  const Sizes sizes{heads,
+                    num_hash,
+                    table_rows,
+                    heads_at_once(heads, length),
+                    sorted_at_once(num_hash, length, table_rows),
+                    static_cast<double>(hash_code_len) / static_cast<double>(2 * num_hash)};
+  const auto like = [](const at::Tensor& x) { return at::empty(x.sizes(), x.options()); };
+  const Gradients gradients{like(query), like(key), like(value)};
+  const auto visit = [&](auto number, auto result) {
+    using T = decltype(number);
+    const Side<T> queries(g, q, qc, qm, sizes.heads_at_once, sizes.hashes_at_once, table_rows, false);
+    const Side<T> keys(v, k, kc, km, sizes.heads_at_once, sizes.hashes_at_once, table_rows, true);
+    visit_heads<T, decltype(result)>(sizes, queries, keys, gradients);
+  };
+  if (out == at::kDouble) {
+    visit(double{}, double{});
+  } else if (out == at::kFloat) {
+    visit(float{}, float{});
+  } else if (out == at::kBFloat16) {
+    visit(float{}, at::BFloat16{});
   } else {
-    visit_heads(Rows<float>(g), Rows<float>(q), Rows<float>(k), Rows<float>(v), qc, kc, qm, km, hash_code_len,
-                grad_query, grad_key);
+    TORCH_CHECK_VALUE(out == at::kHalf, "value must be float64, float32, bfloat16 or float16, got ", out);
+    visit(float{}, at::Half{});
   }
-  return {gradient_of(query, grad_query), gradient_of(key, grad_key)};
+  return gradients;
 }
 
 }  // namespace yoso

@@ -35,7 +35,7 @@ void cumulate_heads(const at::Tensor& query_codes, const at::Tensor& key_codes, 
     T* tables = sums + num_query * kLanes;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t head = task / slices, first = task % slices * kLanes, batch = head / heads;
-      rows.copy(head, first, kLanes, kLanes, mask_row(key_mask, batch), values);
+      rows.copy(head, 0, num_key, first, kLanes, kLanes, mask_row(key_mask, batch), values);
       std::fill_n(sums, num_query * kLanes, T{0});
       cumulate(Cumulation<T>{q + head * num_hash * num_query, k + head * num_hash * num_key, values, sums, tables,
                              num_query, num_key, num_hash, table_rows, at_once});

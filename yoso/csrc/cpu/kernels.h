@@ -46,32 +46,50 @@ struct Cumulation {
   int64_t hashes_at_once;  // 1, 2, 4 or 8
 };
 
-// Rows of one head, `stride` numbers apart.
-template <typename T>
-struct HeadRows {
-  const T* data;
-  int64_t stride;
+// The most hashes of one head that are looked up together.
+constexpr int kMostHashes = 16;
 
-  const T* operator[](int64_t row) const { return data + row * stride; }
-};
+// A bucket of more rows than this is never walked row by row for each of its readers.
+constexpr int kFewRows = 8;
 
-// Rows ordered by code: those of code c are ids[starts[c] .. starts[c + 1]).
+// Rows of one head ordered by code, for some hashes: those of hash h and code c are
+// ids[h * stride + starts[h * (table_rows + 2) + c] ..], in their own order, up to the start of c + 1. The first id of
+// a bucket that is not to be walked is inverted. Four more ids may be read behind those of a hash.
 struct CodeOrder {
   const int32_t *starts, *ids;
-
-  int64_t size(int64_t code) const { return starts[code + 1] - starts[code]; }
+  int64_t table_rows, stride, num_hash;
 };
 
-// All pairs (i, j) of one hash whose codes are equal: with w = scale * grads[i] . values[j], grad_queries[i] += w
-// keys[j] and grad_keys[j] += w queries[i]. Rows have dim or value_dim numbers, multiples of 16.
+// Targets [first, last) that look up the buckets of their own codes.
+struct Lookup {
+  CodeOrder sources;
+  const uint16_t* codes;  // [num_hash][codes_stride]
+  int64_t codes_stride, first, last;
+  const bool* real;  // targets that look up at all; null: every one
+};
+
+// Both sides of the gradient are rows [left | right]: gradient and query, or value and key. For every source s that
+// shares a code with target t, with w = scale * left[t] . left[s]: to_right[t] += w right[s] and, where it is wanted,
+// to_left[t] += left[s]. Buckets with an inverted id are left out.
 template <typename T>
-struct CollidingPairs {
-  CodeOrder query_order, key_order;
-  int64_t table_rows;  // 2^hash_code_len
-  HeadRows<T> queries, keys, grads, values;
-  T *grad_queries, *grad_keys;  // [*][dim]
-  T* moment;                    // [value_dim][dim] scratch
-  int64_t dim, value_dim;
+struct PairedRows {
+  Lookup lookup;
+  const T *targets, *sources;  // [*][left_dim + dim], both multiples of 16
+  T *to_right, *to_left;       // [num_target][dim], [num_target][left_dim] or null
+  int64_t left_dim, dim;
+  T scale;
+};
+
+// The same for whole buckets of one hash, those of codes[first] to codes[last - 1], and for both sides at once.
+template <typename T>
+struct PairedBuckets {
+  CodeOrder queries, keys;
+  const uint16_t* codes;
+  int64_t first, last;
+  const T *query_rows, *key_rows;
+  T *grad_query, *grad_key, *grad_value;
+  T* moment;  // [left_dim][dim] scratch
+  int64_t left_dim, dim;
   T scale;
 };
 
@@ -79,8 +97,8 @@ struct CollidingPairs {
 template <typename T>
 struct RowBlock {
   const T *x, *grad;  // [count] rows of dim at the given strides; grad is null in the forward pass
-  T* out;             // [count][dim]
-  int64_t x_stride, grad_stride, count, dim;
+  T* out;             // may be x or grad
+  int64_t x_stride, grad_stride, out_stride, count, dim;
 };
 
 struct Kernels {
@@ -88,8 +106,10 @@ struct Kernels {
   void (*hash_gaussian)(const HashTile&, const GaussianHash&);
   void (*cumulate_float)(const Cumulation<float>&);
   void (*cumulate_double)(const Cumulation<double>&);
-  void (*pairs_float)(const CollidingPairs<float>&);
-  void (*pairs_double)(const CollidingPairs<double>&);
+  void (*pairs_float)(const PairedRows<float>&);
+  void (*pairs_double)(const PairedRows<double>&);
+  void (*buckets_float)(const PairedBuckets<float>&);
+  void (*buckets_double)(const PairedBuckets<double>&);
   // Replace count cosines by (1 - arccos(cosine) / pi) ** hash_code_len; beyond [-1, 1] they are clamped.
   void (*collision_float)(float* cosines, int64_t count, int64_t hash_code_len);
   void (*collision_double)(double* cosines, int64_t count, int64_t hash_code_len);
@@ -108,8 +128,10 @@ const Kernels& kernels();
 
 inline void cumulate(const Cumulation<float>& args) { kernels().cumulate_float(args); }
 inline void cumulate(const Cumulation<double>& args) { kernels().cumulate_double(args); }
-inline void visit_pairs(const CollidingPairs<float>& args) { kernels().pairs_float(args); }
-inline void visit_pairs(const CollidingPairs<double>& args) { kernels().pairs_double(args); }
+inline void visit_pairs(const PairedRows<float>& args) { kernels().pairs_float(args); }
+inline void visit_pairs(const PairedRows<double>& args) { kernels().pairs_double(args); }
+inline void visit_buckets(const PairedBuckets<float>& args) { kernels().buckets_float(args); }
+inline void visit_buckets(const PairedBuckets<double>& args) { kernels().buckets_double(args); }
 inline void collision_probability(float* x, int64_t count, int64_t tau) { kernels().collision_float(x, count, tau); }
 inline void collision_probability(double* x, int64_t count, int64_t tau) { kernels().collision_double(x, count, tau); }
 inline void collision_derivative(float* x, int64_t count, int64_t tau) { kernels().derivative_float(x, count, tau); }

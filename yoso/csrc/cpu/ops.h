@@ -17,11 +17,12 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
 at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value,
                           const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len);
 
-std::tuple<at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query,
-                                                          const at::Tensor& key, const at::Tensor& value,
-                                                          const at::Tensor& query_codes, const at::Tensor& key_codes,
-                                                          const Mask& query_mask, const Mask& key_mask,
-                                                          int64_t hash_code_len);
+std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query,
+                                                                      const at::Tensor& key, const at::Tensor& value,
+                                                                      const at::Tensor& query_codes,
+                                                                      const at::Tensor& key_codes,
+                                                                      const Mask& query_mask, const Mask& key_mask,
+                                                                      int64_t hash_code_len);
 
 at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
                        const Mask& key_mask, int64_t hash_code_len, bool exact_gradient);
@@ -32,6 +33,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
                                                                     int64_t hash_code_len, bool exact_gradient);
 
 at::Tensor unit_rows(const at::Tensor& x);
+
+void unit_rows_(at::Tensor& x);
 
 at::Tensor unit_rows_backward(const at::Tensor& grad, const at::Tensor& x);
 

@@ -11,6 +11,7 @@ TORCH_LIBRARY_IMPL(yoso, CPU, m) {
   m.impl("expectation", TORCH_FN(yoso::expectation));
   m.impl("expectation_backward", TORCH_FN(yoso::expectation_backward));
   m.impl("unit_rows", TORCH_FN(yoso::unit_rows));
+  m.impl("unit_rows_", TORCH_FN(yoso::unit_rows_));
   m.impl("unit_rows_backward", TORCH_FN(yoso::unit_rows_backward));
 }
 

@@ -28,7 +28,7 @@ template <typename T>
 void unit_rows(const RowBlock<T>& rows) {
   for (int64_t i = 0; i < rows.count; ++i) {
     const T* x = rows.x + i * rows.x_stride;
-    T* out = rows.out + i * rows.dim;
+    T* out = rows.out + i * rows.out_stride;
     const T square = dot_rows(x, x, rows.dim);
     // A division and not a product with the inverse: a row of one entry becomes exactly 1 or -1.
     const T norm = square == 0 ? T{1} : square_root(square);
@@ -41,7 +41,7 @@ template <typename T>
 void unit_rows_backward(const RowBlock<T>& rows) {
   for (int64_t i = 0; i < rows.count; ++i) {
     const T *x = rows.x + i * rows.x_stride, *grad = rows.grad + i * rows.grad_stride;
-    T* out = rows.out + i * rows.dim;
+    T* out = rows.out + i * rows.out_stride;
     const T square = dot_rows(x, x, rows.dim);
     const T scale = square == 0 ? T{0} : T{1} / square_root(square);
     const T along = square == 0 ? T{0} : dot_rows(x, grad, rows.dim) / square;

@@ -1,6 +1,7 @@
 // Rows of a [B, H, N, D] tensor at any strides of B, H and N, and copies of them in padded scratch.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
@@ -45,20 +46,43 @@ struct Rows {
         stride_row(x.stride(2)) {}
 
   const T* head(int64_t index) const { return data + index / heads * stride_batch + index % heads * stride_head; }
-  HeadRows<T> head_rows(int64_t index) const { return {head(index), stride_row}; }
 
-  // Columns [first, first + width) of a head's rows to `to` [length][stride]; the rest of a row is zero, and so are
-  // rows whose mask is false.
-  void copy(int64_t index, int64_t first, int64_t width, int64_t stride, const bool* mask, T* to) const {
-    const int64_t count = std::min(width, dim - first);
-    const T* from = head(index) + first;
-    for (int64_t i = 0; i < length; ++i, from += stride_row, to += stride) {
-      const bool real = !mask || mask[i];
-      for (int64_t c = 0; c < count; ++c) to[c] = real ? from[c] : T{0};
-      for (int64_t c = count; c < stride; ++c) to[c] = T{0};
+  // Columns [first, first + width) of a head's rows [begin, end) to `to` [end - begin][stride]; the rest of a row's
+  // first round_up(width, 16) columns is zero, and so are rows whose mask is false.
+  void copy(int64_t index, int64_t begin, int64_t end, int64_t first, int64_t width, int64_t stride, const bool* mask,
+            T* to) const {
+    const int64_t count = std::min(width, dim - first), padded = round_up(width, kLanes);
+    const T* from = head(index) + begin * stride_row + first;
+    for (int64_t i = begin; i < end; ++i, from += stride_row, to += stride) {
+      if (mask && !mask[i]) {
+        std::fill_n(to, padded, T{0});
+        continue;
+      }
+      std::copy_n(from, count, to);
+      std::fill_n(to + count, padded - count, T{0});
     }
   }
 };
+
+// The first `dim` of each row's `stride` numbers, times `by`, to rows of dim.
+template <typename T, typename Out>
+void write_rows(const T* from, int64_t rows, int64_t stride, T by, Out* to, int64_t dim) {
+  for (int64_t i = 0; i < rows; ++i, from += stride, to += dim) {
+    for (int64_t c = 0; c < dim; ++c) to[c] = static_cast<Out>(from[c] * by);
+  }
+}
+
+// Calls f(head, begin, end) for every chunk of every head's rows, over torch's threads.
+template <typename F>
+void each_chunk(int64_t heads, int64_t rows, int64_t chunk, F f) {
+  const int64_t chunks = (rows + chunk - 1) / chunk;
+  at::parallel_for(0, heads * chunks, 1, [&](int64_t first, int64_t last) {
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t begin = task % chunks * chunk;
+      f(task / chunks, begin, std::min(begin + chunk, rows));
+    }
+  });
+}
 
 // Few heads are split further, so that they keep several cores busy: into this many parts each, whose sums are then
 // added in order. It depends on the shape alone, so that the bits do not depend on the number of threads.

@@ -20,7 +20,7 @@ void scale_heads(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out) {
       const int64_t head = task / chunks, first = task % chunks * kChunk;
       scale_rows(RowBlock<T>{rows.head(head) + first * rows.stride_row,
                              grad ? grads.head(head) + first * grads.stride_row : nullptr,
-                             to + (head * rows.length + first) * rows.dim, rows.stride_row, grads.stride_row,
+                             to + (head * rows.length + first) * rows.dim, rows.stride_row, grads.stride_row, rows.dim,
                              std::min(kChunk, rows.length - first), rows.dim});
     }
   });
@@ -43,6 +43,17 @@ at::Tensor scale(const at::Tensor& x, const at::Tensor* grad) {
 at::Tensor unit_rows(const at::Tensor& x) {
   check_floating(x, "x");
   return scale(x, nullptr);
+}
+
+void unit_rows_(at::Tensor& x) {
+  check_floating(x, "x");
+  if (!x.is_contiguous() || x.scalar_type() != accumulate_type(x)) {
+    x.copy_(scale(x, nullptr));
+  } else if (x.scalar_type() == at::kDouble) {
+    scale_heads<double>(x, nullptr, x);
+  } else {
+    scale_heads<float>(x, nullptr, x);
+  }
 }
 
 at::Tensor unit_rows_backward(const at::Tensor& grad, const at::Tensor& x) {
