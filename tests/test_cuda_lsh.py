@@ -51,7 +51,7 @@ def make(
     pool = torch.randperm(1 << hash_code_len)[: buckets or max(1, num_key // 2)]
     lengths = num_query, num_key
     codes = [pool[torch.randint(len(pool), (*heads, num_hash, n))].to(torch.uint16) for n in lengths]
-    query, key = (reference.unit(torch.randn(*heads, n, dim)).to(dtype) for n in lengths)
+    query, key = (torch.randn(*heads, n, dim).to(dtype) for n in lengths)
     value, grad = (torch.randn(*heads, n, value_dim).to(dtype) for n in (num_key, num_query))
     real = [torch.rand(heads[0], n) > 0.2 if masks else None for n in lengths]
     return Case(query, key, value, grad, *codes, *real, hash_code_len)
@@ -67,7 +67,7 @@ def collision_weights(case):
 def oracle(case):
     """The output and the gradients of query, key and value in float64."""
     leaves = [x.double().requires_grad_() for x in (case.query, case.key, case.value)]
-    cosine = leaves[0] @ leaves[1].transpose(-1, -2)
+    cosine = reference.unit(leaves[0]) @ reference.unit(leaves[1]).transpose(-1, -2)
     weights = reference.with_surrogate_gradient(collision_weights(case), cosine, case.hash_code_len)
     out = reference.masked(weights, case.query_mask, case.key_mask) @ leaves[2]
     return out.detach(), torch.autograd.grad(out, leaves, case.grad.double())

@@ -49,6 +49,7 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
   check_hash_code_len(hash_code_len);
   const Dtype dtype = dtype_of(x, "x");
   check_head_dim(x, "x");
+  check_one_device("fast_hash", x, planes);
   check_planes(x, planes, num_hash, hash_code_len, family);
   const int64_t batch = x.size(0), heads = x.size(1), length = x.size(2), dim = x.size(3);
   at::Tensor codes = at::empty({batch, heads, num_hash, length}, x.options().dtype(at::kUInt16));

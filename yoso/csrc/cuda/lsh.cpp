@@ -11,6 +11,7 @@
 #include "../checks.h"
 #include "cumulation.h"
 #include "pairs.h"
+#include "scale_rows.h"
 #include "stream.h"
 #include "tensors.h"
 
@@ -70,6 +71,7 @@ at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_c
                           const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len) {
   check_hash_code_len(hash_code_len);
   check_codes(query_codes, key_codes, value);
+  check_one_device("lsh_cumulation", value, query_codes, key_codes, query_mask, key_mask);
   check_mask(query_mask, value.size(0), query_codes.size(3), "query_mask");
   check_mask(key_mask, value.size(0), value.size(2), "key_mask");
   const Dtype dtype = dtype_of(value, "value");
@@ -100,6 +102,18 @@ at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_c
   return out;
 }
 
+at::Tensor unit(const at::Tensor& x) {
+  at::Tensor out = at::empty(x.sizes(), x.options());
+  scale_rows(x, nullptr, out, "lsh_attention_backward");
+  return out;
+}
+
+// The gradient of rows of length 1 becomes that of the rows x. What a masked row holds, NaN included, is nobody's.
+void through_scaling(const at::Tensor& x, const Mask& mask, at::Tensor& grad) {
+  scale_rows(x, &grad, grad, "lsh_attention_backward");
+  if (mask) grad.masked_fill_(mask->logical_not().unsqueeze(1).unsqueeze(-1), 0);
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query,
                                                                       const at::Tensor& key, const at::Tensor& value,
                                                                       const at::Tensor& query_codes,
@@ -110,6 +124,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
   check_attention(query, key, value);
   check_codes(query_codes, key_codes, value);
   check_grad(grad, query, value);
+  check_one_device("lsh_attention_backward", value, grad, query, key, query_codes, key_codes, query_mask, key_mask);
   TORCH_CHECK_VALUE(query_codes.size(3) == query.size(2), "query_codes must have query's length ", query.size(2),
                     ", got ", query_codes.size(3));
   check_mask(query_mask, query.size(0), query.size(2), "query_mask");
@@ -123,8 +138,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
     return {grad_query.zero_(), grad_key.zero_(), grad_value.zero_()};
   const Device device(value);
   const Side queries(query_codes, query_mask), keys(key_codes, key_mask);
-  const at::Tensor g = with_dense_rows(grad.to(value.scalar_type())), q = with_dense_rows(query);
-  const at::Tensor k = with_dense_rows(key), v = with_dense_rows(value);
+  const at::Tensor g = with_dense_rows(grad.to(value.scalar_type())), v = with_dense_rows(value);
+  const at::Tensor q = unit(query), k = unit(key);
   const auto visit = [&](const Side& own_side, const Side& other_side, const at::Tensor& own, const at::Tensor& partner,
                          const at::Tensor& direction, at::Tensor& out, at::Tensor* out_sum) {
     for_each_group(own_side, other_side, hash_code_len, 0, device.stream(), "lsh_attention_backward",
@@ -149,6 +164,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
   };
   visit(queries, keys, g, v, k, grad_query, nullptr);
   visit(keys, queries, v, g, q, grad_key, &grad_value);
+  through_scaling(query, query_mask, grad_query);
+  through_scaling(key, key_mask, grad_key);
   return {grad_query, grad_key, grad_value};
 }
 
