@@ -239,7 +239,7 @@ template <typename T, int kDim>
 cudaError_t launch_dim(const ExpectationParams& params, cudaStream_t stream) {
   if (params.grad_x == nullptr) return launch_shape<T, kDim, true, false>(params, stream);
   if (params.sum == nullptr) return launch_shape<T, kDim, false, true>(params, stream);
-  if constexpr (kDim < 256) {
+  if constexpr (kDim * sizeof(T) < 512) {
     return launch_shape<T, kDim, true, true>(params, stream);
   } else {  // registers hold one result only
     const cudaError_t error = launch_shape<T, kDim, true, false>(params, stream);
