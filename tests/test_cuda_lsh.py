@@ -73,19 +73,20 @@ def oracle(case):
     return out.detach(), torch.autograd.grad(out, leaves, case.grad.double())
 
 
-def assert_close(actual, expected, dtype):
+def assert_close(actual, expected, dtype, roundings=1):
     assert actual.dtype == dtype
     assert actual.is_contiguous()
     scale = max(expected.abs().max().item(), 1e-6)
-    torch.testing.assert_close(actual.double(), expected, atol=TOLERANCE[dtype] * scale, rtol=0)
+    torch.testing.assert_close(actual.double(), expected, atol=roundings * TOLERANCE[dtype] * scale, rtol=0)
 
 
 def check(shim, case):
     out, gradients = oracle(case)
     dtype = case.value.dtype
     assert_close(case.forward(shim), out, dtype)
-    for actual, expected in zip(case.backward(shim), gradients, strict=True):
-        assert_close(actual, expected, dtype)
+    # Scaled rows and the gradient of them are rounded to the dtype on the way.
+    for actual, expected, roundings in zip(case.backward(shim), gradients, (3, 3, 1), strict=True):
+        assert_close(actual, expected, dtype, roundings)
 
 
 LENGTHS = [(1, 1, 32), (7, 7, 3), (33, 33, 33), (33, 7, 32), (1, 257, 3), (300, 33, 2)]

@@ -136,5 +136,5 @@ class YosoSampling(AttentionPlugin):
             return torch.cat(heads).reshape(*q.shape[:2], *given.shape[1:])
 
         return reference.yoso_sampling(
-            q[:, :, rows], k, v, codes(q)[..., rows], codes(k), None, key_padding_mask, hash_code_len=tau
+            q[:, :, rows], k, v, codes(q[:, :, rows]), codes(k), None, key_padding_mask, hash_code_len=tau
         )

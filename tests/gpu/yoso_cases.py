@@ -139,13 +139,14 @@ def truth(name: str, case: Case) -> tuple[Tensor, ...]:
         return portable.expectation_backward(*_double(arguments(name, case)))
     if name.startswith("lsh"):
         weights = reference.collision_fraction(*case.codes, torch.float64)
+        rows = reference.unit(query), reference.unit(key)  # the operator scales its rows itself
     else:
         weights = reference.collision_probability((query @ key.mT).detach(), tau)
-    out = reference.weighted_sum(weights, query, key, value, *case.masks, tau)
+        rows = query, key
+    out = reference.weighted_sum(weights, *rows, value, *case.masks, tau)
     if name in ("lsh_cumulation", "expectation"):
         return (out,)
-    wanted = (query, key) if name.startswith("lsh") else (query, key, value)
-    return torch.autograd.grad(out, wanted, grad)
+    return torch.autograd.grad(out, (query, key, value), grad)
 
 
 def run(name: str, case: Case, device: str) -> tuple[Tensor, ...]:
