@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import yoso.attention
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec, QualitySpec, Scalar, Spec
 from yoso import build, hashing, ops, reference
@@ -42,6 +43,7 @@ class YosoSampling(AttentionPlugin):
     summary = "YOSO sampled by m hashes of tau bits; O(n m d) time, O(n) memory"
     source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714"
     estimates = "yoso_e"
+    capabilities = Capabilities(cross_attention=True, compile=True)
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """``num_hash`` (m), ``hash_code_len`` (tau: log2 of the length), ``hash_family``, ``lsh_backward``."""
