@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PROFILE ?= quick
 OUT ?= out
 
-.PHONY: report test lint sanitize clean
+.PHONY: report test lint sanitize gpu gpu-device clean
 
 report: $(VENV)/.ready
 	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
@@ -19,11 +19,22 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	git ls-files '*.cpp' '*.h' | xargs $(BIN)/clang-format --dry-run --Werror
+	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run --Werror
 
-# The native kernels under GCC's address, undefined-behaviour and thread sanitizers: some minutes.
+# The CPU kernels under GCC's address, undefined-behaviour and thread sanitizers, the CUDA kernels on the host shim under
+# the first two: some minutes.
 sanitize: $(VENV)/.ready
 	$(BIN)/python tests/sanitize/run.py
+	$(BIN)/python tests/sanitize/cuda_shim.py
+
+# On a GPU, within nine minutes: build the kernels, run tests/gpu, measure the gpu profile. With a Python that has the
+# packages, and without a network: make gpu GPU_PYTHON=python3
+GPU_PYTHON ?=
+gpu: gpu-device $(if $(GPU_PYTHON),,$(VENV)/.ready)
+	$(or $(GPU_PYTHON),$(BIN)/python) tests/gpu/run.py --out $(OUT)/gpu $(GPU_FLAGS)
+
+gpu-device:
+	@$(or $(GPU_PYTHON),$(PYTHON)) tests/gpu/run.py --check
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -68,20 +68,22 @@ def run(spec: AnySpec, effort: Effort, timeout: float | None = None) -> Record:
             except subprocess.TimeoutExpired:
                 return failed("timeout", [f"stopped after {timeout:g} s"])
             finally:
-                _stop(process)
+                stop(process)
         try:
             return Record.model_validate_json(answer.read_bytes())
         except (FileNotFoundError, ValidationError):
             tail = said.strip().splitlines()[-STDERR_LINES:]
-            return failed("crashed", [_ending(process.returncode), *tail])
+            return failed("crashed", [ending(process.returncode), *tail])
 
 
-def _stop(process: "subprocess.Popen[str]") -> None:
+def stop(process: "subprocess.Popen[Any]") -> None:
+    """Kill a process and what it started, if it runs."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """How a process ended that left no record."""
     if code < 0:
         return f"its process was killed by {signal.Signals(-code).name}"
     return f"its process ended with code {code} and no record"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from harness.capabilities import Capabilities
 from harness.spec import Scalar, Spec
 
 
@@ -29,6 +30,8 @@ class AttentionPlugin(ABC):
     """The paper or package, with a link."""
     estimates: str | None = None
     """The attention whose output this one approximates, by name; None where the definition is its own."""
+    capabilities: Capabilities = Capabilities()
+    """What it can do, as data; ``unsupported`` decides about one case."""
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """Parameters of the attention with their defaults for this spec. A spec may override only these."""
@@ -56,6 +59,11 @@ class AttentionPlugin(ABC):
         """The implementation that a call with this spec dispatches to, for the record."""
         return f"{self.name} on {spec.device}"
 
+    def cost(self, spec: Spec) -> Mapping[str, float] | None:
+        """The least that one call must do, by ceiling (see ``harness.cost``); None where nobody has counted it."""
+        del spec
+        return None
+
     @abstractmethod
     def build(self, spec: Spec) -> nn.Module:
         """The module to measure, on ``spec.device``; a parameter-free attention has no weights."""
@@ -68,7 +76,8 @@ class AttentionPlugin(ABC):
 
         Args:
             spec: the case.
-            q: ``[B, H, N, D]``, on the CPU, in any floating dtype; all arithmetic is in that dtype.
+            q: ``[B, H, N, D]``, on any device, in any floating dtype; all arithmetic is in that dtype. The verifier
+                makes that device torch's default one, so that new tensors are there too.
             k: as ``q``.
             v: as ``q``.
             key_padding_mask: bool ``[B, N]`` or None.

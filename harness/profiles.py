@@ -1,11 +1,11 @@
 """Which cases a profile has. quick runs in minutes on two cores; standard adds lengths, padding and a base-like model;
-full adds bfloat16 and n = 65536."""
+full adds bfloat16 and n = 65536. gpu is for a CUDA device (``harness.gpu_profile``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
-from harness import registry
+from harness import gpu_profile, registry
 from harness.measuring.timing import Effort
 from harness.spec import (
     Dtype,
@@ -20,8 +20,9 @@ from harness.spec import (
     TaskSpec,
 )
 
-Profile = Literal["quick", "standard", "full"]
+Profile = Literal["quick", "standard", "full", "gpu"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
+Asked = TypeVar("Asked", OperationSpec, ModelSpec, QualitySpec)
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 OPERATION_MODES: tuple[OperationMode, ...] = get_args(OperationMode)
 MODEL_MODES: tuple[ModelMode, ...] = get_args(ModelMode)
@@ -32,6 +33,8 @@ EFFORTS = {
     "quick": Effort(min_samples=3, max_samples=30, seconds=0.25, warmup_calls=1, warmup_seconds=0.05),
     "standard": Effort(min_samples=10, max_samples=100, seconds=2.0, warmup_calls=3, warmup_seconds=0.3),
     "full": Effort(min_samples=20, max_samples=200, seconds=5.0, warmup_calls=5, warmup_seconds=0.5),
+    # A device's clock is steady: half a second gives a short call its 60 samples, and a call of a second three.
+    "gpu": Effort(min_samples=3, max_samples=60, seconds=0.5, warmup_calls=1, warmup_seconds=0.05),
 }
 OPERATION_LENGTHS = {
     "quick": (128, 512, 1024, 2048, 4096),
@@ -88,6 +91,8 @@ class Selection:
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:
             raise ValueError(f"unknown profile {self.profile!r}; known: {', '.join(PROFILES)}")
+        if self.profile == "gpu" and not self.device.startswith("cuda"):
+            raise ValueError(f"profile 'gpu' takes a CUDA device, got device {self.device!r}: add --device cuda")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
         known = registry.names()
@@ -118,8 +123,21 @@ class Selection:
         return tuple(of_profile) if self.attentions is None else self.attentions
 
 
+def _asked(selection: Selection, specs: Sequence[Asked]) -> list[Asked]:
+    """Those of a fixed list that the user asked for."""
+    return [
+        spec
+        for spec in specs
+        if spec.seq_len in selection.lengths((spec.seq_len,))
+        and spec.attention in selection.chosen((spec.attention,))
+        and selection.dtype in (None, spec.dtype)
+    ]
+
+
 def operation(selection: Selection) -> list[OperationSpec]:
     """The attention alone: every attention, length and mode; from standard on also with a quarter padded."""
+    if selection.profile == "gpu":
+        return _asked(selection, gpu_profile.operation(selection.device))
     paddings = (0.0,) if selection.profile == "quick" else (0.0, 0.25)
     return [
         OperationSpec(attention=name, seq_len=n, device=selection.device, dtype=dtype, mode=mode, padding=padding)
@@ -133,6 +151,8 @@ def operation(selection: Selection) -> list[OperationSpec]:
 
 def quality(selection: Selection) -> list[QualitySpec]:
     """Sampled YOSO by hash family and number of hashes, and exact attentions against their own oracles."""
+    if selection.profile == "gpu":
+        return _asked(selection, gpu_profile.quality(selection.device))
     draws = QUALITY_DRAWS[selection.profile]
 
     def spec(name: str, n: int, draws: int, knobs: dict[str, Scalar]) -> QualitySpec:
@@ -152,7 +172,9 @@ def quality(selection: Selection) -> list[QualitySpec]:
 
 
 def task(selection: Selection) -> list[TaskSpec]:
-    """ListOps, trained from scratch with eager and fused softmax and both YOSO."""
+    """ListOps, trained from scratch with eager and fused softmax and both YOSO; none in the profile gpu."""
+    if selection.profile == "gpu":
+        return []
     budget = TASK_BUDGETS[selection.profile]
     return [
         TaskSpec(
@@ -173,6 +195,8 @@ def task(selection: Selection) -> list[TaskSpec]:
 def model(selection: Selection) -> list[ModelSpec]:
     """The bare encoder with every attention, the task heads with one of each kind, and transformers' models."""
     profile = selection.profile
+    if profile == "gpu":
+        return _asked(selection, gpu_profile.model(selection.device))
     encoders = [
         _model(selection, "yoso", name, "encoder", n, dtype, mode)
         for dtype in selection.dtypes

@@ -60,7 +60,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="harness_timeout",
         type=float,
         metavar="SECONDS",
-        help="stop a case after this time (a status of its own); implies --isolate",
+        help="stop a case after this time (a status of its own); implies --isolate where --worker is not given",
+    )
+    add(
+        "--worker",
+        dest="harness_worker",
+        action="store_true",
+        help="run all cases in one other process, which is replaced when a case crashes it or takes too long",
+    )
+    add(
+        "--deadline",
+        dest="harness_deadline",
+        type=float,
+        metavar="SECONDS",
+        help="begin no case after this time; those left are records of status timeout",
     )
     add("--harness-log", dest="harness_log", metavar="PATH", help="the log of records; default: beside the JSON")
 
@@ -84,13 +97,18 @@ def pytest_configure(config: pytest.Config) -> None:
     timeout = config.getoption("harness_timeout", None)
     if timeout is not None and timeout <= 0:
         raise pytest.UsageError(f"--case-timeout must be above 0 seconds, got {timeout:g}")
+    worker = config.getoption("harness_worker", False)
+    if worker and config.getoption("harness_isolate", False):
+        raise pytest.UsageError("--worker is one process for all cases and --isolate one for each; leave one out")
     log = config.getoption("harness_log", None)
     config.stash[_SESSION] = HarnessSession(
         selection,
         reproducing_command(config.invocation_params.args, config.rootpath),
         Path(log) if log else log_path_for(config.getoption("benchmark_json"), config.rootpath),
-        isolated=config.getoption("harness_isolate", False) or timeout is not None,
+        isolated=not worker and (config.getoption("harness_isolate", False) or timeout is not None),
         timeout=timeout,
+        worker=worker,
+        deadline=config.getoption("harness_deadline", None),
     )
     if not config.getoption("benchmark_verbose"):
         config.option.benchmark_quiet = True  # its table has a row a case; ours has a row an attention

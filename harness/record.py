@@ -28,24 +28,34 @@ class Check(_Strict):
 
 
 class Timing(_Strict):
-    """Raw samples in seconds a call. On a CPU wall time is all there is and ``device_seconds`` is None."""
+    """Raw samples in seconds a call. On a CPU wall time is all there is; the fields that are None there are CUDA's.
+
+    ``wall_seconds`` go from the call to the end of the synchronisation after it, ``submit_seconds`` to the call's own
+    return. ``device_seconds`` are the device's, taken while it had other work to wait for: they hold no wait for the
+    host, unless the call itself waits for the device.
+    """
 
     wall_seconds: list[float] = Field(min_length=1)
     device_seconds: list[float] | None = None
+    submit_seconds: list[float] | None = None
     warmup_calls: int
     calls_per_sample: int = 1
     threads: int | None = Field(default=None, description="torch.get_num_threads(), on a CPU")
+    flushed_bytes: int | None = Field(default=None, description="written between samples, so that caches are cold")
+    input_sets: int = Field(default=1, description="sets of inputs that the samples took in turn")
 
 
 class Memory(_Strict):
     """Bytes at the allocator, never the process's resident set.
 
     ``peak_bytes`` is the high-water mark above what was allocated before the call; ``input_bytes`` were there before
-    (inputs, weights). ``source`` names the counter.
+    (inputs, weights). ``reserved_bytes`` is the most that torch's CUDA allocator held of the device, above what was
+    allocated before; None on a CPU. ``source`` names the counter.
     """
 
     peak_bytes: int
     input_bytes: int
+    reserved_bytes: int | None = None
     source: str
 
 
@@ -68,6 +78,27 @@ class TaskResult(_Strict):
     data: str = Field(description="which data was used, in words: generated, embedded or the real set")
 
 
+class Ceiling(_Strict):
+    """What a device can do at most of one kind of work, measured: ``amount`` of it took ``seconds``, one a sample.
+
+    Names: ``copy`` and ``cache read`` in bytes; ``matmul bfloat16``, ``matmul float16``, ``matmul float32`` (TF32 off)
+    and ``vector float32`` in floating-point operations, a multiply-add being two.
+    """
+
+    name: str
+    device: str
+    unit: Literal["byte", "operation"]
+    amount: float
+    seconds: list[float] = Field(description="empty where it could not be measured; the reason says why")
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _nothing_measured_has_a_reason(self) -> "Ceiling":
+        if not self.seconds and not self.reason:
+            raise ValueError(f"ceiling {self.name!r} has no samples and needs a reason; reason is empty")
+        return self
+
+
 class Record(_Strict):
     """The result of one case."""
 
@@ -82,6 +113,9 @@ class Record(_Strict):
     checks: list[Check] = Field(default_factory=list)
     timing: Timing | None = None
     memory: Memory | None = None
+    work: dict[str, float] | None = Field(
+        default=None, description="the least a call must do, by the ceiling that limits it; see harness.cost"
+    )
     quality: Quality | None = None
     task: TaskResult | None = None
     started: str = Field(description="UTC, ISO 8601")
@@ -105,4 +139,5 @@ class Run(_Strict):
     profile: str
     commit: str | None = Field(description="git commit of the code, with '+dirty' where the tree had changes")
     machine: dict[str, Scalar | None] = Field(description="the fingerprint, see harness.measuring.machine")
+    ceilings: list[Ceiling] = Field(default_factory=list, description="see harness.measuring.ceilings")
     records: list[Record]

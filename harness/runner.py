@@ -1,12 +1,14 @@
 """One case from its spec to its record. Whatever happens to it is a record."""
 
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
+from torch import nn
 
 from harness import registry
 from harness.measuring import inputs, memory, quality, timing, verify
@@ -17,6 +19,9 @@ from harness.spec import AnySpec, ModelSpec, OperationSpec, QualitySpec, TaskSpe
 
 FRAMES = 3
 """Innermost frames of a crash that its record keeps."""
+INPUT_SETS = 3
+INPUT_BYTES = 2**33
+"""What the rotated inputs of a case may take together."""
 
 
 class Incorrect(Exception):
@@ -80,18 +85,34 @@ def _operation(plugin: AttentionPlugin, spec: OperationSpec, effort: Effort) -> 
     checks = verify.check(plugin, spec, module, given)
     if not all(one.passed for one in checks):
         raise Incorrect(checks)
+    call, *others = (_call(module, one, backward) for one in [given, *_rotations(given)])
+    held = [given.q, given.k, given.v, *module.parameters(), *([given.grad] if backward else [])]
+    # no_grad and not inference_mode: it is what transformers' users run, and every plugin works under it.
+    with torch.set_grad_enabled(backward):
+        found = timing.measure(call, spec.device, effort, others)
+        peak = memory.peak(call, spec.device, held)
+    work = plugin.cost(spec)
+    return {"checks": checks, "timing": found, "memory": peak, "work": None if work is None else dict(work)}
+
+
+def _call(module: nn.Module, given: inputs.Inputs, backward: bool) -> Callable[[], Any]:
     q, k, v = (x.detach().requires_grad_(backward) for x in (given.q, given.k, given.v))
 
     def call() -> Any:
         out = module(q, k, v, given.key_padding_mask)
         return torch.autograd.grad(out, (q, k, v), given.grad) if backward else out
 
-    held = [q, k, v, *module.parameters(), *([given.grad] if backward else [])]
-    # no_grad and not inference_mode: it is what transformers' users run, and every plugin works under it.
-    with torch.set_grad_enabled(backward):
-        found = timing.measure(call, spec.device, effort)
-        peak = memory.peak(call, spec.device, held)
-    return {"checks": checks, "timing": found, "memory": peak}
+    return call
+
+
+def _rotations(given: inputs.Inputs) -> list[inputs.Inputs]:
+    """Other inputs for the samples to take in turn, on CUDA, so that nothing of a call before is of use to the next."""
+    bytes_a_set = 4 * given.q.nbytes
+    sets = min(INPUT_SETS, INPUT_BYTES // bytes_a_set) if given.q.is_cuda else 1
+    found = [given]
+    while len(found) < sets:
+        found.append(inputs.rotated(found[-1]))
+    return found[1:]
 
 
 def _model(plugin: AttentionPlugin, spec: ModelSpec, effort: Effort) -> dict[str, Any]:

@@ -5,13 +5,17 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
+
+import torch
 
 from harness import isolate, runner
-from harness.measuring import machine
+from harness.measuring import ceilings, machine
 from harness.profiles import Selection
 from harness.record import Record, Run
 from harness.spec import AnySpec
 from harness.store import LOG_SUFFIX, Log
+from harness.worker import Worker
 
 
 class HarnessSession:
@@ -22,11 +26,20 @@ class HarnessSession:
         command: what started it, for the run's header.
         log_path: where the log goes; the file appears with the first record.
         isolated: every case in a process of its own.
-        timeout: seconds a case; needs ``isolated``.
+        timeout: seconds a case; needs ``isolated`` or ``worker``.
+        worker: all cases in one other process.
+        deadline: seconds from now after which no case is begun.
     """
 
     def __init__(
-        self, selection: Selection, command: str, log_path: Path, isolated: bool, timeout: float | None
+        self,
+        selection: Selection,
+        command: str,
+        log_path: Path,
+        isolated: bool,
+        timeout: float | None,
+        worker: bool = False,
+        deadline: float | None = None,
     ) -> None:
         self.selection = selection
         self.log_path = log_path
@@ -34,22 +47,39 @@ class HarnessSession:
         self._command = command
         self._isolated = isolated
         self._timeout = timeout
+        self._worker = Worker(timeout) if worker else None
+        self._deadline = deadline
+        self._began = monotonic()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._header: Run | None = None
         self._log: Log | None = None
 
     def measure(self, spec: AnySpec) -> Record:
         """Run one case; its record is in the log when this returns."""
-        effort = self.selection.effort
-        record = isolate.run(spec, effort, self._timeout) if self._isolated else runner.run(spec, effort)
         if self._log is None:
             self._log = Log(self.log_path, self.header())
+        record = self._measure(spec)
         self._log.append(record)
         self.records.append(record)
         return record
 
+    def _measure(self, spec: AnySpec) -> Record:
+        effort = self.selection.effort
+        if self._deadline is not None and monotonic() - self._began > self._deadline:
+            return Record(
+                case_id=spec.case_id,
+                spec=spec,
+                status="timeout",
+                reasons=[f"not begun: the run's {self._deadline:g} s were over"],
+                started=datetime.now(UTC).isoformat(timespec="seconds"),
+                took_seconds=0.0,
+            )
+        if self._worker is not None:
+            return self._worker.run(spec, effort)
+        return isolate.run(spec, effort, self._timeout) if self._isolated else runner.run(spec, effort)
+
     def header(self) -> Run:
-        """The run without records. The machine is looked at once, at the first case."""
+        """The run without records. The machine is looked at, and its ceilings measured, once, before the first case."""
         if self._header is None:
             self._header = Run(
                 started=self._started,
@@ -57,6 +87,7 @@ class HarnessSession:
                 profile=self.selection.profile,
                 commit=machine.commit(),
                 machine=machine.fingerprint(),
+                ceilings=ceilings.measure(self.selection.device) if _is_there(self.selection.device) else [],
                 records=[],
             )
         return self._header
@@ -71,8 +102,14 @@ class HarnessSession:
 
     def close(self) -> None:
         """No more cases."""
+        if self._worker is not None:
+            self._worker.close()
         if self._log is not None:
             self._log.close()
+
+
+def _is_there(device: str) -> bool:
+    return torch.device(device).type != "cuda" or torch.cuda.is_available()
 
 
 def log_path_for(json_path: Path | None, root: Path) -> Path:

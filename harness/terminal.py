@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from statistics import median
 
-from harness.record import Record
+from harness.record import Record, Timing
 from harness.spec import OperationSpec
 
 MIB = 2**20
@@ -15,7 +15,7 @@ def one_line(record: Record) -> str:
         return record.status
     words = []
     if record.timing is not None:
-        words.append(f"{median(record.timing.wall_seconds) * 1e3:.3g} ms")
+        words.append(f"{_seconds(record.timing) * 1e3:.3g} ms")
     if record.memory is not None:
         words.append(f"{record.memory.peak_bytes / MIB:.3g} MiB")
     if record.quality is not None:
@@ -44,10 +44,15 @@ def _title(spec: OperationSpec) -> str:
     return f"{spec.mode}, {shape}, {spec.dtype} on {spec.device}{padded}: median ms / peak MiB"
 
 
+def _seconds(timing: Timing) -> float:
+    """The device's own time where there is one, as in the report."""
+    return median(timing.wall_seconds if timing.device_seconds is None else timing.device_seconds)
+
+
 def _cell(record: Record) -> str:
     if record.timing is None or record.memory is None:
         return record.status
-    return f"{median(record.timing.wall_seconds) * 1e3:.3g} / {record.memory.peak_bytes / MIB:.3g}"
+    return f"{_seconds(record.timing) * 1e3:.3g} / {record.memory.peak_bytes / MIB:.3g}"
 
 
 def _grid(cells: dict[tuple[str, int], str]) -> list[str]:

@@ -28,8 +28,9 @@ def operations(selection: Selection) -> list[OperationSpec]:
     ]
     cases += [OperationSpec(attention="yoso", seq_len=n, knobs={"hash_code_len": 8}, **of) for n in (4096, 8192)]
     cases += [
-        OperationSpec(attention="yoso", seq_len=n, heads=1, mode=mode, knobs={"hash_code_len": 12}, **of)
-        for n in (16384, 32768, 65536, 131072, 262144)
+        OperationSpec(attention="yoso", seq_len=n, heads=1, mode=mode, knobs={"hash_code_len": tau}, **of)
+        for tau, lengths in ((12, (16384, 32768, 65536, 131072, 262144)), (16, (65536, 131072, 262144, 1048576)))
+        for n in lengths
         for mode in modes
     ]
     cases += [

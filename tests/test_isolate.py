@@ -81,4 +81,4 @@ def _runs(pid):
 
 
 def test_signal_names_are_the_systems():
-    assert isolate._ending(-signal.SIGKILL) == "its process was killed by SIGKILL"
+    assert isolate.ending(-signal.SIGKILL) == "its process was killed by SIGKILL"

@@ -3,18 +3,19 @@ import pytest
 from harness import profiles, registry
 from harness.profiles import PROFILES, Selection
 
+SIZES = tuple(profile for profile in PROFILES if profile != "gpu")
 KINDS = (profiles.operation, profiles.model, profiles.quality, profiles.task)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_case_ids_are_unique(kind, profile):
-    ids = [spec.case_id for spec in kind(Selection(profile))]
-    assert ids
+    ids = [spec.case_id for spec in kind(Selection(profile, device="cuda"))]
+    assert ids or (profile, kind) == ("gpu", profiles.task)
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", SIZES)
 def test_every_attention_is_measured_alone_and_in_the_encoder(profile):
     selection = Selection(profile)
     for kind, modes in ((profiles.operation, 2), (profiles.model, 2)):
@@ -22,7 +23,7 @@ def test_every_attention_is_measured_alone_and_in_the_encoder(profile):
         assert len(found) == modes * len(registry.names())
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", SIZES)
 def test_the_comparison_with_transformers_is_in_every_profile_at_equal_sizes(profile):
     rivals = [
         spec
@@ -35,7 +36,7 @@ def test_the_comparison_with_transformers_is_in_every_profile_at_equal_sizes(pro
 
 
 def test_each_profile_has_more_than_the_one_before():
-    counts = [len(profiles.operation(Selection(profile))) for profile in PROFILES]
+    counts = [len(profiles.operation(Selection(profile))) for profile in SIZES]
     assert counts == sorted(set(counts))
     assert max(spec.seq_len for spec in profiles.operation(Selection("full"))) == 65536
 
@@ -50,10 +51,49 @@ def test_what_was_asked_for_replaces_what_the_profile_has():
         assert {spec.device for spec in specs} == {"cuda"}
 
 
+def test_the_gpu_profile_is_a_fixed_list_to_choose_from():
+    of = {"profile": "gpu", "device": "cuda"}
+    everything = profiles.operation(Selection(**of))
+    main = [
+        (spec.attention, spec.seq_len, spec.mode)
+        for spec in everything
+        if (spec.dtype, spec.batch * spec.heads, spec.head_dim, dict(spec.knobs)) == ("bfloat16", 64, 64, {})
+        and not spec.padding
+    ]
+    for n in (512, 4096, 8192, 16384, 65536):
+        for mode in ("forward", "forward_backward"):
+            assert {("yoso", n, mode), ("yoso_e", n, mode), ("sdpa_flash", n, mode), ("sdpa_cudnn", n, mode)} <= {*main}
+    assert max(spec.seq_len for spec in everything) == 2**20
+    chosen = profiles.operation(Selection(**of, seq_lens=(4096,), attentions=("yoso",), dtype="float32"))
+    assert {(spec.seq_len, spec.attention, spec.dtype) for spec in chosen} == {(4096, "yoso", "float32")}
+    assert {spec.device for kind in KINDS for spec in kind(Selection(**of))} == {"cuda"}
+
+
+def test_the_gpu_profile_takes_six_minutes_at_a_quarter_of_an_h100s_ceilings():
+    """Each case: its fixed cost, and the calls of verification, warm-up, samples and memory at a fraction of the bound.
+
+    The ceilings are an H100's, from its datasheet or measured elsewhere: a budget needs no better.
+    """
+    rates = {"matmul bfloat16": 8e14, "matmul float16": 8e14, "matmul float32": 5e13, "vector float32": 6e13}
+    rates |= {"copy": 3e12, "cache read": 5e12}
+    selection = Selection("gpu", "cuda")
+    seconds = 0.0
+    for spec in profiles.operation(selection):
+        if spec.attention.startswith("xformers"):
+            continue  # beside torch's own FlashAttention it is as fast; where it is missing it takes no time
+        work = registry.get(spec.attention).cost(spec)
+        call = max(amount / rates[name] for name, amount in work.items()) / 0.25
+        samples = min(max(0.5 / call, 3), 60)
+        seconds += 0.5 + (6 + samples) * call
+    seconds += 3.0 * len(profiles.model(selection)) + 1.0 * len(profiles.quality(selection))
+    assert 60 < seconds < 360
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"profile": "fast"}, "unknown profile 'fast'; known: quick, standard, full"),
+        ({"profile": "fast"}, "unknown profile 'fast'; known: quick, standard, full, gpu"),
+        ({"profile": "gpu"}, "profile 'gpu' takes a CUDA device, got device 'cpu': add --device cuda"),
         ({"dtype": "int8"}, "unknown dtype 'int8'; known: float32"),
         ({"attentions": ("sdpa", "nope")}, "unknown attention nope; known: .*softmax"),
         ({"seq_lens": (0,)}, "1 or more"),

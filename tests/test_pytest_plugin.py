@@ -198,7 +198,7 @@ def test_the_profiles_cases_are_the_default(pytester):
     ("option", "words"),
     [
         ("--attention=nope", "unknown attention nope; known: *softmax*"),
-        ("--profile=fast", "unknown profile 'fast'; known: quick, standard, full"),
+        ("--profile=fast", "unknown profile 'fast'; known: quick, standard, full, gpu"),
         ("--dtype=int8", "unknown dtype 'int8'; known: float32, bfloat16, float16"),
         ("--seq-len=12,x", "--seq-len must be whole numbers, got x"),
         ("--seq-len=0", "*must be 1 or more*"),
@@ -268,3 +268,40 @@ def test_ctrl_c_leaves_a_valid_log_and_json_of_the_finished_cases(pytester, suit
         found = load(pytester.path / "out" / name)
         assert [(r.spec.attention, r.status) for r in found.records] == [("sdpa", "ok"), ("softmax", "ok")]
     assert "cases: 2 ok" in screen
+
+
+def test_a_worker_runs_all_cases_and_outlives_one_that_crashes(pytester):
+    pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
+    pytester.makepyfile(
+        test_suite="""
+        import pytest
+        from harness.spec import OperationSpec
+
+        def specs(selection):
+            knobs = ({}, {"nonsense": 1}, {})
+            return [OperationSpec(attention="sdpa", seq_len=64 + i, knobs=k) for i, k in enumerate(knobs)]
+
+        @pytest.mark.operation(specs=specs)
+        def test_operation(case):
+            assert case.record.timing is not None
+        """
+    )
+    result = run(pytester, "--worker", "--case-timeout=60")
+    result.assert_outcomes(passed=2, failed=1)
+    assert [record.status for record in block(pytester).records] == ["ok", "crashed", "ok"]
+
+
+def test_one_process_for_all_and_one_for_each_are_two_wishes(pytester, suite):
+    suite(["sdpa"])
+    result = run(pytester, "--worker", "--isolate")
+    result.stderr.fnmatch_lines(["*--worker is one process for all cases*"])
+
+
+def test_cases_that_the_deadline_left_out_are_records(pytester, suite):
+    suite(["sdpa", "softmax"])
+    result = run(pytester, "--deadline=0")
+    result.assert_outcomes(failed=2)
+    records = block(pytester).records
+    assert {record.status for record in records} == {"timeout"}
+    assert records[0].reasons == ["not begun: the run's 0 s were over"]
+    assert {one.name for one in block(pytester).ceilings} == {"copy", "matmul float32", "vector float32"}

@@ -43,11 +43,15 @@ def test_an_exported_program_gives_the_bits_of_the_module_at_any_length(module, 
         assert torch.equal(program.module()(*arguments(n)), module(*arguments(n)))
 
 
-@pytest.mark.parametrize("name", ATTENTIONS)
-def test_gradients_of_one_graph_serve_every_length(name):
+# torch's inductor scripts a module on import, with what torch has deprecated.
+@pytest.mark.filterwarnings(r"ignore:`torch\.jit\.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("name", "backend"), [*((name, "aot_eager") for name in ATTENTIONS), ("yoso_sampling", "inductor")]
+)
+def test_gradients_of_one_graph_serve_every_length(name, backend):
     attention = make_attention(name)
     counters.clear()
-    compiled = torch.compile(attention, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = torch.compile(attention, fullgraph=True, dynamic=True, backend=backend)
     for n in (8, 13, 40):
         inputs = [x.requires_grad_() for x in make_qkv(2, 2, n, 16)]
         mask = torch.arange(n) < torch.tensor([[n], [n // 2]])

@@ -2,6 +2,7 @@ import pytest
 import torch
 import wrong_attentions as wrong
 
+from harness import registry
 from harness.measuring import inputs, verify
 from harness.measuring.sampled_rows import run_oracle, sample_rows
 from harness.spec import OperationSpec
@@ -73,12 +74,26 @@ def test_rows_hold_the_first_and_the_last_real_position_and_no_padded_one():
     assert (rows[0], rows[-1]) == (0, 749)
 
 
+@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("family", ["gaussian", "hadamard", "hadamard_authors"])
+def test_an_oracle_works_where_its_inputs_are(name, family):
+    """On torch's device without numbers, whose tensors mix with no others."""
+    plugin = registry.get(name)
+    knobs = {"hash_family": family} if name == "yoso" else {}
+    spec = OperationSpec(attention=name, seq_len=40, heads=2, batch=2, head_dim=16, knobs=knobs, device="meta")
+    with torch.device("meta"):
+        q, k, v = (torch.empty(2, 2, 40, 16, dtype=torch.float64, requires_grad=True) for _ in range(3))
+        out = plugin.oracle(spec, q, k, v, torch.empty(2, 40, dtype=torch.bool), torch.arange(5))
+        found = [out, *torch.autograd.grad(out, (q, k, v), torch.empty_like(out))]
+    assert {x.device.type for x in found} == {"meta"}
+
+
 def test_the_oracle_in_chunks_equals_the_oracle_at_once(monkeypatch):
     spec = spec_of(wrong.RIGHT, mode="forward_backward", seq_len=40)
     given = inputs.make(spec)
     rows = torch.arange(40)
     whole = run_oracle(wrong.RIGHT, spec, given, rows, torch.float64, backward=True)
-    monkeypatch.setattr("harness.measuring.sampled_rows.ORACLE_BYTES", 1)
+    monkeypatch.setattr("harness.measuring.sampled_rows.ORACLE_BYTES", {"cpu": 1})
     chunked = run_oracle(wrong.RIGHT, spec, given, rows, torch.float64, backward=True)
     for ours, theirs in zip(whole.named().values(), chunked.named().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)

@@ -66,17 +66,19 @@ def settle_codes(
     A projection within 1e-5 of zero, relative to the lengths of x and of the direction, has either sign by rounding.
     A kernel whose codes are otherwise wrong is thus found out: the result differs from its codes.
     """
-    projections = hash_projections(x, planes, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family)
+    batch, heads, length, dim = x.shape
     directions = hash_directions(
-        planes, head_dim=x.shape[3], num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family
-    )
-    group = torch.arange(x.shape[0] * x.shape[1]) % planes.shape[0]
-    scale = directions.norm(dim=-1)[group].reshape(*x.shape[:2], num_hash, hash_code_len, 1)
-    scale = scale * x.double().norm(dim=-1)[:, :, None, None, :]
+        planes, head_dim=dim, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family
+    )[torch.arange(batch * heads) % planes.shape[0]]
+    rows = x.double().reshape(batch * heads, length, dim)
     bits = torch.arange(hash_code_len)[:, None]
-    given = codes.long()[:, :, :, None, :] >> bits & 1
-    settled = torch.where(projections.abs() <= 1e-5 * scale, given, (projections > 0).long())
-    return (settled << bits).sum(-2)
+    settled = torch.zeros(batch * heads, num_hash, length, dtype=torch.int64)
+    for h in range(num_hash):  # one at a time: all projections at once would not fit for a long sequence
+        projections = directions[:, h] @ rows.transpose(1, 2)
+        scale = directions[:, h].norm(dim=-1)[..., None] * rows.norm(dim=-1)[:, None, :]
+        given = codes[:, :, h].reshape(batch * heads, 1, length).long() >> bits & 1
+        settled[:, h] = (torch.where(projections.abs() <= 1e-5 * scale, given, (projections > 0).long()) << bits).sum(1)
+    return settled.reshape(batch, heads, num_hash, length)
 
 
 def collision_fraction(query_codes: Tensor, key_codes: Tensor, dtype: torch.dtype) -> Tensor:

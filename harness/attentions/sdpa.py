@@ -1,6 +1,7 @@
 """torch's scaled_dot_product_attention: as torch dispatches it, and held to each of its backends."""
 
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -9,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from harness import cost
 from harness.capabilities import Capabilities
 from harness.capacity import quadratic_reasons
 from harness.plugin import AttentionPlugin, torch_dtype
 from harness.softmax_oracle import softmax_attention
-from harness.spec import Spec
+from harness.spec import OperationSpec, Spec
 from harness.traits import device_reasons, has_backward, has_padding, head_dim
 
 _BACKENDS = {
@@ -119,6 +121,10 @@ class SdpaPlugin(AttentionPlugin):
             chosen = torch.ops.aten._fused_sdp_choice(q, q, q, mask)
         backend = next(name for value, name in _BACKENDS.items() if int(value.value) == chosen)
         return f"torch sdpa, {backend} on {spec.device}"
+
+    def cost(self, spec: Spec) -> Mapping[str, float] | None:
+        """Two matrix products forward, five backward."""
+        return cost.softmax(spec) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
         """The module; it has no weights."""

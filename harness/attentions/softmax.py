@@ -1,15 +1,17 @@
 """Softmax attention written out in torch operations: what "eager" means in transformers."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from harness import cost
 from harness.capabilities import Capabilities
 from harness.capacity import quadratic_reasons
 from harness.plugin import AttentionPlugin
 from harness.softmax_oracle import softmax_attention
-from harness.spec import Spec
+from harness.spec import OperationSpec, Spec
 from harness.traits import device_reasons
 
 
@@ -41,6 +43,10 @@ class Softmax(AttentionPlugin):
     def kernel(self, spec: Spec) -> str:
         """The operations in order."""
         return f"torch matmul, softmax, matmul on {spec.device}"
+
+    def cost(self, spec: Spec) -> Mapping[str, float] | None:
+        """Two matrix products forward, five backward."""
+        return cost.softmax(spec) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
         """The module; it has no weights."""

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from harness import cost
 from harness.capabilities import Capabilities
 from harness.capacity import quadratic_reasons
 from harness.plugin import AttentionPlugin
-from harness.spec import Scalar, Spec
+from harness.spec import OperationSpec, Scalar, Spec
 from harness.traits import device_reasons, has_padding
 from yoso import hashing, reference
 
@@ -49,6 +50,10 @@ class TransformersYosoExpectation(AttentionPlugin):
         """Padding, which it ignores; and lengths whose n x n tensors do not fit."""
         padding = ["transformers' YOSO does not mask padding"] if has_padding(spec) else []
         return [*device_reasons(spec), *padding, *quadratic_reasons(spec, forward_copies=4, backward_copies=6)]
+
+    def cost(self, spec: Spec) -> Mapping[str, float] | None:
+        """The products of softmax attention, and every pair's probability."""
+        return cost.yoso_expectation(spec) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
         """See the base class."""

@@ -1,6 +1,7 @@
 """xformers' memory_efficient_attention, one plugin for each of its operators."""
 
 import logging
+from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness import cost
 from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin, torch_dtype
 from harness.softmax_oracle import softmax_attention
-from harness.spec import Spec
+from harness.spec import OperationSpec, Spec
 from harness.traits import device_reasons, has_backward, has_padding, head_dim
 
 _OPERATORS = {
@@ -127,6 +129,10 @@ class XformersPlugin(AttentionPlugin):
         """The operator names, as xformers prints them."""
         used = [op.NAME for op in self._operators() if op is not None]
         return f"xformers {used[0]}" if not has_backward(spec) else f"xformers {' and '.join(used)}"
+
+    def cost(self, spec: Spec) -> Mapping[str, float] | None:
+        """Two matrix products forward, five backward."""
+        return cost.softmax(spec) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
         """The module; it has no weights."""

@@ -6,10 +6,14 @@ import torch
 from torch import Tensor, nn
 
 import yoso.attention
+from harness import cost
 from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec, QualitySpec, Scalar, Spec
 from yoso import build, hashing, ops, reference
+
+STRETCH = 2**16
+"""Positions whose codes the oracle settles at a time."""
 
 
 class YosoSamplingModule(nn.Module):
@@ -71,6 +75,20 @@ class YosoSampling(AttentionPlugin):
         """Native or plain torch, as ``yoso.build`` found."""
         return build.describe(spec.device)
 
+    def cost(self, spec: Spec) -> Mapping[str, float] | None:
+        """Hashing and the gathers of the cumulation; see ``harness.cost``."""
+        if not isinstance(spec, OperationSpec):
+            return None
+        knobs = self.knobs(spec)
+        family, hashes, tau = str(knobs["hash_family"]), int(knobs["num_hash"]), int(knobs["hash_code_len"])
+        rotations = projections = 0
+        if family == "gaussian":
+            projections = hashes * tau
+        else:
+            blocks = hashing.num_blocks(family, head_dim=spec.head_dim, num_hash=hashes, hash_code_len=tau)
+            rotations = hashing.SHARED_ROUNDS[family] + blocks * hashing.BLOCK_ROUNDS[family]
+        return cost.yoso_sampling(spec, hashes, tau, rotations, projections)
+
     def build(self, spec: Spec) -> nn.Module:
         """See the base class."""
         knobs = self.knobs(spec)
@@ -91,29 +109,34 @@ class YosoSampling(AttentionPlugin):
         knobs = self.knobs(spec)
         family, tau = str(knobs["hash_family"]), int(knobs["hash_code_len"])
         sizes = {"num_hash": int(knobs["num_hash"]), "hash_code_len": tau}
-        planes = hashing.draw_planes(
-            family,
-            groups=q.shape[0] * q.shape[1],
-            head_dim=q.shape[3],
-            num_hash=sizes["num_hash"],
-            hash_code_len=tau,
-        )
+        groups = q.shape[0] * q.shape[1]
+        with torch.device("cpu"):  # where the module draws them
+            planes = hashing.draw_planes(
+                family, groups=groups, head_dim=q.shape[3], num_hash=sizes["num_hash"], hash_code_len=tau
+            )
+        planes = planes.to(q.device)
 
         def codes(x: Tensor) -> Tensor:
             x = x.detach().float()
-            given = ops.fast_hash(x.to(spec.device), planes.to(spec.device), hash_family=family, **sizes).cpu()
+            given = ops.fast_hash(x.to(spec.device), planes.to(spec.device), hash_family=family, **sizes)
+            given = given.to(x.device).flatten(0, 1)
+            # By head and stretch: the projections of all bits at once would not fit.
             heads = [
-                reference.settle_codes(
-                    given.flatten(0, 1)[g, None, None],
-                    x.flatten(0, 1)[g, None, None],
-                    planes[g, None],
-                    hash_family=family,
-                    **sizes,
+                torch.cat(
+                    [
+                        reference.settle_codes(
+                            its_codes[None, None], rows[None, None], planes[g, None], hash_family=family, **sizes
+                        )
+                        for its_codes, rows in zip(
+                            given[g].split(STRETCH, -1), x.flatten(0, 1)[g].split(STRETCH), strict=True
+                        )
+                    ],
+                    -1,
                 )
-                for g in range(len(planes))
+                for g in range(groups)
             ]
-            return torch.cat(heads).reshape(given.shape)
+            return torch.cat(heads).reshape(*q.shape[:2], *given.shape[1:])
 
         return reference.yoso_sampling(
-            q[:, :, rows], k, v, codes(q)[..., rows], codes(k), None, key_padding_mask, hash_code_len=tau
+            q[:, :, rows], k, v, codes(q[:, :, rows]), codes(k), None, key_padding_mask, hash_code_len=tau
         )

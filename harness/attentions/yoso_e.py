@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 import yoso.attention
+from harness import cost
 from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin
-from harness.spec import Scalar, Spec
+from harness.spec import OperationSpec, Scalar, Spec
 from yoso import build, hashing, reference
 
 
@@ -38,6 +39,10 @@ class YosoExpectation(AttentionPlugin):
     def kernel(self, spec: Spec) -> str:
         """Native or plain torch, as ``yoso.build`` found."""
         return build.describe(spec.device)
+
+    def cost(self, spec: Spec) -> Mapping[str, float] | None:
+        """The products of softmax attention, and every pair's probability."""
+        return cost.yoso_expectation(spec) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
         """See the base class."""

@@ -1,4 +1,4 @@
-"""Random inputs of a case: the same seed gives the same bits on every device."""
+"""Random inputs of a case: the same seed gives the same bits on every device, but for the largest on CUDA."""
 
 import math
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ from torch import Tensor
 
 from harness.plugin import torch_dtype
 from harness.spec import OperationSpec, QualitySpec
+
+DRAWN_ON_DEVICE = 2**21
+"""Numbers a tensor above which a CUDA device draws its own: a CPU would take longer than the case."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,34 @@ class Inputs:
 
 
 def make(spec: OperationSpec | QualitySpec) -> Inputs:
-    """The inputs of ``spec``, drawn from ``spec.seed`` alone.
+    """The inputs of ``spec``, drawn from ``spec.seed`` alone; see ``draw``.
 
-    They are drawn on the CPU in float32, then cast and moved, so a CUDA case sees a CPU case's numbers. The last
-    ``round(padding * n)`` positions of each sequence are padded, but never all of them.
+    The last ``round(padding * n)`` positions of each sequence are padded, but never all of them.
     """
-    generator = torch.Generator().manual_seed(spec.seed)
     shape = (spec.batch, spec.heads, spec.seq_len, spec.head_dim)
-
-    q, k, v, grad = (torch.randn(shape, generator=generator) for _ in range(4))
+    q, k, v, grad = draw(shape, spec.seed, spec.device)
     if isinstance(spec, QualitySpec):
         q = spec.similarity * k + math.sqrt(1 - spec.similarity**2) * q
     q, k, v, grad = (x.to(spec.device, torch_dtype(spec.dtype)) for x in (q, k, v, grad))
     return Inputs(q, k, v, _padding_mask(spec), grad)
+
+
+def draw(shape: tuple[int, ...], seed: int, device: str | torch.device) -> list[Tensor]:
+    """Four standard normal float32 tensors.
+
+    They are drawn on the CPU, so that a CUDA case sees a CPU case's numbers; tensors of more than ``DRAWN_ON_DEVICE``
+    numbers for a CUDA device are drawn there.
+    """
+    large = torch.device(device).type == "cuda" and math.prod(shape) > DRAWN_ON_DEVICE
+    source = device if large else "cpu"
+    generator = torch.Generator(source).manual_seed(seed)
+    return [torch.randn(shape, generator=generator, device=source).to(device) for _ in range(4)]
+
+
+def rotated(inputs: Inputs) -> Inputs:
+    """The same numbers at other positions, in memory of their own; the padding stays where it is."""
+    q, k, v, grad = (x.roll(1, 2) for x in (inputs.q, inputs.k, inputs.v, inputs.grad))
+    return Inputs(q, k, v, inputs.key_padding_mask, grad)
 
 
 def _padding_mask(spec: OperationSpec | QualitySpec) -> Tensor | None:

@@ -65,6 +65,8 @@ def _cuda() -> dict[str, Scalar | None]:
         "cuda_devices": torch.cuda.device_count(),
         "cuda_capability": f"{properties.major}.{properties.minor}",
         "cuda_memory_bytes": properties.total_memory,
+        "cuda_l2_bytes": properties.L2_cache_size,
+        "cuda_multiprocessors": properties.multi_processor_count,
         "cudnn": torch.backends.cudnn.version(),
     } | _driver(str(properties.uuid))
 
@@ -83,6 +85,8 @@ def _driver(uuid: str) -> dict[str, Scalar | None]:
             "cuda_driver": pynvml.nvmlSystemGetDriverVersion(),
             "cuda_power_limit_watts": pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
             "cuda_max_sm_mhz": pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+            "cuda_memory_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+            "cuda_celsius": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
         }
     except pynvml.NVMLError as error:
         return {"nvml": str(error)}

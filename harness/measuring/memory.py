@@ -25,12 +25,17 @@ def peak(call: Callable[[], Any], device: str, held: Iterable[Tensor]) -> Memory
     input_bytes = _storage_bytes(held)
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()  # what earlier calls left in the pool is not this call's
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         call()
         torch.cuda.synchronize(device)
-        above = torch.cuda.max_memory_allocated(device) - before
-        return Memory(peak_bytes=above, input_bytes=input_bytes, source="torch.cuda.max_memory_allocated")
+        return Memory(
+            peak_bytes=torch.cuda.max_memory_allocated(device) - before,
+            input_bytes=input_bytes,
+            reserved_bytes=torch.cuda.max_memory_reserved(device) - before,
+            source="torch.cuda.max_memory_allocated",
+        )
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         result = call()
     del result

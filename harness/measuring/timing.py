@@ -2,15 +2,20 @@
 
 import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from harness.measuring.device_time import DeviceClock
 from harness.record import Timing
+
+Call = Callable[[], Any]
+Taken = TypeVar("Taken")
 
 
 @dataclass(frozen=True)
@@ -32,69 +37,81 @@ SHORT_CALL_SECONDS = 1e-3
 """Calls shorter than this are grouped until a sample lasts that long: the clock and the loop then cost under 0.1%."""
 
 
-def measure(call: Callable[[], Any], device: str, effort: Effort) -> Timing:
+class _WarmUp(NamedTuple):
+    """Calls made, and the seconds that the quickest took: in all, and until it returned."""
+
+    calls: int
+    seconds: float
+    submit_seconds: float
+
+
+def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()) -> Timing:
     """Sample ``call``, with the garbage collector off.
 
-    On CUDA every sample has two times: the device's, between two events around the calls, and the wall's, to the end
-    of a synchronisation. On a CPU there is the wall's alone.
+    On CUDA caches are flushed before every sample, and each has the device's time, the host's to submit and the wall's
+    to the end of a synchronisation; see ``harness.measuring.device_time``. On a CPU there is the wall's alone.
+
+    Args:
+        call: what to time.
+        device: where it runs.
+        effort: how long.
+        others: the same call on other inputs of the same size; the samples take all of them in turn.
     """
     on_cuda = torch.device(device).type == "cuda"
-    wall: list[float] = []
-    on_device: list[float] = []
+    turns = cycle([call, *others])
     with _collector_off():
-        warmup_calls, seconds_a_call = _warm_up(call, device, effort)
-        group = max(1, math.ceil(SHORT_CALL_SECONDS / seconds_a_call)) if seconds_a_call < SHORT_CALL_SECONDS else 1
-        began = perf_counter()
-        while len(wall) < effort.min_samples or (
-            len(wall) < effort.max_samples and perf_counter() - began < effort.seconds
-        ):
-            if on_cuda:
-                wall_seconds, device_seconds = _cuda_sample(call, group, device)
-                on_device.append(device_seconds)
-            else:
-                wall_seconds = _cpu_sample(call, group)
-            wall.append(wall_seconds)
-    return Timing(
-        wall_seconds=wall,
-        device_seconds=on_device if on_cuda else None,
-        warmup_calls=warmup_calls,
-        calls_per_sample=group,
-        threads=None if on_cuda else torch.get_num_threads(),
-    )
+        # Created first: its buffer is a neighbour of the inputs, and not of what the call leaves in the pool.
+        clock = DeviceClock(device) if on_cuda else None
+        warm = _warm_up(turns, device, effort, at_least=1 + len(others) if on_cuda else 1)
+        if clock is not None:
+            samples = _collect(lambda: clock.sample(next(turns), warm.submit_seconds, warm.seconds), effort)
+            return Timing(
+                wall_seconds=[sample.wall for sample in samples],
+                device_seconds=[sample.device for sample in samples],
+                submit_seconds=[sample.submit for sample in samples],
+                warmup_calls=warm.calls,
+                flushed_bytes=clock.flushed_bytes,
+                input_sets=1 + len(others),
+            )
+        group = max(1, math.ceil(SHORT_CALL_SECONDS / warm.seconds)) if warm.seconds < SHORT_CALL_SECONDS else 1
+        return Timing(
+            wall_seconds=_collect(lambda: _cpu_sample(turns, group), effort),
+            warmup_calls=warm.calls,
+            calls_per_sample=group,
+            threads=torch.get_num_threads(),
+            input_sets=1 + len(others),
+        )
 
 
-def _warm_up(call: Callable[[], Any], device: str, effort: Effort) -> tuple[int, float]:
-    """Calls made, and the seconds that the quickest took."""
+def _collect(take: Callable[[], Taken], effort: Effort) -> list[Taken]:
     began = perf_counter()
-    calls, quickest = 0, math.inf
-    while calls < effort.warmup_calls or perf_counter() - began < effort.warmup_seconds:
+    samples: list[Taken] = []
+    while len(samples) < effort.min_samples or (
+        len(samples) < effort.max_samples and perf_counter() - began < effort.seconds
+    ):
+        samples.append(take())
+    return samples
+
+
+def _warm_up(turns: Iterator[Call], device: str, effort: Effort, at_least: int) -> _WarmUp:
+    began = perf_counter()
+    calls, quickest, submit = 0, math.inf, math.inf
+    while calls < max(effort.warmup_calls, at_least) or perf_counter() - began < effort.warmup_seconds:
+        call = next(turns)
         start = perf_counter()
         call()
+        submit = min(submit, perf_counter() - start)
         _synchronize(device)
         quickest = min(quickest, perf_counter() - start)
         calls += 1
-    return calls, quickest
+    return _WarmUp(calls, quickest, submit)
 
 
-def _cpu_sample(call: Callable[[], Any], group: int) -> float:
+def _cpu_sample(turns: Iterator[Call], group: int) -> float:
     start = perf_counter()
     for _ in range(group):
-        call()
+        next(turns)()
     return (perf_counter() - start) / group
-
-
-def _cuda_sample(call: Callable[[], Any], group: int, device: str) -> tuple[float, float]:
-    with torch.cuda.device(device):  # events belong to the current device
-        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize()
-        start = perf_counter()
-        first.record()
-        for _ in range(group):
-            call()
-        last.record()
-        torch.cuda.synchronize()
-        wall = perf_counter() - start
-    return wall / group, first.elapsed_time(last) / 1e3 / group
 
 
 def _synchronize(device: str) -> None:

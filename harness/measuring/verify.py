@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from harness.measuring.inputs import Inputs
+from harness.measuring.inputs import Inputs, draw
 from harness.measuring.sampled_rows import (
     Result,
     WrongShape,
@@ -110,11 +110,10 @@ def _second_call(
     plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, mine: Inputs, backward: bool
 ) -> list[Check]:
     """Other numbers in the same tensors: an output that was kept from the first call is wrong here."""
-    generator = torch.Generator().manual_seed(spec.seed + 1)
-    drawn = [torch.randn(mine.q.shape, generator=generator) for _ in range(4)]
-    tail = real_positions(mine)[-TAIL:].cpu()
+    drawn = draw(tuple(mine.q.shape), spec.seed + 1, spec.device)
+    tail = real_positions(mine)[-TAIL:]
     drawn[2][:, :, tail] *= math.sqrt(spec.seq_len / TAIL) if spec.seq_len > TAIL else 1.0
-    q, k, v, grad = (x.to(mine.q.device, mine.q.dtype) for x in drawn)
+    q, k, v, grad = (x.to(mine.q.dtype) for x in drawn)
     _copy(mine, Inputs(q, k, v, mine.key_padding_mask, grad))
     rows = sample_rows(mine, TAIL, spec.seed + 1)
     _, found = run(module, mine, rows, spec.seed, backward)

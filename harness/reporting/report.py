@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from harness.record import Run
-from harness.reporting import answer, style, tables, units
+from harness.reporting import answer, bounds, style, tables, units
 from harness.reporting.frame import frame
 from harness.reporting.panels import Panel, panels
 
@@ -52,6 +52,9 @@ def render(run: Run) -> str:
         exponents=tables.exponents(table),
         crossovers=tables.crossovers(table),
         rivals=tables.rivals(table),
+        device_and_host=bounds.device_and_host(table),
+        fractions=bounds.fractions(table, run),
+        ceilings=bounds.ceilings(run),
         failures=tables.failures(table),
         verification=tables.verification(run),
         settings=tables.settings(run),

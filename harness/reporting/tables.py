@@ -66,7 +66,7 @@ def exponents(table: pd.DataFrame) -> list[Table]:
                 span = f"{len(fit.lengths)} from {units.length(fit.lengths[0])} to {units.length(fit.lengths[-1])}"
                 rows.append((facets, [series, units.number(fit.value), interval, span]))
         columns = ["Attention", "Exponent", f"{units.LEVEL_WORDS} interval", "Lengths"]
-        found.append(_with_facets(kind.capitalize(), columns, rows, frozenset(columns[1:3])))
+        found.append(with_facets(kind.capitalize(), columns, rows, frozenset(columns[1:3])))
     return [one for one in found if one.rows]
 
 
@@ -89,7 +89,7 @@ def crossovers(table: pd.DataFrame) -> list[Table]:
             "Agreement",
             "Measured",
         ]
-        found.append(_with_facets(kind.capitalize(), columns, rows, frozenset(columns[3:5])))
+        found.append(with_facets(kind.capitalize(), columns, rows, frozenset(columns[3:5])))
     return [one for one in found if one.rows]
 
 
@@ -111,7 +111,7 @@ def rivals(table: pd.DataFrame) -> Table:
                 cells = [*times, _multiple(row.time, base) if base else "BERT has no time", memory, parameters]
             rows.append((facets, [units.length(row.seq_len), row.series, *cells]))
     columns = ["Length", "Model", "Time", "Interval", "Multiple of BERT's time", "Peak memory", "Parameters"]
-    return _with_facets("", columns, rows, frozenset({"Length", *columns[2:]}))
+    return with_facets("", columns, rows, frozenset({"Length", *columns[2:]}))
 
 
 def verification(run: Run) -> Table:
@@ -168,6 +168,8 @@ def settings(run: Run) -> list[tuple[str, str]]:
         "threads": [timing.threads for timing in timings if timing.threads is not None],
         "samples a case": [len(timing.wall_seconds) for timing in timings],
         "warm-up calls": [timing.warmup_calls for timing in timings],
+        "input sets in turn": [timing.input_sets for timing in timings],
+        "cache flush between samples, bytes": [t.flushed_bytes for t in timings if t.flushed_bytes is not None],
         "memory counted by": [record.memory.source for record in run.records if record.memory],
         "task data": [record.task.data for record in run.records if record.task],
     }
@@ -223,8 +225,8 @@ def crossing_length(answer: stats.Crossover) -> str:
     return f"{units.length(answer.length)} [{low}, {high}]"
 
 
-def _with_facets(title: str, columns: list[str], rows: list[tuple[Facets, list[str]]], right: frozenset[str]) -> Table:
-    """Facets that differ between rows become columns; the others become the note."""
+def with_facets(title: str, columns: list[str], rows: list[tuple[Facets, list[str]]], right: frozenset[str]) -> Table:
+    """A table of rows from several settings: facets that differ become columns, the others the note."""
     values: dict[str, list[str]] = {}
     for facets, _ in rows:
         for name, value in facets:

@@ -175,7 +175,9 @@ Gradients lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query
                                  const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len) {
   check_hash_code_len(hash_code_len);
   check_attention(query, key, value);
-  check_codes(query_codes, key_codes, value, hash_code_len);
+  check_codes(query_codes, key_codes, value);
+  check_range(query_codes, hash_code_len);
+  check_range(key_codes, hash_code_len);
   check_grad(grad, query, value);
   TORCH_CHECK_VALUE(query_codes.size(3) == query.size(2), "query_codes must have query's length ", query.size(2),
                     ", got ", query_codes.size(3));

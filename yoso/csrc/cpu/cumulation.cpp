@@ -56,7 +56,9 @@ void cumulate_heads(const at::Tensor& query_codes, const at::Tensor& key_codes, 
 at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value,
                           const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len) {
   check_hash_code_len(hash_code_len);
-  check_codes(query_codes, key_codes, value, hash_code_len);
+  check_codes(query_codes, key_codes, value);
+  check_range(query_codes, hash_code_len);
+  check_range(key_codes, hash_code_len);
   check_mask(query_mask, value.size(0), query_codes.size(3), "query_mask");
   check_mask(key_mask, value.size(0), value.size(2), "key_mask");
   at::Tensor out = at::empty({value.size(0), value.size(1), query_codes.size(3), value.size(3)}, value.options());

@@ -1,0 +1,81 @@
+"""The least that an attention must do, by the ceiling that limits it: the floor under its time.
+
+A cost is a mapping from the name of a ceiling (see ``harness.record.Ceiling``) to an amount: bytes through memory
+(``copy``), bytes that a gather reads from the cache (``cache read``), operations of the matrix units (``matmul`` and a
+dtype) and of the float32 vector units (``vector float32``). Inputs are read once, outputs written once; what a kernel
+does on top is what the fraction of its bound shows.
+"""
+
+from math import log2
+
+from harness.plugin import torch_dtype
+from harness.spec import OperationSpec
+
+PAIR_OPERATIONS = 22
+"""float32 operations that a pair's collision probability takes: a polynomial of the arc cosine and its power."""
+
+
+def softmax(spec: OperationSpec) -> dict[str, float]:
+    """Two matrix products forward; five backward, of which one makes the scores again."""
+    return {f"matmul {spec.dtype}": 2 * _pairs(spec) * spec.head_dim * _products(spec), "copy": _tensor_bytes(spec)}
+
+
+def yoso_expectation(spec: OperationSpec) -> dict[str, float]:
+    """The products of ``softmax``, and the collision probability of every pair, once a pass."""
+    return softmax(spec) | {"vector float32": PAIR_OPERATIONS * _pairs(spec) * (2 if _backward(spec) else 1)}
+
+
+def yoso_sampling(
+    spec: OperationSpec, num_hash: int, hash_code_len: int, rotations: float, projections: float
+) -> dict[str, float]:
+    """Hashing, and the gathers of the cumulation.
+
+    Forward gathers every value row once a hash, to sum a bucket, and every bucket once a query and hash. Backward does
+    so for grad_v, and for grad_q and grad_k reads the four rows of the members of every bucket; its arithmetic is three
+    products of length d a colliding pair, of which random inputs have ``n^2 / 2^tau`` a hash.
+
+    Args:
+        spec: the case.
+        num_hash: m.
+        hash_code_len: tau.
+        rotations: Hadamard rotations a vector.
+        projections: dense projections a vector, on the matrix units.
+    """
+    vectors = spec.batch * spec.heads * spec.seq_len
+    dim = 1 << (spec.head_dim - 1).bit_length()
+    row = spec.head_dim * torch_dtype(spec.dtype).itemsize
+    gathered = vectors * num_hash * 2
+    hashing = 2 * vectors * rotations * dim * (log2(dim) + 1)
+    collisions = _pairs(spec) * num_hash / 2**hash_code_len
+    vector = hashing + gathered * spec.head_dim
+    rows = gathered
+    if _backward(spec):
+        rows += gathered + 4 * vectors * num_hash
+        vector += gathered * spec.head_dim + 6 * spec.head_dim * collisions
+    codes = 2 * vectors * num_hash * 2  # queries' and keys', two bytes each
+    cost = {
+        "vector float32": vector,
+        "cache read": rows * row,
+        "copy": _tensor_bytes(spec) + codes * (3 if _backward(spec) else 2),
+    }
+    if projections:
+        cost[f"matmul {spec.dtype}"] = 2 * 2 * vectors * projections * spec.head_dim
+    return cost
+
+
+def _backward(spec: OperationSpec) -> bool:
+    return spec.mode == "forward_backward"
+
+
+def _products(spec: OperationSpec) -> int:
+    return 7 if _backward(spec) else 2
+
+
+def _pairs(spec: OperationSpec) -> float:
+    return float(spec.batch * spec.heads) * spec.seq_len**2
+
+
+def _tensor_bytes(spec: OperationSpec) -> float:
+    """Forward reads q, k, v and writes the output; backward reads these and its gradient, and writes three."""
+    size = spec.batch * spec.heads * spec.seq_len * spec.head_dim * torch_dtype(spec.dtype).itemsize
+    return float(size) * (12 if _backward(spec) else 4)

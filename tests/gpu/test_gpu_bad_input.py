@@ -1,0 +1,66 @@
+"""What must be refused in words, or give nothing, and never reach memory that is not there."""
+
+import pytest
+import torch
+from yoso_cases import OPERATORS, Shape, arguments, assert_near, make, on, operator, planes_of
+
+SHAPE = Shape(2, 2, 30, 30, 16, 16, 6, 4)
+
+
+def test_codes_beyond_the_table_collide_with_nothing(cuda):
+    case = make(SHAPE)
+    arrays = [codes.int() for codes in case.codes]
+    for codes in arrays:
+        codes[..., ::3] = 16  # 2^tau and above: no bucket
+        codes[..., 1::5] = 65535
+    given = tuple(codes.to(torch.uint16) for codes in arrays)
+    # The definition, with codes that no other position has.
+    alone = [
+        torch.where(codes >= 16, sign * (1 + torch.arange(codes.shape[-1])), codes)
+        for codes, sign in zip(arrays, (-1, -1000), strict=True)
+    ]
+    equal = (alone[0].unsqueeze(-1) == alone[1].unsqueeze(-2)).double().mean(2)
+    expected = equal @ case.value.double()
+    found = torch.ops.yoso.lsh_cumulation(*on(cuda, given), *on(cuda, (case.value,)), None, None, 4)
+    assert_near(found, expected, 1e-5)
+    gradients = torch.ops.yoso.lsh_attention_backward(
+        *on(cuda, (case.grad, case.query, case.key, case.value)), *on(cuda, given), None, None, 4
+    )
+    assert all(g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("name", [*OPERATORS, "fast_hash"])
+def test_float64_is_refused_in_words(cuda, name):
+    case = make(SHAPE, torch.float64)
+    args = (case.key, planes_of(SHAPE, "hadamard"), 6, 4, "hadamard") if name == "fast_hash" else arguments(name, case)
+    with pytest.raises(ValueError, match="float64 runs on the CPU"):
+        operator(name)(*on(cuda, args))
+
+
+def test_tensors_on_two_devices_are_refused(cuda):
+    case = make(SHAPE)
+    with pytest.raises((ValueError, RuntimeError), match=r"device|cuda|Expected"):
+        torch.ops.yoso.lsh_cumulation(*case.codes, case.value.to(cuda), None, None, 4)
+    with pytest.raises((ValueError, RuntimeError), match=r"device|cuda|Expected"):
+        torch.ops.yoso.expectation(case.query.to(cuda), case.key.to(cuda), case.value, None, None, 4)
+    with pytest.raises((ValueError, RuntimeError), match=r"device|cuda|Expected"):
+        torch.ops.yoso.fast_hash(case.key.to(cuda), planes_of(SHAPE, "hadamard"), 6, 4, "hadamard")
+    torch.cuda.synchronize()  # nothing was launched on what is not there
+
+
+def test_sizes_that_do_not_fit_are_refused(device):
+    case = make(SHAPE)
+    codes, value = on(device, case.codes), case.value.to(device)
+    with pytest.raises(ValueError, match="value's length"):
+        torch.ops.yoso.lsh_cumulation(*codes, value[:, :, 1:], None, None, 4)
+    with pytest.raises(ValueError, match="must be bool"):
+        torch.ops.yoso.lsh_cumulation(*codes, value, None, torch.ones(2, 3, device=device).bool(), 4)
+    with pytest.raises(ValueError, match="hash_code_len must be 1 to 16"):
+        torch.ops.yoso.lsh_cumulation(*codes, value, None, None, 17)
+
+
+@pytest.mark.parametrize("name", OPERATORS[2:])
+def test_an_empty_sequence_has_an_empty_result(device, name):
+    case = make(Shape(1, 2, 0, 0, 8, 8, 2, 4), mask="none")
+    out = operator(name)(*on(device, arguments(name, case)))
+    assert all(x.numel() == 0 for x in (out if isinstance(out, tuple) else (out,)))

@@ -1,0 +1,83 @@
+"""Sizes whose products pass 2^31, where a 32-bit index would wrap: only the last head and row tell."""
+
+import pytest
+import torch
+from yoso_cases import assert_near
+
+from yoso.attention import yoso_e, yoso_sampling
+from yoso.hashing import draw_planes
+
+GIB = 2**30
+
+
+def need(gib):
+    free, _ = torch.cuda.mem_get_info()
+    if free < gib * GIB:
+        pytest.skip(f"needs {gib} GiB of free device memory, there are {free / GIB:.0f}")
+
+
+def normal(*shape, dtype=torch.bfloat16):
+    return torch.randn(shape, generator=torch.Generator("cuda").manual_seed(7), device="cuda", dtype=dtype)
+
+
+@pytest.fixture(autouse=True)
+def _release(cuda):
+    yield
+    torch.cuda.empty_cache()
+
+
+def test_tensors_of_more_than_2_to_the_31_numbers(cuda):
+    need(48)
+    shape = (8, 8, 2**19 + 8, 64)
+    sizes = {"num_hash": 2, "hash_code_len": 16}
+    planes = draw_planes("hadamard", groups=64, head_dim=64, device=cuda, **sizes)
+    x = normal(*shape)
+    with torch.no_grad():
+        out = yoso_sampling(x, x, x, planes=planes, **sizes)
+        for b, h in ((0, 0), (7, 7)):
+            one = x[b : b + 1, h : h + 1].contiguous()
+            alone = yoso_sampling(one, one, one, planes=planes[8 * b + h, None].contiguous(), **sizes)
+            assert_near(out[b, h], alone[0, 0], 1e-2)
+            assert alone.count_nonzero() > 0
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward_backward"])
+def test_length_times_hashes_times_width_beyond_2_to_the_31(cuda, backward):
+    """One head: n * m * d = 2^31 + 2^11. Each position finds itself among the keys in all hashes."""
+    need(24)
+    n, sizes = 2**20 + 1, {"num_hash": 32, "hash_code_len": 16}
+    q, v = normal(1, 1, n, 64).requires_grad_(backward), normal(1, 1, n, 64).requires_grad_(backward)
+    planes = draw_planes("hadamard", groups=1, head_dim=64, device=cuda, **sizes)
+    out = yoso_sampling(q, q, v, planes=planes, **sizes)
+    tail = 3
+    assert out.isfinite().all()
+    # About n / 2^16 = 16 others share each bucket in one hash, but in few of them: its own value stands out.
+    cosine = torch.nn.functional.cosine_similarity(out[0, 0, -tail:].float(), v[0, 0, -tail:].float(), dim=-1)
+    assert cosine.min() > 0.3
+    if backward:
+        grads = torch.autograd.grad(out[:, :, -tail:].float().sum(), (q, v))
+        assert all(g.isfinite().all() for g in grads)
+        assert all(g[0, 0, -tail:].count_nonzero() > 0 for g in grads)
+
+
+def test_tables_of_all_heads_beyond_2_to_the_31(cuda):
+    """B * H * m * 2^tau * d = 2^33 though the sequence is short."""
+    sizes = {"num_hash": 32, "hash_code_len": 16}
+    planes = draw_planes("hadamard", groups=64, head_dim=64, device=cuda, **sizes)
+    x = normal(8, 8, 1000, 64)
+    with torch.no_grad():
+        out = yoso_sampling(x, x, x, planes=planes, **sizes)
+        one = x[7:, 7:].contiguous()
+        assert_near(out[7, 7], yoso_sampling(one, one, one, planes=planes[-1:].contiguous(), **sizes)[0, 0], 1e-2)
+
+
+def test_pairs_beyond_2_to_the_31_in_the_expectation(cuda):
+    """n^2 = 2^32 pairs a head."""
+    x = normal(1, 2, 2**16, 64)
+    with torch.no_grad():
+        out = yoso_e(x, x, x, hash_code_len=9)
+        rows = torch.tensor([0, 2**15, 2**16 - 1], device=cuda)
+        unit = torch.nn.functional.normalize(x.double(), dim=-1)
+        angle = torch.arccos((unit[:, :, rows] @ unit.mT).clamp(-1, 1))
+        expected = torch.nn.functional.normalize((1 - angle / torch.pi) ** 9 @ x.double(), dim=-1)
+        assert_near(out[:, :, rows], expected, 2e-2)

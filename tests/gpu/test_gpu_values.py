@@ -1,0 +1,99 @@
+"""Every operator against its definition in float64, on awkward shapes and masks, in every dtype."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from yoso_cases import (
+    BACKWARD,
+    DTYPES,
+    FORWARD,
+    MASKS,
+    OPERATORS,
+    SHAPES,
+    Shape,
+    assert_near,
+    make,
+    on,
+    planes_of,
+    run,
+    truth,
+)
+
+from yoso import reference
+from yoso.hashing import HASH_FAMILIES
+
+FULL = Shape(2, 2, 1, 1, 64, 64, 4, 4)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_equals_its_definition(device, name, dtype, shape):
+    case = make(shape, dtype)
+    allowed = (BACKWARD if "backward" in name else FORWARD)[dtype]
+    for found, expected in zip(run(name, case, device), truth(name, case), strict=True):
+        assert found.dtype == dtype
+        # Where a gradient is zero by definition (one key, a unit row's own direction) rounding is left of its terms.
+        assert_near(found, expected, allowed, scale=1e-2 * case.grad.double().norm().item())
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("name", OPERATORS[2:])
+def test_masks(device, name, mask):
+    case = make(Shape(2, 3, 50, 70, 24, 40, 13, 7), mask=mask)
+    for found, expected in zip(run(name, case, device), truth(name, case), strict=True):
+        assert_near(found, expected, BACKWARD[torch.float32])
+        if mask == "a whole sequence":
+            assert found[-1].count_nonzero() == 0
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("family", HASH_FAMILIES)
+def test_codes_are_the_signs_of_the_projections(device, family, dtype, shape):
+    if family == "hadamard_authors" and shape.tau > shape.dim:
+        pytest.skip("a code longer than the rotation")
+    x, planes = make(shape, dtype).value[..., : shape.dim], planes_of(shape, family)
+    x = x if x.shape[3] == shape.dim else make(shape, dtype).key
+    args = {"num_hash": shape.num_hash, "hash_code_len": shape.tau, "hash_family": family}
+    codes = torch.ops.yoso.fast_hash(*on(device, (x, planes)), *args.values()).cpu()
+    assert codes.dtype == torch.uint16
+    settled = reference.settle_codes(codes, x.float(), planes, **args)
+    assert torch.equal(codes.long(), settled)
+
+
+def test_planes_shared_by_all_heads(device):
+    shape = Shape(2, 3, 40, 40, 32, 32, 16, 6)
+    x = make(shape).key
+    planes = planes_of(Shape(1, 1, 1, 1, 32, 32, 16, 6), "hadamard")
+    codes = torch.ops.yoso.fast_hash(*on(device, (x, planes)), 16, 6, "hadamard").cpu()
+    args = {"num_hash": 16, "hash_code_len": 6, "hash_family": "hadamard"}
+    assert torch.equal(codes.long(), reference.settle_codes(codes, x.float(), planes, **args))
+
+
+def test_many_equal_codes(device):
+    """One bucket with everything in it: the longest segment, and the most pairs."""
+    case = make(Shape(1, 2, 700, 900, 64, 64, 3, 5))
+    zeros = [torch.zeros_like(codes.int()).to(torch.uint16) for codes in case.codes]
+    crowded = replace(case, query_codes=zeros[0], key_codes=zeros[1])
+    for name in ("lsh_cumulation", "lsh_attention_backward"):
+        for found, expected in zip(run(name, crowded, device), truth(name, crowded), strict=True):
+            assert_near(found, expected, BACKWARD[torch.float32])
+
+
+def test_equal_rows_of_query_and_key_give_no_nan(device):
+    case = make(Shape(1, 4, 200, 200, 64, 64, 2, 9))
+    same = replace(case, key=case.query)
+    for name in OPERATORS[4:]:
+        assert all(found.isfinite().all() for found in run(name, same, device))
+
+
+def test_zero_rows_stay_zero(device):
+    x = torch.randn(1, 2, 9, 70)
+    x[0, 1, 2] = 0
+    out = torch.ops.yoso.unit_rows(x.to(device)).cpu()
+    gradient = torch.ops.yoso.unit_rows_backward(torch.ones_like(x).to(device), x.to(device)).cpu()
+    assert out[0, 1, 2].count_nonzero() == gradient[0, 1, 2].count_nonzero() == 0
+    assert out.isfinite().all()
+    assert gradient.isfinite().all()

@@ -1,0 +1,71 @@
+import pytest
+
+from harness import registry
+from harness.measuring import ceilings
+from harness.record import Ceiling
+from harness.spec import ModelSpec, OperationSpec
+
+
+def test_a_cpu_has_the_ceilings_of_its_kernels():
+    found = {one.name: one for one in ceilings.measure("cpu")}
+    assert set(found) == {"copy", "matmul float32", "vector float32"}
+    for one in found.values():
+        assert len(one.seconds) == ceilings.SAMPLES
+        assert one.reason is None
+        assert 1e8 < one.amount / min(one.seconds) < 1e15
+
+
+def test_what_cannot_be_measured_is_a_ceiling_with_a_reason(monkeypatch):
+    def out_of_memory(device, *rest):
+        raise RuntimeError("no memory\nand a stack")
+
+    monkeypatch.setattr(ceilings, "_copy", out_of_memory)
+    copy = ceilings.measure("cpu")[0]
+    assert (copy.seconds, copy.reason) == ([], "RuntimeError: no memory")
+
+
+def test_a_ceiling_without_samples_needs_a_reason():
+    with pytest.raises(ValueError, match="needs a reason"):
+        Ceiling(name="copy", device="cpu", unit="byte", amount=1.0, seconds=[])
+
+
+def cost(name, **changes):
+    spec = OperationSpec(**({"attention": name, "seq_len": 1024, "heads": 2} | changes))
+    return registry.get(name).cost(spec)
+
+
+def test_softmax_is_two_products_forward_and_seven_with_backward():
+    pairs = 2 * 1024 * 1024
+    forward, both = (cost("sdpa", mode=mode) for mode in ("forward", "forward_backward"))
+    assert forward["matmul float32"] == 2 * 2 * 64 * pairs
+    assert both["matmul float32"] == 3.5 * forward["matmul float32"]
+    assert forward["copy"] == 4 * 2 * 1024 * 64 * 4
+    assert cost("sdpa") == cost("softmax") == cost("xformers_flash2")
+
+
+def test_the_expectation_adds_the_probability_of_every_pair():
+    assert cost("yoso_e")["vector float32"] == 22 * 2 * 1024 * 1024
+    assert {name: cost("yoso_e")[name] for name in cost("sdpa")} == cost("sdpa")
+    assert cost("transformers_yoso_e") == cost("yoso_e")
+
+
+@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
+@pytest.mark.parametrize("family", ["gaussian", "hadamard", "hadamard_authors"])
+def test_sampling_is_linear_in_the_length(mode, family):
+    knobs = {"hash_family": family}
+    short, long = (
+        cost("yoso", seq_len=n, mode=mode, knobs=knobs | {"hash_code_len": tau}) for n, tau in ((1024, 10), (2048, 11))
+    )
+    assert set(short) == set(long)
+    assert all(2 * short[name] <= long[name] < 2.3 * short[name] for name in short)
+    assert ("matmul float32" in short) == (family == "gaussian")
+
+
+def test_the_gathers_of_sampling_are_counted():
+    """m value rows in and m bucket rows out, for every position."""
+    assert cost("yoso")["cache read"] == 2 * 1024 * 32 * 2 * 64 * 4
+
+
+def test_nobody_has_counted_a_model():
+    for name in registry.names():
+        assert registry.get(name).cost(ModelSpec(attention=name, seq_len=64)) is None

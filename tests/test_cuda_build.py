@@ -1,0 +1,183 @@
+"""What the CUDA kernels' build says where something is missing or does not fit, and what it builds where nothing is."""
+
+import os
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+import torch
+
+from yoso import build, toolchain
+from yoso.toolchain import BuildError
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered(monkeypatch):
+    for name in ("_reason_against", "_reason_or_warning"):
+        monkeypatch.setattr(build, name, cache(getattr(build, name).__wrapped__))
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    """A torch with CUDA 13.0 that sees devices of these capabilities."""
+
+    def see(*capabilities):
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
+        monkeypatch.setattr(torch.cuda, "init", lambda: None)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index=0: capabilities[index])
+
+    return see
+
+
+@pytest.fixture
+def toolkit(monkeypatch, tmp_path):
+    """A CUDA toolkit whose nvcc answers so."""
+
+    def install(release="13.0", known="sm_80 sm_90 sm_100"):
+        home = tmp_path / "cuda"
+        (home / "bin").mkdir(parents=True)
+        (home / "include").mkdir()
+        (home / "include/cuda_runtime.h").touch()
+        nvcc = home / "bin/nvcc"
+        answers = f"--version) echo 'Cuda compilation tools, release {release}, V{release}.1';; *) echo {known};;"
+        nvcc.write_text(f"#!/bin/sh\ncase $1 in {answers} esac\n")
+        nvcc.chmod(0o755)
+        monkeypatch.setenv("CUDA_HOME", str(home))
+        return home
+
+    return install
+
+
+def test_a_torch_without_cuda_is_named(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(BuildError, match=r"torch .* was built without CUDA: install a CUDA build of torch"):
+        toolchain.cuda_capabilities()
+
+
+def test_an_old_driver_is_told_in_torchs_words(monkeypatch, devices):
+    devices()
+
+    def init():
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).")
+
+    monkeypatch.setattr(torch.cuda, "init", init)
+    with pytest.raises(BuildError, match=r"too old \(found version 11040\).*nvidia-smi"):
+        toolchain.cuda_capabilities()
+
+
+def test_a_device_too_old_is_refused_and_named(devices):
+    devices((7, 0), (7, 5))
+    with pytest.raises(BuildError, match=r"need compute capability 8\.0 or newer .* found 7\.0, 7\.5: use"):
+        toolchain.cuda_capabilities()
+
+
+def test_an_old_device_beside_a_good_one_does_no_harm(devices):
+    devices((6, 1), (9, 0), (8, 0), (9, 0))
+    assert toolchain.cuda_capabilities() == [(8, 0), (9, 0)]
+
+
+def test_no_toolkit(monkeypatch, devices, tmp_path):
+    devices((9, 0))
+    exists = toolchain.Path.exists
+    monkeypatch.setattr(toolchain.Path, "exists", lambda path: "/usr/local/cuda" not in str(path) and exists(path))
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildError, match=r"no CUDA toolkit: .* Install the toolkit 13\.0 .* or set CUDA_HOME"):
+        toolchain.cuda_home()
+
+
+def test_a_toolkit_of_another_major_version(toolkit, devices):
+    devices((9, 0))
+    home = toolkit("12.4")
+    with pytest.raises(BuildError, match=r"is 12\.4 and torch was built with CUDA 13\.0: install a toolkit 13\.x"):
+        toolchain.need_toolkit(home, [(9, 0)])
+
+
+def test_a_toolkit_of_another_minor_version_serves(toolkit, devices):
+    devices((9, 0))
+    toolchain.need_toolkit(toolkit("13.2"), [(9, 0)])
+
+
+def test_a_device_that_the_toolkit_does_not_know(toolkit, devices):
+    devices((12, 1))
+    home = toolkit()
+    with pytest.raises(BuildError, match=r"13\.0 in .* does not know this device's sm_121 \(it knows sm_80, sm_90"):
+        toolchain.need_toolkit(home, [(12, 1)])
+
+
+def test_an_nvcc_that_does_not_run(toolkit):
+    home = toolkit()
+    (home / "bin/nvcc").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(BuildError, match=r"bin/nvcc does not run .* Install it anew"):
+        toolchain.need_toolkit(home, [(9, 0)])
+
+
+def test_where_it_cannot_be_built_plain_torch_serves_and_says_so_once(toolkit, devices, monkeypatch, tmp_path):
+    devices((9, 0))
+    toolkit("12.4")
+    monkeypatch.setenv("YOSO_CACHE", str(tmp_path / "cache"))
+    with pytest.warns(RuntimeWarning, match=r"plain-torch kernels: the CUDA toolkit .* is 12\.4"):
+        assert not build.load("cuda")
+    assert not build.load("cuda")
+    assert build.describe("cuda") == "plain torch on cuda"
+    # Not the CPU's library: a process takes in only one.
+    monkeypatch.setattr(build, "describe", lambda device: device)
+    assert "is 12.4" in build.status()["CUDA kernels"]
+
+
+def test_what_is_built_where_nothing_is_missing(toolkit, devices, monkeypatch, tmp_path):
+    """Up to the call of torch's build: its arguments, and the library where it is looked for the next time."""
+    from torch.utils import cpp_extension
+
+    devices((9, 0), (8, 0))
+    home = toolkit()
+    monkeypatch.setenv("YOSO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", None)
+    calls = []
+
+    def load(name, sources, **options):
+        calls.append((sources, options))
+        with open(f"{options['build_directory']}/{name}.so", "w") as library:
+            library.write("built")
+
+    monkeypatch.setattr(cpp_extension, "load", load)
+    assert build.library("cuda").read_text() == "built"
+    assert build.library("cuda").read_text() == "built"
+    ((sources, options),) = calls
+    assert str(home) == cpp_extension.CUDA_HOME
+    names = {os.path.basename(path) for path in sources}
+    assert {"unit_rows.cu", "unit_rows.cpp"} <= names
+    assert {os.path.basename(os.path.dirname(path)) for path in sources} == {"cuda"}
+    assert "-gencode=arch=compute_80,code=sm_80" in options["extra_cuda_cflags"]
+    assert "-gencode=arch=compute_90,code=sm_90" in options["extra_cuda_cflags"]
+
+
+def test_a_change_for_one_device_type_leaves_the_other_as_it_is(toolkit, devices, monkeypatch, tmp_path):
+    devices((9, 0))
+    toolkit()
+    sources = tmp_path / "csrc"
+    for path in ("checks.h", "cpu/a.cpp", "cuda/a.cu"):
+        (sources / path).parent.mkdir(parents=True, exist_ok=True)
+        (sources / path).touch()
+    monkeypatch.setattr(build, "SOURCES", sources)
+
+    def prints():
+        return [build._fingerprint(device_type, []) for device_type in ("cpu", "cuda")]
+
+    before = prints()
+    (sources / "cuda/a.cu").write_text("changed")
+    after = prints()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    (sources / "checks.h").write_text("changed")
+    assert all(a != b for a, b in zip(prints(), after, strict=True))
+
+
+def test_the_doctor_tells_what_there_is():
+    code = "from yoso import build; print(*build.status().items(), sep='\\n')"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert "'CUDA kernels'" in done.stdout
+    assert "'CUDA toolkit'" in done.stdout

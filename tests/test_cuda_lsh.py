@@ -1,0 +1,251 @@
+"""lsh_cumulation and lsh_attention_backward by the CUDA kernels, run on the host shim, against the dense oracles."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from yoso import reference
+
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 5e-3, torch.float16: 7e-4}
+F32, BF16, F16 = TOLERANCE
+
+
+@dataclass
+class Case:
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    grad: Tensor
+    query_codes: Tensor
+    key_codes: Tensor
+    query_mask: Tensor | None
+    key_mask: Tensor | None
+    hash_code_len: int
+
+    def forward(self, shim):
+        codes = self.query_codes, self.key_codes
+        return shim.lsh_cumulation(*codes, self.value, self.query_mask, self.key_mask, self.hash_code_len)
+
+    def backward(self, shim):
+        args = self.grad, self.query, self.key, self.value, self.query_codes, self.key_codes
+        return shim.lsh_attention_backward(*args, self.query_mask, self.key_mask, self.hash_code_len)
+
+
+def make(
+    num_query,
+    num_key,
+    num_hash,
+    hash_code_len,
+    dim=64,
+    value_dim=64,
+    dtype=F32,
+    *,
+    buckets=None,
+    masks=True,
+    heads=(1, 2),
+):
+    """Random rows; codes drawn from `buckets` of all codes (few tokens a bucket unless given)."""
+    torch.manual_seed(num_query + num_key + num_hash + hash_code_len + dim)
+    pool = torch.randperm(1 << hash_code_len)[: buckets or max(1, num_key // 2)]
+    lengths = num_query, num_key
+    codes = [pool[torch.randint(len(pool), (*heads, num_hash, n))].to(torch.uint16) for n in lengths]
+    query, key = (torch.randn(*heads, n, dim).to(dtype) for n in lengths)
+    value, grad = (torch.randn(*heads, n, value_dim).to(dtype) for n in (num_key, num_query))
+    real = [torch.rand(heads[0], n) > 0.2 if masks else None for n in lengths]
+    return Case(query, key, value, grad, *codes, *real, hash_code_len)
+
+
+def collision_weights(case):
+    in_range = case.key_codes.long() >> case.hash_code_len == 0
+    equal = case.query_codes.long()[..., :, None] == case.key_codes.long()[..., None, :]
+    fraction = (equal & in_range[..., None, :]).double().mean(2)
+    return reference.masked(fraction, case.query_mask, case.key_mask)
+
+
+def oracle(case):
+    """The output and the gradients of query, key and value in float64."""
+    leaves = [x.double().requires_grad_() for x in (case.query, case.key, case.value)]
+    cosine = reference.unit(leaves[0]) @ reference.unit(leaves[1]).transpose(-1, -2)
+    weights = reference.with_surrogate_gradient(collision_weights(case), cosine, case.hash_code_len)
+    out = reference.masked(weights, case.query_mask, case.key_mask) @ leaves[2]
+    return out.detach(), torch.autograd.grad(out, leaves, case.grad.double())
+
+
+def assert_close(actual, expected, dtype, roundings=1):
+    assert actual.dtype == dtype
+    assert actual.is_contiguous()
+    scale = max(expected.abs().max().item(), 1e-6)
+    torch.testing.assert_close(actual.double(), expected, atol=roundings * TOLERANCE[dtype] * scale, rtol=0)
+
+
+def check(shim, case):
+    out, gradients = oracle(case)
+    dtype = case.value.dtype
+    assert_close(case.forward(shim), out, dtype)
+    # Scaled rows and the gradient of them are rounded to the dtype on the way.
+    for actual, expected, roundings in zip(case.backward(shim), gradients, (3, 3, 1), strict=True):
+        assert_close(actual, expected, dtype, roundings)
+
+
+LENGTHS = [(1, 1, 32), (7, 7, 3), (33, 33, 33), (33, 7, 32), (1, 257, 3), (300, 33, 2)]
+
+
+@pytest.mark.parametrize(("num_query", "num_key", "num_hash"), LENGTHS)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_any_length(shim, num_query, num_key, num_hash, dtype):
+    check(shim, make(num_query, num_key, num_hash, 8, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("hash_code_len", "num_hash"), [(1, 33), (4, 33), (8, 33), (9, 33), (12, 32), (12, 1), (16, 3), (16, 1)]
+)
+def test_any_number_of_hashes_and_bits(shim, hash_code_len, num_hash):
+    check(shim, make(40, 50, num_hash, hash_code_len, 16, 16, BF16, heads=(2, 1)))
+
+
+# Every layout of rows: 4, 8, 16, 32 lanes, two vectors a lane, and rows that are not whole vectors.
+@pytest.mark.parametrize(
+    "dims", [(32, 32), (48, 64), (64, 128), (128, 32), (100, 100), (256, 256), (256, 5), (3, 1)], ids=str
+)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_any_width(shim, dims, dtype):
+    check(shim, make(21, 21, 9, 9, *dims, dtype, heads=(1, 1)))
+
+
+@pytest.mark.parametrize(("hash_code_len", "num_hash"), [(12, 3), (8, 2), (16, 1)])
+def test_a_thousand_tokens(shim, hash_code_len, num_hash):
+    check(shim, make(1000, 1000, num_hash, hash_code_len, 32, 32, F16, buckets=500, heads=(1, 1)))
+
+
+@pytest.mark.parametrize("hash_code_len", [4, 12])
+@pytest.mark.parametrize("buckets", [1, 2, 9])  # of more keys than are put in order by insertion, and of fewer
+def test_crowded_buckets(shim, hash_code_len, buckets):
+    """Equal tokens share all their buckets; the values of a crowded one are summed apart."""
+    check(shim, make(40, 150, 5, hash_code_len, 64, 64, buckets=buckets))
+    check(shim, make(9, 100, 2, hash_code_len, 100, 256, BF16, buckets=buckets, heads=(1, 1)))
+
+
+def test_one_pass_or_two_and_memory_of_either_kind(shim):
+    """A table of 2^16 codes has no place in shared memory, nor have many keys."""
+    check(shim, make(5, 30000, 1, 16, 8, 8, buckets=20000, heads=(1, 1)))
+    check(shim, make(5, 30000, 1, 16, 8, 8, buckets=500, heads=(1, 1)))
+    check(shim, make(5, 30000, 1, 9, 8, 8, buckets=512, heads=(1, 1)))
+    check(shim, make(5, 30000, 1, 8, 8, 8, buckets=256, heads=(1, 1)))
+
+
+@pytest.mark.parametrize("hash_code_len", [8, 12])
+def test_sums_are_made_hash_by_hash_in_the_order_of_the_keys(shim, hash_code_len):
+    """Bit by bit what float32 gives in that order, which another order would not."""
+    case = make(50, 200, 4, hash_code_len, 8, 8, buckets=100, masks=False, heads=(1, 1))
+    case.value *= 10.0 ** torch.randint(-4, 4, (1, 1, 200, 1))
+    out = case.forward(shim)
+    for i in range(50):
+        total = torch.zeros(8)
+        for h in range(4):
+            found = (case.key_codes[0, 0, h].long() == int(case.query_codes[0, 0, h, i])).nonzero().flatten()
+            assert len(found) <= 8, "a crowded bucket is summed in another order"
+            for j in found:
+                total += case.value[0, 0, j]
+        assert torch.equal(out[0, 0, i], total / 4)
+
+
+def test_masks_may_leave_nothing(shim):
+    for dtype in TOLERANCE:
+        case = make(33, 33, 3, 4, dtype=dtype, heads=(3, 2))
+        case.query_mask[0] = False
+        case.key_mask[1] = False
+        check(shim, case)
+
+
+def test_what_masked_rows_hold_reaches_nobody(shim):
+    case = make(33, 40, 5, 4, heads=(2, 2))
+    expected = [case.forward(shim), *case.backward(shim)]
+    for rows, mask in [(case.query, 0), (case.grad, 0), (case.key, 1), (case.value, 1)]:
+        real = (case.query_mask, case.key_mask)[mask]
+        rows.masked_fill_(~real[:, None, :, None], float("nan"))
+    for actual, wanted in zip([case.forward(shim), *case.backward(shim)], expected, strict=True):
+        assert torch.equal(actual, wanted)
+
+
+@pytest.mark.parametrize("hash_code_len", [3, 9])
+def test_codes_of_too_many_bits_collide_with_nothing(shim, hash_code_len):
+    case = make(40, 40, 6, hash_code_len, 16, 16)
+    case.query_codes = (case.query_codes.int() + (torch.rand(case.query_codes.shape) < 0.3) * 60000).to(torch.uint16)
+    case.key_codes = (case.key_codes.int() + (torch.rand(case.key_codes.shape) < 0.3) * 60000).to(torch.uint16)
+    check(shim, case)
+    case.query_codes.fill_(65535)
+    case.key_codes.fill_(65535)
+    check(shim, case)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_any_layout(shim, dtype):
+    case = make(33, 33, 5, 5, 64, 64, dtype, heads=(2, 3))
+    expected = [case.forward(shim), *case.backward(shim)]
+    names = "query", "key", "value", "grad"
+    plain = [getattr(case, name) for name in names]
+    layouts = {
+        "heads inside": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+        "wider rows": lambda x: torch.cat([x, x], -1)[..., :64],
+        "unaligned": lambda x: torch.cat([x, x], -1)[..., 1:].contiguous()[..., 63:],
+        "columns apart": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    }
+    for layout, change in layouts.items():
+        for name, x in zip(names, plain, strict=True):
+            setattr(case, name, change(x))
+            assert torch.equal(getattr(case, name), x)
+        for actual, wanted in zip([case.forward(shim), *case.backward(shim)], expected, strict=True):
+            if layout == "unaligned":  # element by element: another order in the sums over a row
+                assert_close(actual, wanted.double(), dtype)
+            else:
+                assert torch.equal(actual, wanted)
+
+
+def test_equal_bits_in_any_order_of_threads(shim):
+    for buckets in (3, 40):
+        case = make(70, 90, 9, 9, 32, 48, BF16, buckets=buckets)
+        results = []
+        for order in (0, 1, 2, 3):
+            shim.set_order(order)
+            results.append([case.forward(shim), *case.backward(shim)])
+        for other in results[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))
+
+
+@pytest.mark.parametrize("shim", [0], indirect=True)
+def test_heads_in_groups(shim):
+    """More workspace than is taken at once: the heads go group by group."""
+    heads, num_key, num_hash = 300, 4096, 2
+    torch.manual_seed(0)
+    value = torch.randn(1, 1, num_key, 256)
+    query_codes = torch.randint(4096, (heads, 1, num_hash, 1)).to(torch.uint16)
+    key_codes = query_codes.expand(-1, -1, -1, num_key).clone()
+    key_codes[..., 20:] = 4095 - key_codes[..., 20:].int()
+    out = shim.lsh_cumulation(query_codes, key_codes, value.expand(heads, 1, -1, -1), None, None, 12)
+    expected = value[0, 0, :20].double().sum(0).expand(heads, 1, 1, 256)
+    assert_close(out, expected, F32)
+
+
+@pytest.mark.parametrize(("num_query", "num_key"), [(0, 5), (5, 0), (0, 0)])
+def test_nothing_in_nothing_out(shim, num_query, num_key):
+    case = make(num_query, num_key, 3, 4, buckets=4)
+    assert torch.equal(case.forward(shim), torch.zeros(1, 2, num_query, 64))
+    for actual, x in zip(case.backward(shim), (case.query, case.key, case.value), strict=True):
+        assert torch.equal(actual, torch.zeros_like(x))
+
+
+def test_what_cannot_run_says_so(shim):
+    case = make(7, 7, 3, 4)
+    args = case.query_codes, case.key_codes
+    with pytest.raises(ValueError, match="float64 runs on the CPU; on CUDA use float32, bfloat16 or float16"):
+        shim.lsh_cumulation(*args, case.value.double(), None, None, 4)
+    with pytest.raises(ValueError, match="1 to 16"):
+        shim.lsh_cumulation(*args, case.value, None, None, 17)
+    with pytest.raises(ValueError, match="1 to 256 on CUDA, got 257"):
+        shim.lsh_cumulation(*args, torch.zeros(1, 2, 7, 257), None, None, 4)
+    with pytest.raises(ValueError, match="must have one dtype"):
+        shim.lsh_attention_backward(case.grad, case.query.half(), case.key, case.value, *args, None, None, 4)
+    with pytest.raises(ValueError, match="grad must be"):
+        shim.lsh_attention_backward(case.grad[:, :, 1:], case.query, case.key, case.value, *args, None, None, 4)

@@ -1,0 +1,86 @@
+"""unit_rows and its gradient by the CUDA kernels, run on the host shim."""
+
+import itertools
+
+import pytest
+import torch
+
+from yoso import portable
+
+TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
+LENGTHS = [1, 7, 33, 1000]
+DIMS = [1, 3, 8, 32, 48, 64, 65, 128, 200, 256, 1024]
+
+
+def rows(length, dim, dtype=torch.float32):
+    return torch.randn(2, 3, length, dim, generator=torch.Generator().manual_seed(length + dim)).to(dtype)
+
+
+def assert_both_equal(shim, x, grad):
+    tolerance = TOLERANCE[x.dtype]
+    out, gradient = shim.unit_rows(x), shim.unit_rows_backward(grad, x)
+    assert out.dtype == gradient.dtype == x.dtype
+    assert out.is_contiguous()
+    torch.testing.assert_close(out.double(), portable.unit_rows(x.double()), atol=tolerance, rtol=0)
+    expected = portable.unit_rows_backward(grad.double(), x.double())
+    scale = expected.abs().max().item() + (grad.double().abs().max() / x.double().norm(dim=-1).clamp(1e-2).min()).item()
+    torch.testing.assert_close(gradient.double(), expected, atol=tolerance * scale, rtol=0)
+
+
+@pytest.mark.parametrize(("length", "dim"), [*itertools.product(LENGTHS[:3], DIMS), (1000, 48), (1000, 64)])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_any_shape(shim, length, dim, dtype):
+    assert_both_equal(shim, rows(length, dim, dtype), rows(length, dim, dtype).flip(-1))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_any_layout(shim, dtype):
+    x = rows(33, 64, dtype)
+    grad = rows(33, 64, dtype).flip(2)
+    heads_inside = x.transpose(1, 2).contiguous().transpose(1, 2)
+    assert_both_equal(shim, heads_inside, grad)
+    wider = torch.cat([x, grad, x], -1)
+    assert_both_equal(shim, wider[..., 64:128], grad)
+    assert_both_equal(shim, wider[..., 3:67], wider[..., 5:69])  # rows that begin at no vector's beginning
+    assert_both_equal(shim, x.transpose(2, 3), grad.transpose(2, 3).contiguous())  # the last dimension is not dense
+    assert_both_equal(shim, x, grad[:1, :1, :1].expand_as(x))
+    assert_both_equal(shim, x[:, :, ::2], grad[:, :, 1::2].flip(2)[:, :, :17].repeat(1, 1, 2, 1)[:, :, :17])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_zero_rows_stay_zero_and_have_gradient_zero(shim, dtype):
+    x = rows(33, 48, dtype)
+    x[1, 2, 5] = 0
+    out, gradient = shim.unit_rows(x), shim.unit_rows_backward(torch.ones_like(x), x)
+    assert torch.isfinite(out).all()
+    assert torch.isfinite(gradient).all()
+    assert (out[1, 2, 5] == 0).all()
+    assert (gradient[1, 2, 5] == 0).all()
+
+
+def test_the_norm_of_a_float16_row_may_exceed_float16(shim):
+    x = torch.full((1, 1, 2, 64), 60000.0, dtype=torch.float16)
+    x[0, 0, 1] = 6e-8
+    torch.testing.assert_close(shim.unit_rows(x), torch.full_like(x, 0.125))
+
+
+def test_a_row_of_one_entry_becomes_exactly_one(shim):
+    x = rows(1000, 1)
+    assert torch.equal(shim.unit_rows(x), x.sign())
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)], ids=str)
+def test_nothing_in_nothing_out(shim, shape):
+    x = torch.empty(shape)
+    assert shim.unit_rows(x).shape == shape
+    assert shim.unit_rows_backward(x, x).shape == shape
+
+
+def test_what_cannot_run_says_so(shim):
+    x = rows(7, 8)
+    with pytest.raises(ValueError, match="float64 runs on the CPU; on CUDA use float32, bfloat16 or float16"):
+        shim.unit_rows(x.double())
+    with pytest.raises(ValueError, match="must be floating"):
+        shim.unit_rows(x[0])
+    with pytest.raises(ValueError, match="like x, got"):
+        shim.unit_rows_backward(x.half(), x)

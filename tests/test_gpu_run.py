@@ -1,0 +1,74 @@
+"""``make gpu`` up to where it needs a GPU."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "tests/gpu/run.py"
+
+
+@pytest.fixture(scope="module")
+def gpu_run():
+    spec = importlib.util.spec_from_file_location("gpu_run", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("arguments", [[], ["--check"]])
+def test_without_a_gpu_it_ends_at_once_with_one_line(arguments):
+    done = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == 2
+    assert done.stderr.startswith("make gpu needs a CUDA device: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_attentions_are_found_from_a_checkout_that_is_not_installed(gpu_run, tmp_path):
+    gpu_run.make_entry_points(tmp_path)
+    code = (
+        "import sys; sys.path = [p for p in sys.path if 'editable' not in p]\n"
+        "from importlib.metadata import distributions\n"
+        f"found = [d for d in distributions(path=[{str(tmp_path)!r}])]\n"
+        "print([(d.metadata['Name'], len(d.entry_points)) for d in found])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    import tomllib
+
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert done.stdout.strip() == str([("yoso-harness", sum(len(group) for group in groups.values()))])
+
+
+def test_a_run_that_was_stopped_is_made_from_its_log(gpu_run, tmp_path):
+    log, run = tmp_path / "gpu.log.jsonl", tmp_path / "gpu.json"
+    log.write_text('{"profile": "gpu"}\n{"case_id": "one"}\n{"case_id": "tw')
+    gpu_run.rescue(log, run)
+    assert json.loads(run.read_text()) == {"harness": {"profile": "gpu", "records": [{"case_id": "one"}]}}
+
+
+def test_a_step_that_fails_or_hangs_does_not_end_the_run(gpu_run, tmp_path):
+    import time
+
+    steps = gpu_run.Steps(tmp_path, time.monotonic() + 60)
+    assert steps.run("good", ["-c", "print('said')"], 30)
+    assert not steps.run("bad", ["-c", "raise SystemExit(3)"], 30)
+    assert not steps.run("late", ["-c", "import time; time.sleep(30)"], 1)
+    assert (tmp_path / "good.log").read_text() == "said\n"
+    assert steps.failed == ["bad failed (3)", "late stopped after 1 s"]
+
+
+def test_every_test_file_of_the_gpu_is_run(gpu_run):
+    files = {path.stem.removeprefix("test_gpu_") for path in SCRIPT.parent.glob("test_gpu_*.py")}
+    assert files == {name for group in gpu_run.TESTS for name in group}
+
+
+def test_every_package_that_a_step_imports_is_looked_for(gpu_run):
+    assert gpu_run.package_reasons() == [] or not torch.cuda.is_available()
+    assert os.environ.get("PYTHONPATH", "") in gpu_run.Steps(Path("/nowhere"), 0.0).environment["PYTHONPATH"]

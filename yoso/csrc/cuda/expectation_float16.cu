@@ -1,0 +1,3 @@
+#include "expectation_kernel.cuh"
+
+template cudaError_t yoso::cuda::launch_expectation_of<__half>(const ExpectationParams&, cudaStream_t);
