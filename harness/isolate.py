@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,18 +27,11 @@ STDERR_LINES = 5
 """Last lines of a dead process's standard error that its record keeps."""
 
 
-def run(spec: AnySpec, effort: Effort, timeout: float | None = None) -> Record:
-    """As ``runner.run``, in a process of its own.
+Failure = Callable[[Literal["timeout", "crashed"], list[str]], Record]
 
-    Args:
-        spec: the case.
-        effort: as for ``runner.run``.
-        timeout: seconds, start-up of the process included; None: as long as it takes.
 
-    Returns:
-        Its record; or one of status timeout if it was stopped, or crashed, with the signal and the end of its standard
-        error, if it died without a record.
-    """
+def failure_of(spec: AnySpec) -> Failure:
+    """What makes the record of a case whose process gave none, from its status and reasons; its time begins now."""
     started, began = datetime.now(UTC), perf_counter()
 
     def failed(status: Literal["timeout", "crashed"], reasons: list[str]) -> Record:
@@ -50,6 +44,22 @@ def run(spec: AnySpec, effort: Effort, timeout: float | None = None) -> Record:
             took_seconds=perf_counter() - began,
         )
 
+    return failed
+
+
+def run(spec: AnySpec, effort: Effort, timeout: float | None = None) -> Record:
+    """As ``runner.run``, in a process of its own.
+
+    Args:
+        spec: the case.
+        effort: as for ``runner.run``.
+        timeout: seconds, start-up of the process included; None: as long as it takes.
+
+    Returns:
+        Its record; or one of status timeout if it was stopped, or crashed, with the signal and the end of its standard
+        error, if it died without a record.
+    """
+    failed = failure_of(spec)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         answer = Path(folder) / "record.json"
         task = json.dumps({"spec": spec.model_dump(), "effort": asdict(effort)})

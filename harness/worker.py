@@ -12,13 +12,12 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
-from datetime import UTC, datetime
 from time import monotonic
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from pydantic import TypeAdapter
 
-from harness.isolate import STDERR_LINES, ending, stop
+from harness.isolate import STDERR_LINES, ending, failure_of, stop
 from harness.measuring.timing import Effort
 from harness.record import Record
 from harness.spec import AnySpec
@@ -43,27 +42,17 @@ class Worker:
 
     def run(self, spec: AnySpec, effort: Effort) -> Record:
         """As ``runner.run``; or a record of status timeout, or of status crashed where the process died."""
-        started, began = datetime.now(UTC), monotonic()
-
-        def failed(status: Literal["timeout", "crashed"], reasons: list[str]) -> Record:
-            self.close()
-            return Record(
-                case_id=spec.case_id,
-                spec=spec,
-                status=status,
-                reasons=reasons,
-                started=started.isoformat(timespec="seconds"),
-                took_seconds=monotonic() - began,
-            )
-
+        failed = failure_of(spec)
         try:
             if self._process is None:
                 self._start()
             self._send({"spec": spec.model_dump(), "effort": asdict(effort)})
             record = Record.model_validate_json(self._line(self._timeout))
         except TimeoutError as error:
+            self.close()
             return failed("timeout", [str(error)])
         except EOFError as error:
+            self.close()
             return failed("crashed", str(error).splitlines())
         if record.status == "crashed":
             self.close()  # a fault of the device stays with its process

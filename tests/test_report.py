@@ -218,6 +218,19 @@ def test_a_knob_that_follows_the_length_makes_no_series_but_one_that_differs_doe
     assert set(several["series"]) == {"yoso (num_hash=16)", "yoso (num_hash=32)"}
 
 
+def test_records_that_leave_a_knob_to_the_attention_stay_one_series() -> None:
+    rng = np.random.default_rng(0)
+
+    def at(n: int, tau: int, **knobs: int) -> Record:
+        spec = OperationSpec(attention="yoso", seq_len=n, knobs=knobs)
+        return synthetic.timed(spec, 1e-3, 1e3, rng, knobs={"hash_code_len": tau})
+
+    rows = frame(synthetic.run([at(256, 8), at(512, 9), at(512, 4, hash_code_len=4)]))
+    assert sorted(rows["series"]) == ["yoso", "yoso", "yoso (hash_code_len=4)"]
+    upgraded = frame(synthetic.run([at(256, 8), at(256, 9)]))
+    assert set(upgraded["series"]) == {"yoso (hash_code_len=8)", "yoso (hash_code_len=9)"}
+
+
 def test_hostile_names_and_reasons_stay_text() -> None:
     rng = np.random.default_rng(0)
     good = OperationSpec(attention=HOSTILE, seq_len=64)

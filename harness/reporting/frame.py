@@ -117,25 +117,37 @@ def _knobs(record: Record) -> dict[str, Scalar]:
     return {**record.spec.knobs, **record.knobs, "seed": record.spec.seed}
 
 
+def _is_set(record: Record, knob: str) -> bool:
+    """By the case itself, and not by the attention's default."""
+    return knob in record.spec.knobs or knob == "seed"
+
+
 def _series(rows: list[dict[str, Any]]) -> list[str]:
     """The base, with the knobs in which records of one place differ: equal facets and length.
 
-    A knob that only follows the length, as ``hash_code_len`` = log2(n) does, makes no series of its own; nor does the
-    number of hashes in a quality record, which is that plot's axis.
+    A knob that only follows the length, as ``hash_code_len`` = log2(n) does, makes no series of its own, and records
+    that leave it to the attention stay one series beside those that set it; nor does the number of hashes in a
+    quality record, which is that plot's axis.
     """
     seen: dict[tuple[object, ...], set[Scalar]] = {}
+    left: dict[tuple[object, ...], set[Scalar]] = {}
     for row in rows:
         record: Record = row["record"]
         for name, value in _knobs(record).items():
-            seen.setdefault((row["kind"], row["base"], name, row["facets"], row["seq_len"]), set()).add(value)
+            place = (row["kind"], row["base"], name, row["facets"], row["seq_len"])
+            seen.setdefault(place, set()).add(value)
+            if not _is_set(record, name):
+                left.setdefault(place, set()).add(value)
     differing = {place[:3] for place, values in seen.items() if len(values) > 1}
+    differing_though_left = {place[:3] for place, values in left.items() if len(values) > 1}
     labels = []
     for row in rows:
         kind, base = row["kind"], row["base"]
         words = [
             f"{name}={value}"
             for name, value in sorted(_knobs(row["record"]).items())
-            if (kind, base, name) in differing and not (kind == "quality" and name == "num_hash")
+            if (kind, base, name) in (differing if _is_set(row["record"], name) else differing_though_left)
+            and not (kind == "quality" and name == "num_hash")
         ]
         labels.append(f"{base} ({', '.join(words)})" if words else base)
     return labels
