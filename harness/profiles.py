@@ -1,5 +1,5 @@
-"""Which cases a profile has. quick runs in minutes on two cores; standard adds lengths, padding and a base-like model;
-full adds bfloat16 and n = 65536. gpu is for a CUDA device (``harness.gpu_profile``)."""
+"""Which cases a profile has. quick runs in minutes on two cores; standard adds lengths, attentions in the encoder, padding
+and a base-like model; full adds bfloat16 and n = 65536. gpu is for a CUDA device (``harness.gpu_profile``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +49,16 @@ ENCODER_LENGTHS = {
 HEAD_LENGTHS = {"quick": (128, 1024), "standard": (128, 512, 1024), "full": (128, 512, 1024, 4096)}
 REPRESENTATIVES = ("softmax", "sdpa", "yoso", "yoso_e")
 """The attentions under task heads: a head costs the same with every kernel of one attention."""
+QUICK_HEADLINE = (*REPRESENTATIVES, "transformers_yoso_e")
+"""What the quick profile measures at each of its lengths: the comparison that the project is there for."""
+QUICK_LENGTHS = (512, 1024, 4096)
+"""The lengths of every other attention there: as few as give an exponent. With all lengths, and with every attention in
+the encoder as well, quick would take twice its minutes."""
+QUICK_COMPILED = ("flex",)
+"""Compiled anew for each length, half a minute each: the quick profile has the last of its lengths alone."""
+QUICK_ENCODERS = (*REPRESENTATIVES, "none", "linear", "nystromformer", "longformer")
+"""In the quick profile's encoder: the floor, and of features, landmarks and windows one each. The rest of a model costs
+the same with all, so what an attention saves there follows from the operation suite."""
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
 HASHES = (8, 16, 32, 64, 128, 256)
 EXACT = ("softmax", "sdpa", "yoso_e")
@@ -135,7 +145,7 @@ def _asked(selection: Selection, specs: Sequence[Asked]) -> list[Asked]:
 
 
 def operation(selection: Selection) -> list[OperationSpec]:
-    """The attention alone: every attention, length and mode; from standard on also with a quarter padded."""
+    """The attention alone: every attention and mode; from standard on at every length, also with a quarter padded."""
     if selection.profile == "gpu":
         return _asked(selection, gpu_profile.operation(selection.device))
     paddings = (0.0,) if selection.profile == "quick" else (0.0, 0.25)
@@ -146,7 +156,15 @@ def operation(selection: Selection) -> list[OperationSpec]:
         for n in selection.lengths(OPERATION_LENGTHS[selection.profile])
         for mode in OPERATION_MODES
         for name in selection.chosen(registry.names())
+        if selection.seq_lens or selection.attentions or _in_time(selection.profile, name, n)
     ]
+
+
+def _in_time(profile: str, name: str, n: int) -> bool:
+    """Whether a profile's own selection has an attention at a length: all but quick's do."""
+    if profile != "quick" or name in QUICK_HEADLINE:
+        return True
+    return n == QUICK_LENGTHS[-1] if name in QUICK_COMPILED else n in QUICK_LENGTHS
 
 
 def quality(selection: Selection) -> list[QualitySpec]:
@@ -193,7 +211,7 @@ def task(selection: Selection) -> list[TaskSpec]:
 
 
 def model(selection: Selection) -> list[ModelSpec]:
-    """The bare encoder with every attention, the task heads with one of each kind, and transformers' models."""
+    """The bare encoder, from standard on with every attention, task heads with one of each kind, transformers' models."""
     profile = selection.profile
     if profile == "gpu":
         return _asked(selection, gpu_profile.model(selection.device))
@@ -202,7 +220,7 @@ def model(selection: Selection) -> list[ModelSpec]:
         for dtype in selection.dtypes
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        for name in selection.chosen(registry.names())
+        for name in selection.chosen(QUICK_ENCODERS if profile == "quick" else registry.names())
     ]
     heads = [
         _model(selection, "yoso", name, head, n, dtype, mode)

@@ -2,6 +2,7 @@ import pytest
 
 from harness import profiles, registry
 from harness.profiles import PROFILES, Selection
+from harness.stats import MIN_EXPONENT_LENGTHS
 
 SIZES = tuple(profile for profile in PROFILES if profile != "gpu")
 KINDS = (profiles.operation, profiles.model, profiles.quality, profiles.task)
@@ -16,11 +17,30 @@ def test_case_ids_are_unique(kind, profile):
 
 
 @pytest.mark.parametrize("profile", SIZES)
-def test_every_attention_is_measured_alone_and_in_the_encoder(profile):
+def test_every_attention_is_measured_alone_and_from_standard_on_in_the_encoder(profile):
     selection = Selection(profile)
-    for kind, modes in ((profiles.operation, 2), (profiles.model, 2)):
+    for kind in (profiles.operation, profiles.model):
         found = {(spec.attention, spec.mode) for spec in kind(selection)}
-        assert len(found) == modes * len(registry.names())
+        few = profile == "quick" and kind is profiles.model
+        assert len(found) == 2 * len(profiles.QUICK_ENCODERS if few else registry.names())
+
+
+def test_quick_has_its_headline_at_every_length_and_enough_of_the_others_for_an_exponent():
+    lengths = {}
+    for spec in profiles.operation(Selection("quick")):
+        lengths.setdefault(spec.attention, set()).add(spec.seq_len)
+    for name in profiles.QUICK_HEADLINE:
+        assert lengths[name] == set(profiles.OPERATION_LENGTHS["quick"])
+    for name in set(lengths) - set(profiles.QUICK_COMPILED):
+        assert len(lengths[name]) >= MIN_EXPONENT_LENGTHS
+    assert {*profiles.QUICK_HEADLINE, *profiles.QUICK_COMPILED, *profiles.QUICK_ENCODERS} <= {*registry.names()}
+
+
+def test_what_was_asked_for_by_name_or_length_is_not_cut_by_quick():
+    asked = profiles.operation(Selection("quick", attentions=("linear",)))
+    assert {spec.seq_len for spec in asked} == set(profiles.OPERATION_LENGTHS["quick"])
+    asked = profiles.operation(Selection("quick", seq_lens=(64,)))
+    assert {spec.attention for spec in asked} == {*registry.names()}
 
 
 @pytest.mark.parametrize("profile", SIZES)
