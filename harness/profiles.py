@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-from harness import gpu_profile, registry
+from harness import gpu_profile, quick_profile, registry
 from harness.measuring.timing import Effort
 from harness.spec import (
     Dtype,
@@ -49,16 +49,6 @@ ENCODER_LENGTHS = {
 HEAD_LENGTHS = {"quick": (128, 1024), "standard": (128, 512, 1024), "full": (128, 512, 1024, 4096)}
 REPRESENTATIVES = ("softmax", "sdpa", "yoso", "yoso_e")
 """The attentions under task heads: a head costs the same with every kernel of one attention."""
-QUICK_HEADLINE = (*REPRESENTATIVES, "transformers_yoso_e")
-"""What the quick profile measures at each of its lengths: the comparison that the project is there for."""
-QUICK_LENGTHS = (512, 1024, 4096)
-"""The lengths of every other attention there: as few as give an exponent. With all lengths, and with every attention in
-the encoder as well, quick would take twice its minutes."""
-QUICK_COMPILED = ("flex",)
-"""Compiled anew for each length, half a minute each: the quick profile has the last of its lengths alone."""
-QUICK_ENCODERS = (*REPRESENTATIVES, "none", "linear", "nystromformer", "longformer")
-"""In the quick profile's encoder: the floor, and of features, landmarks and windows one each. The rest of a model costs
-the same with all, so what an attention saves there follows from the operation suite."""
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
 HASHES = (8, 16, 32, 64, 128, 256)
 EXACT = ("softmax", "sdpa", "yoso_e")
@@ -156,15 +146,8 @@ def operation(selection: Selection) -> list[OperationSpec]:
         for n in selection.lengths(OPERATION_LENGTHS[selection.profile])
         for mode in OPERATION_MODES
         for name in selection.chosen(registry.names())
-        if selection.seq_lens or selection.attentions or _in_time(selection.profile, name, n)
+        if selection.seq_lens or selection.attentions or selection.profile != "quick" or quick_profile.has(name, n)
     ]
-
-
-def _in_time(profile: str, name: str, n: int) -> bool:
-    """Whether a profile's own selection has an attention at a length: all but quick's do."""
-    if profile != "quick" or name in QUICK_HEADLINE:
-        return True
-    return n == QUICK_LENGTHS[-1] if name in QUICK_COMPILED else n in QUICK_LENGTHS
 
 
 def quality(selection: Selection) -> list[QualitySpec]:
@@ -220,7 +203,7 @@ def model(selection: Selection) -> list[ModelSpec]:
         for dtype in selection.dtypes
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        for name in selection.chosen(QUICK_ENCODERS if profile == "quick" else registry.names())
+        for name in selection.chosen(quick_profile.ENCODERS if profile == "quick" else registry.names())
     ]
     heads = [
         _model(selection, "yoso", name, head, n, dtype, mode)
@@ -236,14 +219,9 @@ def model(selection: Selection) -> list[ModelSpec]:
         if attention in selection.chosen((attention,))
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        if not _too_slow(profile, family, n, mode)
+        if profile != "quick" or not quick_profile.too_slow(family, n, mode)
     ]
     return [*encoders, *heads, *rivals]
-
-
-def _too_slow(profile: str, family: Family, n: int, mode: ModelMode) -> bool:
-    """A training step of transformers' YOSO at 4096 would take a tenth of the whole quick profile."""
-    return profile == "quick" and family == "transformers_yoso" and mode == "training_step" and n > 1024
 
 
 def _model(
