@@ -1,4 +1,4 @@
-"""What the profile ``quick`` leaves out, so that it takes minutes on two cores; asked for by name or length, it is there."""
+"""What the profile ``quick`` leaves out, so that it takes minutes on two cores; what is asked for is measured."""
 
 from harness.spec import Family, ModelMode
 
