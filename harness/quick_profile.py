@@ -5,7 +5,7 @@ from harness.spec import Family, ModelMode
 HEADLINE = ("softmax", "sdpa", "yoso", "yoso_e")
 """Measured alone at each of the profile's lengths: the comparison that the project is there for."""
 LENGTHS = (512, 1024, 2048)
-"""The lengths of every other attention: as few as give an exponent, and none at which what is quadratic takes a minute."""
+"""The lengths of every other attention: as few as give an exponent, and none where quadratic ones take minutes."""
 COMPILED = ("flex",)
 """Compiled anew for each length, longer than all else that is done with it: at the last of these lengths alone."""
 ENCODERS = ("softmax", "sdpa", "yoso", "yoso_e", "none", "linear", "nystromformer", "longformer")
