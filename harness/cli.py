@@ -19,12 +19,13 @@ def list_attentions(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
     why: Annotated[bool, typer.Option("--why", help="print every reason why something does not run")] = False,
 ) -> None:
-    """Every attention, and whether it runs on this device."""
+    """Every attention, whether it runs on this device, and the matrix of what it can do."""
     from harness import registry
     from harness.profiles import Selection
 
     selection = _or_exit(Selection, device=device, dtype=dtype)
     table = _table("attention", "forward", "forward+backward", "what it is")
+    plugins: list[Any] = []
     reasons: list[str] = []
     for name in registry.names():
         try:
@@ -36,9 +37,14 @@ def list_attentions(
         runs, its_reasons = _runs(plugin, selection)
         table.add_row(name, *runs, plugin.summary)
         reasons += its_reasons
+        plugins.append(plugin)
     _print(table)
+    matrix, its_reasons = _capabilities(plugins)
+    for line in matrix:
+        typer.echo(line)
+    typer.echo()
     if why:
-        for reason in reasons:
+        for reason in reasons + its_reasons:
             typer.echo(reason)
     elif reasons:
         typer.echo("`harness list --why` prints the reason for every no")
@@ -122,6 +128,21 @@ def _runs(plugin: Any, selection: Any) -> tuple[list[str], list[str]]:
         runs.append("no" if found else "yes")
         reasons += [f"{plugin.name}, {mode}: {reason}" for reason in found]
     return runs, reasons
+
+
+def _capabilities(plugins: list[Any]) -> tuple[list[str], list[str]]:
+    """The lines of the matrix, and every reason for a no or a limit with the attentions that give it."""
+    from harness.capabilities import HEADINGS
+    from harness.terminal import aligned
+
+    who: dict[tuple[str, str], list[str]] = {}
+    for plugin in plugins:
+        for name, heading in HEADINGS.items():
+            if reason := plugin.capabilities.reason(name):
+                who.setdefault((heading, reason), []).append(plugin.name)
+    # Plain lines and no table: in a narrow terminal a table of so many columns loses its words.
+    matrix = aligned([["attention", *HEADINGS.values()], *([one.name, *one.capabilities.words()] for one in plugins)])
+    return matrix, [f"{heading}: {reason} ({', '.join(names)})" for (heading, reason), names in sorted(who.items())]
 
 
 def _or_exit(call: Any, *arguments: Any, **options: Any) -> Any:

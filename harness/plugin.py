@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from harness.capabilities import Capabilities
 from harness.spec import Scalar, Spec
 
 
@@ -29,6 +30,10 @@ class AttentionPlugin(ABC):
     """The paper or package, with a link."""
     estimates: str | None = None
     """The attention whose output this one approximates, by name; None where the definition is its own."""
+    kernel_error: float = 0.0
+    """Relative error that the kernel's own functions have by design, such as a fast exponential; see its source."""
+    capabilities: Capabilities = Capabilities()
+    """What it can do, as data; ``unsupported`` decides about one case."""
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """Parameters of the attention with their defaults for this spec. A spec may override only these."""

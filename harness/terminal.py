@@ -62,5 +62,10 @@ def _grid(cells: dict[tuple[str, int], str]) -> list[str]:
     names = [name for name in names if any("/" in cells.get((name, length), "") for length in lengths)] or names
     rows = [["attention", *(f"n={length}" for length in lengths)]]
     rows += [[name, *(cells.get((name, length), "-") for length in lengths)] for name in names]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(lengths) + 1)]
+    return aligned(rows)
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """A line a row, its words under one another."""
+    widths = [max(map(len, words)) for words in zip(*rows, strict=True)]
     return ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.capacity import quadratic_reasons
 from harness.plugin import AttentionPlugin, torch_dtype
 from harness.softmax_oracle import softmax_attention
@@ -43,6 +45,28 @@ def _held_to(backend: SDPBackend | None) -> AbstractContextManager[None]:
     return nullcontext() if backend is None else sdpa_kernel(backend)
 
 
+def _capabilities(backend: SDPBackend | None) -> Capabilities:
+    """What torch documents of its kernels; head sizes and the rest it is asked case by case."""
+    if backend is SDPBackend.MATH:
+        return Capabilities(cross_attention=True, compile=True)
+    why = {
+        "head_dims": "each kernel has its own sizes; torch is asked with a query of the case's size",
+        "deterministic": "torch's fused CUDA backward adds with atomics",
+    }
+    limits: dict[str, Any] = {"deterministic": "cpu"}
+    if backend in _CUDA_ONLY:
+        why["devices"] = "torch has this backend on CUDA alone"
+        limits = {"deterministic": False, "devices": ("cuda",)}
+    if backend is SDPBackend.CUDNN_ATTENTION:
+        why["dtypes"] = "cuDNN's attention has no float32"
+        limits["dtypes"] = ("bfloat16", "float16")
+    if backend is SDPBackend.FLASH_ATTENTION:
+        why["padding_mask"] = "on CUDA torch's flash backend takes no mask"
+        why["dtypes"] = "on CUDA torch's flash backend has no float32"
+        limits["padding_mask"] = "cpu"
+    return Capabilities(cross_attention=True, compile=True, head_dims="various", why=why, **limits)
+
+
 def _tiny(spec: Spec) -> tuple[Tensor, Tensor | None]:
     """A query and a mask as in the case, but short: torch's choice does not depend on the length."""
     q = torch.zeros(1, 1, 16, head_dim(spec), device=spec.device, dtype=torch_dtype(spec.dtype))
@@ -57,6 +81,7 @@ class SdpaPlugin(AttentionPlugin):
 
     def __init__(self, backend: SDPBackend | None) -> None:
         self.backend = backend
+        self.capabilities = _capabilities(backend)
         if backend is None:
             self.name = "sdpa"
             self.summary = "softmax attention, the fused kernel that torch chooses"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.capacity import quadratic_reasons
 from harness.plugin import AttentionPlugin
 from harness.softmax_oracle import softmax_attention
@@ -33,6 +34,7 @@ class Softmax(AttentionPlugin):
     name = "softmax"
     summary = "softmax attention in plain torch operations; n x n memory and time"
     source = "Vaswani et al., 2017, https://arxiv.org/abs/1706.03762"
+    capabilities = Capabilities(cross_attention=True, compile=True)
 
     def unsupported(self, spec: Spec) -> list[str]:
         """It runs wherever its n x n tensors fit."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.capacity import quadratic_reasons
 from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec, Scalar, Spec
@@ -39,6 +40,7 @@ class TransformersYosoExpectation(AttentionPlugin):
     name = "transformers_yoso_e"
     summary = "YOSO-E as transformers computes it: n x n memory and time, padding not masked"
     source = "transformers, models/yoso/modeling_yoso.py, https://github.com/huggingface/transformers"
+    capabilities = Capabilities(padding_mask=False, why={"padding_mask": "transformers' YOSO does not mask padding"})
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """``hash_code_len``: tau."""

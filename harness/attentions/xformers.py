@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin, torch_dtype
 from harness.softmax_oracle import softmax_attention
 from harness.spec import OperationSpec, Spec
@@ -20,6 +21,29 @@ _OPERATORS = {
     "flash2": ("flash", "FlashAttention 2"),
     "flash3": ("flash3", "FlashAttention 3"),
     "triton_splitk": ("triton_splitk", "Triton kernel that splits the keys, forward only"),
+}
+
+
+def _capabilities(dtypes: tuple[str, ...], head_dims: str, **limits: Any) -> Capabilities:
+    """What every operator has, and what xformers' source says of one."""
+    why = {
+        "devices": "xformers' operators are CUDA kernels",
+        "dtypes": f"its kernels are for {' and '.join(dtypes)}",
+        "head_dims": f"its kernels take sizes {head_dims}",
+        "cross_attention": "padding is packed for as many queries as keys",
+        "compile": "padding is removed, and how much is known at run time alone",
+        "backward": "xformers has no backward for it",
+        "deterministic": "xformers calls its backward not deterministic",
+    }
+    return Capabilities(devices=("cuda",), dtypes=dtypes, head_dims=head_dims, why=why, **limits)
+
+
+_HALF = ("bfloat16", "float16")
+_CAPABILITIES = {
+    "cutlass": _capabilities(("float32", *_HALF), "to 65536"),
+    "flash2": _capabilities(_HALF, "to 256", deterministic=False),
+    "flash3": _capabilities(_HALF, "32 to 256", deterministic=False),
+    "triton_splitk": _capabilities(_HALF, "to 512", backward=False),
 }
 
 
@@ -76,6 +100,7 @@ class XformersPlugin(AttentionPlugin):
         self.name = f"xformers_{operator}"
         self._module, words = _OPERATORS[operator]
         self.summary = f"softmax attention, xformers: {words}"
+        self.capabilities = _CAPABILITIES[operator]
 
     def _operators(self) -> tuple[Any, Any]:
         module = getattr(_fmha(), self._module)

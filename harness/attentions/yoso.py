@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 import yoso.attention
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec, QualitySpec, Scalar, Spec
 from yoso import build, hashing, ops, reference
+from yoso.checks import check_hash_code_len, check_num_hash
 
 STRETCH = 2**16
 """Positions whose codes the oracle settles at a time."""
@@ -46,6 +48,7 @@ class YosoSampling(AttentionPlugin):
     summary = "YOSO sampled by m hashes of tau bits; O(n m d) time, O(n) memory"
     source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714"
     estimates = "yoso_e"
+    capabilities = Capabilities(cross_attention=True, compile=True)
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """``num_hash`` (m), ``hash_code_len`` (tau: log2 of the length), ``hash_family``, ``lsh_backward``."""
@@ -53,11 +56,13 @@ class YosoSampling(AttentionPlugin):
         return {"num_hash": 32, "hash_code_len": tau, "hash_family": "hadamard", "lsh_backward": True}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """A family that cannot serve these sizes."""
+        """Numbers out of range; a family that cannot serve these sizes."""
         knobs = self.knobs(spec)
         if not isinstance(spec, OperationSpec | QualitySpec):
             return []
         try:
+            check_num_hash(int(knobs["num_hash"]))
+            check_hash_code_len(int(knobs["hash_code_len"]))
             hashing.planes_shape(
                 str(knobs["hash_family"]),
                 groups=1,

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import yoso.attention
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec, Scalar, Spec
 from yoso import build, hashing, reference
@@ -29,6 +30,7 @@ class YosoExpectation(AttentionPlugin):
     name = "yoso_e"
     summary = "YOSO-E: weights (1 - angle/pi)^tau over all pairs; O(n^2 d) time, O(n) memory"
     source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714"
+    capabilities = Capabilities(cross_attention=True, compile=True)
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """``hash_code_len``: tau, 1 to 16."""

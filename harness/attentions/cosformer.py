@@ -1,0 +1,100 @@
+"""cosFormer: linear attention with relu features, reweighted by the cosine of the distance between positions."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from harness import cost
+from harness.capabilities import Capabilities
+from harness.plugin import AttentionPlugin
+from harness.spec import OperationSpec, Scalar, Spec
+from harness.traits import device_reasons
+
+
+def angles(n: int, key_padding_mask: Tensor | None, device: torch.device) -> Tensor:
+    """``pi/2 * i/M`` float32 ``[B or 1, N]``: i counts a sequence's real tokens, M is their number."""
+    if key_padding_mask is None:
+        return torch.arange(n, device=device)[None] * (math.pi / 2 / n)
+    length = key_padding_mask.sum(-1, keepdim=True)
+    return (key_padding_mask.cumsum(-1) - 1) * (math.pi / 2) / length
+
+
+class Cosformer(nn.Module):
+    """``cos(a - b) = cos a cos b + sin a sin b`` doubles the features; see ``AttentionPlugin`` for the call."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+        """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest tensors between are ``[B, H, N, 2 D]``."""
+        angle = angles(q.shape[2], key_padding_mask, q.device)[:, None, :, None]
+        # The scale cancels in the quotient; it keeps the sums over all keys inside float16.
+        scale = 1 / math.sqrt(k.shape[2] * k.shape[3])
+        cosine, sine = angle.cos(), angle.sin()
+        query, key = q.relu(), k.relu() * scale
+        if key_padding_mask is not None:
+            key = key * key_padding_mask[:, None, :, None]
+        query = torch.cat([query * cosine, query * sine], -1).to(q.dtype)
+        key = torch.cat([key * cosine, key * sine], -1).to(q.dtype)
+        total = query @ key.sum(-2).unsqueeze(-1)
+        least = max(self.epsilon * scale, torch.finfo(q.dtype).tiny)
+        return query @ (key.mT @ v) / total.clamp_min(least)
+
+
+class CosformerPlugin(AttentionPlugin):
+    """cosFormer."""
+
+    name = "cosformer"
+    summary = "cosFormer: relu features reweighted by cos(pi/2 (i - j)/M); O(n d^2) time, O(n d) memory"
+    source = (
+        "Qin et al., ICLR 2022, https://arxiv.org/abs/2202.08791; written here, with M the number of a sequence's "
+        "real tokens, so that padding changes nothing"
+    )
+    capabilities = Capabilities(
+        compile=True, why={"cross_attention": "queries and keys are weighed by their positions in one sequence"}
+    )
+
+    def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
+        """``epsilon``: the least denominator; a query that is orthogonal to every key gives zero."""
+        del spec
+        return {"epsilon": 1e-6}
+
+    def unsupported(self, spec: Spec) -> list[str]:
+        """A device that is not there."""
+        return device_reasons(spec)
+
+    def kernel(self, spec: Spec) -> str:
+        """The operations in order."""
+        return f"torch elementwise features, matmul, matmul, division on {spec.device}"
+
+    def cost(self, spec: Spec) -> Mapping[str, float] | None:
+        """Two products of n x 2d x d forward and four backward."""
+        if not isinstance(spec, OperationSpec):
+            return None
+        products = 6 if spec.mode == "forward_backward" else 2
+        vectors = float(spec.batch * spec.heads) * spec.seq_len
+        operations = 2 * vectors * 2 * spec.head_dim**2 * products
+        return {f"matmul {spec.dtype}": operations, "copy": cost.softmax(spec)["copy"]}
+
+    def build(self, spec: Spec) -> nn.Module:
+        """The module; it has no weights."""
+        return Cosformer(float(self.knobs(spec)["epsilon"]))
+
+    def oracle(
+        self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
+    ) -> Tensor:
+        """Equation 10 of the paper, a sequence and a pair of positions at a time."""
+        outputs = []
+        n = q.shape[2]
+        for b in range(q.shape[0]):
+            real = torch.ones(n, dtype=torch.bool) if key_padding_mask is None else key_padding_mask[b]
+            position = real.to(q.device).cumsum(0)
+            reweight = torch.cos(math.pi / 2 * (position[rows][:, None] - position).double() / position[-1])
+            weights = q[b][:, rows].relu() @ k[b].relu().mT * reweight.to(q.dtype)
+            weights = weights.masked_fill(~real.to(q.device), 0) / n  # in float16 their sum would overflow
+            total = weights.sum(-1, keepdim=True).clamp_min(float(self.knobs(spec)["epsilon"]) / n)
+            outputs.append(weights / total @ v[b])
+        return torch.stack(outputs)

@@ -1,0 +1,77 @@
+"""Linear attention: a kernel of elu(x) + 1 features in place of the exponential, summed over the keys once."""
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn.functional import elu
+
+from harness import cost
+from harness.capabilities import Capabilities
+from harness.plugin import AttentionPlugin
+from harness.spec import OperationSpec, Spec
+from harness.traits import device_reasons
+
+
+def features(x: Tensor) -> Tensor:
+    """``elu(x) + 1`` elementwise: ``x + 1`` above zero, ``exp(x)`` below, written without a cancellation."""
+    return x.relu() + x.clamp_max(0).exp()
+
+
+class LinearAttention(nn.Module):
+    """``phi(q) (phi(k)^T v)`` over ``phi(q) sum phi(k)``; see ``AttentionPlugin`` for the call."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+        """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest tensor between has the inputs' size."""
+        # The scale cancels in the quotient; it keeps the sums over all keys inside float16.
+        key_features = features(k) / math.sqrt(k.shape[2] * k.shape[3])
+        if key_padding_mask is not None:
+            key_features = key_features * key_padding_mask[:, None, :, None]
+        state = key_features.mT @ v
+        total = key_features.sum(-2).unsqueeze(-1)
+        query_features = features(q)
+        return query_features @ state / (query_features @ total)
+
+
+class Linear(AttentionPlugin):
+    """Linear attention with the features of its first paper."""
+
+    name = "linear"
+    summary = "linear attention with elu(x) + 1 features; O(n d^2) time, O(n d) memory"
+    source = "Katharopoulos et al., ICML 2020, https://arxiv.org/abs/2006.16236; written here"
+    capabilities = Capabilities(cross_attention=True, compile=True)
+
+    def unsupported(self, spec: Spec) -> list[str]:
+        """A device that is not there."""
+        return device_reasons(spec)
+
+    def kernel(self, spec: Spec) -> str:
+        """The operations in order."""
+        return f"torch elementwise features, matmul, matmul, division on {spec.device}"
+
+    def cost(self, spec: Spec) -> Mapping[str, float] | None:
+        """Two products of n x d x d forward and four backward."""
+        if not isinstance(spec, OperationSpec):
+            return None
+        products = 6 if spec.mode == "forward_backward" else 2
+        vectors = float(spec.batch * spec.heads) * spec.seq_len
+        return {f"matmul {spec.dtype}": 2 * vectors * spec.head_dim**2 * products, "copy": cost.softmax(spec)["copy"]}
+
+    def build(self, spec: Spec) -> nn.Module:
+        """The module; it has no weights."""
+        del spec
+        return LinearAttention()
+
+    def oracle(
+        self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
+    ) -> Tensor:
+        """Equation 4 of the paper: every pair's similarity, normalised over the keys."""
+        del spec
+        phi_q, phi_k = elu(q[:, :, rows]) + 1, elu(k) + 1
+        if key_padding_mask is not None:
+            phi_k = phi_k.masked_fill(~key_padding_mask[:, None, :, None], 0)
+        phi_k = phi_k / math.sqrt(k.shape[2] * k.shape[3])  # sums over all keys would overflow float16
+        # The denominator sums over features last and in the other order: summed alike, the rounding of both would
+        # cancel where there are one or two keys.
+        total = phi_q.flip(-1) @ phi_k.sum(-2).flip(-1).unsqueeze(-1)
+        return phi_q @ phi_k.mT @ v / total

@@ -1,0 +1,126 @@
+"""Linformer: keys and values projected along the sequence to a fixed length by learned matrices."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from harness import cost
+from harness.capabilities import Capabilities
+from harness.plugin import AttentionPlugin, torch_dtype
+from harness.spec import ModelSpec, OperationSpec, Scalar, Spec, TaskSpec
+from harness.traits import batch_and_heads, device_reasons
+
+SHARING = ("none", "headwise", "key_value")
+FEW_KEYS = 128
+"""Below it softmax is written out. sdpa's fused backward makes each weight again as ``exp(score - logsumexp)``, with
+the rounding of two large numbers: with 16 projected keys float32 gradients were 2 to 4 times as far from the truth as
+those of plain softmax (torch 2.13, CPU), with 256 they are not."""
+
+
+class Linformer(nn.Module):
+    """Softmax attention to projected keys and values; see ``AttentionPlugin`` for the call.
+
+    ``key_projection`` and ``value_projection`` are the paper's E and F, parameters ``[H or 1, K, max_length]``, or one
+    parameter where they are shared. A shorter sequence uses their first columns. Padded keys and values are set to zero
+    before they are projected, so they add nothing; a projection is linear and has no sum of weights to renormalise.
+    """
+
+    def __init__(self, key_projection: Tensor, value_projection: Tensor) -> None:
+        super().__init__()
+        self.key_projection = nn.Parameter(key_projection)
+        shared = key_projection is value_projection
+        self.value_projection = self.key_projection if shared else nn.Parameter(value_projection)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+        """``[B, H, N, D]`` to ``[B, H, N, D]``.
+
+        Raises:
+            ValueError: the sequence is longer than the projections.
+        """
+        n, longest = k.shape[2], self.key_projection.shape[2]
+        if n > longest:
+            raise ValueError(f"this Linformer projects sequences of up to {longest} tokens, got {n}")
+        if key_padding_mask is not None:
+            real = key_padding_mask[:, None, :, None]
+            k, v = k * real, v * real
+        keys = self.key_projection[..., :n] @ k
+        values = self.value_projection[..., :n] @ v
+        if keys.shape[2] < FEW_KEYS:
+            return (q @ keys.mT / math.sqrt(q.shape[3])).softmax(-1) @ values
+        return scaled_dot_product_attention(q, keys, values)
+
+
+class LinformerPlugin(AttentionPlugin):
+    """Linformer; parametric."""
+
+    name = "linformer"
+    summary = "softmax attention to K projected keys and values, with learned projections of its own; O(n K d) time"
+    source = "Wang et al., 2020, https://arxiv.org/abs/2006.04768; written here"
+    capabilities = Capabilities(
+        deterministic="cpu",
+        compile=True,
+        why={"deterministic": "torch's fused CUDA backward adds with atomics"},
+    )
+
+    def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
+        """``projected_length`` (K), and ``sharing`` of E and F.
+
+        "none" gives every head an E and an F, "headwise" one E and one F to all heads, "key_value" one matrix in both
+        places to all heads (section 4 of the paper).
+        """
+        return {"projected_length": min(256, spec.seq_len), "sharing": "none"}
+
+    def unsupported(self, spec: Spec) -> list[str]:
+        """Whole models, which would not train its weights; a sharing that is none; no projected keys."""
+        knobs = self.knobs(spec)
+        reasons = device_reasons(spec)
+        if isinstance(spec, ModelSpec | TaskSpec):
+            reasons.append("linformer has weights of its own, which a model would neither train nor save")
+        if knobs["sharing"] not in SHARING:
+            reasons.append(f"sharing must be one of {', '.join(SHARING)}, got {knobs['sharing']!r}")
+        if int(knobs["projected_length"]) < 1:
+            reasons.append(f"projected_length must be at least 1, got {knobs['projected_length']}")
+        return reasons
+
+    def kernel(self, spec: Spec) -> str:
+        """The operations in order."""
+        few = int(self.knobs(spec)["projected_length"]) < FEW_KEYS
+        attend = "matmul, softmax, matmul" if few else "torch sdpa"
+        return f"torch matmul of keys and of values, {attend} on {spec.device}"
+
+    def cost(self, spec: Spec) -> Mapping[str, float] | None:
+        """Four products of n x K x d forward and six backward; gradients of the weights are not asked for."""
+        if not isinstance(spec, OperationSpec):
+            return None
+        products = 10 if spec.mode == "forward_backward" else 4
+        pairs = float(spec.batch * spec.heads) * spec.seq_len * int(self.knobs(spec)["projected_length"])
+        return {f"matmul {spec.dtype}": 2 * pairs * spec.head_dim * products, "copy": cost.softmax(spec)["copy"]}
+
+    def build(self, spec: Spec) -> nn.Module:
+        """The module with initial weights from the spec's seed."""
+        return Linformer(*self._initial(spec)).to(spec.device)
+
+    def _initial(self, spec: Spec) -> tuple[Tensor, Tensor]:
+        """E and F in the spec's dtype on the CPU, normal of variance 1/K (theorem 2 of the paper)."""
+        knobs = self.knobs(spec)
+        length, sharing = int(knobs["projected_length"]), knobs["sharing"]
+        shape = (batch_and_heads(spec)[1] if sharing == "none" else 1, length, spec.seq_len)
+        generator = torch.Generator("cpu").manual_seed(spec.seed)
+        keys, values = (
+            (torch.randn(shape, generator=generator, device="cpu") / math.sqrt(length)).to(torch_dtype(spec.dtype))
+            for _ in range(2)
+        )
+        return keys, keys if sharing == "key_value" else values
+
+    def oracle(
+        self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
+    ) -> Tensor:
+        """Equation 7 of the paper with the initial weights and padded tokens at zero."""
+        key_projection, value_projection = (x.to(q) for x in self._initial(spec))
+        if key_padding_mask is not None:
+            k, v = (x.masked_fill(~key_padding_mask[:, None, :, None], 0) for x in (k, v))
+        scores = q[:, :, rows] @ (key_projection @ k).mT / math.sqrt(q.shape[3])
+        return scores.softmax(-1) @ (value_projection @ v)
