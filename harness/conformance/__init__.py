@@ -1,4 +1,4 @@
-"""The conformance kit: whether an attention that any installed package offers keeps the contract of ``AttentionPlugin``.
+"""The conformance kit: whether an attention of any installed package keeps the contract of ``AttentionPlugin``.
 
 ::
 

@@ -25,8 +25,8 @@ def _reasons(attention: Attention, **changes: Any) -> list[str]:
 def test_a_declared_no_is_a_reason_for_the_case(attention: Attention, ability: str, changes: dict[str, Any]) -> None:
     """The matrix and ``unsupported`` say the same."""
     assert attention.declares(ability) or _reasons(attention, **changes), (
-        f"`capabilities` declare no {ability} on {attention.device}, but `unsupported` has no reason against {changes}; "
-        "make the two agree"
+        f"`capabilities` declare no {ability} on {attention.device}, but `unsupported` has no reason against "
+        f"{changes}; make the two agree"
     )
 
 
