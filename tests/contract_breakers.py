@@ -139,6 +139,15 @@ class WholeOracle(Attention):
         return right(q, k, v, key_padding_mask)
 
 
+class ReasonsAsAString(Attention):
+    def unsupported(self, spec):
+        return ""
+
+
+class OddDtypes(Attention):
+    capabilities = Capabilities(dtypes=("float32", "bfloat16", "float16", "int8"))
+
+
 class Boastful(Attention):
     """Declares less than ``unsupported`` admits."""
 
@@ -170,6 +179,8 @@ BREAKERS = {
     "test_a_declared_no_is_a_reason_for_the_case": [Boastful("boastful", of(right).make)],
     "test_a_dtype_that_is_not_declared_is_a_reason_for_the_case": [Boastful("boastful", of(right).make)],
     "test_it_says_what_it_is": [NoSummary("no_summary", of(right).make)],
+    "test_it_answers_about_every_kind_of_case": [ReasonsAsAString("reasons_as_a_string", of(right).make)],
+    "test_its_capabilities_name_what_torch_knows": [OddDtypes("odd_dtypes", of(right).make)],
     "test_it_refuses_a_knob_that_it_does_not_have": [TakesAnyKnob("takes_any_knob", of(right).make)],
     "test_its_oracle_gives_the_rows_that_are_asked_for": [WholeOracle("whole_oracle", of(right).make)],
 }
