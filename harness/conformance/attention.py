@@ -19,6 +19,12 @@ from harness.spec import Dtype, OperationSpec
 SIZES = {"batch": 2, "heads": 2, "head_dim": 64, "seq_len": 256}
 """Of most tests: what most kernels take. Awkward lengths have a test of their own."""
 
+RESULTS = ("output", "gradient of q", "gradient of k", "gradient of v")
+GRADIENTS = 16
+"""Gradients may lie so many times further apart than outputs: they round more, and a fault gives an error near 1."""
+SMALL = 1e-6
+"""Norm below which a gradient is zero but for rounding."""
+
 
 @dataclass(frozen=True)
 class Attention:
@@ -89,6 +95,17 @@ def call_with_gradients(module: nn.Module, given: Inputs, seed: int = 0) -> list
 def results(module: nn.Module, given: Inputs, spec: OperationSpec) -> list[Tensor]:
     """The output, and with ``spec.mode`` forward_backward the gradients of q, k and v."""
     return call_with_gradients(module, given) if spec.mode == "forward_backward" else [call(module, given)]
+
+
+def differences(ours: Sequence[Tensor], theirs: Sequence[Tensor], allowed: float) -> list[str]:
+    """A sentence for each of two ``results`` that is further away than ``allowed``, relative to ``theirs``."""
+    said = []
+    for name, one, two in zip(RESULTS, ours, theirs, strict=False):
+        its_allowed = allowed if name == "output" else GRADIENTS * allowed
+        error = relative_error(one, two, max(two.double().norm().item(), SMALL))
+        if not error <= its_allowed:
+            said.append(f"{name}: {error:.3g} away, allowed {its_allowed:.3g}")
+    return said
 
 
 def other(spec: OperationSpec) -> Inputs:
