@@ -1,10 +1,11 @@
 """What the plugin declares is what its module does."""
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import torch
+from torch import nn
 
 from harness.conformance.attention import SIZES, Attention, call, differences, results
 from harness.measuring import inputs
@@ -88,6 +89,6 @@ def test_one_graph_without_a_break(attention: Attention, mode: str, padding: flo
     spec = attention.spec(mode=mode, padding=padding)
     given, module = inputs.make(spec), attention.build(spec)
     torch._dynamo.reset()
-    compiled = torch.compile(module, fullgraph=True, backend="eager", dynamic=False)
+    compiled = cast(nn.Module, torch.compile(module, fullgraph=True, backend="eager", dynamic=False))
     apart = differences(results(compiled, given, spec), results(module, given, spec), attention.allowed(spec, given))
     assert not apart, f"the compiled module gives other results than the plain one: {'; '.join(apart)}"
