@@ -65,7 +65,10 @@ class LocalWindowPlugin(AttentionPlugin):
     capabilities = Capabilities(
         deterministic="cpu",
         compile=True,
-        why={"cross_attention": "a window is a stretch of the query's own sequence", "deterministic": "torch's fused CUDA backward adds with atomics"},
+        why={
+            "cross_attention": "a window is a stretch of the query's own sequence",
+            "deterministic": "torch's fused CUDA backward adds with atomics",
+        },
     )
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:

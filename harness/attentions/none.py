@@ -42,7 +42,9 @@ class NoAttention(AttentionPlugin):
     name = "none"
     summary = "returns v and mixes no tokens: the floor of time and memory"
     source = "the harness's own baseline; there is no paper"
-    capabilities = Capabilities(compile=True, why={"cross_attention": "a query's output is the value at its own position"})
+    capabilities = Capabilities(
+        compile=True, why={"cross_attention": "a query's output is the value at its own position"}
+    )
 
     def unsupported(self, spec: Spec) -> list[str]:
         """A device that is not there."""

@@ -104,7 +104,10 @@ class NystromformerPlugin(AttentionPlugin):
     capabilities = Capabilities(
         deterministic="cpu",
         compile=True,
-        why={"cross_attention": "queries and keys are cut into the same segments", "deterministic": "torch's fused CUDA backward adds with atomics"},
+        why={
+            "cross_attention": "queries and keys are cut into the same segments",
+            "deterministic": "torch's fused CUDA backward adds with atomics",
+        },
     )
     estimates = "softmax"
 
