@@ -32,9 +32,7 @@ class YosoConvolution(AttentionPlugin):
     """The attention ``yoso`` of the registry, and the convolution; parametric."""
 
     name = "yoso_conv"
-    summary = (
-        "YOSO sampled by m hashes, plus a depthwise convolution of the values with weights of its own; O(n m d) time"
-    )
+    summary = "YOSO sampled by m hashes, plus a depthwise convolution of the values, which has weights; O(n m d) time"
     source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714, and its code's conv_window"
     capabilities = Capabilities(compile=True, why={"cross_attention": "an output's window is of its own sequence"})
 
@@ -47,9 +45,7 @@ class YosoConvolution(AttentionPlugin):
         window = int(self.knobs(spec)["conv_window"])
         reasons = registry.get("yoso").unsupported(_without_window(spec))
         if isinstance(spec, ModelSpec | TaskSpec):
-            reasons.append(
-                "its weights a model would neither train nor save; YosoConfig(conv_window=33) has them itself"
-            )
+            reasons.append("a model would neither train nor save its weights; YosoConfig(conv_window=33) has them")
         if window < 1 or window % 2 == 0:
             reasons.append(f"conv_window must be odd and at least 1, got {window}")
         return reasons
