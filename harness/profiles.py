@@ -1,5 +1,6 @@
-"""Which cases a profile has. quick runs in minutes on two cores; standard adds lengths, attentions in the encoder, padding
-and a base-like model; full adds bfloat16 and n = 65536. gpu is for a CUDA device (``harness.gpu_profile``)."""
+"""Which cases a profile has. quick runs in minutes on two cores (``harness.quick_profile``); standard adds lengths,
+attentions in the encoder, padding and a base-like model; full adds bfloat16 and n = 65536. gpu is for a CUDA device
+(``harness.gpu_profile``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -194,7 +195,7 @@ def task(selection: Selection) -> list[TaskSpec]:
 
 
 def model(selection: Selection) -> list[ModelSpec]:
-    """The bare encoder, from standard on with every attention, task heads with one of each kind, transformers' models."""
+    """The bare encoder, from standard on with every attention; task heads with one of each kind; rival models."""
     profile = selection.profile
     if profile == "gpu":
         return _asked(selection, gpu_profile.model(selection.device))

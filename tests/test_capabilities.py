@@ -119,6 +119,18 @@ def test_each_declared_dtype_and_head_size(name):
             assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
 
 
+@pytest.mark.parametrize("name", chosen("devices"))
+@pytest.mark.parametrize("seq_len", [1, 2, 3, 7])
+def test_a_few_tokens(name, seq_len):
+    plugin = registry.get(name)
+    for padding in (0.0, 0.25):
+        changes = {"seq_len": seq_len, "padding": padding}
+        both = spec_of(name, mode="forward_backward", **changes)
+        spec = spec_of(name, **changes) if plugin.unsupported(both) else both
+        if not plugin.unsupported(spec):
+            assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
+
+
 @pytest.mark.parametrize("name", registry.names())
 def test_a_declared_no_is_a_reason_for_the_case(name):
     plugin = registry.get(name)

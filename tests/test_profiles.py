@@ -1,6 +1,6 @@
 import pytest
 
-from harness import profiles, quick_profile, registry
+from harness import gpu_profile, profiles, quick_profile, registry
 from harness.profiles import PROFILES, Selection
 from harness.stats import MIN_EXPONENT_LENGTHS
 
@@ -93,10 +93,11 @@ COMPILE_SECONDS = 15.0
 """What Triton may take to compile FlexAttention for one shape: an allowance, not a measurement."""
 
 
-def test_the_gpu_profile_has_every_attention_that_a_gpu_runs():
-    found = {spec.attention for spec in profiles.operation(Selection("gpu", "cuda"))}
-    # sdpa is one of its backends, and what is eager or dense is no rival on a GPU.
-    assert {*registry.names()} - found == {"softmax", "sdpa", "sdpa_math", "flex_eager", "xformers_triton_splitk"}
+def test_the_gpu_profile_has_the_rivals_in_both_modes():
+    found = [(spec.attention, spec.mode) for spec in profiles.operation(Selection("gpu", "cuda"))]
+    for name in gpu_profile.RIVALS:
+        assert name in registry.names()
+        assert found.count((name, "forward")) == found.count((name, "forward_backward")) == (1 if name == "flex" else 2)
 
 
 def test_the_gpu_profile_takes_six_minutes_at_a_quarter_of_an_h100s_ceilings():
