@@ -72,7 +72,7 @@ class Attention:
             for dtype in (torch.float64, given.q.dtype)
         )
         error = relative_error(rounded, exact)
-        floor = FLOOR_EPS * torch.finfo(given.q.dtype).eps
+        floor = FLOOR_EPS * torch.finfo(given.q.dtype).eps + self.plugin.kernel_error
         return min(2 * (FACTOR * error + floor), MOST) if math.isfinite(error) else floor
 
 
