@@ -124,7 +124,10 @@ def _runs(plugin: Any, selection: Any) -> tuple[list[str], list[str]]:
             dtype=selection.dtypes[0],
             mode=mode,
         )
-        found = plugin.unsupported(spec)
+        try:
+            found = plugin.unsupported(spec)
+        except Exception as error:  # somebody else's code: whatever it raises is the reason
+            found = [f"its `unsupported` raises {type(error).__name__}: {error}"]
         runs.append("no" if found else "yes")
         reasons += [f"{plugin.name}, {mode}: {reason}" for reason in found]
     return runs, reasons
