@@ -36,7 +36,7 @@ KNOWN = {
 } | {"no_gradient": wrong.of(wrong.no_gradient)}
 CAUGHT = [(check, KNOWN[name]) for check, names in MEANT_FOR.items() for name in names]
 CAUGHT += [(check, plugin) for check, plugins in BREAKERS.items() for plugin in plugins]
-RIGHT = ("softmax", "sdpa", "yoso", "yoso_e", "none", "local_window", "nystromformer", "reformer")
+RIGHT = ("softmax", "sdpa", "linear", "yoso", "yoso_e", "none", "local_window", "nystromformer", "reformer")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,7 +17,7 @@ def angles(n: int, key_padding_mask: Tensor | None, device: torch.device) -> Ten
     """``pi/2 * i/M`` float32 ``[B or 1, N]``: i counts a sequence's real tokens, M is their number."""
     if key_padding_mask is None:
         return torch.arange(n, device=device)[None] * (math.pi / 2 / n)
-    length = key_padding_mask.sum(-1, keepdim=True)
+    length = key_padding_mask.sum(-1, keepdim=True).clamp_min(1)
     return (key_padding_mask.cumsum(-1) - 1) * (math.pi / 2) / length
 
 

@@ -30,7 +30,8 @@ class LinearAttention(nn.Module):
         state = key_features.mT @ v
         total = key_features.sum(-2).unsqueeze(-1)
         query_features = features(q)
-        return query_features @ state / (query_features @ total)
+        norm = query_features @ total
+        return query_features @ state / norm.masked_fill(norm == 0, 1)  # zero: a sequence of padding alone
 
 
 class Linear(AttentionPlugin):
