@@ -97,7 +97,7 @@ def test_older_records_know_the_parameters_of_models_and_the_threads():
 
 
 def test_what_was_not_seen_is_not_compared():
-    unseen = {name: None for name in ("dropout", "recomputes", "layout_copies", "all_pairs")}
+    unseen = dict.fromkeys(("dropout", "recomputes", "layout_copies", "all_pairs"))
     records = [record("a"), record("b"), record("c", compiled=True, dtypes=[], unseen="compiled", **unseen)]
     assert [one.name for one in findings(records)] == ["compiled"]
 

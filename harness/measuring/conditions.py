@@ -1,7 +1,7 @@
 """What a case runs under and what it does, observed in one call: what a fair comparison must have equal.
 
-Torch's dispatcher hands every operation of the call to a mode, forward and backward. It sees what torch does, and not the
-inside of a fused or native kernel.
+Torch's dispatcher hands every operation of the call to a mode, forward and backward. It sees what torch does, and not
+the inside of a fused or native kernel.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from harness.record import Conditions
 from harness.spec import ModelSpec, OperationSpec
 
 _COPIES = ("clone", "_to_copy", "copy_")
+_PRECISIONS = ["medium", "high", "highest"]
 
 
 def observe(call: Callable[[], Any], module: nn.Module, spec: OperationSpec | ModelSpec) -> Conditions:
@@ -42,9 +43,6 @@ def observe(call: Callable[[], Any], module: nn.Module, spec: OperationSpec | Mo
     if isinstance(spec, OperationSpec):  # in a model other tensors are as large, and copied too
         found |= {"layout_copies": watch.layout_copies, "all_pairs": watch.all_pairs}
     return Conditions(**found)
-
-
-_PRECISIONS = ["medium", "high", "highest"]
 
 
 class _Watch(TorchDispatchMode):
