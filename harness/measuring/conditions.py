@@ -15,6 +15,8 @@ from torch.utils._pytree import tree_leaves
 from harness.record import Conditions
 from harness.spec import ModelSpec, OperationSpec
 
+SHORT = 4
+"""Up to so many times the head's width, features of tokens are as many as tokens: nobody can tell them from pairs."""
 _COPIES = ("clone", "_to_copy", "copy_")
 _PRECISIONS = ["medium", "high", "highest"]
 
@@ -37,11 +39,12 @@ def observe(call: Callable[[], Any], module: nn.Module, spec: OperationSpec | Mo
         with watch:
             call()
     except Exception as error:  # it runs without a mode; what it does is then unknown and its measuring goes on
-        return Conditions(**found, unseen=f"{type(error).__name__}: {error}")
+        return Conditions(**found, unseen=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
     found["float32_matmul"] = min(watch.precisions | {found["float32_matmul"]}, key=_PRECISIONS.index)
     found |= {"dtypes": sorted(watch.dtypes), "dropout": watch.dropout, "recomputes": watch.recomputes}
     if isinstance(spec, OperationSpec):  # in a model other tensors are as large, and copied too
-        found |= {"layout_copies": watch.layout_copies, "all_pairs": watch.all_pairs}
+        long = spec.seq_len > SHORT * spec.head_dim
+        found |= {"layout_copies": watch.layout_copies, "all_pairs": watch.all_pairs if long else None}
     return Conditions(**found)
 
 
