@@ -63,8 +63,8 @@ class Conditions(_Strict):
     """What a case ran under and did in one call, observed; see ``harness.fairness`` for what must be equal.
 
     What a fused or native kernel does inside is not seen. ``unseen`` says why nothing was: the fields that are None
-    then, and ``dtypes`` is empty. ``layout_copies`` and ``all_pairs`` are None for a whole model, and ``all_pairs`` for a
-    sequence too short to tell.
+    then, and ``dtypes`` is empty. ``layout_copies`` and ``all_pairs`` are None for a whole model, and ``all_pairs``
+    for a sequence too short to tell.
     """
 
     parameters: int = Field(description="trainable numbers; shared ones count once")
