@@ -151,8 +151,9 @@ def _without_weights(name: str, module: nn.Module, query: Tensor, attention_mask
 def _spec(name: str, config: PreTrainedConfig | None, **fields: Any) -> OperationSpec:
     """The case that a layer asks for, with the knobs that its configuration has."""
     spec = OperationSpec.model_validate({"attention": name} | fields)
-    known = registry.get(name).default_knobs(spec)
-    return spec.model_copy(update={"knobs": {knob: getattr(config, knob) for knob in known if hasattr(config, knob)}})
+    given = {knob: getattr(config, knob, None) for knob in registry.get(name).default_knobs(spec)}
+    # None is a configuration's word for the default.
+    return spec.model_copy(update={"knobs": {knob: value for knob, value in given.items() if value is not None}})
 
 
 def _build(spec: OperationSpec) -> nn.Module:

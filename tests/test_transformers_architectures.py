@@ -40,7 +40,11 @@ KNOBS = {
     "random_blocks": 0,
     "global_blocks": 1,
 }
-WEIGHTED = {"linformer": {"projected_length": 6}, "nystromformer": {"num_landmarks": 4, "conv_kernel": 5}}
+WEIGHTED = {
+    "linformer": {"projected_length": 6},
+    "nystromformer": {"num_landmarks": 4, "conv_kernel": 5},
+    "yoso_conv": {"conv_window": 5},
+}
 
 
 def make(architecture, **more):
@@ -143,11 +147,11 @@ def test_weights_that_a_module_shares_are_saved_once(tmp_path):
 
 
 @pytest.mark.parametrize("head", [head for head in HEADS if head != "Model"])
-@pytest.mark.parametrize("attention", ["linear", "nystromformer", "linformer"])
+@pytest.mark.parametrize("attention", ["linear", "local_window", "linformer", "yoso_conv"])
 def test_the_five_task_models_take_any_attention(tmp_path, head, attention):
     transformers_seam.register()
     family = getattr(yoso, f"Yoso{head}")
-    weighted = attention == "linformer"
+    weighted = attention in WEIGHTED
     named = {} if weighted else {"attn_implementation": attention}
     model = family(yoso.YosoConfig(**SMALL, **NO_DROPOUT, num_labels=2, **named)).eval()
     if weighted:
