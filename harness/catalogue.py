@@ -9,7 +9,9 @@ from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec
 
 LENGTH = 4096
-"""Knobs are shown as they are at this length; growth is from here to twice as many tokens."""
+"""Knobs are shown as they are at this length."""
+FAR = 65_536
+"""Growth is from here to twice as many tokens: what does not depend on the length has little part there."""
 
 _HEAD = """\
 # Attentions
@@ -20,8 +22,8 @@ Written by `harness list --markdown` from the plugins that are installed; a test
 |---|---|---|
 """
 _GROWTH = f"""
-*Operations grow as*: by the plugin's own count of the least it must do, from {LENGTH:,} to {2 * LENGTH:,} tokens with \
-the same knobs. A dash: its operations are not counted.
+*Operations grow as*: by the plugin's own count of the least that a forward pass must do, from {FAR:,} to {2 * FAR:,} \
+tokens with the same knobs. A dash: its operations are not counted.
 """
 
 
@@ -43,7 +45,7 @@ def _spec(plugin: AttentionPlugin, length: int, knobs: dict[str, bool | int | fl
 def _growth(plugin: AttentionPlugin) -> str:
     knobs = plugin.knobs(_spec(plugin, LENGTH, {}))
     counted = []
-    for length in (LENGTH, 2 * LENGTH):
+    for length in (FAR, 2 * FAR):
         cost = plugin.cost(_spec(plugin, length, knobs)) or {}
         counted.append(sum(amount for ceiling, amount in cost.items() if ceiling not in ("copy", "cache read")))
     if not all(counted):
@@ -80,7 +82,8 @@ def _section(plugin: AttentionPlugin) -> str:
 
 
 def _sentence(words: str) -> str:
-    return words[0].upper() + words[1:] + "."
+    begins_with_a_name = not words.split()[0].islower()
+    return f"{words if begins_with_a_name else words[0].upper() + words[1:]}."
 
 
 def _cell(words: str) -> str:

@@ -82,7 +82,8 @@ def _give_weights(model: PreTrainedModel, name: str, seq_len: int) -> None:
     if next(made[0].parameters(), None) is None:
         raise ValueError(f"attention {name!r} has no weights of its own; leave seq_len={seq_len} out")
     for layer, module in zip(layers, made, strict=True):
-        module._tied_weights_keys = _shared(module)  # transformers saves no other weight that has two names
+        # Without it transformers saves no weight that has two names.
+        module._tied_weights_keys = _shared(module)  # type: ignore[assignment]  nn.Module types every attribute so
         layer.add_module(name, module)
 
 
