@@ -83,7 +83,7 @@ def _give_weights(model: PreTrainedModel, name: str, seq_len: int) -> None:
         raise ValueError(f"attention {name!r} has no weights of its own; leave seq_len={seq_len} out")
     for layer, module in zip(layers, made, strict=True):
         # Without it transformers saves no weight that has two names.
-        module._tied_weights_keys = _shared(module)  # type: ignore[assignment]  nn.Module types every attribute so
+        module._tied_weights_keys = _shared(module)  # type: ignore[assignment]
         layer.add_module(name, module)
 
 

