@@ -249,6 +249,23 @@ def test_a_sliding_window_is_refused_where_it_hides_something():
             output(windowed, hidden)
 
 
+def test_knobs_and_layers_are_given_as_the_page_says(folders):
+    config = AutoConfig.from_pretrained(folders["bert"])
+    found = []
+    for config.window in (1, 2):
+        model = AutoModel.from_pretrained(folders["bert"], config=config, attn_implementation="local_window").eval()
+        with torch.no_grad():
+            found.append(output(model, inputs(model)))
+    assert largest_difference(*found) > 1e-3
+    layers = ["full_attention", "full_attention"]
+    model = AutoModel.from_pretrained(folders["modernbert"], attn_implementation="linear", layer_types=layers)
+    assert model.config.layer_types == layers
+    model = make("bert")
+    model.config.projected_length = 5
+    transformers_seam.attach(model, "linformer", seq_len=32)
+    assert model.encoder.layer[0].attention.self.linformer.key_projection.shape == (4, 5, 32)
+
+
 @pytest.mark.parametrize(
     ("statement", "attention", "known"),
     [
