@@ -43,6 +43,9 @@ class Timing(_Strict):
     threads: int | None = Field(default=None, description="torch.get_num_threads(), on a CPU")
     flushed_bytes: int | None = Field(default=None, description="written between samples, so that caches are cold")
     input_sets: int = Field(default=1, description="sets of inputs that the samples took in turn")
+    turns: list[int] | None = Field(
+        default=None, description="samples a turn, where they were taken in turns with another commit's (harness ab)"
+    )
 
 
 class Memory(_Strict):
@@ -100,7 +103,7 @@ class Ceiling(_Strict):
 
 
 class Record(_Strict):
-    """The result of one case."""
+    """The result of one case in one process."""
 
     schema_version: int = SCHEMA_VERSION
     case_id: str
@@ -140,4 +143,7 @@ class Run(_Strict):
     commit: str | None = Field(description="git commit of the code, with '+dirty' where the tree had changes")
     machine: dict[str, Scalar | None] = Field(description="the fingerprint, see harness.measuring.machine")
     ceilings: list[Ceiling] = Field(default_factory=list, description="see harness.measuring.ceilings")
-    records: list[Record]
+    session: str | None = Field(
+        default=None, description="one harness ab has two runs, one a commit, with the same session; None: no ab"
+    )
+    records: list[Record] = Field(description="several of one case are rounds, each in a process of its own")
