@@ -5,9 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.gating import commands
+
 app = typer.Typer(
     help="Compare attentions by speed, memory and accuracy.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+commands.add_to(app)
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1")]
 LIST_LENGTH = 1024
 """The sequence length that ``list`` asks the plugins about."""

@@ -13,6 +13,7 @@ reasons; one that is incorrect, out of memory, too slow or crashed fails with th
 own statistics, and all records are in the ``harness`` block of ``--benchmark-json`` and in the log.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +24,7 @@ from harness import profiles
 from harness.profiles import Selection
 from harness.record import Record, Status
 from harness.session import HarnessSession, log_path_for, reproducing_command
-from harness.spec import AnySpec
+from harness.spec import AnySpec, Spec
 from harness.terminal import one_line, tables
 
 KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
@@ -75,6 +76,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         help="begin no case after this time; those left are records of status timeout",
     )
+    add("--harness-cases", dest="harness_cases", metavar="PATH", help="write the collected cases here, as JSON")
     add("--harness-log", dest="harness_log", metavar="PATH", help="the log of records; default: beside the JSON")
 
 
@@ -134,6 +136,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         spec = item.callspec.params.get("case") if hasattr(item, "callspec") else None
         if getattr(spec, "kind", None) in TIMED and "benchmark" not in item.fixturenames:  # type: ignore[attr-defined]
             item.fixturenames.append("benchmark")  # type: ignore[attr-defined]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Write down the cases, for ``harness ab``."""
+    path = session.config.getoption("harness_cases", None)
+    if path:
+        specs = [item.callspec.params.get("case") for item in session.items if hasattr(item, "callspec")]
+        selection = session.config.stash[_SESSION].selection
+        found = [spec.model_dump(mode="json") for spec in specs if isinstance(spec, Spec)]
+        words = {"profile": selection.profile, "device": selection.device, "specs": found}
+        Path(path).write_text(json.dumps(words), encoding="utf-8")
 
 
 @pytest.fixture

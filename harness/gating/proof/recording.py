@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel, ConfigDict
 
+from harness.gating import quiet_cores
 from harness.gating.side_process import SideProcess
 from harness.gating.turns import Pair, Plan, measure, pairs_of
 from harness.record import Record
@@ -59,6 +60,7 @@ def record(seconds: float, loaded: bool) -> Recording:
     """Take rounds until ``seconds`` are over; a round that has begun is finished."""
     neighbour = subprocess.Popen([sys.executable, "-c", SPIN]) if loaded else None
     try:
+        quiet_cores.stay_on_them()
         began = monotonic()
         found = Recording(
             started=datetime.now(UTC).isoformat(timespec="seconds"), commit=None, loaded=loaded, machine={}, rounds=[]

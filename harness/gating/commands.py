@@ -1,0 +1,12 @@
+"""The gate's commands, for ``harness.cli``."""
+
+import typer
+
+from harness.gating.ab_command import ab
+from harness.gating.gate_command import gate
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give ``app`` the gate's commands."""
+    app.command()(gate)
+    app.command()(ab)

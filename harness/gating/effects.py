@@ -1,0 +1,146 @@
+"""How far head is from base in one metric of one case: a value, its interval, and the chance of its like.
+
+The samples of one process are no independent witnesses: they share its addresses, its pages and the minute it ran in.
+So the unit is the round, one process a side; with ``MIN_ROUNDS`` of them the spread is theirs. With fewer nobody can
+see it in the data, and the metric's ``spread`` (measured once, with one commit against itself) stands in for it: the
+interval is then wide, and honest.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+MIN_ROUNDS = 5
+"""Rounds from which their own spread is taken."""
+MIN_SAMPLES = 3
+"""Samples that a process must have where it is alone: of two nobody knows which one was disturbed."""
+RESAMPLES = 2000
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """``value`` with its interval, above 0 where head is worse: a logarithm of a ratio, or a difference.
+
+    ``standard_error`` and ``degrees`` of freedom are those of Student's t (infinite: normal); an error of 0 is a
+    figure that does not vary. ``rounds`` is the number of processes a side.
+    """
+
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    degrees: float
+    rounds: int
+
+    def chance_above(self, floor: float) -> float:
+        """How likely so high a value is, were the true one at ``floor`` (one-sided p)."""
+        if self.standard_error == 0:
+            return 0.0 if self.value > floor else 1.0
+        return float(stats.t.sf((self.value - floor) / self.standard_error, self.degrees))
+
+    def chance_below(self, floor: float) -> float:
+        """As ``chance_above``, for so low a value."""
+        if self.standard_error == 0:
+            return 0.0 if self.value < floor else 1.0
+        return float(stats.t.cdf((self.value - floor) / self.standard_error, self.degrees))
+
+
+def paired(differences: Sequence[float], level: float, seed: str) -> Effect:
+    """From one difference a round, the rounds being independent.
+
+    The interval is a studentised bootstrap's (Efron and Tibshirani 1993, chapter 12): unlike the percentiles of a
+    bootstrap it keeps its level with few rounds.
+
+    Args:
+        differences: head minus base, one a round, at least two.
+        level: of the two-sided interval.
+        seed: what names the case: the same data give the same interval.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    error = float(values.std(ddof=1) / np.sqrt(values.size))
+    mean = float(values.mean())
+    if error == 0:
+        return Effect(mean, mean, mean, 0.0, np.inf, values.size)
+    picks = values[_rng(seed).integers(0, values.size, (RESAMPLES, values.size))]
+    pivots = _pivots(picks.mean(1) - mean, picks.var(1, ddof=1) / values.size)
+    return _from_pivots(mean, error, values.size - 1, pivots, level, values.size)
+
+
+def independent(base: Sequence[float], head: Sequence[float], level: float, seed: str) -> Effect:
+    """As ``paired``, from one figure a round, the rounds of base and head having nothing in common (Welch's t)."""
+    one, other = np.asarray(base, dtype=np.float64), np.asarray(head, dtype=np.float64)
+    value = float(other.mean() - one.mean())
+    shares = np.array([one.var(ddof=1) / one.size, other.var(ddof=1) / other.size])
+    error = float(np.sqrt(shares.sum()))
+    rounds = min(one.size, other.size)
+    if error == 0:
+        return Effect(value, value, value, 0.0, np.inf, rounds)
+    rng = _rng(seed)
+    drawn = [values[rng.integers(0, values.size, (RESAMPLES, values.size))] for values in (one, other)]
+    gaps = drawn[1].mean(1) - drawn[0].mean(1) - value
+    pivots = _pivots(gaps, sum(values.var(1, ddof=1) / values.shape[1] for values in drawn))
+    degrees = shares.sum() ** 2 / (shares**2 / np.array([one.size - 1, other.size - 1])).sum()
+    return _from_pivots(value, error, float(degrees), pivots, level, rounds)
+
+
+def alone(differences: Sequence[float], within: float, spread: float, rounds: int, level: float) -> Effect:
+    """From fewer than ``MIN_ROUNDS`` processes a side.
+
+    Args:
+        differences: head minus base, as many as there are.
+        within: standard error of their mean from inside the processes; it has ``len(differences) - 1`` degrees.
+        spread: standard deviation of one process's figure.
+        rounds: processes a side.
+        level: of the two-sided interval.
+    """
+    value = float(np.mean(differences))
+    between = 2 * spread**2 / rounds
+    error = float(np.sqrt(within**2 + between))
+    if error == 0:
+        return Effect(value, value, value, 0.0, np.inf, rounds)
+    degrees = max(len(differences) - 1, 1)
+    # Satterthwaite's: the spread is known, what lies within has few degrees.
+    found = np.inf if within == 0 else degrees * (error**2 / within**2) ** 2
+    reach = float(stats.t.ppf((1 + level) / 2, found)) * error
+    return Effect(value, value - reach, value + reach, error, float(found), rounds)
+
+
+def standard_error_of_median(values: Sequence[float], seed: str) -> float:
+    """By the bootstrap, as if the values were independent; what they share is in the metric's spread."""
+    given = np.asarray(values, dtype=np.float64)
+    picks = given[_rng(seed).integers(0, given.size, (RESAMPLES, given.size))]
+    return float(np.median(picks, axis=1).std())
+
+
+def discoveries(chances: Sequence[float], rate: float) -> list[bool]:
+    """Which of the hypotheses fall, so that of those that fall a share of ``rate`` is wrong at most.
+
+    Benjamini and Hochberg 1995. Where nothing has changed at all, ``rate`` is also the chance that anything falls.
+    """
+    if not chances:
+        return []
+    adjusted = stats.false_discovery_control(np.clip(chances, 0.0, 1.0), method="bh")
+    return [bool(one <= rate) for one in adjusted]
+
+
+def _pivots(gaps: Vector, variances: Vector) -> Vector:
+    """Studentised gaps; a resample that drew one value only has no spread, and as good as infinite a pivot."""
+    return np.divide(gaps, np.sqrt(variances), out=np.sign(gaps) * 1e9, where=variances > 0)
+
+
+def _from_pivots(value: float, error: float, degrees: float, pivots: Vector, level: float, rounds: int) -> Effect:
+    below, above = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2])
+    # A bootstrap of few values can be narrower than even normal noise allows; Student's interval is the least.
+    least = float(stats.t.ppf((1 + level) / 2, degrees))
+    return Effect(
+        value, value - max(above, least) * error, value - min(below, -least) * error, error, degrees, rounds
+    )
+
+
+def _rng(seed: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(seed.encode()))

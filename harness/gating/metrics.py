@@ -1,0 +1,93 @@
+"""What can be gated: each metric is data. How to read it from a record, and which way is worse."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.record import Record
+
+Scale = Literal["ratio", "difference"]
+Replicate = Literal["process", "draw"]
+ROUNDING = 1e-4
+"""Relative errors below this are rounding, which any harmless change of an order of additions moves."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a case.
+
+    ``read`` gives its raw samples in ``unit``, or None where the record has none. ``scale`` ratio compares logarithms,
+    difference the figures themselves. ``replicate`` says what is independent of its like: a process (samples inside
+    one share its luck: addresses, pages, neighbours) or a draw (each has a seed of its own, the same on both sides).
+    ``floor`` is the least change that matters and ``spread`` the standard deviation of one process's figure
+    against another's of the same code, both as a share (ratio) or in ``unit`` (difference); ``pyproject.toml`` may
+    change them. ``better`` and ``worse`` are the verdicts.
+    """
+
+    name: str
+    unit: str
+    read: Callable[[Record], list[float] | None]
+    floor: float
+    spread: float
+    better: str
+    worse: str
+    scale: Scale = "ratio"
+    replicate: Replicate = "process"
+    higher_is_worse: bool = True
+
+
+def _time(record: Record) -> list[float] | None:
+    timing = record.timing
+    if timing is None:
+        return None
+    return timing.wall_seconds if timing.device_seconds is None else timing.device_seconds
+
+
+def _memory(record: Record) -> list[float] | None:
+    # Bytes above what was there before: 0 for a call in place; a ratio needs one more.
+    return None if record.memory is None else [record.memory.peak_bytes + 1.0]
+
+
+def _check(record: Record) -> list[float] | None:
+    shares = [one.error / one.allowed for one in record.checks if one.error is not None and one.allowed > 0]
+    return [max(shares)] if shares else None
+
+
+def _error(record: Record) -> list[float] | None:
+    return None if record.quality is None else [max(one, ROUNDING) for one in record.quality.errors["output"]]
+
+
+def _accuracy(record: Record) -> list[float] | None:
+    return None if record.task is None else record.task.scores
+
+
+def _compile(record: Record) -> list[float] | None:
+    return None if record.compile_seconds is None else [record.compile_seconds]
+
+
+def _launches(record: Record) -> list[float] | None:
+    return None if record.kernel_launches is None else [float(record.kernel_launches)]
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("time", "s", _time, floor=0.05, spread=0.03, better="FASTER", worse="SLOWER"),
+        Metric("memory", "byte", _memory, floor=0.005, spread=0.0, better="SMALLER", worse="LARGER"),
+        Metric(
+            "check", "share of what is allowed", _check, floor=0.25, spread=0.0, better="BETTER", worse="WORSE",
+            scale="difference",
+        ),
+        Metric(
+            "error", "relative error", _error, floor=0.05, spread=0.0, better="BETTER", worse="WORSE",
+            replicate="draw",
+        ),
+        Metric(
+            "accuracy", "share of 1", _accuracy, floor=0.02, spread=0.0, better="BETTER", worse="WORSE",
+            scale="difference", replicate="draw", higher_is_worse=False,
+        ),
+        Metric("compile_time", "s", _compile, floor=0.25, spread=0.1, better="FASTER", worse="SLOWER"),
+        Metric("launches", "kernel launches", _launches, floor=0.0, spread=0.0, better="FEWER", worse="MORE"),
+    )
+}  # fmt: skip
+"""By name."""
