@@ -22,8 +22,9 @@ from harness.gating.turns import Plan, measure
 from harness.record import Record, Run
 from harness.spec import AnySpec
 
-ROUNDS = 8
+ROUNDS = 10
 """Rounds of fresh processes for what the first pass flagged."""
+FRESH = Plan(min_pairs=6, max_pairs=6)
 Say = Callable[[str], None]
 
 
@@ -85,15 +86,21 @@ def compare(
     specs = head.cases.specs | base.cases.specs
     _first_pass(base, head, specs, say)
     found = judgement.judge(*runs(), settings)
-    flagged = {case_id: specs[case_id] for case_id in _flagged(found)}
-    say(f"first pass: {len(specs)} cases in {monotonic() - began:.0f} s, {len(flagged)} to look at again")
+    again = {case_id: specs[case_id] for case_id in flagged(found)}
+    say(f"first pass: {len(specs)} cases in {monotonic() - began:.0f} s, {len(again)} to look at again")
     longest = 0.0
-    for number in range(ROUNDS if flagged else 0):
+    for number in range(ROUNDS if again else 0):
         round_began = monotonic()
+        if not again:
+            break
         if number >= MIN_ROUNDS and round_began - began + longest > 60 * minutes:
             say(f"time is over after {number} of {ROUNDS} rounds")
             break
-        _fresh_round(base, head, flagged, number)
+        _fresh_round(base, head, again, number)
+        if number + 1 >= MIN_ROUNDS:
+            # What is the same by now needs no more rounds; that a case is worse is only ever said at the end.
+            unsettled = set(flagged(judgement.judge(*runs(), settings)))
+            again = {case_id: spec for case_id, spec in again.items() if case_id in unsettled}
         longest = max(longest, monotonic() - round_began)
         say(f"round {number + 1} of {ROUNDS} in {monotonic() - round_began:.0f} s")
     return *runs(), judgement.judge(*runs(), settings)
@@ -118,12 +125,15 @@ def _first_pass(base: Commit, head: Commit, specs: dict[str, AnySpec], say: Say)
         say(f"{number + 1}/{len(specs)} {case_id}: {status}, {monotonic() - began:.1f} s")
 
 
-def _flagged(found: Judgement) -> Iterable[str]:
-    """Cases whose time is not settled, in their first order."""
+def flagged(found: Judgement) -> Iterable[str]:
+    """What is not settled: the cases whose time may be worse, or looks better; in their first order."""
     return dict.fromkeys(
         one.case_id
         for one in found.findings
-        if one.effect is not None and one.effect.standard_error > 0 and one.verdict != "SAME"
+        if one.effect is not None
+        and one.effect.standard_error > 0
+        and one.verdict != "SAME"
+        and (one.weight != "fine" or one.effect.value < -(one.floor or 0.0))
     )
 
 
@@ -136,7 +146,7 @@ def _fresh_round(base: Commit, head: Commit, flagged: dict[str, AnySpec], number
     # Who begins changes every round, and every second round the order: what a case leaves behind in a process does not
     # always meet the same next one.
     for place, (case_id, spec) in order[::-1] if number % 4 >= 2 else order:
-        records = measure(base.side, head.side, spec, Plan(), head_first=(number + place) % 2 == 1, verified=True)
+        records = measure(base.side, head.side, spec, FRESH, head_first=(number + place) % 2 == 1, verified=True)
         for one, record in zip((base, head), records, strict=True):
             # Verified once; the same code need not be again, and the record says what was found then.
             kept = record.model_copy(update={"checks": one.first[case_id].checks})

@@ -4,6 +4,7 @@ import json as jsonlib
 import shlex
 import tempfile
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ def ab(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for base.json and head.json")] = Path("out/ab"),
     minutes: Annotated[float, typer.Option(help="begin no more than five fresh rounds after this time")] = 12.0,
+    case: Annotated[str, typer.Option(help="shell pattern of case ids")] = "*",
     case_timeout: Annotated[float, typer.Option(help="seconds that a case may take to be prepared")] = 300.0,
     markdown: Markdown = None,
     junit: Junit = None,
@@ -41,7 +43,9 @@ def ab(
     from harness.gating.worktrees import CommitError
 
     try:
-        found, runs = _compare(base, head, tuple(suite_options or DEFAULT_SUITES), minutes, case_timeout)
+        found, runs = compare_commits(
+            base, head, tuple(suite_options or DEFAULT_SUITES), minutes, case_timeout, case
+        )
         for run, name in zip(runs, ("base", "head"), strict=True):
             _save(run, out / f"{name}.json")
     except (CommitError, SettingsError, EOFError, TimeoutError) as error:
@@ -50,9 +54,16 @@ def ab(
     raise typer.Exit(found.exit_code)
 
 
-def _compare(
-    base: str, head: str, arguments: tuple[str, ...], minutes: float, timeout: float
+def compare_commits(
+    base: str, head: str, arguments: tuple[str, ...], minutes: float, timeout: float, case: str
 ) -> "tuple[Judgement, tuple[Run, Run]]":
+    """Check out, build, measure and judge two commits of the repository around the current folder.
+
+    Raises:
+        CommitError: a commit is not there, does not check out, build or collect, or neither has the case.
+        SettingsError: the thresholds are wrong.
+        EOFError, TimeoutError: a side's process does not start.
+    """
     from harness.gating import ab as orchestration
     from harness.gating import collection, quiet_cores, settings, worktrees
     from harness.gating.side_process import SideProcess
@@ -72,6 +83,10 @@ def _compare(
             side = SideProcess(folder, timeout=timeout)
             stack.callback(side.close)
             sides.append(orchestration.Commit(commit, side, cases))
+        for side in sides:
+            side.cases.specs = {name: spec for name, spec in side.cases.specs.items() if fnmatchcase(name, case)}
+        if not any(side.cases.specs for side in sides):
+            raise worktrees.CommitError(f"neither commit has a case that fits {case!r} in: {shlex.join(arguments)}")
         cores = quiet_cores.stay_on_them()
         typer.echo(f"measured on cores: {'all' if cores is None else ', '.join(map(str, cores))}")
         command = f"harness ab {base} {head} -- {shlex.join(arguments)}"

@@ -12,8 +12,9 @@ from harness.record import Record, Timing
 
 Turns = Sequence[Sequence[float]]
 """Samples of one process, by turn; a process that took no turns has one."""
-QUANTILE = 0.5
-"""Which of a turn's samples speaks for it."""
+QUANTILE = 0.1
+"""Which of a process's samples speaks for it: near the fastest, since whatever disturbs a call makes it longer. In the
+recordings of one commit against itself the median varies up to twice as much from process to process."""
 
 
 def of_records(
@@ -51,68 +52,71 @@ def of_rounds(
     seed: str,
 ) -> Effect | str:
     """As ``of_records``, from samples by round and turn."""
-    rounds = min(len(base), len(head))
-    many = rounds >= MIN_ROUNDS
-    if interleaved:
-        pairs = [_turn_differences(metric, *one) for one in zip(base, head, strict=False)]
-        means = [float(np.mean(one)) for one in pairs]
-        if many:
-            return effects.paired(means, level, seed)
-        single = [value for one in pairs for value in one]
-        within = float(np.std(single, ddof=1) / math.sqrt(len(single))) if len(single) > 1 else 0.0
-        return effects.alone(single, within, spread, rounds, level)
-    figures = [[_figure(metric, [value for turn in turns for value in turn]) for turns in side] for side in (base, head)]
-    if many:
-        return effects.independent(figures[0], figures[1], level, seed)
-    return _few(metric, base, head, figures, spread, level, seed)
-
-
-def _few(
-    metric: Metric,
-    base: Sequence[Turns],
-    head: Sequence[Turns],
-    figures: list[list[float]],
-    spread: float,
-    level: float,
-    seed: str,
-) -> Effect | str:
-    variance = 0.0
     for side, name in ((base, "base"), (head, "head")):
-        for turns in side:
-            samples = [value for turn in turns for value in turn]
-            if metric.name == "time" and len(samples) < MIN_SAMPLES:
-                return f"too few samples: {name} has {len(samples)} in its only process, {MIN_SAMPLES} are needed"
-            values = [_figure(metric, [value]) for value in samples]
-            if len(values) > 1:
-                variance += effects.standard_error_of_median(values, seed + name) ** 2 / len(side) ** 2
-    difference = float(np.mean(figures[1]) - np.mean(figures[0]))
-    return effects.alone([difference], math.sqrt(variance), spread, min(len(base), len(head)), level)
+        few = min(sum(map(len, turns)) for turns in side)
+        if metric.name == "time" and len(side) < MIN_ROUNDS and few < MIN_SAMPLES:
+            return f"too few samples: {name} has {few} in a process, {MIN_SAMPLES} are needed"
+    rounds = min(len(base), len(head))
+    figures = [np.array([_figure(metric, turns) for turns in side]) for side in (base, head)]
+    if interleaved:
+        differences = figures[1][:rounds] - figures[0][:rounds]
+        if rounds >= MIN_ROUNDS:
+            return effects.paired(differences, level, seed)
+        errors = [_jackknife(metric, *one) for one in zip(base, head, strict=False)]
+        return effects.alone(float(differences.mean()), _joint(errors), spread, rounds, level)
+    if rounds >= MIN_ROUNDS:
+        return effects.independent(figures[0], figures[1], level, seed)
+    within = [_joint([_bootstrap(metric, turns, seed) for turns in side]) for side in (base, head)]
+    difference = float(figures[1].mean() - figures[0].mean())
+    return effects.alone(difference, math.hypot(*within), spread, rounds, level)
+
+
+def _jackknife(metric: Metric, base: Turns, head: Turns) -> float:
+    """Standard error of one round's difference, from leaving out one pair of turns at a time."""
+    pairs = list(zip(base, head, strict=False))
+    if len(pairs) < 2:
+        return 0.0
+    left = [[pair for other, pair in enumerate(pairs) if other != one] for one in range(len(pairs))]
+    values = [_figure(metric, [h for _, h in some]) - _figure(metric, [b for b, _ in some]) for some in left]
+    return float(np.std(values) * math.sqrt(len(pairs) - 1))
+
+
+def _bootstrap(metric: Metric, turns: Turns, seed: str) -> float:
+    """Standard error of one process's figure, as if its samples were independent; the rest is in the spread."""
+    samples = [value for turn in turns for value in turn]
+    if len(samples) < 2:
+        return 0.0
+    drawn = effects.resamples(samples, seed)
+    figures = np.quantile(drawn, QUANTILE, axis=1)
+    return float((np.log(figures) if metric.scale == "ratio" else figures).std())
+
+
+def _joint(errors: Sequence[float]) -> float:
+    """Standard error of the mean of as many figures."""
+    return math.hypot(*errors) / len(errors)
 
 
 def _draws(metric: Metric, base: list[float], head: list[float], level: float, seed: str) -> Effect | str:
     """Draws have their seeds in common, so that unchanged code gives the same ones."""
     if len(base) != len(head):
         return f"other draws: base has {len(base)}, head {len(head)}"
-    differences = [_figure(metric, [b]) - _figure(metric, [a]) for a, b in zip(base, head, strict=True)]
-    if len(differences) > 1 or differences == [0.0]:
-        return effects.paired(differences, level, seed) if len(differences) > 1 else _certain(0.0)
-    if metric.scale == "ratio":
+    differences = [_figure(metric, [[b]]) - _figure(metric, [[a]]) for a, b in zip(base, head, strict=True)]
+    if len(differences) > 1:
+        return effects.paired(differences, level, seed)
+    if metric.scale == "ratio" or differences == [0.0]:
         # A single draw that changed: an exact attention's error above rounding has no chance in it.
-        return _certain(differences[0])
+        return Effect(differences[0], differences[0], differences[0], 0.0, math.inf, 1)
     return "too few draws: one a side, and they differ; 2 are needed"
 
 
-def _certain(value: float) -> Effect:
-    return Effect(value, value, value, 0.0, math.inf, 1)
+def figure(metric: Metric, record: Record) -> float:
+    """What speaks for a record, in the metric's unit."""
+    return float(np.quantile(metric.read(record) or [], QUANTILE))
 
 
-def _turn_differences(metric: Metric, base: Turns, head: Turns) -> list[float]:
-    return [_figure(metric, b) - _figure(metric, a) for a, b in zip(base, head, strict=False)]
-
-
-def _figure(metric: Metric, samples: Sequence[float]) -> float:
-    """One number, above another's where it is worse."""
-    value = float(np.quantile(samples, QUANTILE))
+def _figure(metric: Metric, turns: Turns) -> float:
+    """One number for a process, above another's where it is worse."""
+    value = float(np.quantile([value for turn in turns for value in turn], QUANTILE))
     value = math.log(value) if metric.scale == "ratio" else value
     return value if metric.higher_is_worse else -value
 

@@ -6,6 +6,7 @@ see it in the data, and the metric's ``spread`` (measured once, with one commit 
 interval is then wide, and honest.
 """
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,14 @@ class Effect:
     degrees: float
     rounds: int
 
+    def upper(self, level: float) -> float:
+        """The one-sided bound that the true value is below, at ``level``."""
+        return self.value + float(stats.t.ppf(level, self.degrees)) * self.standard_error
+
+    def lower(self, level: float) -> float:
+        """The one-sided bound that the true value is above."""
+        return self.value - float(stats.t.ppf(level, self.degrees)) * self.standard_error
+
     def chance_above(self, floor: float) -> float:
         """How likely so high a value is, were the true one at ``floor`` (one-sided p)."""
         if self.standard_error == 0:
@@ -66,7 +75,7 @@ def paired(differences: Sequence[float], level: float, seed: str) -> Effect:
     mean = float(values.mean())
     if error == 0:
         return Effect(mean, mean, mean, 0.0, np.inf, values.size)
-    picks = values[_rng(seed).integers(0, values.size, (RESAMPLES, values.size))]
+    picks = resamples(values, seed)
     pivots = _pivots(picks.mean(1) - mean, picks.var(1, ddof=1) / values.size)
     return _from_pivots(mean, error, values.size - 1, pivots, level, values.size)
 
@@ -80,41 +89,32 @@ def independent(base: Sequence[float], head: Sequence[float], level: float, seed
     rounds = min(one.size, other.size)
     if error == 0:
         return Effect(value, value, value, 0.0, np.inf, rounds)
-    rng = _rng(seed)
-    drawn = [values[rng.integers(0, values.size, (RESAMPLES, values.size))] for values in (one, other)]
+    drawn = [resamples(values, seed + side) for values, side in ((one, "base"), (other, "head"))]
     gaps = drawn[1].mean(1) - drawn[0].mean(1) - value
     pivots = _pivots(gaps, sum(values.var(1, ddof=1) / values.shape[1] for values in drawn))
     degrees = shares.sum() ** 2 / (shares**2 / np.array([one.size - 1, other.size - 1])).sum()
     return _from_pivots(value, error, float(degrees), pivots, level, rounds)
 
 
-def alone(differences: Sequence[float], within: float, spread: float, rounds: int, level: float) -> Effect:
+def alone(value: float, within: float, spread: float, rounds: int, level: float) -> Effect:
     """From fewer than ``MIN_ROUNDS`` processes a side.
 
     Args:
-        differences: head minus base, as many as there are.
-        within: standard error of their mean from inside the processes; it has ``len(differences) - 1`` degrees.
+        value: head minus base.
+        within: its standard error as the samples inside the processes show it.
         spread: standard deviation of one process's figure.
         rounds: processes a side.
         level: of the two-sided interval.
     """
-    value = float(np.mean(differences))
-    between = 2 * spread**2 / rounds
-    error = float(np.sqrt(within**2 + between))
-    if error == 0:
-        return Effect(value, value, value, 0.0, np.inf, rounds)
-    degrees = max(len(differences) - 1, 1)
-    # Satterthwaite's: the spread is known, what lies within has few degrees.
-    found = np.inf if within == 0 else degrees * (error**2 / within**2) ** 2
-    reach = float(stats.t.ppf((1 + level) / 2, found)) * error
-    return Effect(value, value - reach, value + reach, error, float(found), rounds)
+    error = math.sqrt(within**2 + 2 * spread**2 / rounds)
+    reach = float(stats.norm.ppf((1 + level) / 2)) * error
+    return Effect(value, value - reach, value + reach, error, math.inf, rounds)
 
 
-def standard_error_of_median(values: Sequence[float], seed: str) -> float:
-    """By the bootstrap, as if the values were independent; what they share is in the metric's spread."""
+def resamples(values: Sequence[float], seed: str) -> Vector:
+    """``[RESAMPLES, len(values)]``, drawn with replacement."""
     given = np.asarray(values, dtype=np.float64)
-    picks = given[_rng(seed).integers(0, given.size, (RESAMPLES, given.size))]
-    return float(np.median(picks, axis=1).std())
+    return given[_rng(seed).integers(0, given.size, (RESAMPLES, given.size))]
 
 
 def discoveries(chances: Sequence[float], rate: float) -> list[bool]:

@@ -15,7 +15,9 @@ Weight = Literal["regression", "cannot judge", "fine"]
 ORDER: tuple[Weight, ...] = ("regression", "cannot judge", "fine")
 EXIT_CODES: dict[Weight, int] = {"regression": 1, "cannot judge": 2, "fine": 0}
 PROMISE = 2.0
-"""The gate promises to find what is this many floors large; SAME says that so much is excluded."""
+"""The gate promises to find what is this many floors large; SAME says that so much is excluded,"""
+SAME_LEVEL = 0.95
+"""at this level, as equivalence tests have it (two one-sided tests at 5%, Schuirmann 1987)."""
 SEVERITY: dict[Status, int] = {"ok": 0, "unsupported": 1, "oom": 2, "timeout": 2, "crashed": 3, "incorrect": 4}
 """A case that failed before and fails worse now is a regression too."""
 NEWLY: dict[Status, str] = {
@@ -133,10 +135,10 @@ def _verdict(finding: Finding, worse: bool, better: bool) -> Finding:
     elif better and effect.high < -floor:
         verdict = metric.better
     elif abs(effect.value) <= floor and (
-        effect.standard_error == 0 or (-promise < effect.low and effect.high < promise)
+        effect.standard_error == 0 or (-promise < effect.lower(SAME_LEVEL) and effect.upper(SAME_LEVEL) < promise)
     ):
         verdict = "SAME"
-    elif effect.high >= promise or effect.value > floor:
+    elif effect.value > floor or effect.upper(SAME_LEVEL) >= promise:
         weight, reason = "cannot judge", "a regression is possible, and not certain: measure more rounds"
     else:
         reason = "better or the same: no regression that matters is possible"

@@ -72,7 +72,7 @@ def _launches(record: Record) -> list[float] | None:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("time", "s", _time, floor=0.05, spread=0.03, better="FASTER", worse="SLOWER"),
+        Metric("time", "s", _time, floor=0.04, spread=0.02, better="FASTER", worse="SLOWER"),
         Metric("memory", "byte", _memory, floor=0.005, spread=0.0, better="SMALLER", worse="LARGER"),
         Metric(
             "check", "share of what is allowed", _check, floor=0.25, spread=0.0, better="BETTER", worse="WORSE",

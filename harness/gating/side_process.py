@@ -1,6 +1,7 @@
 """One of the two processes that ``harness ab`` measures with; ``harness.side`` is its other end."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,14 @@ from typing import Any
 from harness.line_process import LineProcess
 from harness.record import Record, Timing
 from harness.spec import AnySpec
+
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+"""For both sides: glibc keeps what is freed. Left alone it gives some processes' memory back after every call and
+others' not, by luck of their addresses, and the page faults then make up a third of a call; see docs/gating.md."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class SideProcess:
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, timeout: float | None = None) -> None:
         self.folder = folder
-        self._env = env
+        self._env = dict(os.environ if env is None else env)
         self._timeout = timeout
         self._process: LineProcess | None = None
         self._ready = False
@@ -40,7 +49,7 @@ class SideProcess:
     def start(self) -> None:
         """Start the process if there is none; it is ready some seconds later."""
         if self._process is None:
-            self._process = LineProcess([sys.executable, "-m", "harness.side"], self.folder, self._env)
+            self._process = LineProcess([sys.executable, "-m", "harness.side"], self.folder, self._env | KEEP_MEMORY)
             self._ready = False
 
     def machine(self, device: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel, ConfigDict
 
-from harness.gating import quiet_cores
+from harness.gating import ab, quiet_cores
 from harness.gating.side_process import SideProcess
-from harness.gating.turns import Pair, Plan, measure, pairs_of
+from harness.gating.turns import Pair, measure, pairs_of
 from harness.record import Record
 from harness.spec import AnySpec, ModelSpec, OperationSpec, Scalar
 
@@ -88,7 +88,7 @@ def _round(found: Recording) -> None:
         number = len(found.rounds)
         found.rounds.append(
             {
-                spec.case_id: _kept(*measure(base, head, spec, Plan(), head_first=(number + place) % 2 == 1))
+                spec.case_id: _kept(*measure(base, head, spec, ab.FRESH, head_first=(number + place) % 2 == 1, verified=number > 0))
                 for place, spec in enumerate(CASES)
             }
         )
