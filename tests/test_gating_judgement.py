@@ -58,11 +58,11 @@ def test_a_change_at_the_floor_is_ambiguous_and_no_pass():
     assert found.exit_code == 2
 
 
-def test_one_process_a_side_cannot_know_a_tenth_but_knows_a_half():
+def test_one_process_a_side_cannot_know_a_tenth_but_knows_a_half_more():
     found = judge(*gate_runs.pair(rounds=1, slower={SPECS[0]: 1.1}, session=None))
     assert verdicts(found)[SPECS[0].case_id] == "AMBIGUOUS"
     assert found.exit_code == 2
-    found = judge(*gate_runs.pair(rounds=1, slower={SPECS[0]: 1.5}, session=None))
+    found = judge(*gate_runs.pair(rounds=1, slower={SPECS[0]: 1.6}, session=None))
     assert verdicts(found)[SPECS[0].case_id] == "SLOWER"
 
 
@@ -92,7 +92,7 @@ def test_too_few_samples_is_said():
     assert found.exit_code == 2
     (finding,) = found.with_weight("cannot judge")
     assert (finding.verdict, finding.case_id) == ("INVALID", SPECS[0].case_id)
-    assert finding.reason == "too few samples: base has 2 in its only process, 3 are needed"
+    assert finding.reason == "too few samples: base has 2 in a process, 3 are needed"
 
 
 NOT_OK = ("unsupported", "incorrect", "oom", "timeout", "crashed")

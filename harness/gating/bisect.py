@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +28,19 @@ class Bisected:
     said: str
 
 
-def run(folder: Path, case: str, good: str, bad: str, suite_options: list[str]) -> Bisected:
+def question(good: str, case: str, suite_options: Sequence[str]) -> list[str]:
+    """The command that ``git bisect run`` asks of every commit; see ``bisect_step``."""
+    return [sys.executable, "-P", "-m", "harness.gating.bisect_step", good, case, "--", *suite_options]
+
+
+def run(folder: Path, good: str, bad: str, ask: Callable[[str], list[str]]) -> Bisected:
     """Bisect.
 
     Args:
         folder: the project's.
-        case: shell pattern of case ids.
         good: a commit before the change.
         bad: a commit after it.
-        suite_options: as for ``harness ab``.
+        ask: from the good commit's id to the command that ends with 0, 1 or 125 in a checkout.
 
     Raises:
         CommitError: one of the commits is not there, or good is no ancestor of bad.
@@ -50,10 +55,10 @@ def run(folder: Path, case: str, good: str, bad: str, suite_options: list[str]) 
         started = _git(tree, "bisect", "start", ids[1], ids[0])
         if started.returncode != 0:
             raise worktrees.CommitError(f"git bisect start: {started.stderr.strip()}")
-        step = [sys.executable, "-P", "-m", "harness.gating.bisect_step", ids[0], case, "--", *suite_options]
         done = subprocess.run(
-            ["git", "bisect", "run", *step], cwd=tree, env=_environment(), capture_output=True, text=True, errors="replace"
-        )
+            ["git", "bisect", "run", *ask(ids[0])],
+            cwd=tree, env=_environment(), capture_output=True, text=True, errors="replace",
+        )  # fmt: skip
     found = FOUND.search(done.stdout)
     return Bisected(found.group(1) if found else None, done.stdout + done.stderr)
 

@@ -21,7 +21,8 @@ def bisect(
     from harness.gating.worktrees import CommitError
 
     try:
-        found = bisection.run(Path.cwd(), case, good, bad, list(suite_options or DEFAULT_SUITES))
+        options = suite_options or DEFAULT_SUITES
+        found = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.question(commit, case, options))
     except CommitError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

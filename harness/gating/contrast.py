@@ -22,7 +22,6 @@ def of_records(
     base: Sequence[Record],
     head: Sequence[Record],
     interleaved: bool,
-    spread: float,
     level: float,
 ) -> Effect | str:
     """The effect; or, in words, why the samples are too few for one.
@@ -32,14 +31,13 @@ def of_records(
         base: records of one case, one a process, in the order of the rounds; status ok.
         head: the same of head.
         interleaved: the k-th rounds of both were taken in turns.
-        spread: of one process against another, see ``Metric``.
         level: of the interval.
     """
     seed = f"{base[0].case_id} {metric.name}"
     if metric.replicate == "draw":
         return _draws(metric, metric.read(base[0]) or [], metric.read(head[0]) or [], level, seed)
     sides = [[_turns(metric, record) for record in records] for records in (base, head)]
-    return of_rounds(metric, sides[0], sides[1], interleaved, spread, level, seed)
+    return of_rounds(metric, sides[0], sides[1], interleaved, level, seed)
 
 
 def of_rounds(
@@ -47,7 +45,6 @@ def of_rounds(
     base: Sequence[Turns],
     head: Sequence[Turns],
     interleaved: bool,
-    spread: float,
     level: float,
     seed: str,
 ) -> Effect | str:
@@ -63,12 +60,12 @@ def of_rounds(
         if rounds >= MIN_ROUNDS:
             return effects.paired(differences, level, seed)
         errors = [_jackknife(metric, *one) for one in zip(base, head, strict=False)]
-        return effects.alone(float(differences.mean()), _joint(errors), spread, rounds, level)
+        return effects.alone(float(differences.mean()), _joint(errors), metric.spread, rounds, level)
     if rounds >= MIN_ROUNDS:
         return effects.independent(figures[0], figures[1], level, seed)
     within = [_joint([_bootstrap(metric, turns, seed) for turns in side]) for side in (base, head)]
     difference = float(figures[1].mean() - figures[0].mean())
-    return effects.alone(difference, math.hypot(*within), spread, rounds, level)
+    return effects.alone(difference, math.hypot(*within), metric.spread_apart, rounds, level)
 
 
 def _jackknife(metric: Metric, base: Turns, head: Turns) -> float:

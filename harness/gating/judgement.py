@@ -164,10 +164,10 @@ def _metric(
     settings: Settings,
 ) -> list[Finding]:
     case_id = base[0].case_id
-    threshold = settings.threshold(metric.name, case_id)
-    if threshold is None:
+    chosen = settings.threshold(metric.name, case_id)
+    if chosen is None:
         return []
-    floor, spread = threshold
+    metric = chosen
     has = [[one for one in side if metric.read(one) is not None] for side in (base, head)]
     if not has[0] or not has[1]:
         if has[0]:
@@ -176,9 +176,9 @@ def _metric(
     values = [value for side in has for one in side for value in metric.read(one) or []]
     if not all(math.isfinite(value) and (value > 0 or metric.scale == "difference") for value in values):
         return [invalid(f"{metric.name} has a sample that is not a finite number above 0", case_id, metric)]
-    limit = math.log1p(floor) if metric.scale == "ratio" else floor
+    limit = math.log1p(metric.floor) if metric.scale == "ratio" else metric.floor
     level = 1 - 2 * settings.false_discovery_rate
-    effect = contrast.of_records(metric, has[0], has[1], interleaved, spread, level)
+    effect = contrast.of_records(metric, has[0], has[1], interleaved, level)
     if isinstance(effect, str):
         return [invalid(effect, case_id, metric)]
     tested = not interleaved or effect.rounds >= MIN_ROUNDS or metric.replicate == "draw"

@@ -15,13 +15,14 @@
 """
 
 import tomllib
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness.gating.metrics import METRICS
+from harness.gating.metrics import METRICS, Metric
 
 
 class SettingsError(ValueError):
@@ -29,12 +30,13 @@ class SettingsError(ValueError):
 
 
 class Threshold(BaseModel):
-    """``floor``: the least change that matters; ``spread``: of one process against another. None: the metric's own."""
+    """As the fields of ``Metric`` of these names. None: the metric's own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     floor: float | None = Field(default=None, ge=0)
     spread: float | None = Field(default=None, ge=0)
+    spread_apart: float | None = Field(default=None, ge=0)
 
 
 class _PerMetric(BaseModel):
@@ -71,20 +73,16 @@ class Settings(_PerMetric):
             raise ValueError(f"metrics without a threshold: {sorted(missing)}")
         return self
 
-    def threshold(self, metric: str, case_id: str) -> tuple[float, float] | None:
-        """Floor and spread of a metric of a case; None where it is not gated."""
-        own = METRICS[metric]
-        floor, spread = own.floor, own.spread
-        gated = True
+    def threshold(self, metric: str, case_id: str) -> Metric | None:
+        """The metric with the thresholds of a case; None where it is not gated."""
+        chosen: Metric | None = METRICS[metric]
         for rules in (self, *(one for one in self.cases if fnmatchcase(case_id, one.pattern))):
             found = getattr(rules, metric)
             if found is False:
-                gated = False
+                chosen = None
             elif found is not None:
-                gated = True
-                floor = floor if found.floor is None else found.floor
-                spread = spread if found.spread is None else found.spread
-        return (floor, spread) if gated else None
+                chosen = replace(chosen or METRICS[metric], **found.model_dump(exclude_none=True))
+        return chosen
 
 
 def load(folder: Path) -> Settings:
@@ -105,7 +103,7 @@ def _read(path: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path.name}: not TOML: {error}") from error
     for key in ("tool", "harness", "gate"):
-        table = table.get(key, {})
+        table = table.get(key, {}) if isinstance(table, dict) else table
     try:
         return Settings.model_validate(table)
     except ValidationError as error:
