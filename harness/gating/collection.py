@@ -37,7 +37,8 @@ def collect(folder: Path, commit: str, arguments: Sequence[str], env: Mapping[st
     """
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
         answer = Path(scratch) / "cases.json"
-        command = [sys.executable, "-m", "pytest", *arguments, "--collect-only", "-q", f"--harness-cases={answer}"]
+        options = ["-p", "harness.pytest_plugin", "--collect-only", "-q", f"--harness-cases={answer}"]
+        command = [sys.executable, "-m", "pytest", *options, *arguments]
         done = subprocess.run(command, cwd=folder, env=dict(env), capture_output=True, text=True, errors="replace")
         if done.returncode != 0 or not answer.exists():
             tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-LAST_LINES:])
