@@ -119,8 +119,8 @@ class Record(_Strict):
     work: dict[str, float] | None = Field(
         default=None, description="the least a call must do, by the ceiling that limits it; see harness.cost"
     )
-    compile_seconds: float | None = Field(default=None, description="torch.compile's work before the first sample")
-    kernel_launches: int | None = Field(default=None, description="of one call, on CUDA")
+    compile_seconds: float | None = Field(default=None, description="torch.compile's work in this case; None: none")
+    kernel_launches: int | None = Field(default=None, description="of one call, where somebody counted them")
     quality: Quality | None = None
     task: TaskResult | None = None
     started: str = Field(description="UTC, ISO 8601")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import registry
-from harness.measuring import inputs, memory, quality, timing, verify
+from harness.measuring import compile_time, inputs, memory, quality, timing, verify
 from harness.measuring.timing import Effort
 from harness.plugin import AttentionPlugin
 from harness.record import Check, Memory, Record, Timing
@@ -90,8 +90,9 @@ def prepare(spec: AnySpec, verified: bool) -> tuple[Record, Prepared | None]:
         found = _untimed(plugin, spec, verified)
         if not isinstance(found, Prepared):
             return found
-        with found.mode():
-            found.calls[0]()  # what the first call alone allocates is not the case's
+        if verified:
+            with found.mode():
+                found.calls[0]()  # what the first call alone allocates is not the case's; verification has called it
         peak = found.peak()
         prepared.append(found)
         return {**found.found, "memory": peak}
@@ -101,7 +102,7 @@ def prepare(spec: AnySpec, verified: bool) -> tuple[Record, Prepared | None]:
 
 
 def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], dict[str, Any]]) -> Record:
-    started, began = datetime.now(UTC), perf_counter()
+    started, began, compiled = datetime.now(UTC), perf_counter(), compile_time.spent()
     found: dict[str, Any] = {"status": "ok"}
     try:
         plugin = registry.get(spec.attention)
@@ -112,6 +113,7 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], dict[str, Any]
         else:
             found["kernel"] = plugin.kernel(spec)
             found |= measure(plugin)
+            found["compile_seconds"] = compile_time.spent() - compiled or None
     except Incorrect as error:
         found |= {"status": "incorrect", "reasons": verify.failures(error.checks), "checks": error.checks}
     except Exception as error:  # a plugin is somebody else's code: whatever it raises is the result

@@ -82,11 +82,11 @@ def test_turns_are_base_head_head_base():
     sides = [MadeUpSide(name, rng, events) for name in "AB"]
     for side in sides:
         side.start()
-    base, head = measure(*sides, SPECS[SLOW], Plan(min_pairs=4, max_pairs=4), head_first=False)
+    base, head = measure(*sides, SPECS[SLOW], Plan(), head_first=False)
     assert "".join(events) == "ABBAABBA"
     assert base.timing.turns == head.timing.turns == [8] * 4
     events.clear()
-    measure(*sides, SPECS[SLOW], Plan(min_pairs=2, max_pairs=2), head_first=True)
+    measure(*sides, SPECS[SLOW], Plan(seconds=0.0), head_first=True)
     assert "".join(events) == "BAAB"
 
 
@@ -129,6 +129,14 @@ def test_a_case_that_fails_on_head_alone_is_a_regression_and_the_others_are_meas
     assert found.exit_code == 1
     assert [one.verdict.split()[0] for one in found.with_weight("regression")] == ["NEWLY"]
     assert sum(record.timing is not None for record in base.records) >= len(SPECS) - 1
+
+
+def test_base_is_verified_only_to_know_whether_it_was_wrong_before():
+    *_, commits, _ = compare(1)
+    assert {verified for _, verified in commits[0].side.seen} == {True}
+    assert {verified for _, verified in commits[1].side.seen[: len(SPECS)]} == {False}
+    *_, commits, _ = compare(1, {SLOW: "incorrect"})
+    assert (SLOW, False) in commits[0].side.seen
 
 
 def test_vanished_and_new_cases_are_told_apart():

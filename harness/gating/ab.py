@@ -24,7 +24,7 @@ from harness.spec import AnySpec
 
 ROUNDS = 10
 """Rounds of fresh processes for what the first pass flagged."""
-FRESH = Plan(min_pairs=6, max_pairs=6)
+FRESH = Plan(pairs=6)
 Say = Callable[[str], None]
 
 

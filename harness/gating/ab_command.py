@@ -80,7 +80,8 @@ def compare_commits(
             folder = stack.enter_context(worktrees.checkout(here, commit, scratch / name))
             worktrees.build(folder, commit, thresholds.build, env)
             cases = collection.collect(folder, commit, arguments, env)
-            side = SideProcess(folder, timeout=timeout)
+            # A cache in common would let one side find what the other has compiled.
+            side = SideProcess(folder, {"TORCHINDUCTOR_CACHE_DIR": str(scratch / f"{name}-inductor")}, timeout)
             stack.callback(side.close)
             sides.append(orchestration.Commit(commit, side, cases))
         for side in sides:

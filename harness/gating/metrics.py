@@ -11,6 +11,9 @@ Replicate = Literal["process", "draw"]
 ROUNDING = 1e-4
 """Relative errors below this are rounding, which any harmless change of an order of additions moves."""
 
+SHORT_COMPILE_SECONDS = 1.0
+"""Compiling for less than this, from a cache for example, is as good as not at all."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -63,7 +66,7 @@ def _accuracy(record: Record) -> list[float] | None:
 
 
 def _compile(record: Record) -> list[float] | None:
-    return None if record.compile_seconds is None else [record.compile_seconds]
+    return None if record.compile_seconds is None else [max(record.compile_seconds, SHORT_COMPILE_SECONDS)]
 
 
 def _launches(record: Record) -> list[float] | None:

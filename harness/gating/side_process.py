@@ -35,13 +35,13 @@ class SideProcess:
 
     Args:
         folder: the checkout whose code runs.
-        env: the environment of its processes.
+        env: what its processes have in their environment besides this one's.
         timeout: seconds an answer; None: as long as it takes.
     """
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, timeout: float | None = None) -> None:
         self.folder = folder
-        self._env = dict(os.environ if env is None else env)
+        self._env = dict(env or {})
         self._timeout = timeout
         self._process: LineProcess | None = None
         self._ready = False
@@ -49,7 +49,7 @@ class SideProcess:
     def start(self) -> None:
         """Start the process if there is none; it is ready some seconds later."""
         if self._process is None:
-            self._process = LineProcess([sys.executable, "-m", "harness.side"], self.folder, self._env | KEEP_MEMORY)
+            self._process = LineProcess([sys.executable, "-m", "harness.side"], self.folder, os.environ | KEEP_MEMORY | self._env)
             self._ready = False
 
     def machine(self, device: str) -> dict[str, Any]:

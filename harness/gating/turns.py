@@ -4,7 +4,6 @@ Whatever the machine does for longer than a turn (another tenant, a clock that d
 leaves the ratio of neighbouring turns alone.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from time import monotonic
@@ -16,21 +15,20 @@ from harness.spec import AnySpec
 
 Pair = tuple[list[float], list[float]]
 """Samples of neighbouring turns in seconds a call: base's and head's."""
-Settled = Callable[[list[Pair]], bool]
 LONG_CALL_SECONDS = 0.1
 """A call from this length on starts a turn without one that is thrown away: cold caches are under 1% of it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a case is sampled: ``min_pairs`` pairs of turns, then more while they say too little, up to
-    ``max_pairs`` or ``seconds``. A turn lasts ``turn_seconds``, or one call where that is longer."""
+    """How long a case is sampled: ``pairs`` pairs of turns, or, where that takes longer than ``seconds``, no more than
+    ``least_pairs``. A turn lasts ``turn_seconds``, or one call where that is longer."""
 
+    pairs: int = 4
+    least_pairs: int = 2
+    seconds: float = 3.0
     turn_seconds: float = 0.04
     turn_samples: int = 30
-    min_pairs: int = 4
-    max_pairs: int = 4
-    seconds: float = 30.0
 
 
 def measure(
@@ -40,7 +38,6 @@ def measure(
     plan: Plan,
     head_first: bool,
     verified: bool = False,
-    settled: Settled = lambda pairs: True,
 ) -> tuple[Record, Record]:
     """Prepare a case on both sides and sample it in turns.
 
@@ -50,22 +47,25 @@ def measure(
         spec: the case, known to both.
         plan: how long.
         head_first: whose turn is first.
-        verified: both commits' outputs were verified before; see ``runner.prepare``.
-        settled: whether the pairs so far say enough.
+        verified: head's output was verified before; see ``runner.prepare``. Base's is verified only where head's is wrong,
+            to know whether it was so before: verification is what takes the longest.
 
     Returns:
         Base's record and head's. Where one of them failed, neither has a timing.
     """
-    for side in (base, head):
-        side.begin_prepare(spec, verified)
+    base.begin_prepare(spec, verified=True)
+    head.begin_prepare(spec, verified)
     records = (base.prepared(), head.prepared())
+    if records[1].status == "incorrect" and records[0].status == "ok":
+        base.begin_prepare(spec, verified=False)
+        records = (base.prepared(), records[1])
     if any(one.status != "ok" for one in records) or spec.kind not in ("operation", "model"):
         return records
     order = (1, 0) if head_first else (0, 1)
     turns: tuple[list[Timing], list[Timing]] = ([], [])
     began = monotonic()
     seconds: float = 0.0
-    while not _enough(turns, plan, monotonic() - began, settled):
+    while len(turns[0]) < (plan.least_pairs if monotonic() - began > plan.seconds else plan.pairs):
         for which in order:
             found = (base, head)[which].sample(_effort(plan, seconds))
             if isinstance(found, Failed):
@@ -79,15 +79,6 @@ def measure(
 def pairs_of(base: Timing, head: Timing) -> list[Pair]:
     """The pairs of neighbouring turns that two records hold."""
     return list(zip(_split(base), _split(head), strict=True))
-
-
-def _enough(turns: tuple[list[Timing], list[Timing]], plan: Plan, taken: float, settled: Settled) -> bool:
-    count = len(turns[0])
-    if count < plan.min_pairs:
-        return False
-    if count >= plan.max_pairs or taken > plan.seconds:
-        return True
-    return settled([(_seconds(base), _seconds(head)) for base, head in zip(*turns, strict=True)])
 
 
 def _effort(plan: Plan, seconds: float) -> dict[str, Any]:
