@@ -233,15 +233,17 @@ def test_task_accuracy_is_worse_when_it_is_lower():
 
 def test_launches_and_compile_time_are_gated_where_the_record_has_them():
     def counted(launches, seconds):
-        record = synthetic.record(SPECS[0], kernel_launches=launches, compile_seconds=seconds)
-        return synthetic.run([record])
+        record = gate_runs.timed(SPECS[0], np.random.default_rng(0))
+        return synthetic.run([record.model_copy(update={"kernel_launches": launches, "compile_seconds": seconds})])
 
     found = judge(counted(4, 10.0), counted(5, 30.0))
     assert {one.metric.name: one.verdict for one in found.with_weight("regression")} == {
         "launches": "MORE",
         "compile_time": "SLOWER",
     }
-    assert judge(counted(4, 10.0), counted(4, 10.2)).exit_code == 0
+    assert verdicts(judge(counted(4, 10.0), counted(4, 10.2)), "compile_time") == {SPECS[0].case_id: "SAME"}
+    assert verdicts(judge(counted(4, None), counted(4, 10.0)), "compile_time") == {SPECS[0].case_id: "SLOWER"}
+    assert verdicts(judge(counted(4, 10.0), counted(4, None)), "compile_time") == {SPECS[0].case_id: "FASTER"}
 
 
 def test_thresholds_of_a_case_pattern_win_over_the_general_ones():

@@ -131,6 +131,8 @@ def flagged(found: Judgement) -> Iterable[str]:
         one.case_id
         for one in found.findings
         if one.effect is not None
+        and one.metric is not None
+        and one.metric.replicate == "process"  # a draw's seed gives the same one again
         and one.effect.standard_error > 0
         and one.verdict != "SAME"
         and (one.weight != "fine" or one.effect.value < -(one.floor or 0.0))

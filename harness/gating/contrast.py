@@ -51,7 +51,7 @@ def of_rounds(
     """As ``of_records``, from samples by round and turn."""
     for side, name in ((base, "base"), (head, "head")):
         few = min(sum(map(len, turns)) for turns in side)
-        if metric.name == "time" and len(side) < MIN_ROUNDS and few < MIN_SAMPLES:
+        if metric.name == "time" and not interleaved and len(side) < MIN_ROUNDS and few < MIN_SAMPLES:
             return f"too few samples: {name} has {few} in a process, {MIN_SAMPLES} are needed"
     rounds = min(len(base), len(head))
     figures = [np.array([_figure(metric, turns) for turns in side]) for side in (base, head)]
@@ -83,7 +83,7 @@ def _bootstrap(metric: Metric, turns: Turns, seed: str) -> float:
     samples = [value for turn in turns for value in turn]
     if len(samples) < 2:
         return 0.0
-    drawn = effects.resamples(samples, seed)
+    drawn = effects.resamples(samples, seed, effects.ERROR_RESAMPLES)
     figures = np.quantile(drawn, QUANTILE, axis=1)
     return float((np.log(figures) if metric.scale == "ratio" else figures).std())
 

@@ -20,6 +20,8 @@ MIN_ROUNDS = 5
 MIN_SAMPLES = 3
 """Samples that a process must have where it is alone: of two nobody knows which one was disturbed."""
 RESAMPLES = 2000
+ERROR_RESAMPLES = 400
+"""Enough for a standard error."""
 Vector = NDArray[np.float64]
 
 
@@ -59,7 +61,7 @@ class Effect:
         return float(stats.t.cdf((self.value - floor) / self.standard_error, self.degrees))
 
 
-def paired(differences: Sequence[float], level: float, seed: str) -> Effect:
+def paired(differences: Sequence[float] | Vector, level: float, seed: str) -> Effect:
     """From one difference a round, the rounds being independent.
 
     The interval is a studentised bootstrap's (Efron and Tibshirani 1993, chapter 12): unlike the percentiles of a
@@ -80,7 +82,7 @@ def paired(differences: Sequence[float], level: float, seed: str) -> Effect:
     return _from_pivots(mean, error, values.size - 1, pivots, level, values.size)
 
 
-def independent(base: Sequence[float], head: Sequence[float], level: float, seed: str) -> Effect:
+def independent(base: Sequence[float] | Vector, head: Sequence[float] | Vector, level: float, seed: str) -> Effect:
     """As ``paired``, from one figure a round, the rounds of base and head having nothing in common (Welch's t)."""
     one, other = np.asarray(base, dtype=np.float64), np.asarray(head, dtype=np.float64)
     value = float(other.mean() - one.mean())
@@ -111,10 +113,10 @@ def alone(value: float, within: float, spread: float, rounds: int, level: float)
     return Effect(value, value - reach, value + reach, error, math.inf, rounds)
 
 
-def resamples(values: Sequence[float], seed: str) -> Vector:
-    """``[RESAMPLES, len(values)]``, drawn with replacement."""
+def resamples(values: Sequence[float] | Vector, seed: str, count: int = RESAMPLES) -> Vector:
+    """``[count, len(values)]``, drawn with replacement."""
     given = np.asarray(values, dtype=np.float64)
-    return given[_rng(seed).integers(0, given.size, (RESAMPLES, given.size))]
+    return given[_rng(seed).integers(0, given.size, (count, given.size))]
 
 
 def discoveries(chances: Sequence[float], rate: float) -> list[bool]:

@@ -66,7 +66,7 @@ def _accuracy(record: Record) -> list[float] | None:
 
 
 def _compile(record: Record) -> list[float] | None:
-    return None if record.compile_seconds is None else [max(record.compile_seconds, SHORT_COMPILE_SECONDS)]
+    return None if record.timing is None else [max(record.compile_seconds or 0.0, SHORT_COMPILE_SECONDS)]
 
 
 def _launches(record: Record) -> list[float] | None:

@@ -12,12 +12,15 @@ from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import parse_compare_fail
 
 from harness.gating import ab, judgement
+from harness.gating.effects import MIN_ROUNDS
 from harness.gating.judgement import Judgement
 from harness.gating.proof.recording import CASES, CaseRound, Recording
 from harness.gating.settings import Settings
+from harness.gating.turns import Plan
 from harness.record import Memory, Record, Run, Timing
 from harness.spec import AnySpec
 
+Rounds = dict[str, list[Record]]
 COMPARE_FAIL = "median:5%"
 """pytest-benchmark's gate that this one is held against."""
 
@@ -57,16 +60,33 @@ class Replay:
     def ab(self, planted: Planted) -> Outcome:
         """``harness ab``: a first pass, then fresh rounds of what it flags."""
         where = int(self._rng.integers(len(self._specs)))
-        base: dict[str, list[Record]] = {}
-        head: dict[str, list[Record]] = {}
+        sides: tuple[Rounds, Rounds] = ({}, {})
         for number, spec in enumerate(self._specs):
             picks = self._rng.permutation(len(self._recording.rounds))[: 1 + ab.ROUNDS]
-            pairs = [self._pair(spec, int(pick), int(pick), planted if number == where else Planted()) for pick in picks]
-            base[spec.case_id] = [one for one, _ in pairs]
-            head[spec.case_id] = [other for _, other in pairs]
-        first = judgement.judge(*_runs(base, head, set()), self._settings)
-        found = judgement.judge(*_runs(base, head, set(ab.flagged(first))), self._settings)
+            for place, pick in enumerate(map(int, picks)):
+                pairs = Plan().pairs if place == 0 else ab.FRESH.pairs
+                its = planted if number == where else Planted()
+                for side, record in zip(sides, self._pair(spec, pick, pick, its, pairs), strict=True):
+                    side.setdefault(spec.case_id, []).append(record)
+        taken = {spec.case_id: 0 for spec in self._specs}
+        found = self._judge(sides, taken)
+        again = list(ab.flagged(found))
+        for number in range(ab.ROUNDS):
+            taken |= {case_id: number + 1 for case_id in again}
+            if number + 1 >= MIN_ROUNDS:
+                found = self._judge(sides, taken)
+                again = [case_id for case_id in ab.flagged(found) if case_id in again]
+            if not again:
+                break
         return _outcome(found, self._specs[where].case_id)
+
+    def _judge(self, sides: tuple[Rounds, Rounds], taken: dict[str, int]) -> Judgement:
+        """With the first round of a case, or where more are taken those."""
+        runs = []
+        for side in sides:
+            records = [one for case_id, its in side.items() for one in (its[1 : 1 + taken[case_id]] or its[:1])]
+            runs.append(_run(records, "replayed"))
+        return judgement.judge(runs[0], runs[1], self._settings)
 
     def gate(self, planted: Planted) -> Outcome:
         """``harness gate`` on two stored runs of one process each, taken at different times."""
@@ -91,21 +111,24 @@ class Replay:
         base, head = [], []
         for number, spec in enumerate(self._specs):
             one, other = self._rng.permutation(len(self._recording.rounds))[:2]
-            pair = self._pair(spec, int(one), int(other), planted if number == where else Planted())
+            its = planted if number == where else Planted()
+            pair = self._pair(spec, int(one), int(other), its, ab.FRESH.pairs)
             base.append(pair[0])
             head.append(pair[1])
         return where, base, head
 
-    def _pair(self, spec: AnySpec, base_round: int, head_round: int, planted: Planted) -> tuple[Record, Record]:
+    def _pair(
+        self, spec: AnySpec, base_round: int, head_round: int, planted: Planted, pairs: int
+    ) -> tuple[Record, Record]:
         recorded = spec.model_copy(update={"seed": 0}).case_id
         swapped = int(self._rng.integers(2))
         base = self._recording.rounds[base_round][recorded]
         head = self._recording.rounds[head_round][recorded]
-        return _record(spec, base, swapped, Planted()), _record(spec, head, 1 - swapped, planted)
+        return _record(spec, base, swapped, Planted(), pairs), _record(spec, head, 1 - swapped, planted, pairs)
 
 
-def _record(spec: AnySpec, found: CaseRound, side: int, planted: Planted) -> Record:
-    turns = [pair[side] for pair in found.pairs]
+def _record(spec: AnySpec, found: CaseRound, side: int, planted: Planted, pairs: int) -> Record:
+    turns = [pair[side] for pair in found.pairs[:pairs]]
     return Record.model_construct(
         case_id=spec.case_id,
         spec=spec,
@@ -115,15 +138,6 @@ def _record(spec: AnySpec, found: CaseRound, side: int, planted: Planted) -> Rec
         ),
         memory=Memory.model_construct(peak_bytes=round(found.peak_bytes[side] * planted.memory)),
     )
-
-
-def _runs(base: dict[str, list[Record]], head: dict[str, list[Record]], again: set[str]) -> tuple[Run, Run]:
-    """The first round of each case, or where it is taken again the rounds after it."""
-    sides = [
-        [one for case_id, records in side.items() for one in (records[1:] if case_id in again else records[:1])]
-        for side in (base, head)
-    ]
-    return _run(sides[0], "replayed"), _run(sides[1], "replayed")
 
 
 def _run(records: Sequence[Record], session: str | None) -> Run:
