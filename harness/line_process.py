@@ -28,9 +28,7 @@ class LineProcess:
         env: its environment; None: this one's.
     """
 
-    def __init__(
-        self, command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
         self._pending = b""
         self._said = tempfile.TemporaryFile(prefix="harness-")  # noqa: SIM115  it is closed with the process
         self.process = subprocess.Popen(

@@ -36,7 +36,7 @@ class Incorrect(Exception):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A verified case that waits to be timed: its call, on one set of inputs and on others, and what it found so far."""
+    """A verified case that waits to be timed: its call, on one set of inputs or more, and what it found so far."""
 
     spec: OperationSpec | ModelSpec
     calls: list[Callable[[], Any]]

@@ -69,7 +69,9 @@ def compare(seed=0, cost=None, base_specs=SPECS, head_specs=SPECS, settings=None
 
     rng, events = np.random.default_rng(seed), []
     commits = [
-        ab.Commit(name, MadeUpSide(name, rng, events, its, **more), Collection(profile="quick", device="cpu", specs=specs))
+        ab.Commit(
+            name, MadeUpSide(name, rng, events, its, **more), Collection(profile="quick", device="cpu", specs=specs)
+        )
         for name, its, specs in (("base", None, base_specs), ("head", cost, head_specs))
     ]
     said = []
@@ -147,7 +149,7 @@ def test_vanished_and_new_cases_are_told_apart():
     assert (found.exit_code, [one.case_id for one in found.findings if one.verdict == "NEW"]) == (0, [SLOW])
 
 
-PLANTED = '''
+PLANTED = """
 import torch
 from harness import AttentionPlugin
 
@@ -171,17 +173,20 @@ class Module(torch.nn.Module):
         for _ in range(EXTRA // 50000):
             out = out + 0 * (q @ k.mT).sum()
         return out
-'''
-SUITE = '''
+"""
+SUITE = """
 import pytest
 from harness.spec import OperationSpec
 
 pytest_plugins = ["harness.pytest_plugin"]
 
-@pytest.mark.operation(specs=lambda selection: [OperationSpec(attention="planted", seq_len=n, heads=2) for n in (128, 256)])
+def specs(selection):
+    return [OperationSpec(attention="planted", seq_len=n, heads=2) for n in (128, 256)]
+
+@pytest.mark.operation(specs=specs)
 def test_operation(case):
     assert case.record.timing is not None
-'''
+"""
 PROJECT = """
 [build-system]
 requires = ["setuptools"]

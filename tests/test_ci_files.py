@@ -105,7 +105,13 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
-GATE_ENV = {"BASE": "", "TARGET": "origin/main", "HEAD": "HEAD", "SUITE_OPTIONS": "suites --profile gpu", "OUT": "out/g"}
+GATE_ENV = {
+    "BASE": "",
+    "TARGET": "origin/main",
+    "HEAD": "HEAD",
+    "SUITE_OPTIONS": "suites --profile gpu",
+    "OUT": "out/g",
+}
 
 
 @pytest.mark.parametrize("code", ["0", "1", "2"])
@@ -202,7 +208,11 @@ def test_every_shell_step_is_run_here():
     here = Path(__file__).read_text()
     for path in (ACTION, GPU, NIGHTLY):
         for name, step in steps(path).items():
-            assert "run" not in step or f'"{name}"' in here or name == "Comment on the pull request, in one comment that stays"
+            assert (
+                "run" not in step
+                or f'"{name}"' in here
+                or name == "Comment on the pull request, in one comment that stays"
+            )
 
 
 def test_the_action_is_given_what_it_asks_for():

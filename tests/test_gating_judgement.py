@@ -255,7 +255,9 @@ def test_thresholds_of_a_case_pattern_win_over_the_general_ones():
     )
     runs = gate_runs.pair(slower=dict.fromkeys(SPECS, 1.1), larger=dict.fromkeys(SPECS, 2.0))
     found = judgement.judge(*runs, rules)
-    assert {case.split("-")[0] for case, verdict in verdicts(found).items() if verdict == "SLOWER"} == {"operation/yoso"}
+    assert {case.split("-")[0] for case, verdict in verdicts(found).items() if verdict == "SLOWER"} == {
+        "operation/yoso"
+    }
     assert len(verdicts(found, "memory")) == len(SPECS) - 2
 
 

@@ -45,7 +45,9 @@ def instead(monkeypatch):
 
     def replace(code):
         popen = subprocess.Popen
-        monkeypatch.setattr(line_process.subprocess, "Popen", lambda command, **kw: popen([sys.executable, "-c", code], **kw))
+        monkeypatch.setattr(
+            line_process.subprocess, "Popen", lambda command, **kw: popen([sys.executable, "-c", code], **kw)
+        )
 
     return replace
 

@@ -153,4 +153,3 @@ def _fresh_round(base: Commit, head: Commit, flagged: dict[str, AnySpec], number
             # Verified once; the same code need not be again, and the record says what was found then.
             kept = record.model_copy(update={"checks": one.first[case_id].checks})
             one.fresh.setdefault(case_id, []).append(kept)
-

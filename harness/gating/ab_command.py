@@ -24,7 +24,9 @@ def ab(
     head: Annotated[str, typer.Argument(help="commit that is judged")],
     suite_options: Annotated[
         list[str] | None,
-        typer.Argument(metavar="-- [SUITE OPTIONS]", help="pytest's: suites, --profile, --attention, -k; default: suites"),
+        typer.Argument(
+            metavar="-- [SUITE OPTIONS]", help="pytest's: suites, --profile, --attention, -k; default: suites"
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for base.json and head.json")] = Path("out/ab"),
     minutes: Annotated[float, typer.Option(help="begin no more than five fresh rounds after this time")] = 12.0,
@@ -43,9 +45,7 @@ def ab(
     from harness.gating.worktrees import CommitError
 
     try:
-        found, runs = compare_commits(
-            base, head, tuple(suite_options or DEFAULT_SUITES), minutes, case_timeout, case
-        )
+        found, runs = compare_commits(base, head, tuple(suite_options or DEFAULT_SUITES), minutes, case_timeout, case)
         for run, name in zip(runs, ("base", "head"), strict=True):
             _save(run, out / f"{name}.json")
     except (CommitError, SettingsError, EOFError, TimeoutError) as error:

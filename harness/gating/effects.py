@@ -139,9 +139,7 @@ def _from_pivots(value: float, error: float, degrees: float, pivots: Vector, lev
     below, above = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2])
     # A bootstrap of few values can be narrower than even normal noise allows; Student's interval is the least.
     least = float(stats.t.ppf((1 + level) / 2, degrees))
-    return Effect(
-        value, value - max(above, least) * error, value - min(below, -least) * error, error, degrees, rounds
-    )
+    return Effect(value, value - max(above, least) * error, value - min(below, -least) * error, error, degrees, rounds)
 
 
 def _rng(seed: str) -> np.random.Generator:

@@ -33,8 +33,8 @@ NEWLY: dict[Status, str] = {
 class Finding:
     """One verdict.
 
-    ``metric`` is None where it is on the case as such; ``effect`` and ``floor`` (on the effect's scale) None where nothing
-    was computed. ``tested`` is False for an effect that was only screened: by one process a side of an ab, which takes
+    ``metric`` is None where it is on the case as such; ``effect`` and ``floor`` (on the effect's scale) None where
+    nothing was computed. ``tested`` is False for an effect that was only screened: by one process a side of an ab, which takes
     fresh ones for what that makes look changed. Such an effect is SAME or AMBIGUOUS.
     """
 
@@ -222,4 +222,3 @@ def _by_case(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records:
         found.setdefault(record.case_id, []).append(record)
     return found
-

@@ -24,17 +24,18 @@ class Metric:
     one share its luck: addresses, pages, neighbours) or a draw (each has a seed of its own, the same on both sides).
     ``floor`` is the least change that matters; ``spread`` the standard deviation of one process's figure against
     another's of the same code that ran in turns with it, and ``spread_apart`` that of a process at another time; all as
-    a share (ratio) or in ``unit`` (difference); ``pyproject.toml`` may change them. ``better`` and ``worse`` are the verdicts.
+    a share (ratio) or in ``unit`` (difference); ``pyproject.toml`` may change them. ``better`` and ``worse`` are the
+    verdicts.
     """
 
     name: str
     unit: str
     read: Callable[[Record], list[float] | None]
     floor: float
-    spread: float
-    spread_apart: float
     better: str
     worse: str
+    spread: float = 0.0
+    spread_apart: float = 0.0
     scale: Scale = "ratio"
     replicate: Replicate = "process"
     higher_is_worse: bool = True
@@ -76,22 +77,16 @@ def _launches(record: Record) -> list[float] | None:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("time", "s", _time, floor=0.04, spread=0.02, spread_apart=0.07, better="FASTER", worse="SLOWER"),
-        Metric("memory", "byte", _memory, floor=0.005, spread=0.0, spread_apart=0.0, better="SMALLER", worse="LARGER"),
+        Metric("time", "s", _time, 0.04, "FASTER", "SLOWER", spread=0.02, spread_apart=0.07),
+        Metric("memory", "byte", _memory, 0.005, "SMALLER", "LARGER"),
+        Metric("check", "share of what is allowed", _check, 0.25, "BETTER", "WORSE", scale="difference"),
+        Metric("error", "relative error", _error, 0.05, "BETTER", "WORSE", replicate="draw"),
         Metric(
-            "check", "share of what is allowed", _check, floor=0.25, spread=0.0, spread_apart=0.0, better="BETTER", worse="WORSE",
-            scale="difference",
-        ),
-        Metric(
-            "error", "relative error", _error, floor=0.05, spread=0.0, spread_apart=0.0, better="BETTER", worse="WORSE",
-            replicate="draw",
-        ),
-        Metric(
-            "accuracy", "share of 1", _accuracy, floor=0.02, spread=0.0, spread_apart=0.0, better="BETTER", worse="WORSE",
+            "accuracy", "share of 1", _accuracy, 0.02, "BETTER", "WORSE",
             scale="difference", replicate="draw", higher_is_worse=False,
         ),
-        Metric("compile_time", "s", _compile, floor=0.25, spread=0.1, spread_apart=0.1, better="FASTER", worse="SLOWER"),
-        Metric("launches", "kernel launches", _launches, floor=0.0, spread=0.0, spread_apart=0.0, better="FEWER", worse="MORE"),
+        Metric("compile_time", "s", _compile, 0.25, "FASTER", "SLOWER", spread=0.1, spread_apart=0.1),
+        Metric("launches", "kernel launches", _launches, 0.0, "FEWER", "MORE"),
     )
 }  # fmt: skip
 """By name."""

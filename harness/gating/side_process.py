@@ -49,7 +49,9 @@ class SideProcess:
     def start(self) -> None:
         """Start the process if there is none; it is ready some seconds later."""
         if self._process is None:
-            self._process = LineProcess([sys.executable, "-m", "harness.side"], self.folder, os.environ | KEEP_MEMORY | self._env)
+            self._process = LineProcess(
+                [sys.executable, "-m", "harness.side"], self.folder, os.environ | KEEP_MEMORY | self._env
+            )
             self._ready = False
 
     def machine(self, device: str) -> dict[str, Any]:

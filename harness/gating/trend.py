@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import ruptures
@@ -62,7 +63,7 @@ def steps(points: Sequence[Point]) -> list[Step]:
     found = ruptures.Pelt(model="l2", min_size=2, jump=1).fit(values.reshape(-1, 1))
     ends = found.predict(pen=PENALTY * np.log(values.size) * noise**2)
     bounds = [0, *ends]
-    levels = [float(np.median(values[start:end])) for start, end in zip(bounds, bounds[1:], strict=False)]
+    levels = [float(np.median(values[start:end])) for start, end in pairwise(bounds)]
     return [
         Step(points[start], float(np.exp(after - before)))
         for start, before, after in zip(ends[:-1], levels, levels[1:], strict=True)

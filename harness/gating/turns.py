@@ -47,8 +47,8 @@ def measure(
         spec: the case, known to both.
         plan: how long.
         head_first: whose turn is first.
-        verified: head's output was verified before; see ``runner.prepare``. Base's is verified only where head's is wrong,
-            to know whether it was so before: verification is what takes the longest.
+        verified: head's output was verified before; see ``runner.prepare``. Base's is verified only where head's is
+            wrong, to know whether it was so before: verification is what takes the longest.
 
     Returns:
         Base's record and head's. Where one of them failed, neither has a timing.

@@ -88,7 +88,9 @@ def _round(found: Recording) -> None:
         number = len(found.rounds)
         found.rounds.append(
             {
-                spec.case_id: _kept(*measure(base, head, spec, ab.FRESH, head_first=(number + place) % 2 == 1, verified=number > 0))
+                spec.case_id: _kept(
+                    *measure(base, head, spec, ab.FRESH, head_first=(number + place) % 2 == 1, verified=number > 0)
+                )
                 for place, spec in enumerate(CASES)
             }
         )

@@ -72,7 +72,7 @@ class Replay:
         found = self._judge(sides, taken)
         again = list(ab.flagged(found))
         for number in range(ab.ROUNDS):
-            taken |= {case_id: number + 1 for case_id in again}
+            taken |= dict.fromkeys(again, number + 1)
             if number + 1 >= MIN_ROUNDS:
                 found = self._judge(sides, taken)
                 again = [case_id for case_id in ab.flagged(found) if case_id in again]
