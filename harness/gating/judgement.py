@@ -33,9 +33,9 @@ NEWLY: dict[Status, str] = {
 class Finding:
     """One verdict.
 
-    ``metric`` is None where it is on the case as such; ``effect`` and ``floor`` (on the effect's scale) None where
-    nothing was computed. ``tested`` is False for an effect that was only screened: by one process a side of an ab, which takes
-    fresh ones for what that makes look changed. Such an effect is SAME or AMBIGUOUS.
+    ``metric`` is None where it is on the case as such; ``effect`` and ``floor`` (on the effect's scale) are None where
+    nothing was computed. ``tested`` is False for an effect that was only screened: by one process a side of an ab,
+    which takes fresh ones for what that makes look changed. Such an effect is SAME or AMBIGUOUS.
     """
 
     case_id: str
