@@ -12,9 +12,6 @@ from harness.record import Record, Timing
 
 Turns = Sequence[Sequence[float]]
 """Samples of one process, by turn; a process that took no turns has one."""
-QUANTILE = 0.1
-"""Which of a process's samples speaks for it: near the fastest, since whatever disturbs a call makes it longer. In the
-recordings of one commit against itself the median varies up to twice as much from process to process."""
 
 
 def of_records(
@@ -83,8 +80,7 @@ def _bootstrap(metric: Metric, turns: Turns, seed: str) -> float:
     samples = [value for turn in turns for value in turn]
     if len(samples) < 2:
         return 0.0
-    drawn = effects.resamples(samples, seed, effects.ERROR_RESAMPLES)
-    figures = np.quantile(drawn, QUANTILE, axis=1)
+    figures = effects.resamples(samples, seed, effects.ERROR_RESAMPLES).min(axis=1)
     return float((np.log(figures) if metric.scale == "ratio" else figures).std())
 
 
@@ -108,12 +104,17 @@ def _draws(metric: Metric, base: list[float], head: list[float], level: float, s
 
 def figure(metric: Metric, record: Record) -> float:
     """What speaks for a record, in the metric's unit."""
-    return float(np.quantile(metric.read(record) or [], QUANTILE))
+    samples = metric.read(record) or []
+    return float(np.median(samples)) if metric.replicate == "draw" else min(samples)
 
 
 def _figure(metric: Metric, turns: Turns) -> float:
-    """One number for a process, above another's where it is worse."""
-    value = float(np.quantile([value for turn in turns for value in turn], QUANTILE))
+    """One number for a process, above another's where it is worse: that of its quickest sample.
+
+    What disturbs a call makes it longer. In the recordings of one commit against itself with a busy neighbour the
+    median differs up to ten times as much from process to process.
+    """
+    value = min(value for turn in turns for value in turn)
     value = math.log(value) if metric.scale == "ratio" else value
     return value if metric.higher_is_worse else -value
 

@@ -85,10 +85,9 @@ def _rate(count: int, runs: int) -> dict[str, Any]:
 
 def spreads(recording: Recording) -> dict[str, float]:
     """By case: the standard deviation of a round's log ratio, which the gate's own spread is chosen by."""
-    from harness.gating.contrast import QUANTILE
 
     def figure(case: Any, side: int) -> float:
-        return float(np.log(np.quantile([value for pair in case.pairs for value in pair[side]], QUANTILE)))
+        return float(np.log(min(min(pair[side]) for pair in case.pairs)))
 
     return {
         spec.case_id: float(np.sqrt(np.mean([(figure(one[spec.case_id], 1) - figure(one[spec.case_id], 0)) ** 2
