@@ -11,12 +11,16 @@ import time
 import pytest
 from test_store import HEADER, record
 
+from harness.profiles import Selection
+from harness.session import HarnessSession
 from harness.spec import OperationSpec
 from harness.store import Log, StoreError, load, read_part
 
 LENGTHS = (16, 24, 32, 40, 48, 56)
 SUITE = f"""
 import pytest
+from harness.profiles import Selection
+from harness.session import HarnessSession
 from harness.spec import OperationSpec
 pytest_plugins = ["harness.pytest_plugin"]
 
@@ -73,30 +77,44 @@ def test_a_killed_run_goes_on_where_it_was(project):
     assert len(benchmarks) == len(LENGTHS)
 
 
-def test_a_log_of_another_run_is_refused(project):
-    finish(project, "-k", "n16-")
-    log = project / "run.log.jsonl"
-    lines = log.read_text().splitlines(keepends=True)
-    header = json.loads(lines[0])
-    header["machine"]["torch"] = "1.0"
-    (project / "other.log.jsonl").write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
-    for option, words in (
-        ("other.log.jsonl", "torch: base has 1.0"),
-        ("run.json", "expected the log of a run"),
-        ("nope.log.jsonl", "cannot read it"),
+SPEC = OperationSpec(attention="sdpa", seq_len=16)
+
+
+def session(path, **more):
+    return HarnessSession(Selection(), "pytest", path, isolated=False, timeout=None, **more)
+
+
+def test_what_the_deadline_left_out_is_measured(tmp_path):
+    path = tmp_path / "run.log.jsonl"
+    first = session(path, deadline=0.0)
+    assert first.measure(SPEC).status == "timeout"
+    first.close()
+    again = session(path, resume=path)
+    assert again.measure(SPEC).status == "ok"
+    again.close()
+    assert [one.status for one in load(path).records] == ["ok"]
+
+
+def test_a_log_of_another_run_is_refused(tmp_path):
+    log = tmp_path / "run.log.jsonl"
+    first = session(log, deadline=0.0)
+    first.measure(SPEC)
+    first.close()
+    header, *lines = log.read_text().splitlines()
+    machine = json.loads(header)["machine"]
+    for changes, words in (
+        ({"machine": machine | {"torch": "1.0"}}, r"--resume: .*torch: base has 1\.0"),
+        ({"profile": "full"}, "profile: base has full, head quick"),
+        ({"commit": "f" * 40}, "commit: base has ffff"),
+        ({"schema_version": 7}, "expected schema version 1, found 7"),
     ):
-        done = finish(project, f"--resume={option}")
-        assert done.returncode == 4
-        assert words in done.stderr
-        assert "Traceback" not in done.stderr
-
-
-def test_what_the_deadline_left_out_is_measured(project):
-    finish(project, "--deadline=0", "-k", "n16- or n24-")
-    log = project / "run.log.jsonl"
-    assert {one.status for one in load(log).records} == {"timeout"}
-    finish(project, "-k", "n16- or n24-", f"--resume={log}")
-    assert [one.status for one in load(log).records] == ["ok", "ok"]
+        log.write_text("\n".join([json.dumps(json.loads(header) | changes), *lines]) + "\n")
+        with pytest.raises(StoreError, match=words):
+            session(log, resume=log)
+    with pytest.raises(StoreError, match="expected the log of a run"):
+        session(log, resume=tmp_path / "run.json")
+    with pytest.raises(StoreError, match="cannot read it"):
+        session(log, resume=tmp_path / "nope.log.jsonl")
 
 
 @pytest.fixture

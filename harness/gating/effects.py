@@ -76,7 +76,7 @@ def paired(differences: Sequence[float] | Vector, level: float, seed: str) -> Ef
     """
     values = np.asarray(differences, dtype=np.float64)
     value, error = (float(one) for one in _trimmed(values))
-    if error == 0:
+    if np.ptp(values) == 0 or error == 0:
         return Effect(value, value, value, 0.0, np.inf, values.size)
     means, errors = _trimmed(resamples(values, seed))
     return _from_pivots(value, error, _degrees(values.size), _pivots(means - value, errors), level, values.size)

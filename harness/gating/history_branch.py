@@ -69,18 +69,20 @@ def _branch(repository: Path, remote: str, branch: str) -> Iterator[Path]:
         folder = Path(scratch) / "branch"
         there = bool(_git(repository, "ls-remote", "--heads", remote, f"refs/heads/{branch}"))
         if there:
-            _git(repository, "fetch", "--quiet", "--depth=1", remote, f"refs/heads/{branch}")
+            _git(repository, "fetch", "--quiet", remote, f"refs/heads/{branch}")
             _git(repository, "worktree", "add", "--quiet", "--detach", str(folder), "FETCH_HEAD")
         else:
             _git(repository, "worktree", "add", "--quiet", "--detach", "--no-checkout", str(folder), "HEAD")
-            _git(folder, "symbolic-ref", "HEAD", f"refs/harness-history/{folder.parent.name}")
+            _git(folder, "symbolic-ref", "HEAD", f"refs/heads/{folder.parent.name}")
             _git(folder, "read-tree", "--empty")
         try:
             yield folder
         finally:
             _git(repository, "worktree", "remove", "--force", str(folder))
-            if not there:
-                _git(repository, "update-ref", "-d", f"refs/harness-history/{folder.parent.name}")
+            if not there:  # the branch that held the first commit until it was pushed, if there was one
+                subprocess.run(
+                    ["git", "branch", "-D", folder.parent.name], cwd=repository, capture_output=True, check=False
+                )
 
 
 def _push(folder: Path, remote: str, branch: str) -> str | None:

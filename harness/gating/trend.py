@@ -16,7 +16,7 @@ MIN_POINTS = 5
 MIN_STEP = 0.03
 """The least step that is marked, as a logarithm of a ratio."""
 PENALTY = 3.0
-"""Of one more step, in units of log(points) times the variance: a penalty of the kind of BIC's."""
+"""Of one more step, in units of log(points) times the noise."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ def series(runs: Iterable[Stored]) -> dict[tuple[str, str, str], list[Point]]:
 
 
 def steps(points: Sequence[Point]) -> list[Step]:
-    """Where the level changes: PELT (Killick, Fearnhead and Eckley 2012) on logarithms, in least squares.
+    """Where the level changes: PELT (Killick, Fearnhead and Eckley 2012) on logarithms, by absolute deviations.
+
+    A single run that is off is no step: it costs as much alone as among the others.
 
     The noise that a step is held against is that of neighbouring runs, so that one slow drift is not a row of steps
     and one noisy series not a change a week.
@@ -60,8 +62,8 @@ def steps(points: Sequence[Point]) -> list[Step]:
         return []
     # The median of absolute differences of neighbours: a step touches one of them.
     noise = max(float(np.median(np.abs(np.diff(values)))) / 0.954, MIN_STEP / 10)
-    found = ruptures.Pelt(model="l2", min_size=2, jump=1).fit(values.reshape(-1, 1))
-    ends = found.predict(pen=PENALTY * np.log(values.size) * noise**2)
+    found = ruptures.Pelt(model="l1", min_size=2, jump=1).fit(values.reshape(-1, 1))
+    ends = found.predict(pen=PENALTY * np.log(values.size) * noise)
     bounds = [0, *ends]
     levels = [float(np.median(values[start:end])) for start, end in pairwise(bounds)]
     return [
