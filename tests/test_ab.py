@@ -199,7 +199,7 @@ planted = "planted:Planted"
 [tool.setuptools]
 py-modules = ["planted"]
 [tool.harness.gate]
-build = ["{python} -c 'import planted'", "{python} -c 'from setuptools import setup; setup()' -q egg_info"]
+build = ["{python} -m py_compile planted.py", "{python} -c 'from setuptools import setup; setup()' -q egg_info"]
 """
 
 

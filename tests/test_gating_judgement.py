@@ -53,7 +53,7 @@ def test_a_tenth_faster_is_no_reason_to_fail():
 
 
 def test_a_change_at_the_floor_is_ambiguous_and_no_pass():
-    found = judge(*gate_runs.pair(slower={SPECS[0]: 1.055}, process=0.02))
+    found = judge(*gate_runs.pair(slower={SPECS[0]: 1.06}, process=0.02))
     assert verdicts(found)[SPECS[0].case_id] == "AMBIGUOUS"
     assert found.exit_code == 2
 

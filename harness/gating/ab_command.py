@@ -91,8 +91,8 @@ def compare_commits(
         cores = quiet_cores.stay_on_them()
         typer.echo(f"measured on cores: {'all' if cores is None else ', '.join(map(str, cores))}")
         command = f"harness ab {base} {head} -- {shlex.join(arguments)}"
-        *runs, found = orchestration.compare(*sides, thresholds, command, minutes, typer.echo)
-    return found, (runs[0], runs[1])
+        one, other, found = orchestration.compare(sides[0], sides[1], thresholds, command, minutes, typer.echo)
+    return found, (one, other)
 
 
 def _save(run: "Run", path: Path) -> None:

@@ -1,5 +1,5 @@
-"""Cores that nobody else uses. A kernel one of whose threads shares its core with another process waits at every barrier
-for a whole time slice, and its time says nothing about the commit."""
+"""Cores that nobody else uses. A kernel one of whose threads shares its core with another process waits at every
+barrier for a whole time slice, and its time says nothing about the commit."""
 
 import os
 
