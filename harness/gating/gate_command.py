@@ -1,9 +1,12 @@
 """``harness gate``: two stored runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from harness.gating.judgement import Judgement
 
 Markdown = Annotated[Path | None, typer.Option(help="write a Markdown comment here")]
 Junit = Annotated[Path | None, typer.Option(help="write JUnit XML here")]
@@ -34,12 +37,10 @@ def gate(
     raise typer.Exit(found.exit_code)
 
 
-def write(found: "object", markdown: Path | None, junit: Path | None, json: Path | None) -> None:
+def write(found: "Judgement", markdown: Path | None, junit: Path | None, json: Path | None) -> None:
     """Print a judgement and write the files that were asked for."""
     from harness.gating import outputs
-    from harness.gating.judgement import Judgement
 
-    assert isinstance(found, Judgement)
     outputs.print_table(found)
     for path, text in ((markdown, outputs.markdown), (junit, outputs.junit), (json, outputs.as_json)):
         if path is not None:
