@@ -5,9 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.gating import commands
+
 app = typer.Typer(
     help="Compare attentions by speed, memory and accuracy.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+commands.add_to(app)
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1")]
 LIST_LENGTH = 1024
 """The sequence length that ``list`` asks the plugins about."""
@@ -86,6 +89,7 @@ def run(
     keyword: Annotated[str | None, typer.Option("-k", help="as pytest's -k")] = None,
     isolate: Annotated[bool, typer.Option("--isolate", help="every case in a process of its own")] = False,
     case_timeout: Annotated[float | None, typer.Option(help="seconds a case; implies --isolate")] = None,
+    resume: Annotated[Path | None, typer.Option(help="log of the same run, broken off: go on with it")] = None,
 ) -> None:
     """Run the suites with pytest, a line a case, and write the JSON."""
     import pytest
@@ -102,6 +106,7 @@ def run(
     arguments += ["-k", keyword] if keyword else []
     arguments += ["--isolate"] if isolate else []
     arguments += [f"--case-timeout={case_timeout}"] if case_timeout is not None else []
+    arguments += [f"--resume={resume}"] if resume else []
     raise typer.Exit(pytest.main(arguments))
 
 

@@ -5,8 +5,6 @@ the record to FILE. It sees attentions from entry points only, not what ``regist
 """
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,17 +13,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness.line_process import STDERR_LINES, ending, stop
 from harness.measuring.timing import Effort
 from harness.record import Record
 from harness.spec import AnySpec
-
-STDERR_LINES = 5
-"""Last lines of a dead process's standard error that its record keeps."""
-
 
 Failure = Callable[[Literal["timeout", "crashed"], list[str]], Record]
 
@@ -84,19 +79,6 @@ def run(spec: AnySpec, effort: Effort, timeout: float | None = None) -> Record:
         except (FileNotFoundError, ValidationError):
             tail = said.strip().splitlines()[-STDERR_LINES:]
             return failed("crashed", [ending(process.returncode), *tail])
-
-
-def stop(process: "subprocess.Popen[Any]") -> None:
-    """Kill a process and what it started, if it runs."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def ending(code: int) -> str:
-    """How a process ended that left no record."""
-    if code < 0:
-        return f"its process was killed by {signal.Signals(-code).name}"
-    return f"its process ended with code {code} and no record"
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ reasons; one that is incorrect, out of memory, too slow or crashed fails with th
 own statistics, and all records are in the ``harness`` block of ``--benchmark-json`` and in the log.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +24,8 @@ from harness import profiles
 from harness.profiles import Selection
 from harness.record import Record, Status
 from harness.session import HarnessSession, log_path_for, reproducing_command
-from harness.spec import AnySpec
+from harness.spec import AnySpec, Spec
+from harness.store import StoreError
 from harness.terminal import one_line, tables
 
 KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
@@ -75,6 +77,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         help="begin no case after this time; those left are records of status timeout",
     )
+    add("--resume", dest="harness_resume", metavar="LOG", help="go on with a run that was broken off, from its log")
+    add("--harness-cases", dest="harness_cases", metavar="PATH", help="write the collected cases here, as JSON")
     add("--harness-log", dest="harness_log", metavar="PATH", help="the log of records; default: beside the JSON")
 
 
@@ -101,15 +105,20 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker and config.getoption("harness_isolate", False):
         raise pytest.UsageError("--worker is one process for all cases and --isolate one for each; leave one out")
     log = config.getoption("harness_log", None)
-    config.stash[_SESSION] = HarnessSession(
-        asked,
-        reproducing_command(config.invocation_params.args, config.rootpath),
-        Path(log) if log else log_path_for(config.getoption("benchmark_json"), config.rootpath),
-        isolated=not worker and (config.getoption("harness_isolate", False) or timeout is not None),
-        timeout=timeout,
-        worker=worker,
-        deadline=config.getoption("harness_deadline", None),
-    )
+    resume = config.getoption("harness_resume", None)
+    try:
+        config.stash[_SESSION] = HarnessSession(
+            asked,
+            reproducing_command(config.invocation_params.args, config.rootpath),
+            Path(log) if log else log_path_for(config.getoption("benchmark_json"), config.rootpath),
+            isolated=not worker and (config.getoption("harness_isolate", False) or timeout is not None),
+            timeout=timeout,
+            worker=worker,
+            deadline=config.getoption("harness_deadline", None),
+            resume=Path(resume) if resume else None,
+        )
+    except StoreError as error:
+        raise pytest.UsageError(str(error)) from error
     if not config.getoption("benchmark_verbose"):
         config.option.benchmark_quiet = True  # its table has a row a case; ours has a row an attention
 
@@ -141,6 +150,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.fixturenames.append("benchmark")  # type: ignore[attr-defined]
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Write down the cases, for ``harness ab``."""
+    path = session.config.getoption("harness_cases", None)
+    if path:
+        specs = [item.callspec.params.get("case") for item in session.items if hasattr(item, "callspec")]
+        selection = session.config.stash[_SESSION].selection
+        found = [spec.model_dump(mode="json") for spec in specs if isinstance(spec, Spec)]
+        words = {"profile": selection.profile, "device": selection.device, "specs": found}
+        Path(path).write_text(json.dumps(words), encoding="utf-8")
+
+
 @pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
     """The case of this test."""
@@ -158,7 +178,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
         benchmark._mode = "harness"  # it is used, though it times nothing itself
         benchmark.params = {"case": case.spec.case_id}
         benchmark.group = f"{case.spec.kind} n={case.spec.seq_len}"
-    case.record = pyfuncitem.config.stash[_SESSION].measure(case.spec)
+    try:
+        case.record = pyfuncitem.config.stash[_SESSION].measure(case.spec)
+    except StoreError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)  # what is found from here on would be lost
     pyfuncitem.user_properties.append(("harness", one_line(case.record)))
     status, reasons = case.record.status, case.record.reasons
     if status == "unsupported":

@@ -43,6 +43,9 @@ class Timing(_Strict):
     threads: int | None = Field(default=None, description="torch.get_num_threads(), on a CPU")
     flushed_bytes: int | None = Field(default=None, description="written between samples, so that caches are cold")
     input_sets: int = Field(default=1, description="sets of inputs that the samples took in turn")
+    turns: list[int] | None = Field(
+        default=None, description="samples a turn, where they were taken in turns with another commit's (harness ab)"
+    )
 
 
 class Memory(_Strict):
@@ -119,7 +122,7 @@ class Ceiling(_Strict):
 
 
 class Record(_Strict):
-    """The result of one case."""
+    """The result of one case in one process."""
 
     schema_version: int = SCHEMA_VERSION
     case_id: str
@@ -136,6 +139,8 @@ class Record(_Strict):
         default=None, description="the least a call must do, by the ceiling that limits it; see harness.cost"
     )
     conditions: Conditions | None = Field(default=None, description="None also in records of before they were taken")
+    compile_seconds: float | None = Field(default=None, description="torch.compile's work in this case; None: none")
+    kernel_launches: int | None = Field(default=None, description="of one call, where somebody counted them")
     quality: Quality | None = None
     task: TaskResult | None = None
     started: str = Field(description="UTC, ISO 8601")
@@ -160,4 +165,7 @@ class Run(_Strict):
     commit: str | None = Field(description="git commit of the code, with '+dirty' where the tree had changes")
     machine: dict[str, Scalar | None] = Field(description="the fingerprint, see harness.measuring.machine")
     ceilings: list[Ceiling] = Field(default_factory=list, description="see harness.measuring.ceilings")
-    records: list[Record]
+    session: str | None = Field(
+        default=None, description="one harness ab has two runs, one a commit, with the same session; None: no ab"
+    )
+    records: list[Record] = Field(description="several of one case are rounds, each in a process of its own")

@@ -2,19 +2,21 @@
 
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness import registry
-from harness.measuring import conditions, inputs, memory, quality, timing, verify
+from harness.measuring import compile_time, conditions, inputs, memory, quality, timing, verify
 from harness.measuring.timing import Effort
 from harness.plugin import AttentionPlugin
-from harness.record import Check, Record
+from harness.record import Check, Memory, Record, Timing
 from harness.spec import AnySpec, ModelSpec, OperationSpec, QualitySpec, TaskSpec
 
 FRAMES = 3
@@ -32,6 +34,32 @@ class Incorrect(Exception):
         self.checks = checks
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A verified case that waits to be timed: its call, on one set of inputs or more, and what it found so far."""
+
+    spec: OperationSpec | ModelSpec
+    calls: list[Callable[[], Any]]
+    held: list[Tensor]
+    backward: bool
+    found: dict[str, Any]
+
+    def time(self, effort: Effort) -> Timing:
+        """Samples of the call, warmed up before."""
+        with self.mode():
+            return timing.measure(self.calls[0], self.spec.device, effort, self.calls[1:])
+
+    def peak(self) -> Memory:
+        """Peak memory of the call."""
+        with self.mode():
+            return memory.peak(self.calls[0], self.spec.device, self.held)
+
+    def mode(self) -> AbstractContextManager[None]:
+        """Gradients on or off, as the call has them."""
+        # no_grad and not inference_mode: it is what transformers' users run, and every plugin works under it.
+        return torch.set_grad_enabled(self.backward)
+
+
 def run(spec: AnySpec, effort: Effort) -> Record:
     """Measure ``spec``. Raises nothing but KeyboardInterrupt and SystemExit.
 
@@ -39,7 +67,42 @@ def run(spec: AnySpec, effort: Effort) -> Record:
         A record of status ok; unsupported, with the plugin's reasons; incorrect, with the checks that failed; oom; or
         crashed, with the exception and its innermost frames.
     """
-    started, began = datetime.now(UTC), perf_counter()
+
+    def measure(plugin: AttentionPlugin) -> dict[str, Any]:
+        found = _untimed(plugin, spec, verified=False)
+        if isinstance(found, Prepared):
+            return {**found.found, "timing": found.time(effort), "memory": found.peak()}
+        return found
+
+    return _recorded(spec, measure)
+
+
+def prepare(spec: AnySpec, verified: bool) -> tuple[Record, Prepared | None]:
+    """Everything that ``run`` does but the timing: the record, and what can be timed where that is of status ok.
+
+    Args:
+        spec: the case.
+        verified: it was verified before, in a process of the same code; the checks are left out.
+    """
+    prepared: list[Prepared] = []
+
+    def measure(plugin: AttentionPlugin) -> dict[str, Any]:
+        found = _untimed(plugin, spec, verified)
+        if not isinstance(found, Prepared):
+            return found
+        if verified:
+            with found.mode():
+                found.calls[0]()  # what the first call alone allocates is not the case's; verification has called it
+        peak = found.peak()
+        prepared.append(found)
+        return {**found.found, "memory": peak}
+
+    record = _recorded(spec, measure)
+    return record, prepared[0] if prepared else None
+
+
+def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], dict[str, Any]]) -> Record:
+    started, began, compiled = datetime.now(UTC), perf_counter(), compile_time.spent()
     found: dict[str, Any] = {"status": "ok"}
     try:
         plugin = registry.get(spec.attention)
@@ -49,11 +112,12 @@ def run(spec: AnySpec, effort: Effort) -> Record:
             found |= {"status": "unsupported", "reasons": reasons}
         else:
             found["kernel"] = plugin.kernel(spec)
-            found |= _measure(plugin, spec, effort)
+            found |= measure(plugin)
+            found["compile_seconds"] = compile_time.spent() - compiled or None
     except Incorrect as error:
         found |= {"status": "incorrect", "reasons": verify.failures(error.checks), "checks": error.checks}
     except Exception as error:  # a plugin is somebody else's code: whatever it raises is the result
-        found |= {"status": "oom" if _is_out_of_memory(error) else "crashed", "reasons": _reasons(error)}
+        found |= failure(error)
     return Record(
         case_id=spec.case_id,
         spec=spec,
@@ -63,12 +127,17 @@ def run(spec: AnySpec, effort: Effort) -> Record:
     )
 
 
-def _measure(plugin: AttentionPlugin, spec: AnySpec, effort: Effort) -> dict[str, Any]:
+def failure(error: Exception) -> dict[str, Any]:
+    """Status, oom or crashed, and reasons of a case that raised ``error``."""
+    return {"status": "oom" if _is_out_of_memory(error) else "crashed", "reasons": _reasons(error)}
+
+
+def _untimed(plugin: AttentionPlugin, spec: AnySpec, verified: bool) -> "Prepared | dict[str, Any]":
     match spec:
         case OperationSpec():
-            return _operation(plugin, spec, effort)
+            return _operation(plugin, spec, verified)
         case ModelSpec():
-            return _model(plugin, spec, effort)
+            return _model(plugin, spec, verified)
         case QualitySpec():
             module = plugin.build(spec)
             return {"quality": quality.errors(plugin, spec, module, inputs.make(spec))}
@@ -78,22 +147,18 @@ def _measure(plugin: AttentionPlugin, spec: AnySpec, effort: Effort) -> dict[str
             return {"task": train(spec)}
 
 
-def _operation(plugin: AttentionPlugin, spec: OperationSpec, effort: Effort) -> dict[str, Any]:
+def _operation(plugin: AttentionPlugin, spec: OperationSpec, verified: bool) -> Prepared:
     given = inputs.make(spec)
     backward = spec.mode == "forward_backward"
     module = plugin.build(spec).train(backward)
-    checks = verify.check(plugin, spec, module, given)
+    checks = [] if verified else verify.check(plugin, spec, module, given)
     if not all(one.passed for one in checks):
         raise Incorrect(checks)
-    call, *others = (_call(module, one, backward) for one in [given, *_rotations(given)])
+    calls = [_call(module, one, backward) for one in [given, *_rotations(given)]]
     held = [given.q, given.k, given.v, *module.parameters(), *([given.grad] if backward else [])]
-    # no_grad and not inference_mode: it is what transformers' users run, and every plugin works under it.
-    with torch.set_grad_enabled(backward):
-        seen = conditions.observe(call, module, spec)
-        found = timing.measure(call, spec.device, effort, others)
-        peak = memory.peak(call, spec.device, held)
-    work = dict(cost) if (cost := plugin.cost(spec)) is not None else None
-    return {"checks": checks, "conditions": seen, "timing": found, "memory": peak, "work": work}
+    work = plugin.cost(spec)
+    found = {"checks": checks, "work": None if work is None else dict(work)}
+    return _observed(Prepared(spec, calls, held, backward, found), module, verified)
 
 
 def _call(module: nn.Module, given: inputs.Inputs, backward: bool) -> Callable[[], Any]:
@@ -116,25 +181,24 @@ def _rotations(given: inputs.Inputs) -> list[inputs.Inputs]:
     return found[1:]
 
 
-def _model(plugin: AttentionPlugin, spec: ModelSpec, effort: Effort) -> dict[str, Any]:
+def _model(plugin: AttentionPlugin, spec: ModelSpec, verified: bool) -> Prepared:
     from harness.measuring import model_agreement, models  # transformers takes seconds to import
 
     built = models.build(spec)
-    checks = built.check()
-    if all(one.passed for one in checks):
+    checks = [] if verified else built.check()
+    if not verified and all(one.passed for one in checks):
         checks += model_agreement.check(plugin, spec, built)
     if not all(one.passed for one in checks):
         raise Incorrect(checks)
-    seen = conditions.observe(built.call, built.model, spec)
-    found = timing.measure(built.call, spec.device, effort)
-    peak = memory.peak(built.call, spec.device, built.held)
-    return {
-        "checks": checks,
-        "conditions": seen,
-        "timing": found,
-        "memory": peak,
-        "parameters": built.parameters,
-    }
+    found = {"checks": checks, "parameters": built.parameters}
+    return _observed(Prepared(spec, [built.call], list(built.held), True, found), built.model, verified)
+
+
+def _observed(prepared: Prepared, module: nn.Module, verified: bool) -> Prepared:
+    if not verified:
+        with prepared.mode():
+            prepared.found["conditions"] = conditions.observe(prepared.calls[0], module, prepared.spec)
+    return prepared
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

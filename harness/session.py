@@ -10,12 +10,16 @@ from time import monotonic
 import torch
 
 from harness import isolate, runner
+from harness.gating.comparable import differences
 from harness.measuring import ceilings, machine
 from harness.profiles import Selection
 from harness.record import Record, Run
 from harness.spec import AnySpec
-from harness.store import LOG_SUFFIX, Log
+from harness.store import LOG_SUFFIX, Log, StoreError, read_part
 from harness.worker import Worker
+
+NOT_BEGUN = "not begun"
+"""How the reason of a case begins that the deadline left out."""
 
 
 class HarnessSession:
@@ -29,6 +33,10 @@ class HarnessSession:
         timeout: seconds a case; needs ``isolated`` or ``worker``.
         worker: all cases in one other process.
         deadline: seconds from now after which no case is begun.
+        resume: the log of the same run, broken off; its cases are not measured again.
+
+    Raises:
+        StoreError: ``resume`` is no log, or of another run, machine or commit; the message names the difference.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class HarnessSession:
         timeout: float | None,
         worker: bool = False,
         deadline: float | None = None,
+        resume: Path | None = None,
     ) -> None:
         self.selection = selection
         self.log_path = log_path
@@ -53,13 +62,39 @@ class HarnessSession:
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._header: Run | None = None
         self._log: Log | None = None
+        self._finished: dict[str, Record] = {}
+        if resume is not None:
+            before = read_part(resume)
+            self._header = self._resumed(before)
+            self._finished = {one.case_id: one for one in before.records if not _left_out(one)}
+
+    def _resumed(self, before: Run) -> Run:
+        now = Run(
+            started=self._started,
+            command=self._command,
+            profile=self.selection.profile,
+            commit=machine.commit(),
+            machine=machine.fingerprint(),
+            records=[],
+        )
+        found = differences(before, now)
+        if _commit(before) != _commit(now):
+            found.append(f"commit: base has {before.commit}, head {now.commit}")
+        if found:
+            raise StoreError(
+                f"--resume: the log is of another run and cannot be gone on with; begin anew. The log is called base, "
+                f"this run head: {'; '.join(found)}"
+            )
+        return before.model_copy(update={"records": []})
 
     def measure(self, spec: AnySpec) -> Record:
         """Run one case; its record is in the log when this returns."""
         if self._log is None:
-            self._log = Log(self.log_path, self.header())
-        record = self._measure(spec)
-        self._log.append(record)
+            self._log = Log(self.log_path, self.header(), self._finished.values())
+        record = self._finished.get(spec.case_id)
+        if record is None:
+            record = self._measure(spec)
+            self._log.append(record)
         self.records.append(record)
         return record
 
@@ -70,7 +105,7 @@ class HarnessSession:
                 case_id=spec.case_id,
                 spec=spec,
                 status="timeout",
-                reasons=[f"not begun: the run's {self._deadline:g} s were over"],
+                reasons=[f"{NOT_BEGUN}: the run's {self._deadline:g} s were over"],
                 started=datetime.now(UTC).isoformat(timespec="seconds"),
                 took_seconds=0.0,
             )
@@ -106,6 +141,15 @@ class HarnessSession:
             self._worker.close()
         if self._log is not None:
             self._log.close()
+
+
+def _left_out(record: Record) -> bool:
+    return record.status == "timeout" and record.reasons[0].startswith(NOT_BEGUN)
+
+
+def _commit(run: Run) -> str:
+    """Without the word on changes: the broken run's own files may be one by now."""
+    return (run.commit or "").removesuffix("+dirty")
 
 
 def _is_there(device: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,30 @@ class StoreError(ValueError):
 
 
 class Log:
-    """An append-only log: the run's header on the first line, then one record a line, each on disk when it returns."""
+    """An append-only log: the run's header on the first line, then one record a line, each on disk when it returns.
 
-    def __init__(self, path: Path, header: Run) -> None:
+    Args:
+        path: the file; an old one is replaced, once the new one has all of ``finished``.
+        header: the run without records.
+        finished: records of the same run that are there already.
+    """
+
+    def __init__(self, path: Path, header: Run, finished: Iterable[Record] = ()) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
+        new = path.with_name(path.name + ".new")
+        self._file = new.open("wb", buffering=0)
         self._write(header.model_dump_json(exclude={"records"}))
+        for record in finished:
+            self.append(record)
+        new.replace(path)
 
     def append(self, record: Record) -> None:
-        """Write one record and wait until it is on disk."""
+        """Write one record and wait until it is on disk.
+
+        Raises:
+            StoreError: it cannot be written, because the disk is full for example; nothing of it is left in the file.
+        """
         self._write(record.model_dump_json())
 
     def close(self) -> None:
@@ -34,9 +49,31 @@ class Log:
         self._file.close()
 
     def _write(self, line: str) -> None:
-        self._file.write(line + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        good = self._file.tell()
+        data = line.encode() + b"\n"
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(good)
+            self._file.seek(good)
+            raise StoreError(
+                f"{self.path}: cannot write the log: {error.strerror}; what is in it is complete: make room and go on "
+                f"with --resume {self.path}"
+            ) from error
+
+
+def read_part(path: Path) -> Run:
+    """The complete lines of a log that was broken off; a last line that was cut off is left out.
+
+    Raises:
+        StoreError: as for ``load``; or the file is no log.
+    """
+    if path.suffix != ".jsonl":
+        raise StoreError(f"{path}: expected the log of a run (*{LOG_SUFFIX}), which is beside its JSON")
+    text = _text(path)
+    return _run(path, _from_log(path, text[: text.rfind("\n") + 1]))
 
 
 def load(path: Path | str) -> Run:
@@ -46,13 +83,20 @@ def load(path: Path | str) -> Run:
         StoreError: the file is missing, cut off, of another tool or of another schema version.
     """
     path = Path(path)
+    text = _text(path)
+    return _run(path, _from_log(path, text) if path.suffix == ".jsonl" else _from_benchmark(path, text))
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8")
     except OSError as error:
         raise StoreError(f"{path}: cannot read it: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise StoreError(f"{path}: expected JSON text, found other bytes at {error.start}") from error
-    found = _from_log(path, text) if path.suffix == ".jsonl" else _from_benchmark(path, text)
+
+
+def _run(path: Path, found: Any) -> Run:
     if not isinstance(found, dict):
         raise StoreError(f"{path}: expected a run as a JSON object, found {type(found).__name__}")
     version = found.get("schema_version")

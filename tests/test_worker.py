@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness import worker
+from harness import line_process
 from harness.measuring.timing import Effort
 from harness.spec import OperationSpec
 from harness.worker import Worker
@@ -31,12 +31,12 @@ def test_cases_share_a_process_until_one_crashes(made):
     worker = made()
     records = [worker.run(SPEC, EFFORT), worker.run(SPEC.model_copy(update={"seq_len": 32}), EFFORT)]
     assert [(record.status, record.spec.seq_len) for record in records] == [("ok", 64), ("ok", 32)]
-    first = worker._process
+    first = worker._process.process
     crashed = worker.run(SPEC.model_copy(update={"attention": "nope"}), EFFORT)
     assert crashed.status == "crashed"
     assert first.poll() is not None
     assert worker.run(SPEC, EFFORT).status == "ok"
-    assert worker._process is not first
+    assert worker._process.process is not first
 
 
 @pytest.fixture
@@ -45,7 +45,9 @@ def instead(monkeypatch):
 
     def replace(code):
         popen = subprocess.Popen
-        monkeypatch.setattr(worker.subprocess, "Popen", lambda command, **kw: popen([sys.executable, "-c", code], **kw))
+        monkeypatch.setattr(
+            line_process.subprocess, "Popen", lambda command, **kw: popen([sys.executable, "-c", code], **kw)
+        )
 
     return replace
 
@@ -69,7 +71,7 @@ def test_death_is_named_with_its_last_words(instead, made, ready):
 def test_closing_ends_the_process(made):
     worker = made()
     worker.run(SPEC, EFFORT)
-    pid = worker._process.pid
+    pid = worker._process.process.pid
     worker.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -62,7 +62,7 @@ def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()
     with _collector_off():
         # Created first: its buffer is a neighbour of the inputs, and not of what the call leaves in the pool.
         clock = DeviceClock(device) if on_cuda else None
-        warm = _warm_up(turns, device, effort, at_least=1 + len(others) if on_cuda else 1)
+        warm = _warm_up(turns, device, effort, at_least=1 + len(others) if on_cuda else 0)
         if clock is not None:
             samples = _collect(lambda: clock.sample(next(turns), warm.submit_seconds, warm.seconds), effort)
             return Timing(

@@ -1,0 +1,155 @@
+"""Two commits measured in turns: first every case once, then what looked changed again, in fresh processes.
+
+The first pass has one process a side and can only say SAME, or look closer. What it flags is taken ``ROUNDS`` times
+more, each time in two fresh processes, and judged by those samples alone: they are independent of the flagging, so
+that the false-discovery rate holds over the cases that are tested, however many were screened.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from uuid import uuid4
+
+from harness.gating import judgement
+from harness.gating.collection import Collection
+from harness.gating.effects import MIN_ROUNDS
+from harness.gating.judgement import Judgement
+from harness.gating.settings import Settings
+from harness.gating.side_process import SideProcess
+from harness.gating.turns import Plan, measure
+from harness.record import Record, Run
+from harness.spec import AnySpec
+
+ROUNDS = 10
+"""Rounds of fresh processes for what the first pass flagged."""
+FRESH = Plan(pairs=6)
+Say = Callable[[str], None]
+
+
+@dataclass
+class Commit:
+    """One side: where it is checked out, what it is called, and its cases."""
+
+    id: str
+    side: SideProcess
+    cases: Collection
+    first: dict[str, Record] = field(default_factory=dict)
+    fresh: dict[str, list[Record]] = field(default_factory=dict)
+    machine: dict[str, object] = field(default_factory=dict)
+
+    def run(self, command: str, session: str, started: str) -> Run:
+        """What was found: the fresh rounds of a case, or the first where there are none."""
+        records: list[Record] = []
+        for case_id, record in self.first.items():
+            records += self.fresh.get(case_id) or [record]
+        return Run.model_validate(
+            {
+                "started": started,
+                "command": command,
+                "profile": self.cases.profile,
+                "commit": self.id,
+                "machine": self.machine,
+                "session": session,
+                "records": records,
+            }
+        )
+
+
+def compare(
+    base: Commit, head: Commit, settings: Settings, command: str, minutes: float, say: Say
+) -> tuple[Run, Run, Judgement]:
+    """Measure and judge.
+
+    Args:
+        base: what head is held against; its process is started here.
+        head: what is judged.
+        settings: the gate's thresholds.
+        command: what reproduces it.
+        minutes: no round of fresh processes is begun after these, if five are there.
+        say: told of the progress, a line at a time.
+
+    Raises:
+        EOFError, TimeoutError: a side does not start at all; the message says how it ended.
+    """
+    began = monotonic()
+    session, started = uuid4().hex, datetime.now(UTC).isoformat(timespec="seconds")
+
+    def runs() -> tuple[Run, Run]:
+        return base.run(command, session, started), head.run(command, session, started)
+
+    for one in (base, head):
+        one.side.start()
+    for one in (base, head):
+        one.machine = one.side.machine(one.cases.device)["machine"]
+    specs = head.cases.specs | base.cases.specs
+    _first_pass(base, head, specs, say)
+    found = judgement.judge(*runs(), settings)
+    again = {case_id: specs[case_id] for case_id in flagged(found)}
+    say(f"first pass: {len(specs)} cases in {monotonic() - began:.0f} s, {len(again)} to look at again")
+    longest = 0.0
+    for number in range(ROUNDS if again else 0):
+        round_began = monotonic()
+        if not again:
+            break
+        if number >= MIN_ROUNDS and round_began - began + longest > 60 * minutes:
+            say(f"time is over after {number} of {ROUNDS} rounds")
+            break
+        _fresh_round(base, head, again, number)
+        if number + 1 >= MIN_ROUNDS:
+            # What is the same by now needs no more rounds; that a case is worse is only ever said at the end.
+            unsettled = set(flagged(judgement.judge(*runs(), settings)))
+            again = {case_id: spec for case_id, spec in again.items() if case_id in unsettled}
+        longest = max(longest, monotonic() - round_began)
+        say(f"round {number + 1} of {ROUNDS} in {monotonic() - round_began:.0f} s")
+    return *runs(), judgement.judge(*runs(), settings)
+
+
+def environment() -> dict[str, str]:
+    """Of the sides and their builds: this one's, without what pytest says of itself."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
+def _first_pass(base: Commit, head: Commit, specs: dict[str, AnySpec], say: Say) -> None:
+    for number, (case_id, spec) in enumerate(specs.items()):
+        began = monotonic()
+        has = [one for one in (base, head) if case_id in one.cases.specs]
+        if len(has) == 2:
+            records = measure(base.side, head.side, spec, Plan(), head_first=number % 2 == 1)
+            base.first[case_id], head.first[case_id] = records
+        else:
+            has[0].side.begin_prepare(spec, verified=False)
+            records = (has[0].first.setdefault(case_id, has[0].side.prepared()),)
+        status = " ".join(dict.fromkeys(record.status for record in records))
+        say(f"{number + 1}/{len(specs)} {case_id}: {status}, {monotonic() - began:.1f} s")
+
+
+def flagged(found: Judgement) -> Iterable[str]:
+    """What is not settled: the cases whose time may be worse, or looks better; in their first order."""
+    return dict.fromkeys(
+        one.case_id
+        for one in found.findings
+        if one.effect is not None
+        and one.metric is not None
+        and one.metric.replicate == "process"  # a draw's seed gives the same one again
+        and one.effect.standard_error > 0
+        and one.verdict != "SAME"
+        and (one.weight != "fine" or one.effect.value < -(one.floor or 0.0))
+    )
+
+
+def _fresh_round(base: Commit, head: Commit, flagged: dict[str, AnySpec], number: int) -> None:
+    for one in (base, head):
+        one.side.close()
+    for one in (base, head):
+        one.side.start()
+    order = list(enumerate(flagged.items()))
+    # Who begins changes every round, and every second round the order: what a case leaves behind in a process does not
+    # always meet the same next one.
+    for place, (case_id, spec) in order[::-1] if number % 4 >= 2 else order:
+        records = measure(base.side, head.side, spec, FRESH, head_first=(number + place) % 2 == 1, verified=True)
+        for one, record in zip((base, head), records, strict=True):
+            # Verified once; the same code need not be again, and the record says what was found then.
+            kept = record.model_copy(update={"checks": one.first[case_id].checks})
+            one.fresh.setdefault(case_id, []).append(kept)

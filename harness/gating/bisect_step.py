@@ -1,0 +1,35 @@
+"""The question that ``git bisect run`` asks of a commit: is the case worse here than at the good one?
+
+``python -m harness.gating.bisect_step GOOD CASE -- [SUITE OPTIONS]`` in the bisection's worktree ends with 0 for no, 1
+for yes and 125 for a commit that cannot be judged: one that does not build, or one that the noise hides.
+"""
+
+import sys
+from pathlib import Path
+
+from harness.gating import worktrees
+from harness.gating.ab_command import compare_commits
+from harness.gating.bisect import SKIP
+from harness.gating.outputs import print_table
+from harness.gating.settings import SettingsError
+
+MINUTES = 10.0
+TIMEOUT = 300.0
+
+
+def main(good: str, case: str, suite_options: list[str]) -> int:
+    """The exit code."""
+    here = Path.cwd()
+    try:
+        commit = worktrees.resolve(here, "HEAD")
+        found, _ = compare_commits(good, commit, tuple(suite_options), MINUTES, TIMEOUT, case)
+    except (worktrees.CommitError, SettingsError, EOFError, TimeoutError) as error:
+        print(error)
+        return SKIP
+    print_table(found)
+    return SKIP if found.exit_code == 2 else found.exit_code
+
+
+if __name__ == "__main__":
+    split = sys.argv.index("--")
+    sys.exit(main(*sys.argv[1:split], suite_options=sys.argv[split + 1 :]))

@@ -1,0 +1,132 @@
+"""From the records of one case on both sides to the effect of one metric."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.gating import effects
+from harness.gating.effects import MIN_ROUNDS, MIN_SAMPLES, Effect
+from harness.gating.metrics import Metric
+from harness.record import Record, Timing
+
+Turns = Sequence[Sequence[float]]
+"""Samples of one process, by turn; a process that took no turns has one."""
+
+
+def of_records(
+    metric: Metric,
+    base: Sequence[Record],
+    head: Sequence[Record],
+    interleaved: bool,
+    level: float,
+) -> Effect | str:
+    """The effect; or, in words, why the samples are too few for one.
+
+    Args:
+        metric: what is compared; all records have it.
+        base: records of one case, one a process, in the order of the rounds; status ok.
+        head: the same of head.
+        interleaved: the k-th rounds of both were taken in turns.
+        level: of the interval.
+    """
+    seed = f"{base[0].case_id} {metric.name}"
+    if metric.replicate == "draw":
+        return _draws(metric, metric.read(base[0]) or [], metric.read(head[0]) or [], level, seed)
+    sides = [[_turns(metric, record) for record in records] for records in (base, head)]
+    return of_rounds(metric, sides[0], sides[1], interleaved, level, seed)
+
+
+def of_rounds(
+    metric: Metric,
+    base: Sequence[Turns],
+    head: Sequence[Turns],
+    interleaved: bool,
+    level: float,
+    seed: str,
+) -> Effect | str:
+    """As ``of_records``, from samples by round and turn."""
+    for side, name in ((base, "base"), (head, "head")):
+        few = min(sum(map(len, turns)) for turns in side)
+        if metric.name == "time" and not interleaved and len(side) < MIN_ROUNDS and few < MIN_SAMPLES:
+            return f"too few samples: {name} has {few} in a process, {MIN_SAMPLES} are needed"
+    rounds = min(len(base), len(head))
+    figures = [np.array([_figure(metric, turns) for turns in side]) for side in (base, head)]
+    if interleaved:
+        differences = figures[1][:rounds] - figures[0][:rounds]
+        if rounds >= MIN_ROUNDS:
+            return effects.paired(differences, level, seed)
+        errors = [_jackknife(metric, *one) for one in zip(base, head, strict=False)]
+        return effects.alone(float(differences.mean()), _joint(errors), metric.spread, rounds, level)
+    if rounds >= MIN_ROUNDS:
+        return effects.independent(figures[0], figures[1], level, seed)
+    within = [_joint([_bootstrap(metric, turns, seed) for turns in side]) for side in (base, head)]
+    difference = float(figures[1].mean() - figures[0].mean())
+    return effects.alone(difference, math.hypot(*within), metric.spread_apart, rounds, level)
+
+
+def _jackknife(metric: Metric, base: Turns, head: Turns) -> float:
+    """Standard error of one round's difference, from leaving out one pair of turns at a time."""
+    pairs = list(zip(base, head, strict=False))
+    if len(pairs) < 2:
+        return 0.0
+    left = [[pair for other, pair in enumerate(pairs) if other != one] for one in range(len(pairs))]
+    values = [_figure(metric, [h for _, h in some]) - _figure(metric, [b for b, _ in some]) for some in left]
+    return float(np.std(values) * math.sqrt(len(pairs) - 1))
+
+
+def _bootstrap(metric: Metric, turns: Turns, seed: str) -> float:
+    """Standard error of one process's figure, as if its samples were independent; the rest is in the spread."""
+    samples = [value for turn in turns for value in turn]
+    if len(samples) < 2:
+        return 0.0
+    figures = effects.resamples(samples, seed, effects.ERROR_RESAMPLES).min(axis=1)
+    return float((np.log(figures) if metric.scale == "ratio" else figures).std())
+
+
+def _joint(errors: Sequence[float]) -> float:
+    """Standard error of the mean of as many figures."""
+    return math.hypot(*errors) / len(errors)
+
+
+def _draws(metric: Metric, base: list[float], head: list[float], level: float, seed: str) -> Effect | str:
+    """Draws have their seeds in common, so that unchanged code gives the same ones."""
+    if len(base) != len(head):
+        return f"other draws: base has {len(base)}, head {len(head)}"
+    differences = [_figure(metric, [[b]]) - _figure(metric, [[a]]) for a, b in zip(base, head, strict=True)]
+    if len(differences) > 1:
+        return effects.paired(differences, level, seed)
+    if metric.scale == "ratio" or differences == [0.0]:
+        # A single draw that changed: an exact attention's error above rounding has no chance in it.
+        return Effect(differences[0], differences[0], differences[0], 0.0, math.inf, 1)
+    return "too few draws: one a side, and they differ; 2 are needed"
+
+
+def figure(metric: Metric, record: Record) -> float:
+    """What speaks for a record, in the metric's unit."""
+    samples = metric.read(record) or []
+    return float(np.median(samples)) if metric.replicate == "draw" else min(samples)
+
+
+def _figure(metric: Metric, turns: Turns) -> float:
+    """One number for a process, above another's where it is worse: that of its quickest sample.
+
+    What disturbs a call makes it longer. In the recordings of one commit against itself with a busy neighbour the
+    median differs up to ten times as much from process to process.
+    """
+    value = min(value for turn in turns for value in turn)
+    value = math.log(value) if metric.scale == "ratio" else value
+    return value if metric.higher_is_worse else -value
+
+
+def _turns(metric: Metric, record: Record) -> Turns:
+    samples = metric.read(record)
+    assert samples is not None
+    timing: Timing | None = record.timing
+    if metric.name != "time" or timing is None or timing.turns is None:
+        return [samples]
+    found, start = [], 0
+    for count in timing.turns:
+        found.append(samples[start : start + count])
+        start += count
+    return found

@@ -1,0 +1,161 @@
+"""How far head is from base in one metric of one case: a value, its interval, and the chance of its like.
+
+The samples of one process are no independent witnesses: they share its addresses, its pages and the minute it ran in.
+So the unit is the round, one process a side; with ``MIN_ROUNDS`` of them the spread is theirs. With fewer nobody can
+see it in the data, and the metric's ``spread`` (measured once, with one commit against itself) stands in for it: the
+interval is then wide, and honest.
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+MIN_ROUNDS = 5
+"""Rounds from which their own spread is taken."""
+MIN_SAMPLES = 3
+"""Samples that a process must have where it is alone: of two nobody knows which one was disturbed."""
+TRIMMED = 0.1
+RESAMPLES = 2000
+ERROR_RESAMPLES = 400
+"""Enough for a standard error."""
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """``value`` with its interval, above 0 where head is worse: a logarithm of a ratio, or a difference.
+
+    ``standard_error`` and ``degrees`` of freedom are those of Student's t (infinite: normal); an error of 0 is a
+    figure that does not vary. ``rounds`` is the number of processes a side.
+    """
+
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    degrees: float
+    rounds: int
+
+    def upper(self, level: float) -> float:
+        """The one-sided bound that the true value is below, at ``level``."""
+        return self.value + float(stats.t.ppf(level, self.degrees)) * self.standard_error
+
+    def lower(self, level: float) -> float:
+        """The one-sided bound that the true value is above."""
+        return self.value - float(stats.t.ppf(level, self.degrees)) * self.standard_error
+
+    def chance_above(self, floor: float) -> float:
+        """How likely so high a value is, were the true one at ``floor`` (one-sided p)."""
+        if self.standard_error == 0:
+            return 0.0 if self.value > floor else 1.0
+        return float(stats.t.sf((self.value - floor) / self.standard_error, self.degrees))
+
+    def chance_below(self, floor: float) -> float:
+        """As ``chance_above``, for so low a value."""
+        if self.standard_error == 0:
+            return 0.0 if self.value < floor else 1.0
+        return float(stats.t.cdf((self.value - floor) / self.standard_error, self.degrees))
+
+
+def paired(differences: Sequence[float] | Vector, level: float, seed: str) -> Effect:
+    """From one difference a round, the rounds being independent.
+
+    The value is the mean without the ``TRIMMED`` share of the rounds at each end, and its error that of Tukey and
+    McLaughlin (1963): a round that a neighbour spoiled does not decide. The interval is a studentised bootstrap's
+    (Efron and Tibshirani 1993, chapter 12): unlike the percentiles of one it keeps its level with few rounds.
+
+    Args:
+        differences: head minus base, one a round, at least two.
+        level: of the two-sided interval.
+        seed: what names the case: the same data give the same interval.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    value, error = (float(one) for one in _trimmed(values))
+    if np.ptp(values) == 0 or error == 0:
+        return Effect(value, value, value, 0.0, np.inf, values.size)
+    means, errors = _trimmed(resamples(values, seed))
+    return _from_pivots(value, error, _degrees(values.size), _pivots(means - value, errors), level, values.size)
+
+
+def independent(base: Sequence[float] | Vector, head: Sequence[float] | Vector, level: float, seed: str) -> Effect:
+    """As ``paired``, from one figure a round, the rounds of base and head having nothing in common (Yuen 1974)."""
+    sides = [np.asarray(one, dtype=np.float64) for one in (base, head)]
+    (first, one), (second, other) = (_trimmed(side) for side in sides)
+    value, error = float(second - first), float(np.hypot(one, other))
+    rounds = min(side.size for side in sides)
+    if error == 0:
+        return Effect(value, value, value, 0.0, np.inf, rounds)
+    drawn = [_trimmed(resamples(side, seed + name)) for side, name in zip(sides, ("base", "head"), strict=True)]
+    pivots = _pivots(drawn[1][0] - drawn[0][0] - value, np.hypot(drawn[0][1], drawn[1][1]))
+    degrees = error**4 / sum(
+        float(part) ** 4 / _degrees(side.size) for part, side in zip((one, other), sides, strict=True)
+    )
+    return _from_pivots(value, error, float(degrees), pivots, level, rounds)
+
+
+def alone(value: float, within: float, spread: float, rounds: int, level: float) -> Effect:
+    """From fewer than ``MIN_ROUNDS`` processes a side.
+
+    Args:
+        value: head minus base.
+        within: its standard error as the samples inside the processes show it.
+        spread: standard deviation of one process's figure.
+        rounds: processes a side.
+        level: of the two-sided interval.
+    """
+    error = math.sqrt(within**2 + 2 * spread**2 / rounds)
+    reach = float(stats.norm.ppf((1 + level) / 2)) * error
+    return Effect(value, value - reach, value + reach, error, math.inf, rounds)
+
+
+def resamples(values: Sequence[float] | Vector, seed: str, count: int = RESAMPLES) -> Vector:
+    """``[count, len(values)]``, drawn with replacement."""
+    given = np.asarray(values, dtype=np.float64)
+    return given[_rng(seed).integers(0, given.size, (count, given.size))]
+
+
+def discoveries(chances: Sequence[float], rate: float) -> list[bool]:
+    """Which of the hypotheses fall, so that of those that fall a share of ``rate`` is wrong at most.
+
+    Benjamini and Hochberg 1995. Where nothing has changed at all, ``rate`` is also the chance that anything falls.
+    """
+    if not chances:
+        return []
+    adjusted = stats.false_discovery_control(np.clip(chances, 0.0, 1.0), method="bh")
+    return [bool(one <= rate) for one in adjusted]
+
+
+def _trimmed(values: Vector) -> tuple[Vector, Vector]:
+    """Trimmed mean and its standard error, over the last axis."""
+    ordered = np.sort(values, axis=-1)
+    size = ordered.shape[-1]
+    cut = int(TRIMMED * size)
+    kept = size - 2 * cut
+    winsorised = np.clip(ordered, ordered[..., cut, None], ordered[..., size - 1 - cut, None])
+    squares = winsorised.var(axis=-1, ddof=1) * (size - 1)
+    return ordered[..., cut : size - cut].mean(axis=-1), np.sqrt(squares / (kept * (kept - 1)))
+
+
+def _degrees(size: int) -> int:
+    return size - 2 * int(TRIMMED * size) - 1
+
+
+def _pivots(gaps: Vector, errors: Vector) -> Vector:
+    """Studentised gaps; a resample that drew one value only has no spread, and as good as infinite a pivot."""
+    return np.divide(gaps, errors, out=np.sign(gaps) * 1e9, where=errors > 0)
+
+
+def _from_pivots(value: float, error: float, degrees: float, pivots: Vector, level: float, rounds: int) -> Effect:
+    below, above = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2])
+    # A bootstrap of few values can be narrower than even normal noise allows; Student's interval is the least.
+    least = float(stats.t.ppf((1 + level) / 2, degrees))
+    return Effect(value, value - max(above, least) * error, value - min(below, -least) * error, error, degrees, rounds)
+
+
+def _rng(seed: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(seed.encode()))

@@ -1,0 +1,48 @@
+"""``harness gate``: two stored runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.gating.judgement import Judgement
+
+Markdown = Annotated[Path | None, typer.Option(help="write a Markdown comment here")]
+Junit = Annotated[Path | None, typer.Option(help="write JUnit XML here")]
+Json = Annotated[Path | None, typer.Option("--json", help="write everything as JSON here")]
+
+
+def gate(
+    base: Annotated[Path, typer.Argument(help="benchmark JSON or log of the run to hold head against")],
+    head: Annotated[Path, typer.Argument(help="benchmark JSON or log of the run that is judged")],
+    anyway: Annotated[bool, typer.Option("--anyway", help="compare runs of other machines or settings too")] = False,
+    markdown: Markdown = None,
+    junit: Junit = None,
+    json: Json = None,
+) -> None:
+    """Judge two stored runs. Exit code 0: pass, 1: a regression, 2: nobody can judge.
+
+    Thresholds are in [tool.harness.gate] of pyproject.toml.
+    """
+    from harness import store
+    from harness.gating import judgement, settings
+
+    try:
+        thresholds = settings.load(Path.cwd())
+        found = judgement.judge(store.load(base), store.load(head), thresholds, anyway)
+    except (store.StoreError, settings.SettingsError) as error:
+        found = judgement.Judgement(str(base), str(head), (judgement.invalid(str(error)),), ())
+    write(found, markdown, junit, json)
+    raise typer.Exit(found.exit_code)
+
+
+def write(found: "Judgement", markdown: Path | None, junit: Path | None, json: Path | None) -> None:
+    """Print a judgement and write the files that were asked for."""
+    from harness.gating import outputs
+
+    outputs.print_table(found)
+    for path, text in ((markdown, outputs.markdown), (junit, outputs.junit), (json, outputs.as_json)):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text(found), encoding="utf-8")

@@ -1,0 +1,131 @@
+"""Rounds of one commit against itself, as ``harness ab`` takes them: the raw material of the proof.
+
+``python -m harness.gating.proof.recording OUT --seconds 500 --load`` adds rounds until the time is over. Every round is
+two fresh processes that take all cases in turns; with ``--load`` a third one keeps core 0 busy all the while.
+"""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel, ConfigDict
+
+from harness.gating import ab, quiet_cores
+from harness.gating.side_process import SideProcess
+from harness.gating.turns import Pair, measure, pairs_of
+from harness.record import Record
+from harness.spec import AnySpec, ModelSpec, OperationSpec, Scalar
+
+DIGITS = 6
+"""Significant digits of a recorded time."""
+CASES: tuple[AnySpec, ...] = (
+    OperationSpec(attention="sdpa", seq_len=128),
+    OperationSpec(attention="yoso", seq_len=512),
+    OperationSpec(attention="yoso", seq_len=1024, mode="forward_backward"),
+    OperationSpec(attention="softmax", seq_len=512, mode="forward_backward"),
+    OperationSpec(attention="sdpa", seq_len=1024, mode="forward_backward"),
+    ModelSpec(attention="yoso", seq_len=128, layers=2, hidden_size=256, heads=4),
+)
+"""Calls of a quarter of a millisecond to a tenth of a second; native kernels, torch's own, and a whole model."""
+SPIN = "import os\nos.sched_setaffinity(0, {0})\nwhile True: pass"
+
+
+class CaseRound(BaseModel):
+    """One case in one pair of fresh processes: its pairs of turns in seconds, and peak bytes of both."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pairs: list[Pair]
+    peak_bytes: tuple[int, int]
+
+
+class Recording(BaseModel):
+    """All rounds; each by case id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    started: str
+    commit: str | None
+    loaded: bool
+    machine: dict[str, Scalar | None]
+    rounds: list[dict[str, CaseRound]]
+
+
+def record(seconds: float, loaded: bool) -> Recording:
+    """Take rounds until ``seconds`` are over; a round that has begun is finished."""
+    neighbour = subprocess.Popen([sys.executable, "-c", SPIN]) if loaded else None
+    try:
+        quiet_cores.stay_on_them()
+        began = monotonic()
+        found = Recording(
+            started=datetime.now(UTC).isoformat(timespec="seconds"), commit=None, loaded=loaded, machine={}, rounds=[]
+        )
+        longest = 0.0
+        while monotonic() - began + longest < seconds:
+            round_began = monotonic()
+            _round(found)
+            longest = max(longest, monotonic() - round_began)
+        return found
+    finally:
+        if neighbour is not None:
+            neighbour.kill()
+            neighbour.wait()
+
+
+def _round(found: Recording) -> None:
+    base, head = SideProcess(Path.cwd()), SideProcess(Path.cwd())
+    try:
+        base.start()
+        head.start()
+        if not found.rounds:
+            seen = base.machine("cpu")
+            found.machine, found.commit = seen["machine"], seen["commit"]
+        number = len(found.rounds)
+        found.rounds.append(
+            {
+                spec.case_id: _kept(
+                    *measure(base, head, spec, ab.FRESH, head_first=(number + place) % 2 == 1, verified=number > 0)
+                )
+                for place, spec in enumerate(CASES)
+            }
+        )
+    finally:
+        base.close()
+        head.close()
+
+
+def _kept(base: Record, head: Record) -> CaseRound:
+    for one in (base, head):
+        if one.timing is None or one.memory is None:
+            raise SystemExit(f"{one.case_id} was not measured: {one.status}: {'; '.join(one.reasons)}")
+    assert base.timing is not None
+    assert head.timing is not None
+    assert base.memory is not None
+    assert head.memory is not None
+    pairs = [(_rounded(one), _rounded(other)) for one, other in pairs_of(base.timing, head.timing)]
+    return CaseRound(pairs=pairs, peak_bytes=(base.memory.peak_bytes, head.memory.peak_bytes))
+
+
+def _rounded(seconds: list[float]) -> list[float]:
+    return [float(f"{value:.{DIGITS}g}") for value in seconds]
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="JSON file to write")],
+    seconds: Annotated[float, typer.Option(help="how long")] = 500.0,
+    load: Annotated[bool, typer.Option("--load", help="keep core 0 busy with another process")] = False,
+) -> None:
+    """Record."""
+    found = record(seconds, load)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(found.model_dump_json())
+    typer.echo(f"{len(found.rounds)} rounds of {len(CASES)} cases on {os.cpu_count()} cores: {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,158 @@
+"""Runs of the gates put together from recorded rounds: one commit against itself, or with a change planted in head.
+
+Every run draws its rounds anew, without putting one back inside a case, and which side is called head by lot: the
+recordings are of one commit. Different runs share rounds; a rate's interval is therefore of the drawing alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pytest_benchmark.stats import Stats
+from pytest_benchmark.utils import parse_compare_fail
+
+from harness.gating import ab, judgement
+from harness.gating.effects import MIN_ROUNDS
+from harness.gating.judgement import Judgement
+from harness.gating.proof.recording import CASES, CaseRound, Recording
+from harness.gating.settings import Settings
+from harness.gating.turns import Plan
+from harness.record import Memory, Record, Run, Timing
+from harness.spec import AnySpec
+
+Rounds = dict[str, list[Record]]
+COMPARE_FAIL = "median:5%"
+"""pytest-benchmark's gate that this one is held against."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What is done to one case of head: its times and its peak memory multiplied."""
+
+    time: float = 1.0
+    memory: float = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a gate said of one run: its exit code, and whether it named the planted case as a regression."""
+
+    exit_code: int
+    named: bool
+
+
+class Replay:
+    """Draws runs from one recording.
+
+    Args:
+        recording: rounds of one commit against itself.
+        cases: how many cases a run has; the recorded ones are taken again and again, with rounds of their own.
+        settings: the gate's thresholds.
+        rng: of all drawing.
+    """
+
+    def __init__(self, recording: Recording, cases: int, settings: Settings, rng: np.random.Generator) -> None:
+        self._recording = recording
+        self._specs = [CASES[number % len(CASES)].model_copy(update={"seed": number}) for number in range(cases)]
+        self._settings = settings
+        self._rng = rng
+
+    def ab(self, planted: Planted) -> Outcome:
+        """``harness ab``: a first pass, then fresh rounds of what it flags."""
+        where = int(self._rng.integers(len(self._specs)))
+        sides: tuple[Rounds, Rounds] = ({}, {})
+        for number, spec in enumerate(self._specs):
+            picks = self._rng.permutation(len(self._recording.rounds))[: 1 + ab.ROUNDS]
+            for place, pick in enumerate(map(int, picks)):
+                pairs = Plan().pairs if place == 0 else ab.FRESH.pairs
+                its = planted if number == where else Planted()
+                for side, record in zip(sides, self._pair(spec, pick, pick, its, pairs), strict=True):
+                    side.setdefault(spec.case_id, []).append(record)
+        taken = {spec.case_id: 0 for spec in self._specs}
+        found = self._judge(sides, taken)
+        again = list(ab.flagged(found))
+        for number in range(ab.ROUNDS):
+            taken |= dict.fromkeys(again, number + 1)
+            if number + 1 >= MIN_ROUNDS:
+                found = self._judge(sides, taken)
+                again = [case_id for case_id in ab.flagged(found) if case_id in again]
+            if not again:
+                break
+        return _outcome(found, self._specs[where].case_id)
+
+    def _judge(self, sides: tuple[Rounds, Rounds], taken: dict[str, int]) -> Judgement:
+        """With the first round of a case, or where more are taken those."""
+        runs = []
+        for side in sides:
+            records = [one for case_id, its in side.items() for one in (its[1 : 1 + taken[case_id]] or its[:1])]
+            runs.append(_run(records, "replayed"))
+        return judgement.judge(runs[0], runs[1], self._settings)
+
+    def gate(self, planted: Planted) -> Outcome:
+        """``harness gate`` on two stored runs of one process each, taken at different times."""
+        where, base, head = self._stored(planted)
+        runs = [_run(records, session=None) for records in (base, head)]
+        found = judgement.judge(runs[0], runs[1], self._settings)
+        return _outcome(found, self._specs[where].case_id)
+
+    def pytest_benchmark(self, planted: Planted) -> Outcome:
+        """pytest-benchmark's own comparison of the same two stored runs, by its own code."""
+        where, base, head = self._stored(planted)
+        check = parse_compare_fail(COMPARE_FAIL)
+        failed = [
+            number
+            for number, (one, other) in enumerate(zip(base, head, strict=True))
+            if check.fails({check.field: _median(other)}, {check.field: _median(one)})
+        ]
+        return Outcome(1 if failed else 0, where in failed)
+
+    def _stored(self, planted: Planted) -> tuple[int, list[Record], list[Record]]:
+        where = int(self._rng.integers(len(self._specs)))
+        base, head = [], []
+        for number, spec in enumerate(self._specs):
+            one, other = self._rng.permutation(len(self._recording.rounds))[:2]
+            its = planted if number == where else Planted()
+            pair = self._pair(spec, int(one), int(other), its, ab.FRESH.pairs)
+            base.append(pair[0])
+            head.append(pair[1])
+        return where, base, head
+
+    def _pair(
+        self, spec: AnySpec, base_round: int, head_round: int, planted: Planted, pairs: int
+    ) -> tuple[Record, Record]:
+        recorded = spec.model_copy(update={"seed": 0}).case_id
+        swapped = int(self._rng.integers(2))
+        base = self._recording.rounds[base_round][recorded]
+        head = self._recording.rounds[head_round][recorded]
+        return _record(spec, base, swapped, Planted(), pairs), _record(spec, head, 1 - swapped, planted, pairs)
+
+
+def _record(spec: AnySpec, found: CaseRound, side: int, planted: Planted, pairs: int) -> Record:
+    turns = [pair[side] for pair in found.pairs[:pairs]]
+    return Record.model_construct(
+        case_id=spec.case_id,
+        spec=spec,
+        status="ok",
+        timing=Timing.model_construct(
+            wall_seconds=[planted.time * value for turn in turns for value in turn], turns=[len(turn) for turn in turns]
+        ),
+        memory=Memory.model_construct(peak_bytes=round(found.peak_bytes[side] * planted.memory)),
+    )
+
+
+def _run(records: Sequence[Record], session: str | None) -> Run:
+    return Run.model_construct(
+        started="", command="", profile="replayed", commit=None, machine={}, session=session, records=list(records)
+    )
+
+
+def _median(record: Record) -> float:
+    assert record.timing is not None
+    stats = Stats()
+    for value in record.timing.wall_seconds:
+        stats.update(value)
+    return float(stats.median)
+
+
+def _outcome(found: Judgement, case_id: str) -> Outcome:
+    return Outcome(found.exit_code, any(one.case_id == case_id for one in found.with_weight("regression")))

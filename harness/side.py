@@ -1,0 +1,61 @@
+"""One side of a comparison of two commits: a process that holds a prepared case and samples it in turns.
+
+``python -m harness.side`` reads a line of JSON at a time from standard input and answers with one::
+
+    {"prepare": SPEC, "verified": BOOL}  -> a Record without a timing; the case is held until the next one
+    {"sample": EFFORT}                   -> a Timing, or {"status": ..., "reasons": [...]} where the case failed
+    {"machine": DEVICE}                  -> the machine's fingerprint and the code's commit
+
+Both sides hold the same case at once, so that their samples can be taken a fraction of a second apart
+(``harness.gating.turns``): what the machine does meanwhile meets both.
+"""
+
+import gc
+import json
+import os
+import sys
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from harness.line_process import READY
+from harness.spec import AnySpec
+
+
+def main() -> None:
+    """The process."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a plugin prints is no answer
+    from harness import runner  # torch: not for who asks for this file's words alone
+    from harness.measuring import machine
+    from harness.measuring.timing import Effort
+
+    # What is imported by now stays: a collection before every few samples need not look through it.
+    gc.collect()
+    gc.freeze()
+    prepared: runner.Prepared | None = None
+
+    def answer(task: dict[str, Any]) -> str:
+        nonlocal prepared
+        if "prepare" in task:
+            prepared = None
+            gc.collect()  # the case before is gone before this one takes memory
+            spec: AnySpec = TypeAdapter(AnySpec).validate_python(task["prepare"])
+            record, prepared = runner.prepare(spec, task["verified"])
+            return record.model_dump_json()
+        if "sample" in task:
+            assert prepared is not None, "a case must be prepared before it is sampled"
+            try:
+                return prepared.time(Effort(**task["sample"])).model_dump_json()
+            except Exception as error:  # a plugin is somebody else's code: whatever it raises is the result
+                prepared = None
+                return json.dumps(runner.failure(error))
+        return json.dumps({"machine": machine.fingerprint(), "commit": machine.commit()})
+
+    print(READY, file=answers, flush=True)
+    for line in sys.stdin:
+        print(answer(json.loads(line)), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

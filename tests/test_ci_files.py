@@ -1,0 +1,235 @@
+"""The CI files: their shape, and every shell step of theirs run, with stand-ins where a GPU or a server is needed.
+
+Stand-ins: ``harness`` writes the files that its options name, ``make`` and ``python3 -m venv`` note that they were
+called, ``gh`` and ``curl`` keep comments in a file. git, bash and the shell's own tools are the real ones.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import git_project
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+ACTION = ROOT / ".github/actions/harness-gate/action.yml"
+GPU = ROOT / ".github/workflows/gpu.yml"
+NIGHTLY = ROOT / ".github/workflows/nightly.yml"
+GITLAB = ROOT / "docs/ci/gitlab-ci.yml"
+
+HARNESS = """#!/usr/bin/env bash
+echo "harness $*" >> "$CALLS"
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --markdown) mkdir -p "$(dirname "$2")"; echo "<!-- harness gate -->verdict $GATE_CODE" > "$2" ;;
+    --out | --junit | --json) case "$2" in *.*) mkdir -p "$(dirname "$2")"; echo x > "$2" ;; esac ;;
+  esac
+  shift
+done
+exit "${GATE_CODE:-0}"
+"""
+NOTED = '#!/usr/bin/env bash\necho "$(basename "$0") $*" >> "$CALLS"\n'
+PYTHON = """#!/usr/bin/env bash
+if [ "$1" != -m ]; then exec "$REAL_PYTHON" "$@"; fi
+echo "python3 $*" >> "$CALLS"
+if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$STUBS/noted" "$3/bin/python"; fi
+"""
+GH = """#!/usr/bin/env bash
+echo "gh $*" >> "$CALLS"
+case "$*" in
+  *--paginate*) if [ -f "$COMMENT" ]; then echo 41; fi ;;
+  *"-F body=@"*) for word; do case "$word" in body=@*) cp "${word#body=@}" "$COMMENT" ;; esac; done ;;
+esac
+"""
+CURL = """#!/usr/bin/env bash
+echo "curl $*" >> "$CALLS"
+case "$*" in
+  *--request*) for word; do case "$word" in body@*) cp "${word#body@}" "$COMMENT" ;; esac; done ;;
+  *) if [ -f "$COMMENT" ]; then echo '[{"id": 7, "body": "other"}, {"id": 41, "body": "<!-- harness gate -->x"}]'
+     else echo '[]'; fi ;;
+esac
+"""
+
+
+def steps(path):
+    found = yaml.safe_load(path.read_text())
+    if "runs" in found:
+        return {step["name"]: step for step in found["runs"]["steps"]}
+    return {step.get("name", step.get("uses")): step for job in found["jobs"].values() for step in job["steps"]}
+
+
+class Bench:
+    """A clone with an origin, on a branch of one commit more than main, and the stand-ins on PATH."""
+
+    def __init__(self, folder):
+        self.stubs, self.calls, self.comment = folder / "stubs", folder / "calls", folder / "comment"
+        self.stubs.mkdir()
+        scripts = {"harness": HARNESS, "make": NOTED, "noted": NOTED, "python3": PYTHON, "gh": GH, "curl": CURL}
+        for name, text in scripts.items():
+            (self.stubs / name).write_text(text)
+            (self.stubs / name).chmod(0o755)
+        self.origin = folder / "origin.git"
+        self.origin.mkdir()
+        git_project.git(self.origin, "init", "--quiet", "--bare", "--initial-branch=main")
+        self.project = git_project.new(folder / "project")
+        git_project.git(self.project, "remote", "add", "origin", str(self.origin))
+        self.base = git_project.commit(self.project, a="1", _dot_gitignore="out\n.venv\nsite\npublic")
+        git_project.git(self.project, "push", "--quiet", "origin", "main")
+        git_project.git(self.project, "switch", "--quiet", "-c", "feature/x")
+        self.head = git_project.commit(self.project, a="2")
+        for name in ("GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY"):
+            (folder / name).touch()
+        self.env = {
+            **{name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")},
+            "PATH": f"{self.stubs}:{os.environ['PATH']}", "HOME": str(folder), "CALLS": str(self.calls),
+            "COMMENT": str(self.comment), "STUBS": str(self.stubs), "REAL_PYTHON": shutil.which("python3") or "",
+            "GITHUB_REPOSITORY": "me/mine", "GIT_CONFIG_NOSYSTEM": "1",
+        }  # fmt: skip
+
+    def run(self, script, **env):
+        # As GitHub runs a step of `shell: bash`; GitLab's lines are joined the same way.
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+        return subprocess.run(command, cwd=self.project, env=self.env | env, capture_output=True, text=True)
+
+    def said(self):
+        return self.calls.read_text()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+GATE_ENV = {
+    "BASE": "",
+    "TARGET": "origin/main",
+    "HEAD": "HEAD",
+    "SUITE_OPTIONS": "suites --profile gpu",
+    "OUT": "out/g",
+}
+
+
+@pytest.mark.parametrize("code", ["0", "1", "2"])
+def test_the_action_measures_and_ends_with_the_gates_code(bench, code):
+    step = steps(ACTION)
+    done = bench.run(step["Measure both commits in turns"]["run"], GATE_CODE=code, **GATE_ENV)
+    assert done.returncode == 0, done.stderr
+    assert f"harness ab {bench.base} HEAD --out out/g " in bench.said()
+    assert bench.said().strip().endswith("-- suites --profile gpu")
+    assert Path(bench.env["GITHUB_OUTPUT"]).read_text() == f"exit-code={code}\n"
+    assert f"verdict {code}" in Path(bench.env["GITHUB_STEP_SUMMARY"]).read_text()
+    assert bench.run(step["End with the gate's exit code"]["run"], CODE=code).returncode == int(code)
+
+
+def test_the_comment_is_written_once_and_then_changed(bench):
+    measure, comment = (steps(ACTION)[name]["run"] for name in [*steps(ACTION)][:2])
+    for code, how in (("1", "POST repos/me/mine/issues/5/comments"), ("0", "PATCH repos/me/mine/issues/comments/41")):
+        bench.run(measure, GATE_CODE=code, **GATE_ENV)
+        done = bench.run(comment, PULL_REQUEST="5", GH_TOKEN="t", OUT="out/g")
+        assert done.returncode == 0, done.stderr
+        assert bench.comment.read_text() == f"<!-- harness gate -->verdict {code}\n"
+        assert f"--method {how} " in bench.said()
+
+
+def test_the_badge_goes_to_its_branch_for_the_first_time_and_again(bench):
+    script = steps(GPU)["Badge"]["run"]
+    for code, message in (("0", "pass"), ("1", "regression"), ("2", "cannot judge"), ("2", "cannot judge")):
+        done = bench.run(script, CODE=code, BRANCH="badges", NAME="gate-feature/x")
+        assert done.returncode == 0, done.stderr
+        badge = json.loads(git_project.git(bench.origin, "show", "badges:gate-feature-x.json"))
+        assert (badge["label"], badge["message"]) == ("gate", message)
+    assert git_project.git(bench.origin, "ls-tree", "--name-only", "badges") == "gate-feature-x.json"
+    assert git_project.git(bench.project, "rev-parse", "HEAD") == bench.head
+
+
+@pytest.mark.parametrize("path", [GPU, NIGHTLY], ids=lambda path: path.stem)
+def test_the_environment_is_made_and_on_the_path(bench, path):
+    done = bench.run(steps(path)["Environment"]["run"])
+    assert done.returncode == 0, done.stderr
+    assert Path(bench.env["GITHUB_PATH"]).read_text().strip() == f"{bench.project}/.venv/bin"
+    assert "python -m pip install" in bench.said()
+
+
+def test_the_gpu_is_built_for_and_tested(bench):
+    assert bench.run(steps(GPU)["Build and test on the GPU"]["run"]).returncode == 0
+    assert "make gpu GPU_PYTHON=.venv/bin/python" in bench.said()
+
+
+def test_the_night_publishes_a_run_with_failed_cases_and_no_run_that_is_not_there(bench):
+    step = steps(NIGHTLY)
+    done = bench.run(step["Measure"]["run"], PROFILE="full", GATE_CODE="1")
+    assert done.returncode == 0, done.stderr
+    for name in ("History", "Pages"):
+        done = bench.run(step[name]["run"])
+        assert done.returncode == 0, done.stderr
+    for words in ("run --profile full", "history push", "history pull", "report out/nightly.json", "history plot"):
+        assert words in bench.said()
+    shutil.rmtree(bench.project / "out")
+    (bench.stubs / "harness").write_text("#!/bin/sh\nexit 1")
+    assert bench.run(step["Measure"]["run"], PROFILE="full").returncode != 0
+
+
+@pytest.mark.parametrize("job", ["gate", "pages"])
+def test_gitlabs_scripts_run(bench, job):
+    found = yaml.safe_load(GITLAB.read_text())
+    script = "\n".join([*found["default"]["before_script"], *found[job]["script"]])
+    env = {
+        "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "CI_API_V4_URL": "http://x/api/v4", "CI_PROJECT_ID": "3",
+        "CI_MERGE_REQUEST_IID": "5", "HARNESS_TOKEN": "t", "HARNESS_PUSH_TOKEN": "p", "CI_SERVER_HOST": "x",
+        "CI_PROJECT_PATH": "me/mine",
+    }  # fmt: skip
+    for code in ("1", "0") if job == "gate" else ("0",):
+        done = bench.run(script, GATE_CODE=code, **env)
+        assert done.returncode == int(code), done.stderr
+    said = bench.said()
+    if job == "pages":
+        assert "history push out/nightly.json" in said
+        return
+    assert f"harness ab {bench.base} HEAD" in said
+    assert "--request POST" in said
+    assert "--request PUT" in said
+    assert "notes/41" in said
+    assert bench.comment.read_text() == "<!-- harness gate -->verdict 0\n"
+
+
+@pytest.mark.parametrize("path", [ACTION, GPU, NIGHTLY], ids=lambda path: path.stem)
+def test_no_outside_word_is_pasted_into_a_script(path):
+    """An expression inside a script would be run as shell: they go through the environment."""
+    for step in steps(path).values():
+        assert "${{" not in step.get("run", "")
+
+
+def test_every_shell_step_is_run_here():
+    here = Path(__file__).read_text()
+    for path in (ACTION, GPU, NIGHTLY):
+        for name, step in steps(path).items():
+            assert (
+                "run" not in step
+                or f'"{name}"' in here
+                or name == "Comment on the pull request, in one comment that stays"
+            )
+
+
+def test_the_action_is_given_what_it_asks_for():
+    asked = yaml.safe_load(ACTION.read_text())["inputs"]
+    given = steps(GPU)["Gate against the merge base"]["with"]
+    assert set(given) <= set(asked)
+    used = set(re.findall(r"inputs\.([\w-]+)", ACTION.read_text()))
+    assert used == set(asked)
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [("github-workflows", GPU), ("github-workflows", NIGHTLY), ("github-actions", ACTION), ("gitlab-ci", GITLAB)],
+    ids=lambda value: getattr(value, "stem", value),
+)
+def test_the_schemas_of_the_servers_hold(schema, path):
+    """With the schemas that check-jsonschema brings along."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,293 @@
+import math
+
+import gate_runs
+import numpy as np
+import pytest
+import synthetic
+from gate_runs import SPECS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.gating import effects, judgement
+from harness.gating.settings import Settings
+from harness.record import Check, Quality
+from harness.spec import OperationSpec, QualitySpec
+
+DEFAULTS = Settings()
+
+
+def judge(base, head, **options):
+    return judgement.judge(base, head, DEFAULTS, **options)
+
+
+def verdicts(found, metric="time"):
+    return {one.case_id: one.verdict for one in found.findings if one.metric is not None and one.metric.name == metric}
+
+
+def status(found):
+    return [(one.verdict, one.weight) for one in found.findings if one.metric is None]
+
+
+@pytest.mark.parametrize("session", ["one", None], ids=["in turns", "one after the other"])
+def test_the_same_code_is_the_same_in_every_case(session):
+    for seed in range(40):
+        found = judge(*gate_runs.pair(seed, session=session))
+        assert found.exit_code == 0, found.with_weight("regression")
+        assert set(verdicts(found).values()) == {"SAME"}
+
+
+@pytest.mark.parametrize("session", ["one", None], ids=["in turns", "one after the other"])
+def test_a_tenth_slower_is_found_and_the_other_cases_are_not_blamed(session):
+    slow = SPECS[2]
+    for seed in range(40):
+        found = judge(*gate_runs.pair(seed, slower={slow: 1.1}, session=session))
+        assert found.exit_code == 1
+        assert [one.case_id for one in found.with_weight("regression")] == [slow.case_id]
+        assert verdicts(found)[slow.case_id] == "SLOWER"
+
+
+def test_a_tenth_faster_is_no_reason_to_fail():
+    found = judge(*gate_runs.pair(slower={SPECS[0]: 0.9}))
+    assert found.exit_code == 0
+    assert verdicts(found)[SPECS[0].case_id] == "FASTER"
+
+
+def test_a_change_at_the_floor_is_ambiguous_and_no_pass():
+    found = judge(*gate_runs.pair(slower={SPECS[0]: 1.06}, process=0.02))
+    assert verdicts(found)[SPECS[0].case_id] == "AMBIGUOUS"
+    assert found.exit_code == 2
+
+
+def test_one_process_a_side_cannot_know_a_tenth_but_knows_a_half_more():
+    found = judge(*gate_runs.pair(rounds=1, slower={SPECS[0]: 1.1}, session=None))
+    assert verdicts(found)[SPECS[0].case_id] == "AMBIGUOUS"
+    assert found.exit_code == 2
+    found = judge(*gate_runs.pair(rounds=1, slower={SPECS[0]: 1.6}, session=None))
+    assert verdicts(found)[SPECS[0].case_id] == "SLOWER"
+
+
+def test_what_was_only_screened_is_never_called_slower():
+    found = judge(*gate_runs.pair(rounds=1, slower={SPECS[0]: 2.0}))
+    assert verdicts(found)[SPECS[0].case_id] == "AMBIGUOUS"
+    assert found.exit_code == 2
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.05, "LARGER"), (1.01, "LARGER"), (1.001, "SAME"), (0.9, "SMALLER")])
+@pytest.mark.parametrize("rounds", [1, 8])
+def test_memory_is_tight(factor, verdict, rounds):
+    found = judge(*gate_runs.pair(larger={SPECS[0]: factor}, rounds=rounds))
+    assert verdicts(found, "memory")[SPECS[0].case_id] == verdict
+    assert (found.exit_code == 1) == (verdict == "LARGER")
+
+
+def test_samples_of_one_process_are_no_independent_witnesses():
+    """A thousand samples of one process know nothing of the next process."""
+    for seed in range(20):
+        found = judge(*gate_runs.pair(seed, rounds=1, session=None, process=0.04, samples=1000))
+        assert not found.with_weight("regression")
+
+
+def test_too_few_samples_is_said():
+    found = judge(*gate_runs.pair(rounds=1, session=None, samples=2, specs=SPECS[:1]))
+    assert found.exit_code == 2
+    (finding,) = found.with_weight("cannot judge")
+    assert (finding.verdict, finding.case_id) == ("INVALID", SPECS[0].case_id)
+    assert finding.reason == "too few samples: base has 2 in a process, 3 are needed"
+
+
+NOT_OK = ("unsupported", "incorrect", "oom", "timeout", "crashed")
+
+
+@pytest.mark.parametrize("after", NOT_OK)
+def test_a_case_that_fails_now_fails_the_gate(after):
+    base, head = gate_runs.pair(rounds=1, specs=SPECS[:1])
+    head = head.model_copy(update={"records": [synthetic.record(SPECS[0], after)]})
+    found = judge(base, head)
+    names = {"unsupported": "NEWLY UNSUPPORTED", "incorrect": "NEWLY INCORRECT"}
+    assert status(found) == [(names.get(after, "NEWLY FAILING"), "regression")]
+    assert found.exit_code == 1
+    assert judge(head, base).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code"),
+    [
+        ("unsupported", "unsupported", 0),
+        ("crashed", "unsupported", 0),
+        ("oom", "incorrect", 1),
+        ("crashed", "incorrect", 1),
+        ("unsupported", "oom", 1),
+    ],
+)
+def test_a_case_that_failed_before_may_not_fail_worse(before, after, code):
+    base, head = (synthetic.run([synthetic.record(SPECS[0], one)]) for one in (before, after))
+    assert judge(base, head).exit_code == code
+
+
+def test_one_crash_in_eight_rounds_is_a_failure():
+    base, head = gate_runs.pair(specs=SPECS[:1])
+    head.records[3] = synthetic.record(SPECS[0], "crashed")
+    assert status(judge(base, head)) == [("NEWLY FAILING", "regression")]
+
+
+def test_a_vanished_case_and_a_vanished_metric_fail():
+    base, head = gate_runs.pair(rounds=1)
+    gone = head.model_copy(update={"records": head.records[1:]})
+    assert status(judge(base, gone)) == [("VANISHED", "regression")]
+    head.records[0] = head.records[0].model_copy(update={"memory": None})
+    assert verdicts(judge(base, head), "memory")[SPECS[0].case_id] == "VANISHED"
+    assert judge(base, head).exit_code == 1
+
+
+@pytest.mark.parametrize(("now", "code"), [("unsupported", 0), ("crashed", 1)])
+def test_a_new_case_must_not_fail(now, code):
+    base, head = gate_runs.pair(rounds=5)
+    head.records.append(synthetic.record(OperationSpec(attention="softmax", seq_len=64), now))
+    assert judge(base, head).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("cpu", "Another"), ("torch", "2.14.0"), ("cuda_power_limit_watts", 250.0), ("cuda_driver", "999.1")],
+)
+def test_another_machine_is_invalid_with_the_difference_named(name, value):
+    base, head = gate_runs.pair()
+    other = head.model_copy(update={"machine": head.machine | {name: value}})
+    found = judge(base, other)
+    assert found.exit_code == 2
+    assert status(found) == [("INVALID", "cannot judge")]
+    assert f"{name}: base has {base.machine.get(name) or 'none'}, head {value}" in found.findings[0].reason
+    assert judge(base, other, anyway=True).exit_code == 0
+
+
+def test_load_and_temperature_are_no_other_machine():
+    base, head = gate_runs.pair()
+    assert judge(base, head.model_copy(update={"machine": head.machine | {"load_1min": 9.0}})).exit_code == 0
+
+
+def test_other_settings_are_invalid():
+    base, head = gate_runs.pair()
+    found = judge(base, head.model_copy(update={"profile": "full"}))
+    assert found.findings[0].reason.endswith("profile: base has standard, head full")
+    other = tuple(spec.model_copy(update={"dtype": "bfloat16"}) for spec in SPECS)
+    found = judge(base, gate_runs.pair(specs=other)[1])
+    assert found.findings[0].reason.endswith("dtype: base has float32, head bfloat16")
+    head.records[0].timing.threads = 1
+    assert "threads: base has 2, head 1" in judge(base, head).with_weight("cannot judge")[0].reason
+
+
+def test_a_run_without_cases_is_no_pass():
+    empty = synthetic.run([])
+    assert judge(empty, empty).exit_code == 2
+
+
+def test_what_is_not_a_number_is_invalid():
+    base, head = gate_runs.pair(rounds=1, specs=SPECS[:1])
+    head.records[0].timing.wall_seconds[0] = math.inf
+    assert judge(base, head).exit_code == 2
+
+
+def quality(errors):
+    spec = QualitySpec(attention="yoso", seq_len=64, draws=len(errors))
+    return synthetic.run([synthetic.record(spec, quality=Quality(reference="yoso_e", errors={"output": errors}))])
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        ([0.2, 0.21, 0.19, 0.2], "SAME"),
+        ([0.3, 0.31, 0.29, 0.3], "WORSE"),
+        ([0.1, 0.11, 0.09, 0.1], "BETTER"),
+        ([0.2, 0.32, 0.19, 0.2], "AMBIGUOUS"),
+    ],
+)
+def test_an_approximation_that_gets_worse_is_found(after, verdict):
+    found = judge(quality([0.2, 0.21, 0.19, 0.2]), quality(after))
+    assert list(verdicts(found, "error").values()) == [verdict]
+
+
+def test_rounding_is_no_error():
+    assert judge(quality([3e-7]), quality([9e-7])).exit_code == 0
+    assert judge(quality([3e-7]), quality([9e-3])).exit_code == 1
+
+
+def test_a_check_that_comes_near_its_limit_is_found():
+    def checked(error):
+        check = Check(what="output", error=error, allowed=1e-6, passed=True)
+        return synthetic.run([synthetic.record(SPECS[0], checks=[check])])
+
+    assert judge(checked(2e-7), checked(3e-7)).exit_code == 0
+    assert judge(checked(2e-7), checked(9e-7)).exit_code == 1
+
+
+def test_task_accuracy_is_worse_when_it_is_lower():
+    def scored(scores):
+        return synthetic.run([synthetic.task("yoso", scores)])
+
+    before = [0.5, 0.52, 0.51, 0.5, 0.53]
+    assert judge(scored(before), scored(before)).exit_code == 0
+    worse = judge(scored(before), scored([score - 0.1 - 0.002 * i for i, score in enumerate(before)]))
+    assert list(verdicts(worse, "accuracy").values()) == ["WORSE"]
+    assert judge(scored(before[:1]), scored([0.1])).exit_code == 2
+
+
+def test_launches_and_compile_time_are_gated_where_the_record_has_them():
+    def counted(launches, seconds):
+        record = gate_runs.timed(SPECS[0], np.random.default_rng(0))
+        return synthetic.run([record.model_copy(update={"kernel_launches": launches, "compile_seconds": seconds})])
+
+    found = judge(counted(4, 10.0), counted(5, 30.0))
+    assert {one.metric.name: one.verdict for one in found.with_weight("regression")} == {
+        "launches": "MORE",
+        "compile_time": "SLOWER",
+    }
+    assert verdicts(judge(counted(4, 10.0), counted(4, 10.2)), "compile_time") == {SPECS[0].case_id: "SAME"}
+    assert verdicts(judge(counted(4, None), counted(4, 10.0)), "compile_time") == {SPECS[0].case_id: "SLOWER"}
+    assert verdicts(judge(counted(4, 10.0), counted(4, None)), "compile_time") == {SPECS[0].case_id: "FASTER"}
+
+
+def test_thresholds_of_a_case_pattern_win_over_the_general_ones():
+    rules = Settings.model_validate(
+        {
+            "time": {"floor": 0.2},
+            "cases": [{"pattern": "operation/yoso*", "time": {"floor": 0.02}}, {"pattern": "*n128-*", "memory": False}],
+        }
+    )
+    runs = gate_runs.pair(slower=dict.fromkeys(SPECS, 1.1), larger=dict.fromkeys(SPECS, 2.0))
+    found = judgement.judge(*runs, rules)
+    assert {case.split("-")[0] for case, verdict in verdicts(found).items() if verdict == "SLOWER"} == {
+        "operation/yoso"
+    }
+    assert len(verdicts(found, "memory")) == len(SPECS) - 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(1e-5, 1e3), min_size=5, max_size=12), st.floats(-3, 3))
+def test_the_sign_of_a_change_is_its_own_mirror(values, shift):
+    """Head against base says the opposite of base against head."""
+    noise = np.log(values)
+    there = effects.paired(noise + shift, 0.98, "case")
+    back = effects.paired(-(noise + shift), 0.98, "case")
+    assert there.value == pytest.approx(-back.value)
+    assert there.low <= there.value <= there.high
+    assert there.chance_above(0.05) == pytest.approx(back.chance_below(-0.05))
+
+
+def test_the_interval_of_few_rounds_keeps_its_level():
+    """At 98% two-sided, 2% of the intervals miss, and of a skewed noise too not many more."""
+    rng = np.random.default_rng(0)
+    for draw in (rng.standard_normal, lambda n: rng.exponential(size=n) - 1):
+        missed = sum(
+            not effect.low < 0 < effect.high
+            for effect in (effects.paired(draw(8), 0.98, str(trial)) for trial in range(600))
+        )
+        assert missed / 600 < 0.05
+
+
+@given(st.lists(st.floats(0, 1), max_size=30), st.floats(0.001, 0.4))
+def test_discoveries_are_the_step_up_rule(chances, rate):
+    """Benjamini and Hochberg's own words: the largest k with p_(k) <= rate k / m, and all below it."""
+    ordered = sorted(chances)
+    largest = max((k for k, p in enumerate(ordered, 1) if p <= rate * k / len(ordered) * (1 + 1e-12)), default=0)
+    limit = ordered[largest - 1] if largest else -1.0
+    assert effects.discoveries(chances, rate) == [p <= limit for p in chances]

@@ -1,0 +1,145 @@
+import json
+from xml.etree import ElementTree
+
+import gate_runs
+import pytest
+import synthetic
+from gate_runs import SPECS
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.gating import judgement, outputs
+from harness.gating.settings import Settings, SettingsError, load
+
+NASTY = "no `luck` | <script>alert(1)</script> @everyone [x](http://y) \x00\n# heading"
+
+
+@pytest.fixture(scope="module")
+def judged():
+    base, head = gate_runs.pair(slower={SPECS[0]: 1.3, SPECS[1]: 0.8}, larger={SPECS[2]: 1.1})
+    head.records.append(synthetic.record(SPECS[3].model_copy(update={"seed": 7}), "crashed", reasons=[NASTY]))
+    return judgement.judge(base, head, Settings())
+
+
+def test_markdown_has_a_row_a_change_and_nothing_of_a_reason_is_markup(judged):
+    text = outputs.markdown(judged)
+    assert text.startswith(outputs.MARKER)
+    rows = [line for line in text.splitlines() if line.startswith("| operation")]
+    assert [row.split(" | ")[2] for row in rows] == ["SLOWER", "LARGER", "NEWLY FAILING", "FASTER"]
+    assert "| +30" in rows[0] or "| +29" in rows[0]
+    assert "<script>" not in text
+    assert "@everyone" not in text
+    assert "\n#" not in text.replace("\n### Gate", "")
+    assert all(row.replace("\\|", "").count("|") == len(outputs.HEADINGS) + 1 for row in rows)
+
+
+def test_junit_counts_and_is_xml(judged):
+    suite = ElementTree.fromstring(outputs.junit(judged).encode())
+    assert (suite.get("failures"), suite.get("errors")) == ("3", "0")
+    assert len(suite.findall("testcase")) == int(suite.get("tests")) == len(judged.findings)
+    assert {one.find("failure").get("type") for one in suite if one.find("failure") is not None} == {
+        "SLOWER", "LARGER", "NEWLY FAILING",
+    }  # fmt: skip
+
+
+def test_json_has_every_finding(judged):
+    found = json.loads(outputs.as_json(judged))
+    assert found["exit_code"] == 1
+    assert len(found["findings"]) == len(judged.findings)
+    slower = next(one for one in found["findings"] if one["verdict"] == "SLOWER")
+    low, high = slower["interval"]
+    assert low < slower["effect, above 0 where worse"] < high
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("")
+
+    def write(name, run):
+        path = tmp_path / name
+        path.write_text(json.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}))
+        return path
+
+    return write
+
+
+def gate(*arguments):
+    return CliRunner().invoke(app, ["gate", *map(str, arguments)])
+
+
+def test_the_command_judges_files_and_writes_all_outputs(files, tmp_path):
+    base, head = gate_runs.pair(slower={SPECS[0]: 1.3})
+    paths = files("base.json", base), files("head.json", head)
+    wanted = ["--markdown", "o/gate.md", "--junit", "o/gate.xml", "--json", "o/gate.json"]
+    done = gate(*paths, *wanted)
+    assert done.exit_code == 1
+    assert "SLOWER" in done.stdout
+    assert SPECS[0].case_id in done.stdout
+    assert json.loads((tmp_path / "o" / "gate.json").read_text())["exit_code"] == 1
+    assert (tmp_path / "o" / "gate.md").read_text().startswith(outputs.MARKER)
+    assert gate(paths[0], paths[0]).exit_code == 0
+
+
+def test_another_machine_can_be_told_to_go_on(files):
+    base, head = gate_runs.pair()
+    paths = files("a.json", base), files("b.json", head.model_copy(update={"machine": head.machine | {"torch": "3"}}))
+    done = gate(*paths)
+    assert done.exit_code == 2
+    assert "torch: base has 2.13.0, head 3" in done.stdout
+    done = gate(*paths, "--anyway")
+    assert done.exit_code == 0
+    assert "not the same: torch" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "cut off"),
+        ('{"harness": {"schema_ver', "cut off"),
+        ("\x00\x01", "cut off"),
+        ("[]", "'harness' block"),
+        ('{"benchmarks": []}', "'harness' block"),
+        ('{"harness": {"schema_version": 0}}', "expected schema version 1, found 0"),
+        ('{"harness": {"schema_version": 2}}', "expected schema version 1, found 2"),
+        ('{"harness": {"schema_version": 1, "records": 3}}', "not a run"),
+    ],
+)
+def test_bad_input_is_a_named_verdict_and_never_a_traceback(files, tmp_path, text, words):
+    good = files("good.json", gate_runs.pair()[0])
+    (tmp_path / "bad.json").write_text(text)
+    for order in ((good, "bad.json"), ("bad.json", good)):
+        done = gate(*order, "--json", "found.json")
+        assert done.exit_code == 2
+        assert not isinstance(done.exception, Exception)
+        found = json.loads((tmp_path / "found.json").read_text())
+        assert [one["verdict"] for one in found["findings"]] == ["INVALID"]
+        assert words in found["findings"][0]["reason"]
+    assert gate(good, "nope.json").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[tool.harness.gate]\ntime = { flor = 1 }", "tool.harness.gate.time.Threshold.flor"),
+        ("[tool.harness.gate]\nfalse_discovery_rate = 2", "false_discovery_rate: Input should be less than 0.5, got 2"),
+        ("[tool.harness.gate]\nspeed = 3", "tool.harness.gate.speed"),
+        ("[tool.harness", "not TOML"),
+        ("tool = 3", "tool.harness.gate"),
+    ],
+)
+def test_wrong_thresholds_are_named(files, tmp_path, text, words):
+    good = files("good.json", gate_runs.pair()[0])
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(SettingsError) as error:
+        load(tmp_path)
+    assert words in str(error.value)
+    assert gate(good, good).exit_code == 2
+
+
+def test_thresholds_are_found_from_a_folder_below(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool.harness.gate]\nmemory = { floor = 0.3 }\ntime = false")
+    (tmp_path / "below").mkdir()
+    found = load(tmp_path / "below")
+    assert found.threshold("memory", "x").floor == 0.3
+    assert found.threshold("time", "x") is None
