@@ -1,5 +1,6 @@
 """One case from its spec to its record. Whatever happens to it is a record."""
 
+import os
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,9 +15,12 @@ from harness import registry
 from harness.measuring import inputs, memory, quality, timing, verify
 from harness.measuring.timing import Effort
 from harness.plugin import AttentionPlugin
-from harness.record import Check, Record
+from harness.record import Check, Divergence, Record
 from harness.spec import AnySpec, ModelSpec, OperationSpec, QualitySpec, TaskSpec
+from harness.training.diverged import Diverged
 
+CHECKPOINTS = "HARNESS_CHECKPOINTS"
+"""The environment variable that names the folder in which trainings are kept and resumed; also for other processes."""
 FRAMES = 3
 """Innermost frames of a crash that its record keeps."""
 INPUT_SETS = 3
@@ -36,8 +40,8 @@ def run(spec: AnySpec, effort: Effort) -> Record:
     """Measure ``spec``. Raises nothing but KeyboardInterrupt and SystemExit.
 
     Returns:
-        A record of status ok; unsupported, with the plugin's reasons; incorrect, with the checks that failed; oom; or
-        crashed, with the exception and its innermost frames.
+        A record of status ok; unsupported, with the plugin's reasons; incorrect, with the checks that failed; diverged,
+        with the seed and the step; oom; or crashed, with the exception and its innermost frames.
     """
     started, began = datetime.now(UTC), perf_counter()
     found: dict[str, Any] = {"status": "ok"}
@@ -52,6 +56,9 @@ def run(spec: AnySpec, effort: Effort) -> Record:
             found |= _measure(plugin, spec, effort)
     except Incorrect as error:
         found |= {"status": "incorrect", "reasons": verify.failures(error.checks), "checks": error.checks}
+    except Diverged as error:
+        where = Divergence(seed=error.seed, step=error.step)
+        found |= {"status": "diverged", "reasons": [str(error)], "divergence": where}
     except Exception as error:  # a plugin is somebody else's code: whatever it raises is the result
         found |= {"status": "oom" if _is_out_of_memory(error) else "crashed", "reasons": _reasons(error)}
     return Record(
@@ -73,9 +80,11 @@ def _measure(plugin: AttentionPlugin, spec: AnySpec, effort: Effort) -> dict[str
             module = plugin.build(spec)
             return {"quality": quality.errors(plugin, spec, module, inputs.make(spec))}
         case TaskSpec():
-            from harness.train import train  # transformers' Trainer takes seconds to import
+            from harness.training.train import train  # transformers' Trainer takes seconds to import
 
-            return {"task": train(spec)}
+            checkpoints = os.environ.get(CHECKPOINTS)
+            result = train(spec, checkpoints=Path(checkpoints) if checkpoints else None)
+            return {"task": result, "parameters": result.parameters}
 
 
 def _operation(plugin: AttentionPlugin, spec: OperationSpec, effort: Effort) -> dict[str, Any]:

@@ -18,6 +18,8 @@ Head = Literal[
     "question_answering",
 ]
 Family = Literal["yoso", "bert", "transformers_yoso"]
+TaskFamily = Literal["yoso", "lra"]
+Schedule = Literal["linear", "one_cycle"]
 
 _SHORT = {
     "float32": "fp32",
@@ -123,27 +125,66 @@ class QualitySpec(Spec):
         )
 
 
+class Swap(BaseModel):
+    """An attention that a trained model is evaluated with in the place of its own; its weights stay as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attention: str
+    knobs: Mapping[str, Scalar] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The attention and its knobs, as a case id has them."""
+        return "-".join([self.attention, *(f"{name}={value}" for name, value in sorted(self.knobs.items()))])
+
+    def __hash__(self) -> int:
+        return hash(self.label)
+
+
 class TaskSpec(Spec):
-    """A task model trained from scratch with the attention inside, and its accuracy on held-out data."""
+    """A task model trained from scratch with the attention inside, and its score on held-out data.
+
+    ``family`` is the model: ``yoso`` with the task's head, or ``lra``, the YOSO authors' Long Range Arena model.
+    Training ends after ``steps``, or after the first step that ends past ``seconds``. ``evaluate_with`` are attentions
+    that each trained model is also scored with.
+    """
 
     kind: Literal["task"] = "task"
     task: str = "listops"
+    family: TaskFamily = "yoso"
     seeds: int = Field(default=2, gt=0, description="independent trainings: seed, seed + 1, ...")
     steps: int = Field(default=200, gt=0)
+    seconds: float | None = Field(default=None, gt=0, description="of training, a seed")
     batch: int = Field(default=32, gt=0)
     learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int | None = Field(default=None, ge=0, description="None: a tenth of the steps")
+    schedule: Schedule = "linear"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     train_examples: int = Field(default=4000, gt=0)
     eval_examples: int = Field(default=500, gt=0)
     layers: int = Field(default=2, gt=0)
     hidden_size: int = Field(default=64, gt=0)
+    intermediate_size: int | None = Field(default=None, gt=0, description="None: twice the hidden size")
     heads: int = Field(default=2, gt=0)
+    evaluate_with: tuple[Swap, ...] = ()
 
     @property
     def case_id(self) -> str:
         """The test id of this case; equal ids are equal cases."""
         shape = f"b{self.batch}-l{self.layers}-w{self.hidden_size}-h{self.heads}"
         budget = f"steps{self.steps}-lr{self.learning_rate:g}-of{self.train_examples}-eval{self.eval_examples}"
-        return f"task/{self.task}-" + self._id(shape, budget, f"seeds{self.seeds}")
+        own = {
+            "": None if self.family == "yoso" else self.family,
+            "ffn": self.intermediate_size,
+            "drop": self.dropout or None,
+            "warmup": self.warmup_steps,
+            "sec": None if self.seconds is None else f"{self.seconds:g}",
+            "schedule": None if self.schedule == "linear" else self.schedule,
+            "swap": "+".join(swap.label for swap in self.evaluate_with) or None,
+        }
+        words = [f"{name}{value}" for name, value in own.items() if value is not None]
+        return f"task/{self.task}-" + self._id(shape, budget, *words, f"seeds{self.seeds}")
 
 
 AnySpec = Annotated[OperationSpec | ModelSpec | QualitySpec | TaskSpec, Field(discriminator="kind")]
