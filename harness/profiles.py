@@ -1,11 +1,12 @@
 """Which cases a profile has. quick runs in minutes on two cores; standard adds lengths, padding and a base-like model;
-full adds bfloat16 and n = 65536. gpu is for a CUDA device (``harness.gpu_profile``)."""
+full adds bfloat16 and n = 65536. gpu is for a CUDA device (``harness.gpu_profile``), paper is the YOSO paper's efficiency
+protocol (``harness.paper_profile``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-from harness import gpu_profile, registry
+from harness import gpu_profile, paper_profile, registry
 from harness.measuring.timing import Effort
 from harness.spec import (
     Dtype,
@@ -20,7 +21,7 @@ from harness.spec import (
     TaskSpec,
 )
 
-Profile = Literal["quick", "standard", "full", "gpu"]
+Profile = Literal["quick", "standard", "full", "gpu", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 Asked = TypeVar("Asked", OperationSpec, ModelSpec, QualitySpec)
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -35,6 +36,7 @@ EFFORTS = {
     "full": Effort(min_samples=20, max_samples=200, seconds=5.0, warmup_calls=5, warmup_seconds=0.5),
     # A device's clock is steady: half a second gives a short call its 60 samples, and a call of a second three.
     "gpu": Effort(min_samples=3, max_samples=60, seconds=0.5, warmup_calls=1, warmup_seconds=0.05),
+    "paper": Effort(min_samples=10, max_samples=10, seconds=0.0, warmup_calls=1, warmup_seconds=0.0),
 }
 OPERATION_LENGTHS = {
     "quick": (128, 512, 1024, 2048, 4096),
@@ -138,6 +140,8 @@ def operation(selection: Selection) -> list[OperationSpec]:
     """The attention alone: every attention, length and mode; from standard on also with a quarter padded."""
     if selection.profile == "gpu":
         return _asked(selection, gpu_profile.operation(selection.device))
+    if selection.profile == "paper":
+        return []
     paddings = (0.0,) if selection.profile == "quick" else (0.0, 0.25)
     return [
         OperationSpec(attention=name, seq_len=n, device=selection.device, dtype=dtype, mode=mode, padding=padding)
@@ -153,6 +157,8 @@ def quality(selection: Selection) -> list[QualitySpec]:
     """Sampled YOSO by hash family and number of hashes, and exact attentions against their own oracles."""
     if selection.profile == "gpu":
         return _asked(selection, gpu_profile.quality(selection.device))
+    if selection.profile == "paper":
+        return []
     draws = QUALITY_DRAWS[selection.profile]
 
     def spec(name: str, n: int, draws: int, knobs: dict[str, Scalar]) -> QualitySpec:
@@ -197,6 +203,8 @@ def model(selection: Selection) -> list[ModelSpec]:
     profile = selection.profile
     if profile == "gpu":
         return _asked(selection, gpu_profile.model(selection.device))
+    if profile == "paper":
+        return _asked(selection, paper_profile.model(selection.device))
     encoders = [
         _model(selection, "yoso", name, "encoder", n, dtype, mode)
         for dtype in selection.dtypes

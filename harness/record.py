@@ -147,7 +147,8 @@ class Record(_Strict):
     reasons: list[str] = Field(default_factory=list, description="why not ok, in words; never empty then")
     knobs: dict[str, Scalar] = Field(default_factory=dict, description="the attention's parameters as they were used")
     kernel: str | None = Field(default=None, description="the implementation that was dispatched")
-    parameters: int | None = Field(default=None, description="trainable parameters of a model case")
+    parameters: int | None = Field(default=None, description="trainable parameters of a model or a task case")
+    batch: int | None = Field(default=None, description="of a case at the largest batch: the one that was found")
     checks: list[Check] = Field(default_factory=list)
     timing: Timing | None = None
     memory: Memory | None = None

@@ -125,8 +125,12 @@ def _rotations(given: inputs.Inputs) -> list[inputs.Inputs]:
 
 
 def _model(plugin: AttentionPlugin, spec: ModelSpec, effort: Effort) -> dict[str, Any]:
-    from harness.measuring import model_agreement, models  # transformers takes seconds to import
+    from harness.measuring import largest_batch, model_agreement, models  # transformers takes seconds to import
 
+    batch = None
+    if spec.largest_batch:
+        batch = largest_batch.find(spec)
+        spec = spec.model_copy(update={"batch": batch})
     built = models.build(spec)
     checks = built.check()
     if all(one.passed for one in checks):
@@ -135,7 +139,7 @@ def _model(plugin: AttentionPlugin, spec: ModelSpec, effort: Effort) -> dict[str
         raise Incorrect(checks)
     found = timing.measure(built.call, spec.device, effort)
     peak = memory.peak(built.call, spec.device, built.held)
-    return {"checks": checks, "timing": found, "memory": peak, "parameters": built.parameters}
+    return {"checks": checks, "timing": found, "memory": peak, "parameters": built.parameters, "batch": batch}
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

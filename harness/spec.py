@@ -17,7 +17,7 @@ Head = Literal[
     "token_classification",
     "question_answering",
 ]
-Family = Literal["yoso", "bert", "transformers_yoso"]
+Family = Literal["yoso", "bert", "transformers_yoso", "lra"]
 TaskFamily = Literal["yoso", "lra"]
 Schedule = Literal["linear", "one_cycle"]
 
@@ -82,7 +82,10 @@ class ModelSpec(Spec):
     """A whole model with the attention inside: an encoder, bare or under one of the task heads.
 
     ``family`` is the architecture's source: this project's YOSO model, or transformers' BERT and YOSO as rivals
-    (they bring their own attention: ``attention`` then names it, ``sdpa`` for BERT and ``yoso_e`` for YOSO).
+    (they bring their own attention: ``attention`` then names it, ``sdpa`` for BERT and ``yoso_e`` for YOSO), or
+    ``lra``, the YOSO authors' Long Range Arena model with one layer's weights for all layers.
+
+    With ``largest_batch`` the case is measured at the largest batch that fits, and ``batch`` has no effect.
     """
 
     kind: Literal["model"] = "model"
@@ -90,16 +93,20 @@ class ModelSpec(Spec):
     head: Head = "encoder"
     mode: ModelMode = "forward"
     batch: int = Field(default=1, gt=0)
+    largest_batch: bool = False
     layers: int = Field(default=2, gt=0)
     hidden_size: int = Field(default=256, gt=0)
     heads: int = Field(default=4, gt=0)
     vocab_size: int = Field(default=1024, gt=0)
+    conv_window: int | None = Field(default=None, description="of the convolution beside the attention, in tokens")
 
     @property
     def case_id(self) -> str:
         """The test id of this case; equal ids are equal cases."""
-        shape = f"b{self.batch}-l{self.layers}-w{self.hidden_size}-h{self.heads}-v{self.vocab_size}"
-        return f"model/{self.family}-{self.head}-" + self._id(shape, _SHORT[self.mode])
+        batch = "max" if self.largest_batch else self.batch
+        shape = f"b{batch}-l{self.layers}-w{self.hidden_size}-h{self.heads}-v{self.vocab_size}"
+        conv = [f"conv{self.conv_window}"] if self.conv_window else []
+        return f"model/{self.family}-{self.head}-" + self._id(shape, *conv, _SHORT[self.mode])
 
 
 class QualitySpec(Spec):

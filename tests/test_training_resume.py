@@ -58,7 +58,7 @@ def test_an_interrupted_training_resumes_to_the_same_bits(attention, at, tmp_pat
             train(spec, interrupt_at(number), tmp_path / "parts", save_seconds=0)
     seen: list[int] = []
     resumed = train(spec, lambda done, _: seen.append(done), tmp_path / "parts", save_seconds=0)
-    assert (not seen or min(seen) >= at[-1]), "the training began anew"
+    assert not seen or min(seen) >= at[-1], "the training began anew"
     assert resumed.scores == whole.scores
     assert resumed.evaluated_with[0].scores == whole.evaluated_with[0].scores
     assert resumed.steps == [7, 7]

@@ -72,7 +72,9 @@ def lra(**changes: Any) -> LraForSequenceClassification:
     torch.manual_seed(0)
     sizes = {"vocab_size": 20, "hidden_size": 16, "num_attention_heads": 2}
     return LraForSequenceClassification(
-        YosoConfig(**sizes, num_hidden_layers=2, intermediate_size=32, max_position_embeddings=16, num_labels=3, **changes)
+        YosoConfig(
+            **sizes, num_hidden_layers=2, intermediate_size=32, max_position_embeddings=16, num_labels=3, **changes
+        )
     ).eval()
 
 

@@ -42,6 +42,4 @@ def spearman(predicted: Tensor, labels: Tensor) -> float:
     return 0.0 if found != found else found
 
 
-METRICS: dict[str, Metric] = {
-    one.__name__: one for one in (accuracy, exact_match, f1, matthews, spearman)
-}
+METRICS: dict[str, Metric] = {one.__name__: one for one in (accuracy, exact_match, f1, matthews, spearman)}

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +61,20 @@ class SeedFolder:
 
 
 class Save(TrainerCallback):
-    """Asks for a checkpoint when ``every`` seconds have passed since the last one."""
+    """Asks for a checkpoint when ``every`` seconds have passed since the last one; added behind its clock."""
 
     def __init__(self, clock: Clock, every: float) -> None:
         self._clock = clock
         self._every = every
-        self._last = time.perf_counter()
+        self._last = clock.seconds
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Transformers calls this after each optimizer step."""
-        control.should_save = time.perf_counter() - self._last >= self._every
+        control.should_save = self._clock.seconds - self._last >= self._every
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Transformers calls this when a checkpoint is complete; this file says so."""
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / _SPENT).write_text(json.dumps({"seconds": self._clock.seconds}))
-        self._last = time.perf_counter()
+        self._last = self._clock.seconds
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / _SPENT).write_text(json.dumps({"seconds": self._clock.seconds}))

@@ -1,7 +1,9 @@
 """Train a task's model with an attention inside, several seeds, and score each on held-out data."""
 
+import os
 import tempfile
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ from harness import registry
 from harness.measuring import memory
 from harness.record import Memory, Swapped, TaskResult
 from harness.spec import Swap, TaskSpec
+from harness.tasks.data_files import DATA_DIR
 from harness.tasks.task import LabelledSequences, Task, examples_sha256
 from harness.training.checkpoints import SAVE_SECONDS, Save, SeedFolder, SeedResult
 from harness.training.diverged import Diverged
@@ -20,10 +23,11 @@ from harness.training.trainer import NOT_FINITE, Clock, Progress, Report, make_t
 
 
 class Data(NamedTuple):
-    """The examples of a case."""
+    """The examples of a case, and their checksum."""
 
     train: LabelledSequences
     eval: LabelledSequences
+    sha256: str
 
 
 def train(
@@ -54,15 +58,15 @@ def train(
     task: Task = registry.get_task(spec.task)
     swaps = {swap: _cannot_swap(spec, swap) for swap in spec.evaluate_with}
     runnable = [swap for swap, reason in swaps.items() if reason is None]
-    data = Data(*(task.checked_dataset(split, count, spec.seq_len, spec.seed) for split, count in _splits(spec)))
+    sizes = (spec.train_examples, spec.eval_examples, spec.seq_len, spec.seed)
+    data = _data(spec.task, *sizes, os.environ.get(DATA_DIR))
     model = make_model(spec, task, spec.seed)  # settings that it rejects are found before any training
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    sha256 = examples_sha256(*data)
     results = []
     with tempfile.TemporaryDirectory(prefix="harness-train-") as temporary:
         for index in range(spec.seeds):
             seed = spec.seed + index
-            folder = SeedFolder(checkpoints or Path(temporary), spec, sha256, seed)
+            folder = SeedFolder(checkpoints or Path(temporary), spec, data.sha256, seed)
             result = folder.finished()
             if result is None:
                 report = None if progress is None else Report(progress, index * spec.steps, spec.seeds * spec.steps)
@@ -83,7 +87,7 @@ def train(
         majority=task.majority(data.eval.labels),
         data=task.data,
         sources=task.sources(),
-        examples_sha256=sha256,
+        examples_sha256=data.sha256,
         train_examples=len(data.train),
         eval_examples=len(data.eval),
         parameters=parameters,
@@ -92,8 +96,13 @@ def train(
     )
 
 
-def _splits(spec: TaskSpec) -> list[tuple[str, int]]:
-    return [("train", spec.train_examples), ("eval", spec.eval_examples)]
+@lru_cache(maxsize=1)  # the next attention of a comparison takes the same
+def _data(name: str, train_examples: int, eval_examples: int, seq_len: int, seed: int, data_dir: str | None) -> Data:
+    del data_dir  # other files, other data
+    task: Task = registry.get_task(name)
+    train_set = task.checked_dataset("train", train_examples, seq_len, seed)
+    eval_set = task.checked_dataset("eval", eval_examples, seq_len, seed)
+    return Data(train_set, eval_set, examples_sha256(train_set, eval_set))
 
 
 def _train_seed(

@@ -145,13 +145,14 @@ class Clock(TrainerCallback):
     def __init__(self, spent: float, limit: float | None) -> None:
         self._start = time.perf_counter() - spent
         self._limit = limit
-
-    @property
-    def seconds(self) -> float:
-        """Since the training began."""
-        return time.perf_counter() - self._start
+        self.seconds = spent
+        """From the training's beginning to the end of its last step; the same in every process."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Transformers calls this after each optimizer step."""
+        now = [time.perf_counter() - self._start]
+        if args.world_size > 1:  # the processes must stop, and save, at the same step
+            torch.distributed.broadcast_object_list(now)
+        self.seconds = now[0]
         if self._limit is not None and self.seconds > self._limit:
             control.should_training_stop = True
