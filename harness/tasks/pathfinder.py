@@ -21,17 +21,19 @@ LEVELS = 256
 CONTOUR_DASHES = 14
 DISTRACTOR_DASHES = CONTOUR_DASHES // 3
 DISTRACTORS = 6
-DASH, GAP = 0.055, 0.025
+DASH, GAP = 0.045, 0.02
 """Lengths of a dash and of the space to the next one."""
-CLEARANCE = 0.06
+CLEARANCE = 0.045
 """Least distance of two contours' dashes."""
-SEED_DISTANCE = 0.25
+SEED_DISTANCE = 0.2
 BORDER = 0.04
 THICKNESS = 0.02
 DOT_RADIUS = 0.045
-MAX_TURN = 0.7
+MAX_TURN = 0.6
 """Radians from one dash to the next."""
 TRIALS = 12
+FORESIGHT = 2
+"""Dashes ahead that must have room too, so that contours seldom run into a dead end."""
 Points = NDArray[np.float64]
 
 
@@ -115,7 +117,7 @@ def _next(
     """The next dash of a contour and its new tip and heading; the first of some random turns that has room."""
     headings = heading + rng.uniform(-MAX_TURN, MAX_TURN, TRIALS)
     steps = np.stack([np.sin(headings), np.cos(headings)], axis=-1)
-    along = tip + steps[:, None] * (DASH * np.linspace(0, 1, 4))[None, :, None]  # [TRIALS, 4, 2]
+    along = tip + steps[:, None] * (DASH * np.linspace(0, FORESIGHT, 3 * FORESIGHT + 1))[None, :, None]
     free = ((along > BORDER) & (along < 1 - BORDER)).all(axis=(1, 2))
     blocking = np.concatenate([others, np.array(own[:-1]).reshape(-1, 2, 2)])
     if len(blocking):
@@ -125,7 +127,7 @@ def _next(
     if not free.any():
         return None
     first = int(free.argmax())
-    end = along[first, -1]
+    end = along[first, 3]
     return np.stack([tip, end]), (end + steps[first] * GAP, float(headings[first]))
 
 
