@@ -80,10 +80,10 @@ def _measure(plugin: AttentionPlugin, spec: AnySpec, effort: Effort) -> dict[str
             module = plugin.build(spec)
             return {"quality": quality.errors(plugin, spec, module, inputs.make(spec))}
         case TaskSpec():
-            from harness.training.train import train  # transformers' Trainer takes seconds to import
+            from harness.training.shown import train_shown  # transformers' Trainer takes seconds to import
 
             checkpoints = os.environ.get(CHECKPOINTS)
-            result = train(spec, checkpoints=Path(checkpoints) if checkpoints else None)
+            result = train_shown(spec, Path(checkpoints) if checkpoints else None)
             return {"task": result, "parameters": result.parameters}
 
 

@@ -186,7 +186,7 @@ def test_retrieved_pairs_are_of_one_file_or_of_two():
         ([b"ab"], 5, [CLS, 100, 101, PAD, PAD]),
         ([b"abcdef"], 4, [CLS, 100, 101, 102]),
         ([b"a", b"b"], 5, [CLS, 100, SPECIAL, 101, PAD]),
-        ([b"abcd", b"xyz"], 7, [CLS, 100, 101, 102, SPECIAL, 123, 124]),
+        ([b"abcd", b"xyz"], 7, [CLS, 100, 101, SPECIAL, 123, 124, 125]),
         ([b"abcdefgh", b"z"], 6, [CLS, 100, 101, 102, SPECIAL, 125]),
     ],
 )

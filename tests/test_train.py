@@ -1,11 +1,13 @@
 """Training: the same start, data and budget for every attention, the same bits for a seed, and a typed divergence."""
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from harness import registry, runner
@@ -17,6 +19,7 @@ from harness.spec import TaskSpec
 from harness.tasks.listops import ListOps
 from harness.training.diverged import Diverged
 from harness.training.models import make_model
+from harness.training.shown import train_shown
 from harness.training.train import train
 from harness.training.trainer import make_trainer
 
@@ -212,3 +215,13 @@ def test_bad_settings_are_rejected_before_training(spec, error, words, monkeypat
     monkeypatch.setattr("harness.training.trainer.Trainer.train", lambda *_: pytest.fail("training started"))
     with pytest.raises(error, match=words):
         train(spec)
+
+
+def test_a_terminal_shows_the_steps_and_a_file_does_not():
+    for terminal in (True, False):
+        written = StringIO()
+        console = Console(file=written, force_terminal=terminal, width=120)
+        result = train_shown(tiny(seeds=2), None, console)
+        assert len(result.scores) == 2
+        assert ("8/8 steps" in written.getvalue()) == terminal
+        assert ("listops, sdpa, 2 seeds" in written.getvalue()) == terminal
