@@ -29,9 +29,11 @@ RIVALS: tuple[tuple[str, dict[str, Scalar]], ...] = (
 
 def model(device: str) -> list[ModelSpec]:
     """Every attention at every length, at both batches."""
-    sampled = [("yoso", {"num_hash": hashes}) for hashes in HASHES]
-    attentions = [(name, knobs, None) for name, knobs in (*RIVALS, *sampled)]
-    attentions += [(name, knobs, CONV_WINDOW) for name, knobs in sampled]
+    sampled: list[tuple[str, dict[str, Scalar]]] = [("yoso", {"num_hash": hashes}) for hashes in HASHES]
+    attentions: list[tuple[str, dict[str, Scalar], int | None]] = [
+        *((name, knobs, None) for name, knobs in (*RIVALS, *sampled)),
+        *((name, knobs, CONV_WINDOW) for name, knobs in sampled),
+    ]
     common = COMMON_BATCH[device.split(":")[0]]
     return [
         ModelSpec(
