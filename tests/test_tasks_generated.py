@@ -85,6 +85,7 @@ def test_a_length_without_room_is_refused(name):
 def test_more_examples_than_a_task_has_is_an_error_and_no_endless_loop():
     class Few(needle.Needle):
         name = "few"
+        drawn_at_a_time = 64
 
         def draw(self, rng: np.random.Generator, *args: Any) -> Any:
             return super().draw(np.random.default_rng(0), *args)

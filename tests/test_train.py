@@ -220,7 +220,7 @@ def test_bad_settings_are_rejected_before_training(spec, error, words, monkeypat
 def test_a_terminal_shows_the_steps_and_a_file_does_not():
     for terminal in (True, False):
         written = StringIO()
-        console = Console(file=written, force_terminal=terminal, width=120)
+        console = Console(file=written, force_terminal=terminal, color_system=None, width=120)
         result = train_shown(tiny(seeds=2), None, console)
         assert len(result.scores) == 2
         assert ("8/8 steps" in written.getvalue()) == terminal

@@ -17,9 +17,9 @@ SPEC = TaskSpec(
     task="needle",
     seq_len=12,
     seeds=1,
-    steps=30,
-    batch=16,
-    train_examples=200,
+    steps=120,
+    batch=32,
+    train_examples=1000,
     eval_examples=101,  # odd: the processes do not share it evenly
     learning_rate=3e-3,
     layers=1,
@@ -34,7 +34,7 @@ from harness.training.train import train
 
 spec = TaskSpec.model_validate_json({SPEC.model_dump_json()!r})
 spec = spec.model_copy(update=eval(sys.argv[1]))
-result = train(spec, checkpoints=Path(sys.argv[2]), save_seconds=0)
+result = train(spec, checkpoints=Path(sys.argv[2]), save_seconds=1)
 if os.environ["RANK"] == "0":
     Path("result.json").write_text(result.model_dump_json())
 """
@@ -58,7 +58,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert both["scores"] == pytest.approx(alone.scores, abs=0.03)
     assert alone.scores[0] > 0.3, "it must have learnt something for the comparison to mean anything"
     assert both["evaluated_with"][0]["scores"] == pytest.approx(alone.evaluated_with[0].scores, abs=0.03)
-    assert list((tmp_path / "kept").glob("*/seed-0/checkpoint-30/rng_state_1.pth")), "a process saved nothing"
+    assert list((tmp_path / "kept").glob("*/seed-0/checkpoint-*/rng_state_1.pth")), "a process saved nothing"
 
 
 def test_a_batch_that_two_cannot_share_is_named(tmp_path):

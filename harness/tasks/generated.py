@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from harness.tasks.task import LabelledSequences, Split, Task
 
-DRAWN_AT_A_TIME = 256
 _HOPELESS = 200
 """Draws in a row that bring nothing new, after which a task is out of examples."""
 
@@ -27,6 +26,7 @@ class GeneratedTask(Task):
     """A task that implements ``draw``; which split an example belongs to is fixed by a checksum of its tokens."""
 
     min_seq_len: int
+    drawn_at_a_time = 256
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, examples: int, seq_len: int, split: Split) -> Drawn:
@@ -47,7 +47,7 @@ class GeneratedTask(Task):
         kept: list[Drawn] = []
         idle = 0
         while len(seen) < examples:
-            drawn = self.draw(rng, DRAWN_AT_A_TIME, seq_len, split)
+            drawn = self.draw(rng, self.drawn_at_a_time, seq_len, split)
             new = []
             for row, ids in enumerate(drawn.input_ids):
                 key = ids.tobytes()

@@ -29,11 +29,12 @@ SEED_DISTANCE = 0.2
 BORDER = 0.04
 THICKNESS = 0.02
 DOT_RADIUS = 0.045
-MAX_TURN = 0.6
+MAX_TURN = 0.8
 """Radians from one dash to the next."""
-TRIALS = 12
-FORESIGHT = 2
-"""Dashes ahead that must have room too, so that contours seldom run into a dead end."""
+TRIALS = 16
+AHEAD = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
+"""Points, in dashes, that must be free: the dash and as much again, so that contours seldom run into a dead end."""
+DASH_END = 2
 Points = NDArray[np.float64]
 
 
@@ -46,6 +47,7 @@ class Pathfinder(GeneratedTask):
     vocab_size = FIRST_LEVEL + LEVELS
     pad_id = PAD
     min_seq_len = 24 * 24
+    drawn_at_a_time = 16  # an image takes milliseconds
 
     def draw(self, rng: np.random.Generator, examples: int, seq_len: int, split: Split) -> Drawn:
         """See ``GeneratedTask``."""
@@ -64,8 +66,10 @@ def scene(rng: np.random.Generator, connected: bool) -> tuple[Points, Points]:
             break
     dashes = [dash for target in targets for dash in target]
     for _ in range(DISTRACTORS):
-        for _ in range(TRIALS):
-            distractor = _grow(rng, rng.uniform(BORDER, 1 - BORDER, 2), DISTRACTOR_DASHES, np.array(dashes))
+        starts = rng.uniform(BORDER, 1 - BORDER, (TRIALS, 2))
+        others = np.array(dashes)
+        for start in starts[_distance(starts[:, None], others[None]).min(axis=1) > CLEARANCE]:
+            distractor = _grow(rng, start, DISTRACTOR_DASHES, others)
             if distractor is not None:
                 dashes += distractor
                 break
@@ -117,7 +121,7 @@ def _next(
     """The next dash of a contour and its new tip and heading; the first of some random turns that has room."""
     headings = heading + rng.uniform(-MAX_TURN, MAX_TURN, TRIALS)
     steps = np.stack([np.sin(headings), np.cos(headings)], axis=-1)
-    along = tip + steps[:, None] * (DASH * np.linspace(0, FORESIGHT, 3 * FORESIGHT + 1))[None, :, None]
+    along = tip + steps[:, None] * (DASH * AHEAD)[None, :, None]
     free = ((along > BORDER) & (along < 1 - BORDER)).all(axis=(1, 2))
     blocking = np.concatenate([others, np.array(own[:-1]).reshape(-1, 2, 2)])
     if len(blocking):
@@ -127,7 +131,7 @@ def _next(
     if not free.any():
         return None
     first = int(free.argmax())
-    end = along[first, 3]
+    end = along[first, DASH_END]
     return np.stack([tip, end]), (end + steps[first] * GAP, float(headings[first]))
 
 
