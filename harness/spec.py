@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Scalar = bool | int | float | str
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -175,6 +175,14 @@ class TaskSpec(Spec):
     intermediate_size: int | None = Field(default=None, gt=0, description="None: twice the hidden size")
     heads: int = Field(default=2, gt=0)
     evaluate_with: tuple[Swap, ...] = ()
+
+    @model_validator(mode="after")
+    def _warms_up_within_its_steps(self) -> "TaskSpec":
+        if self.warmup_steps is not None and self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps must not pass the {self.steps} steps, got {self.warmup_steps}; give fewer, or more steps"
+            )
+        return self
 
     @property
     def case_id(self) -> str:

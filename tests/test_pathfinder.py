@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.tasks import pathfinder
-from harness.tasks.pathfinder import CONTOUR_DASHES, DASH, GAP, SEED_DISTANCE, Pathfinder, render, scene
+from harness.tasks.contours import CLEARANCE, CONTOUR_DASHES, DASH, GAP, SEED_DISTANCE, render, scene
+from harness.tasks.pathfinder import Pathfinder
 
 
 def contours(dashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +36,7 @@ def test_contours_are_dashes_in_a_row_that_keep_clear_of_each_other():
             np.testing.assert_allclose(np.linalg.norm(one[1:, 0] - one[:-1, 1], axis=-1), GAP)
         # The recipe's clearance, at the points that are tested for it: the ends of the dashes.
         gaps = np.linalg.norm(first.reshape(-1, 1, 2) - second.reshape(1, -1, 2), axis=-1)
-        assert gaps.min() > pathfinder.CLEARANCE
+        assert gaps.min() > CLEARANCE
 
 
 @pytest.mark.parametrize("side", [32, 64])

@@ -14,6 +14,7 @@ from harness import registry, seeds, task_presets
 from harness.profiles import Selection
 from harness.record import Record
 from harness.store import load
+from harness.training.train import train
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,6 +42,21 @@ def test_listops_has_the_authors_settings():
     assert dict(spec.knobs) == {"hash_code_len": 11, "num_hash": 16}
     assert dict(task_presets.lra("listops", "yoso_e").knobs) == {"hash_code_len": 11}
     assert dict(task_presets.lra("listops", "softmax").knobs) == {}
+
+
+def test_listops_trains_at_its_length_and_model():
+    """Two steps of the authors' 5,000, on a few of their 96,000 examples; everything else is as they have it."""
+    fewer = {"steps": 2, "warmup_steps": 1, "train_examples": 8, "eval_examples": 4, "seeds": 1, "batch": 4}
+    result = train(task_presets.lra("listops", "yoso", **fewer))
+    assert (result.steps, result.train_examples, len(result.scores)) == ([2], 8, 1)
+    assert result.train_memory is not None
+
+
+def test_a_warm_up_past_the_end_is_refused():
+    with pytest.raises(
+        ValueError, match="warmup_steps must not pass the 20 steps, got 1000; give fewer, or more steps"
+    ):
+        task_presets.lra("listops", "yoso", steps=20)
 
 
 def test_an_unknown_task_is_refused_with_the_known():
