@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 CONTOUR_DASHES = 14
 DISTRACTOR_DASHES = CONTOUR_DASHES // 3
 DISTRACTORS = 6
-DASH, GAP = 0.045, 0.02
+DASH, GAP = 0.04, 0.03
 """Lengths of a dash and of the space to the next one."""
-CLEARANCE = 0.045
+CLEARANCE = 0.06
 """Least distance of two contours' dashes."""
 SEED_DISTANCE = 0.2
 BORDER = 0.04
