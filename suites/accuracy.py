@@ -20,9 +20,9 @@ EXACT = ("softmax", "sdpa", "yoso_e")
 HASHES = (4, 8, 16, 32, 64, 128)
 TASKS: dict[str, dict[str, dict[str, int]]] = {
     "quick": {
-        "needle": {"seq_len": 64, "steps": 200},
+        "needle": {"seq_len": 64, "steps": 400},
         "distant_label": {"seq_len": 32, "steps": 600},
-        "digits": {"seq_len": 64, "steps": 600},
+        "digits": {"seq_len": 64, "steps": 1500},
     },
     "standard": {
         "needle": {"seq_len": 512, "steps": 2000},
