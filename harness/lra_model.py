@@ -56,7 +56,7 @@ class LraForSequenceClassification(YosoPreTrainedModel):
         self.norm = nn.LayerNorm(config.hidden_size)
         width = config.hidden_size * (4 if self.sequences == 2 else 1)
         self.dense = nn.Linear(width, config.intermediate_size)
-        self.classifier = nn.Linear(config.intermediate_size, config.num_labels)
+        self.classifier = nn.Linear(config.intermediate_size, config.num_labels or 1)
         self.post_init()
 
     @torch.no_grad()

@@ -54,7 +54,7 @@ class GeneratedTask(Task):
                 if len(seen) < examples and key not in seen and _split(key) == split:
                     seen.add(key)
                     new.append(row)
-            kept.append(Drawn(*(array[new] for array in drawn)))
+            kept.append(Drawn(drawn.input_ids[new], drawn.attention_mask[new], drawn.labels[new]))
             idle = 0 if new else idle + 1
             if idle == _HOPELESS:
                 raise ValueError(

@@ -5,7 +5,7 @@ import tempfile
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel, Trainer
@@ -188,13 +188,13 @@ def _train_memory(spec: TaskSpec, task: Task, train_set: LabelledSequences, fold
     model = make_model(spec, task, spec.seed)
     trainer = make_trainer(spec, task, model, train_set, spec.seed, folder)
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
-    weights = list(trainer.model.parameters())
+    weights = list(model.parameters())
     for weight in weights:
         weight.grad = torch.zeros_like(weight)  # gradients are no scratch memory: they are there in every step
 
     def step() -> None:
         with trainer.compute_loss_context_manager():
-            loss = trainer.compute_loss(trainer.model, inputs)
+            loss: Any = trainer.compute_loss(model, inputs)
         loss.backward()
 
     held = [*weights, *(weight.grad for weight in weights if weight.grad is not None), *inputs.values()]

@@ -107,18 +107,18 @@ class _TaskTrainer(Trainer):
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> LRScheduler | Any:
         """Transformers' own, or torch's one-cycle with its defaults, which also moves AdamW's first beta."""
-        if not self.one_cycle:
-            return super().create_scheduler(num_training_steps, optimizer)
-        if self.lr_scheduler is None:
-            self.lr_scheduler = OneCycleLR(
-                optimizer or self.optimizer,
+        if self.one_cycle and self.lr_scheduler is None:
+            chosen = optimizer or self.optimizer
+            assert chosen is not None, "transformers makes the optimizer first"
+            schedule: Any = OneCycleLR(
+                chosen,
                 max_lr=self.args.learning_rate,
                 pct_start=self.args.get_warmup_steps(num_training_steps) / num_training_steps,
                 anneal_strategy="linear",
                 total_steps=num_training_steps,
             )
-            self._created_lr_scheduler = True
-        return self.lr_scheduler
+            self.lr_scheduler = schedule
+        return super().create_scheduler(num_training_steps, optimizer)
 
 
 class Report(TrainerCallback):
