@@ -13,6 +13,7 @@ import pytest
 from harness import registry, seeds, task_presets
 from harness.profiles import Selection
 from harness.record import Record
+from harness.spec import TaskSpec
 from harness.store import load
 from harness.training.train import train
 
@@ -45,10 +46,10 @@ def test_listops_has_the_authors_settings():
 
 
 def test_listops_trains_at_its_length_and_model():
-    """Two steps of the authors' 5,000, on a few of their 96,000 examples; everything else is as they have it."""
-    fewer = {"steps": 2, "warmup_steps": 1, "train_examples": 8, "eval_examples": 4, "seeds": 1, "batch": 4}
+    """Four steps of the authors' 5,000, on a few of their 96,000 examples; everything else is as they have it."""
+    fewer = {"steps": 4, "warmup_steps": 2, "train_examples": 8, "eval_examples": 4, "seeds": 1, "batch": 4}
     result = train(task_presets.lra("listops", "yoso", **fewer))
-    assert (result.steps, result.train_examples, len(result.scores)) == ([2], 8, 1)
+    assert (result.steps, result.train_examples, len(result.scores)) == ([4], 8, 1)
     assert result.train_memory is not None
 
 
@@ -57,6 +58,12 @@ def test_a_warm_up_past_the_end_is_refused():
         ValueError, match="warmup_steps must not pass the 20 steps, got 1000; give fewer, or more steps"
     ):
         task_presets.lra("listops", "yoso", steps=20)
+
+
+def test_a_cycle_without_both_its_sides_is_refused():
+    for wrong in ({"steps": 100, "warmup_steps": 1}, {"steps": 100, "warmup_steps": 100}, {"steps": 10}):
+        with pytest.raises(ValueError, match="schedule 'one_cycle' needs 2 or more warmup_steps and a step after them"):
+            TaskSpec(attention="yoso", seq_len=32, schedule="one_cycle", **wrong)
 
 
 def test_an_unknown_task_is_refused_with_the_known():
