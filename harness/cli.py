@@ -81,7 +81,7 @@ def doctor() -> None:
 def run(
     suites: Annotated[list[Path] | None, typer.Argument(help="suite files or folders; default: suites")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="benchmark JSON to write")] = Path("run.json"),
-    profile: Annotated[str, typer.Option(help="quick, standard, full or gpu")] = "quick",
+    profile: Annotated[str, typer.Option(help="quick, standard, full, gpu or paper")] = "quick",
     device: Device = "cpu",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: the profile's")] = None,
     seq_len: Annotated[list[str] | None, typer.Option(help="a comma list, or repeat the option")] = None,

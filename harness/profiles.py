@@ -1,12 +1,12 @@
 """Which cases a profile has. quick runs in minutes on two cores (``harness.quick_profile``); standard adds lengths,
 attentions in the encoder, padding and a base-like model; full adds bfloat16 and n = 65536. gpu is for a CUDA device
-(``harness.gpu_profile``)."""
+(``harness.gpu_profile``); paper is the efficiency protocol of the YOSO paper (``harness.paper_profile``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-from harness import gpu_profile, quick_profile, registry
+from harness import gpu_profile, paper_profile, quick_profile, registry
 from harness.measuring.timing import Effort
 from harness.spec import (
     Dtype,
@@ -21,7 +21,7 @@ from harness.spec import (
     TaskSpec,
 )
 
-Profile = Literal["quick", "standard", "full", "gpu"]
+Profile = Literal["quick", "standard", "full", "gpu", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 Asked = TypeVar("Asked", OperationSpec, ModelSpec, QualitySpec)
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -36,6 +36,7 @@ EFFORTS = {
     "full": Effort(min_samples=20, max_samples=200, seconds=5.0, warmup_calls=5, warmup_seconds=0.5),
     # A device's clock is steady: half a second gives a short call its 60 samples, and a call of a second three.
     "gpu": Effort(min_samples=3, max_samples=60, seconds=0.5, warmup_calls=1, warmup_seconds=0.05),
+    "paper": Effort(min_samples=10, max_samples=10, seconds=0.0, warmup_calls=1, warmup_seconds=0.0),
 }
 OPERATION_LENGTHS = {
     "quick": (128, 512, 1024, 2048, 4096),
@@ -59,8 +60,9 @@ RIVALS: tuple[tuple[Family, str], ...] = (("bert", "sdpa"), ("transformers_yoso"
 
 
 class TaskBudget(NamedTuple):
-    """How long a task is trained, and on how much."""
+    """The task of a profile: how long it is trained, and on how much."""
 
+    task: str
     seq_len: int
     steps: int
     seeds: int
@@ -69,9 +71,9 @@ class TaskBudget(NamedTuple):
 
 
 TASK_BUDGETS = {
-    "quick": TaskBudget(seq_len=64, steps=200, seeds=2, train_examples=4000, eval_examples=500),
-    "standard": TaskBudget(seq_len=256, steps=2000, seeds=3, train_examples=20000, eval_examples=2000),
-    "full": TaskBudget(seq_len=2000, steps=5000, seeds=5, train_examples=96000, eval_examples=2000),
+    "quick": TaskBudget("needle", seq_len=64, steps=400, seeds=2, train_examples=4000, eval_examples=500),
+    "standard": TaskBudget("listops", seq_len=256, steps=2000, seeds=3, train_examples=20000, eval_examples=2000),
+    "full": TaskBudget("listops", seq_len=2000, steps=5000, seeds=5, train_examples=96000, eval_examples=2000),
 }
 
 
@@ -139,6 +141,8 @@ def operation(selection: Selection) -> list[OperationSpec]:
     """The attention alone: every attention and mode; from standard on at every length, also with a quarter padded."""
     if selection.profile == "gpu":
         return _asked(selection, gpu_profile.operation(selection.device))
+    if selection.profile == "paper":
+        return []
     paddings = (0.0,) if selection.profile == "quick" else (0.0, 0.25)
     return [
         OperationSpec(attention=name, seq_len=n, device=selection.device, dtype=dtype, mode=mode, padding=padding)
@@ -155,6 +159,8 @@ def quality(selection: Selection) -> list[QualitySpec]:
     """Sampled YOSO by hash family and number of hashes, and exact attentions against their own oracles."""
     if selection.profile == "gpu":
         return _asked(selection, gpu_profile.quality(selection.device))
+    if selection.profile == "paper":
+        return []
     draws = QUALITY_DRAWS[selection.profile]
 
     def spec(name: str, n: int, draws: int, knobs: dict[str, Scalar]) -> QualitySpec:
@@ -174,12 +180,13 @@ def quality(selection: Selection) -> list[QualitySpec]:
 
 
 def task(selection: Selection) -> list[TaskSpec]:
-    """ListOps, trained from scratch with eager and fused softmax and both YOSO; none in the profile gpu."""
-    if selection.profile == "gpu":
+    """One task, trained from scratch with eager and fused softmax and both YOSO; none in the profiles gpu and paper."""
+    if selection.profile not in TASK_BUDGETS:
         return []
     budget = TASK_BUDGETS[selection.profile]
     return [
         TaskSpec(
+            task=budget.task,
             attention=name,
             seq_len=n,
             device=selection.device,
@@ -199,6 +206,8 @@ def model(selection: Selection) -> list[ModelSpec]:
     profile = selection.profile
     if profile == "gpu":
         return _asked(selection, gpu_profile.model(selection.device))
+    if profile == "paper":
+        return _asked(selection, paper_profile.model(selection.device))
     encoders = [
         _model(selection, "yoso", name, "encoder", n, dtype, mode)
         for dtype in selection.dtypes

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from harness.spec import AnySpec, Scalar
 
 SCHEMA_VERSION = 1
-Status = Literal["ok", "unsupported", "incorrect", "oom", "timeout", "crashed"]
+Status = Literal["ok", "unsupported", "incorrect", "oom", "timeout", "crashed", "diverged"]
 
 
 class _Strict(BaseModel):
@@ -88,16 +88,54 @@ class Quality(_Strict):
     errors: dict[str, list[float]]
 
 
+class Swapped(_Strict):
+    """Scores of the trained models with another attention in the place of the one they were trained in, one a seed.
+
+    ``scores`` is empty where a model could not run it; the reason says why.
+    """
+
+    attention: str
+    knobs: dict[str, Scalar] = Field(description="as they were used")
+    scores: list[float]
+    eval_seconds: list[float] = Field(description="over all held-out examples")
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _nothing_scored_has_a_reason(self) -> "Swapped":
+        if not self.scores and not self.reason:
+            raise ValueError(f"swap to {self.attention!r} has no scores and needs a reason; reason is empty")
+        return self
+
+
 class TaskResult(_Strict):
-    """Held-out scores, one a seed, with the baselines that a score must beat. All are fractions of 1."""
+    """Held-out scores, one a seed, with the baselines that a score must beat.
+
+    The best score is 1. Chance is guessing at random; the majority is one answer for every example, the most frequent.
+    """
 
     metric: str
     scores: list[float]
-    train_seconds: list[float]
+    other_scores: dict[str, list[float]] = Field(default_factory=dict, description="by metric, one a seed")
+    train_seconds: list[float] = Field(description="one a seed, over all its parts where it was interrupted")
+    eval_seconds: list[float] = Field(default_factory=list, description="over all held-out examples, one a seed")
     steps: list[int]
     chance: float
     majority: float
     data: str = Field(description="which data was used, in words: generated, embedded or the real set")
+    sources: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the files that were read, by name")
+    examples_sha256: str | None = Field(default=None, description="of the training and held-out examples as used")
+    train_examples: int | None = None
+    eval_examples: int | None = None
+    parameters: int | None = Field(default=None, description="trainable parameters")
+    train_memory: Memory | None = Field(default=None, description="of one forward and backward pass of a batch")
+    evaluated_with: list[Swapped] = Field(default_factory=list)
+
+
+class Divergence(_Strict):
+    """Where a training's loss, or an output of the trained model, was no longer a finite number."""
+
+    seed: int
+    step: int = Field(description="optimizer step, from 1")
 
 
 class Ceiling(_Strict):
@@ -131,7 +169,8 @@ class Record(_Strict):
     reasons: list[str] = Field(default_factory=list, description="why not ok, in words; never empty then")
     knobs: dict[str, Scalar] = Field(default_factory=dict, description="the attention's parameters as they were used")
     kernel: str | None = Field(default=None, description="the implementation that was dispatched")
-    parameters: int | None = Field(default=None, description="trainable parameters of a model case")
+    parameters: int | None = Field(default=None, description="trainable parameters of a model or a task case")
+    batch: int | None = Field(default=None, description="of a case at the largest batch: the one that was found")
     checks: list[Check] = Field(default_factory=list)
     timing: Timing | None = None
     memory: Memory | None = None
@@ -143,6 +182,7 @@ class Record(_Strict):
     kernel_launches: int | None = Field(default=None, description="of one call, where somebody counted them")
     quality: Quality | None = None
     task: TaskResult | None = None
+    divergence: Divergence | None = Field(default=None, description="of status diverged")
     started: str = Field(description="UTC, ISO 8601")
     took_seconds: float = Field(description="the whole case, verification and warm-up included")
 

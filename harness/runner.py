@@ -1,5 +1,6 @@
 """One case from its spec to its record. Whatever happens to it is a record."""
 
+import os
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,9 +17,12 @@ from harness import registry
 from harness.measuring import compile_time, conditions, inputs, memory, quality, timing, verify
 from harness.measuring.timing import Effort
 from harness.plugin import AttentionPlugin
-from harness.record import Check, Memory, Record, Timing
+from harness.record import Check, Divergence, Memory, Record, Timing
 from harness.spec import AnySpec, ModelSpec, OperationSpec, QualitySpec, TaskSpec
+from harness.training.diverged import Diverged
 
+CHECKPOINTS = "HARNESS_CHECKPOINTS"
+"""The environment variable that names the folder in which trainings are kept and resumed; also for other processes."""
 FRAMES = 3
 """Innermost frames of a crash that its record keeps."""
 INPUT_SETS = 3
@@ -64,8 +68,8 @@ def run(spec: AnySpec, effort: Effort) -> Record:
     """Measure ``spec``. Raises nothing but KeyboardInterrupt and SystemExit.
 
     Returns:
-        A record of status ok; unsupported, with the plugin's reasons; incorrect, with the checks that failed; oom; or
-        crashed, with the exception and its innermost frames.
+        A record of status ok; unsupported, with the plugin's reasons; incorrect, with the checks that failed; diverged,
+        with the seed and the step; oom; or crashed, with the exception and its innermost frames.
     """
 
     def measure(plugin: AttentionPlugin) -> dict[str, Any]:
@@ -116,6 +120,9 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], dict[str, Any]
             found["compile_seconds"] = compile_time.spent() - compiled or None
     except Incorrect as error:
         found |= {"status": "incorrect", "reasons": verify.failures(error.checks), "checks": error.checks}
+    except Diverged as error:
+        where = Divergence(seed=error.seed, step=error.step)
+        found |= {"status": "diverged", "reasons": [str(error)], "divergence": where}
     except Exception as error:  # a plugin is somebody else's code: whatever it raises is the result
         found |= failure(error)
     return Record(
@@ -142,9 +149,11 @@ def _untimed(plugin: AttentionPlugin, spec: AnySpec, verified: bool) -> "Prepare
             module = plugin.build(spec)
             return {"quality": quality.errors(plugin, spec, module, inputs.make(spec))}
         case TaskSpec():
-            from harness.train import train  # transformers' Trainer takes seconds to import
+            from harness.training.shown import train_shown  # transformers' Trainer takes seconds to import
 
-            return {"task": train(spec)}
+            checkpoints = os.environ.get(CHECKPOINTS)
+            result = train_shown(spec, Path(checkpoints) if checkpoints else None)
+            return {"task": result, "parameters": result.parameters}
 
 
 def _operation(plugin: AttentionPlugin, spec: OperationSpec, verified: bool) -> Prepared:
@@ -182,15 +191,19 @@ def _rotations(given: inputs.Inputs) -> list[inputs.Inputs]:
 
 
 def _model(plugin: AttentionPlugin, spec: ModelSpec, verified: bool) -> Prepared:
-    from harness.measuring import model_agreement, models  # transformers takes seconds to import
+    from harness.measuring import largest_batch, model_agreement, models  # transformers takes seconds to import
 
+    batch = None
+    if spec.largest_batch:
+        batch = largest_batch.find(spec)
+        spec = spec.model_copy(update={"batch": batch})
     built = models.build(spec)
     checks = [] if verified else built.check()
     if not verified and all(one.passed for one in checks):
         checks += model_agreement.check(plugin, spec, built)
     if not all(one.passed for one in checks):
         raise Incorrect(checks)
-    found = {"checks": checks, "parameters": built.parameters}
+    found = {"checks": checks, "parameters": built.parameters, "batch": batch}
     return _observed(Prepared(spec, [built.call], list(built.held), True, found), built.model, verified)
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from statistics import median
 
-from harness.record import Record, Timing
+from harness import seeds
+from harness.record import Record, TaskResult, Timing
 from harness.spec import OperationSpec
 
 MIB = 2**20
@@ -21,8 +22,14 @@ def one_line(record: Record) -> str:
     if record.quality is not None:
         words.append(f"error {median(record.quality.errors['output']):.3g}")
     if record.task is not None:
-        words.append(f"{record.task.metric} {median(record.task.scores):.3f}")
+        words.append(_score(record.task))
     return ", ".join(words)
+
+
+def _score(task: TaskResult) -> str:
+    found = seeds.mean(task.scores)
+    interval = "" if found.low is None else f" ({found.low:.3f} to {found.high:.3f})"
+    return f"{task.metric} {found.mean:.3f}{interval}, chance {task.chance:.3g}, majority {task.majority:.3g}"
 
 
 def tables(records: Iterable[Record]) -> list[str]:

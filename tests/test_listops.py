@@ -202,6 +202,17 @@ def test_the_task_is_found_by_name():
 
 
 def test_a_label_without_an_output_is_named():
-    TASK.check(torch.tensor([0, 9]))
+    data = TASK.dataset("train", 4, 64, seed=0)
+    TASK.check(data, 64)
+    wrong = LabelledSequences(data.input_ids, data.attention_mask, torch.tensor([0, 10, -1, 10]))
     with pytest.raises(ValueError, match=r"labels must be in \[0, 10\), got \[-1, 10\]"):
-        TASK.check(torch.tensor([0, 10, -1, 10]))
+        TASK.check(wrong, 64)
+
+
+def test_what_the_model_has_no_place_for_is_named():
+    data = TASK.dataset("train", 4, 64, seed=0)
+    with pytest.raises(ValueError, match="a sequence has 64 tokens, the model is built for seq_len 32"):
+        TASK.check(data, 32)
+    beyond = LabelledSequences(data.input_ids + 17, data.attention_mask, data.labels)
+    with pytest.raises(ValueError, match=r"token ids must be in \[0, 17\), got 17 to 33"):
+        TASK.check(beyond, 64)

@@ -4,7 +4,7 @@ from harness import gpu_profile, profiles, quick_profile, registry
 from harness.profiles import PROFILES, Selection
 from harness.stats import MIN_EXPONENT_LENGTHS
 
-SIZES = tuple(profile for profile in PROFILES if profile != "gpu")
+SIZES = tuple(profile for profile in PROFILES if profile not in ("gpu", "paper"))
 KINDS = (profiles.operation, profiles.model, profiles.quality, profiles.task)
 
 
@@ -12,7 +12,7 @@ KINDS = (profiles.operation, profiles.model, profiles.quality, profiles.task)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_case_ids_are_unique(kind, profile):
     ids = [spec.case_id for spec in kind(Selection(profile, device="cuda"))]
-    assert ids or (profile, kind) == ("gpu", profiles.task)
+    assert ids or (profile, kind) == ("gpu", profiles.task) or (profile == "paper" and kind is not profiles.model)
     assert len(ids) == len(set(ids))
 
 
@@ -125,7 +125,7 @@ def test_the_gpu_profile_takes_six_minutes_at_a_quarter_of_an_h100s_ceilings():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"profile": "fast"}, "unknown profile 'fast'; known: quick, standard, full, gpu"),
+        ({"profile": "fast"}, "unknown profile 'fast'; known: quick, standard, full, gpu, paper"),
         ({"profile": "gpu"}, "profile 'gpu' takes a CUDA device, got device 'cpu': add --device cuda"),
         ({"dtype": "int8"}, "unknown dtype 'int8'; known: float32"),
         ({"attentions": ("sdpa", "nope")}, "unknown attention nope; known: .*softmax"),
@@ -135,3 +135,20 @@ def test_the_gpu_profile_takes_six_minutes_at_a_quarter_of_an_h100s_ceilings():
 def test_the_unknown_is_refused_with_the_known(wrong, words):
     with pytest.raises(ValueError, match=words):
         Selection(**wrong)
+
+
+def test_the_paper_profile_is_its_protocol():
+    specs = profiles.model(Selection("paper", device="cuda"))
+    assert {spec.seq_len for spec in specs} == {128, 256, 512, 1024, 2048, 4096}
+    assert {(s.family, s.layers, s.hidden_size, s.heads, s.mode) for s in specs} == {
+        ("lra", 6, 256, 4, "training_step")
+    }
+    largest, common = ([spec for spec in specs if spec.largest_batch is wanted] for wanted in (True, False))
+    assert len(largest) == len(common)
+    assert len({spec.batch for spec in common}) == 1
+    sampled = {(dict(spec.knobs)["num_hash"], spec.conv_window) for spec in largest if spec.attention == "yoso"}
+    assert sampled == {(16, None), (32, None), (16, 33), (32, 33)}
+    rivals = {"softmax", "linformer", "reformer", "performer_relu", "longformer", "nystromformer"}
+    assert rivals <= {spec.attention for spec in specs}
+    for spec in specs:
+        assert set(spec.knobs) <= set(registry.get(spec.attention).default_knobs(spec))

@@ -1,20 +1,27 @@
 """Training: the same start, data and budget for every attention, the same bits for a seed, and a typed divergence."""
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
-from harness import registry
+from harness import registry, runner
 from harness.attentions.softmax import EagerSoftmax, Softmax
-from harness.record import TaskResult
+from harness.profiles import EFFORTS
+from harness.record import Divergence, Record, TaskResult
 from harness.registry import RegistryError
 from harness.spec import TaskSpec
 from harness.tasks.listops import ListOps
-from harness.train import Diverged, make_model, make_trainer, train
+from harness.training.diverged import Diverged
+from harness.training.models import make_model
+from harness.training.shown import train_shown
+from harness.training.train import train
+from harness.training.trainer import make_trainer
 
 ATTENTIONS = ["softmax", "sdpa", "yoso", "yoso_e"]
 TINY: dict[str, Any] = {
@@ -37,9 +44,8 @@ def trained(spec: TaskSpec, folder: Path, seed: int = 0) -> tuple[dict[str, torc
     """The weights after training, and the batches as the model saw them."""
     task = ListOps()
     data = task.dataset("train", spec.train_examples, spec.seq_len, spec.seed)
-    trainer = make_trainer(spec, task, data, seed, str(folder))
-    model = trainer.model
-    assert isinstance(model, nn.Module)
+    model = make_model(spec, task, seed)
+    trainer = make_trainer(spec, task, model, data, seed, str(folder))
     batches: list[list[list[int]]] = []
     model.register_forward_pre_hook(
         lambda _, args, kwargs: batches.append(kwargs["input_ids"].tolist()), with_kwargs=True
@@ -133,6 +139,12 @@ def test_the_result_is_complete_and_learns():
     assert result.majority == pytest.approx((torch.bincount(labels).max() / 500).item())
     assert min(result.scores) > result.majority + 0.05
     assert "generated" in result.data
+    assert (result.train_examples, result.eval_examples, result.sources) == (2000, 500, {})
+    assert result.parameters == sum(p.numel() for p in make_model(spec, ListOps(), 0).parameters())
+    assert result.train_memory is not None
+    # At the least one batch of hidden states a layer, in float32.
+    assert result.train_memory.peak_bytes > 2 * 32 * 32 * 64 * 4
+    assert result.examples_sha256 == train(spec.model_copy(update={"steps": 1, "seeds": 1})).examples_sha256
 
 
 @pytest.mark.parametrize("attention", ["softmax", "yoso_e"])
@@ -159,7 +171,22 @@ def test_nothing_is_printed_and_nothing_is_written(tmp_path, monkeypatch, capfd)
     train(tiny())
     assert not list(work.iterdir())
     assert not list(temporary.iterdir())
-    assert capfd.readouterr() == ("", "")
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert [line for line in said.err.splitlines() if "ActivityProfiler" not in line] == [], "torch's profiler may"
+
+
+def test_a_diverged_training_is_a_record_and_no_crash():
+    registry.add(Breaks(3))
+    try:
+        record = runner.run(tiny("breaks", seed=7), EFFORTS["quick"])
+    finally:
+        registry.remove("breaks")
+    assert record.status == "diverged"
+    assert record.divergence == Divergence(seed=7, step=3)
+    assert record.reasons == ["training with seed 7 diverged: no finite number at step 3"]
+    assert record.task is None
+    assert Record.model_validate_json(record.model_dump_json()) == record
 
 
 def test_progress_counts_the_steps_of_all_seeds():
@@ -185,6 +212,16 @@ def test_bfloat16_trains_beside_float32():
     ],
 )
 def test_bad_settings_are_rejected_before_training(spec, error, words, monkeypatch):
-    monkeypatch.setattr("harness.train.Trainer.train", lambda *_: pytest.fail("training started"))
+    monkeypatch.setattr("harness.training.trainer.Trainer.train", lambda *_: pytest.fail("training started"))
     with pytest.raises(error, match=words):
         train(spec)
+
+
+def test_a_terminal_shows_the_steps_and_a_file_does_not():
+    for terminal in (True, False):
+        written = StringIO()
+        console = Console(file=written, force_terminal=terminal, color_system=None, width=120)
+        result = train_shown(tiny(seeds=2), None, console)
+        assert len(result.scores) == 2
+        assert ("8/8 steps" in written.getvalue()) == terminal
+        assert ("listops, sdpa, 2 seeds" in written.getvalue()) == terminal

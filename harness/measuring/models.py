@@ -12,6 +12,7 @@ from transformers.models import yoso as transformers_yoso
 
 import yoso
 from harness import registry, transformers_seam
+from harness.lra_model import LraForSequenceClassification
 from harness.plugin import torch_dtype
 from harness.record import Check
 from harness.spec import Head, ModelSpec
@@ -150,7 +151,7 @@ def _sizes(spec: ModelSpec) -> dict[str, Any]:
         "num_labels": LABELS,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
-    }
+    } | ({} if spec.conv_window is None else {"conv_window": spec.conv_window})
 
 
 def _yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
@@ -180,7 +181,15 @@ def _transformers_yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
     return getattr(transformers_yoso, f"Yoso{_CLASSES[spec.head]}")(config)
 
 
-_FAMILIES = {"yoso": _yoso, "bert": _bert, "transformers_yoso": _transformers_yoso}
+def _lra(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
+    if spec.head != "sequence_classification":
+        raise ValueError(f"family 'lra' has the head 'sequence_classification' only, got {spec.head!r}")
+    model = LraForSequenceClassification(yoso.YosoConfig(**_sizes(spec), **knobs, shared_layers=True))
+    transformers_seam.attach(model, spec.attention)
+    return model
+
+
+_FAMILIES = {"yoso": _yoso, "bert": _bert, "transformers_yoso": _transformers_yoso, "lra": _lra}
 
 
 def _finite(what: str, finite: Tensor) -> Check:

@@ -27,6 +27,7 @@ STATUS_WORDS = {
     "oom": "out of memory",
     "timeout": "timed out",
     "crashed": "crashed",
+    "diverged": "diverged",
 }
 _MAX_TICKS = 9
 _FAILURE_MARKERS = {"unsupported": "circle-x-open", "incorrect": "square-x-open"}

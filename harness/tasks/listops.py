@@ -78,11 +78,11 @@ class ListOps(Task):
                     f"{seq_len // 4} tokens, because Long Range Arena's rules end at depth {MAX_DEPTH}; "
                     "take a shorter one"
                 )
-        input_ids = torch.full((examples, seq_len), self.pad_id, dtype=torch.int64)
+        input_ids = torch.full((examples, seq_len), self.pad_id, dtype=torch.uint8)
         attention_mask = torch.zeros_like(input_ids)
         input_ids[:, 0] = self.cls_id
         for row, tokens in enumerate(found):
-            input_ids[row, 1 : 1 + len(tokens)] = torch.tensor(list(tokens))
+            input_ids[row, 1 : 1 + len(tokens)] = torch.frombuffer(bytearray(tokens), dtype=torch.uint8)
             attention_mask[row, : 1 + len(tokens)] = 1
         return LabelledSequences(input_ids, attention_mask, torch.tensor(list(found.values())))
 

@@ -1,0 +1,56 @@
+"""The cases of the profile ``paper``: the efficiency protocol of the YOSO paper (Zeng et al., ICML 2021).
+
+As in github.com/mlpen/YOSO, ``efficiency/``: the Long Range Arena model with one layer's weights shared by six layers,
+width 256, four heads of 64, trained on 128 to 4,096 tokens, sampled YOSO with log2(n) bits and 16 or 32 hashes, each
+without and with a convolution of 33 tokens. Once at the largest batch that fits, once at one batch for all. Time and
+memory an instance are those of the case divided by its batch. A step there has no optimizer; here it has one.
+"""
+
+from itertools import product
+
+from harness.spec import ModelSpec, Scalar
+
+LENGTHS = (128, 256, 512, 1024, 2048, 4096)
+COMMON_BATCH = {"cpu": 1, "cuda": 16}
+HASHES = (16, 32)
+CONV_WINDOW = 33
+RIVALS: tuple[tuple[str, dict[str, Scalar]], ...] = (
+    ("softmax", {}),
+    ("sdpa", {}),
+    ("linformer", {}),
+    ("reformer", {"rounds": 2}),
+    ("performer_relu", {"num_features": 256}),
+    ("longformer", {"window": 128}),
+    ("nystromformer", {"num_landmarks": 64}),
+    ("yoso_e", {}),
+)
+"""The paper's rivals at its settings (Linformer's 256 are its default), and two that it does not have: sdpa, YOSO-E."""
+
+
+def model(device: str) -> list[ModelSpec]:
+    """Every attention at every length, at both batches."""
+    sampled: list[tuple[str, dict[str, Scalar]]] = [("yoso", {"num_hash": hashes}) for hashes in HASHES]
+    attentions: list[tuple[str, dict[str, Scalar], int | None]] = [
+        *((name, knobs, None) for name, knobs in (*RIVALS, *sampled)),
+        *((name, knobs, CONV_WINDOW) for name, knobs in sampled),
+    ]
+    common = COMMON_BATCH[device.split(":")[0]]
+    return [
+        ModelSpec(
+            family="lra",
+            head="sequence_classification",
+            attention=name,
+            knobs=knobs,
+            seq_len=n,
+            mode="training_step",
+            device=device,
+            batch=common,
+            largest_batch=largest,
+            conv_window=window,
+            layers=6,
+            hidden_size=256,
+            heads=4,
+            vocab_size=512,
+        )
+        for largest, n, (name, knobs, window) in product((False, True), LENGTHS, attentions)
+    ]

@@ -1,0 +1,201 @@
+"""Train a task's model with an attention inside, several seeds, and score each on held-out data."""
+
+import os
+import tempfile
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedModel, Trainer
+
+from harness import registry
+from harness.measuring import memory
+from harness.record import Memory, Swapped, TaskResult
+from harness.spec import Swap, TaskSpec
+from harness.tasks.data_files import DATA_DIR
+from harness.tasks.task import LabelledSequences, Task, examples_sha256
+from harness.training.checkpoints import SAVE_SECONDS, Save, SeedFolder, SeedResult
+from harness.training.diverged import Diverged
+from harness.training.models import make_model
+from harness.training.trainer import NOT_FINITE, Clock, Progress, Report, make_trainer
+
+
+class Data(NamedTuple):
+    """The examples of a case, and their checksum."""
+
+    train: LabelledSequences
+    eval: LabelledSequences
+    sha256: str
+
+
+def train(
+    spec: TaskSpec,
+    progress: Progress | None = None,
+    checkpoints: Path | None = None,
+    save_seconds: float = SAVE_SECONDS,
+) -> TaskResult:
+    """Train ``spec.seeds`` models from scratch and score each on the held-out examples.
+
+    The data comes from ``spec.seed``. Training s has the initial weights and the data order of seed ``spec.seed + s``,
+    whatever the attention. A dtype other than float32 is autocast.
+
+    Args:
+        spec: the case.
+        progress: told of every step.
+        checkpoints: a folder; what was interrupted there goes on, to the same bits on a CPU. None: nothing is kept.
+        save_seconds: between two checkpoints.
+
+    Raises:
+        Diverged: the loss became NaN or infinite, with the step.
+        RegistryError: an attention or the task is unknown.
+        ValueError: a setting that the task, its data, the model or the attention rejects; nothing has been trained
+            then.
+    """
+    if spec.device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {spec.device!r}; choose a GPU by CUDA_VISIBLE_DEVICES")
+    task: Task = registry.get_task(spec.task)
+    swaps = {swap: _cannot_swap(spec, swap) for swap in spec.evaluate_with}
+    runnable = [swap for swap, reason in swaps.items() if reason is None]
+    sizes = (spec.train_examples, spec.eval_examples, spec.seq_len, spec.seed)
+    data = _data(spec.task, *sizes, os.environ.get(DATA_DIR))
+    model = make_model(spec, task, spec.seed)  # settings that it rejects are found before any training
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    results = []
+    with tempfile.TemporaryDirectory(prefix="harness-train-") as temporary:
+        for index in range(spec.seeds):
+            seed = spec.seed + index
+            folder = SeedFolder(checkpoints or Path(temporary), spec, data.sha256, seed)
+            result = folder.finished()
+            if result is None:
+                report = None if progress is None else Report(progress, index * spec.steps, spec.seeds * spec.steps)
+                result = _train_seed(
+                    spec, task, data, seed, folder, report, runnable, save_seconds if checkpoints else None
+                )
+                folder.finish(result)
+            results.append(result)
+        train_memory = _train_memory(spec, task, data.train, temporary)
+    return TaskResult(
+        metric=task.metric,
+        scores=[result.scores[task.metric] for result in results],
+        other_scores={name: [result.scores[name] for result in results] for name in task.other_metrics},
+        train_seconds=[result.train_seconds for result in results],
+        eval_seconds=[result.eval_seconds for result in results],
+        steps=[result.steps for result in results],
+        chance=task.chance,
+        majority=task.majority(data.eval.labels),
+        data=task.data,
+        sources=task.sources(),
+        examples_sha256=data.sha256,
+        train_examples=len(data.train),
+        eval_examples=len(data.eval),
+        parameters=parameters,
+        train_memory=train_memory,
+        evaluated_with=[_swapped(spec, swap, reason, runnable, results) for swap, reason in swaps.items()],
+    )
+
+
+@lru_cache(maxsize=1)  # the next attention of a comparison takes the same
+def _data(name: str, train_examples: int, eval_examples: int, seq_len: int, seed: int, data_dir: str | None) -> Data:
+    del data_dir  # other files, other data
+    task: Task = registry.get_task(name)
+    train_set = task.checked_dataset("train", train_examples, seq_len, seed)
+    eval_set = task.checked_dataset("eval", eval_examples, seq_len, seed)
+    return Data(train_set, eval_set, examples_sha256(train_set, eval_set))
+
+
+def _train_seed(
+    spec: TaskSpec,
+    task: Task,
+    data: Data,
+    seed: int,
+    folder: SeedFolder,
+    report: Report | None,
+    swaps: list[Swap],
+    save_seconds: float | None,
+) -> SeedResult:
+    model = make_model(spec, task, seed)
+    trainer = make_trainer(spec, task, model, data.train, seed, str(folder.path))
+    last = folder.last_checkpoint()
+    clock = Clock(last[1] if last else 0.0, spec.seconds)
+    for callback in (report, clock, None if save_seconds is None else Save(clock, save_seconds)):
+        if callback is not None:
+            trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
+    train_seconds, steps = clock.seconds, trainer.state.global_step
+    scores, eval_seconds = score(trainer, task, data.eval, seed)
+    if not scores:
+        raise Diverged(seed, steps)
+    found = [score(*_swapped_trainer(spec, task, swap, model, seed, folder), data.eval, seed) for swap in swaps]
+    if not all(swapped for swapped, _ in found):
+        raise Diverged(seed, steps)
+    return SeedResult(
+        scores=scores,
+        swapped=[swapped[task.metric] for swapped, _ in found],
+        swapped_seconds=[seconds for _, seconds in found],
+        train_seconds=train_seconds,
+        eval_seconds=eval_seconds,
+        steps=steps,
+    )
+
+
+def score(trainer: Trainer, task: Task, eval_set: LabelledSequences, seed: int) -> tuple[dict[str, float], float]:
+    """The scores of the trainer's model by metric, none where an output is not finite; and the seconds it took."""
+    torch.manual_seed(seed)  # a sampling attention draws the same, whether or not the training was interrupted
+    start = time.perf_counter()
+    predicted = torch.as_tensor(trainer.predict(eval_set).predictions)
+    seconds = time.perf_counter() - start
+    lost = predicted.isnan() if predicted.is_floating_point() else predicted == NOT_FINITE
+    return ({} if lost.any() else task.scores(predicted, eval_set.labels)), seconds
+
+
+def _cannot_swap(spec: TaskSpec, swap: Swap) -> str | None:
+    swapped = _with(spec, swap)
+    plugin = registry.get(swap.attention)
+    plugin.knobs(swapped)  # an unknown one is an error before any training
+    return "; ".join(plugin.unsupported(swapped)) or None
+
+
+def _with(spec: TaskSpec, swap: Swap) -> TaskSpec:
+    return spec.model_copy(update={"attention": swap.attention, "knobs": swap.knobs})
+
+
+def _swapped_trainer(
+    spec: TaskSpec, task: Task, swap: Swap, trained: PreTrainedModel, seed: int, folder: SeedFolder
+) -> tuple[Trainer, Task]:
+    swapped = _with(spec, swap)
+    model = make_model(swapped, task, seed)
+    model.load_state_dict(trained.state_dict())
+    return make_trainer(swapped, task, model, None, seed, str(folder.path)), task
+
+
+def _swapped(
+    spec: TaskSpec, swap: Swap, reason: str | None, runnable: list[Swap], results: list[SeedResult]
+) -> Swapped:
+    at = None if reason else runnable.index(swap)
+    return Swapped(
+        attention=swap.attention,
+        knobs=registry.get(swap.attention).knobs(_with(spec, swap)),
+        scores=[] if at is None else [result.swapped[at] for result in results],
+        eval_seconds=[] if at is None else [result.swapped_seconds[at] for result in results],
+        reason=reason,
+    )
+
+
+def _train_memory(spec: TaskSpec, task: Task, train_set: LabelledSequences, folder: str) -> Memory:
+    """Of one forward and backward pass of a batch, with new weights: the sizes are what counts."""
+    model = make_model(spec, task, spec.seed)
+    trainer = make_trainer(spec, task, model, train_set, spec.seed, folder)
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    weights = list(model.parameters())
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)  # gradients are no scratch memory: they are there in every step
+
+    def step() -> None:
+        with trainer.compute_loss_context_manager():
+            loss: Any = trainer.compute_loss(model, inputs)
+        loss.backward()
+
+    held = [*weights, *(weight.grad for weight in weights if weight.grad is not None), *inputs.values()]
+    return memory.peak(step, spec.device, held)

@@ -1,0 +1,158 @@
+"""Transformers' ``Trainer`` set up for one seed of a task case."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from harness.spec import TaskSpec
+from harness.tasks.task import LabelledSequences, Task
+from harness.training.diverged import Diverged
+
+Progress = Callable[[int, int], None]
+"""Called after each optimizer step with the steps that are done and those that there are, over all seeds."""
+NOT_FINITE = -1
+"""What stands for a prediction where the model's output is not a finite number."""
+
+
+def make_trainer(
+    spec: TaskSpec, task: Task, model: PreTrainedModel, train_set: LabelledSequences | None, seed: int, folder: str
+) -> Trainer:
+    """The trainer of one seed: AdamW, a linear warm-up, a linear decay to zero.
+
+    Where several processes train together (``torchrun``, ``accelerate launch``) they share the spec's batch.
+
+    Args:
+        spec: the case.
+        task: its task.
+        model: what is trained.
+        train_set: the training examples; None only to predict.
+        seed: of the data order.
+        folder: where the trainer may write.
+
+    Raises:
+        ValueError: the processes cannot share the batch evenly.
+    """
+    arguments = TrainingArguments(
+        output_dir=folder,
+        max_steps=spec.steps,
+        per_device_train_batch_size=spec.batch,
+        per_device_eval_batch_size=spec.batch,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=0.1 if spec.warmup_steps is None else spec.warmup_steps,
+        adam_epsilon=1e-6,  # the YOSO authors' value
+        bf16=spec.dtype == "bfloat16",
+        fp16=spec.dtype == "float16",
+        use_cpu=spec.device == "cpu",
+        seed=seed,
+        data_seed=seed,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=spec.device != "cpu",
+        label_names=["start_positions", "end_positions"] if task.head == "question_answering" else ["labels"],
+        remove_unused_columns=False,
+        save_strategy="no",
+        save_total_limit=2,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    if spec.batch % arguments.world_size:
+        raise ValueError(
+            f"batch must be a multiple of the {arguments.world_size} processes that share it, got {spec.batch}"
+        )
+    arguments.per_device_train_batch_size = spec.batch // arguments.world_size
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # with more, transformers would multiply the batch by their number
+    trainer = _TaskTrainer(
+        model, arguments, train_dataset=train_set, preprocess_logits_for_metrics=lambda logits, _: answers(logits)
+    )
+    trainer.one_cycle = spec.schedule == "one_cycle"
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def answers(logits: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The model's answers, ``NOT_FINITE`` (NaN of a number) where its output is not finite.
+
+    Args:
+        logits: ``[B, ..., labels]``, or the pair ``[B, N]`` of a span's starts and ends.
+
+    Returns:
+        int64 ``[B, ...]``, ``[B, 2]`` of a span, or float ``[B]`` where there is one label: a number.
+    """
+    if isinstance(logits, tuple):
+        return torch.stack([answers(one) for one in logits], dim=-1)
+    if logits.shape[-1] == 1:
+        return logits.squeeze(-1).float()
+    return logits.argmax(-1).where(logits.isfinite().all(-1), NOT_FINITE)
+
+
+class _TaskTrainer(Trainer):
+    """Stops at the first loss that is not a finite number; transformers' own trainer goes on with NaN weights."""
+
+    one_cycle = False
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor | Any], *args: Any, **kwargs: Any) -> Tensor:
+        """The loss of one batch, after its backward pass."""
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if not loss.isfinite():
+            raise Diverged(self.args.seed, self.state.global_step + 1)
+        return loss
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LRScheduler | Any:
+        """Transformers' own, or torch's one-cycle with its defaults, which also moves AdamW's first beta."""
+        if self.one_cycle and self.lr_scheduler is None:
+            chosen = optimizer or self.optimizer
+            assert chosen is not None, "transformers makes the optimizer first"
+            schedule: Any = OneCycleLR(
+                chosen,
+                max_lr=self.args.learning_rate,
+                pct_start=self.args.get_warmup_steps(num_training_steps) / num_training_steps,
+                anneal_strategy="linear",
+                total_steps=num_training_steps,
+            )
+            self.lr_scheduler = schedule
+        return super().create_scheduler(num_training_steps, optimizer)
+
+
+class Report(TrainerCallback):
+    """Passes each finished step on to ``progress``."""
+
+    def __init__(self, progress: Progress, done: int, total: int) -> None:
+        self._progress = progress
+        self._done = done
+        self._total = total
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Transformers calls this after each optimizer step."""
+        self._progress(self._done + state.global_step, self._total)
+
+
+class Clock(TrainerCallback):
+    """Counts the seconds of a training over all its parts, and ends it when they are spent.
+
+    Args:
+        spent: seconds of the parts before this one.
+        limit: seconds in all; None: as long as the steps take.
+    """
+
+    def __init__(self, spent: float, limit: float | None) -> None:
+        self._start = time.perf_counter() - spent
+        self._limit = limit
+        self.seconds = spent
+        """From the training's beginning to the end of its last step; the same in every process."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Transformers calls this after each optimizer step."""
+        now = [time.perf_counter() - self._start]
+        if args.world_size > 1:  # the processes must stop, and save, at the same step
+            torch.distributed.broadcast_object_list(now)
+        self.seconds = now[0]
+        if self._limit is not None and self.seconds > self._limit:
+            control.should_training_stop = True

@@ -1,0 +1,207 @@
+"""Generated and embedded tasks: labels against an independent reading of the tokens, splits, seeds and lengths."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness import registry
+from harness.tasks import associative_recall, distant_label, masked_copy, needle, python_source, span_search
+from harness.tasks.byte_tokens import CLS, FIRST_BYTE, PAD, SPECIAL, encode
+from harness.tasks.task import IGNORED, LabelledSequences, Task
+
+GENERATED = [
+    "needle",
+    "associative_recall",
+    "distant_label",
+    "masked_copy",
+    "span_search",
+    "choice_search",
+    "python_text",
+    "python_retrieval",
+]
+EVERYWHERE = [*GENERATED, "listops", "digits", "pathfinder"]
+SHORTEST = {"pathfinder": 576, "digits": 64}
+
+
+def data(name: str, split: str = "train", examples: int = 60, seq_len: int = 64, seed: int = 0) -> LabelledSequences:
+    return registry.get_task(name).dataset(split, examples, max(seq_len, SHORTEST.get(name, 0)), seed)
+
+
+def rows(examples: LabelledSequences) -> set[bytes]:
+    return {ids.numpy().tobytes() for ids in examples.input_ids}
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_every_task_at_hand_says_what_it_is_and_passes_its_own_check(name):
+    task: Task = registry.get_task(name)
+    assert isinstance(task, Task)
+    assert task.name == name
+    assert any(word in task.data for word in ("generated", "embedded"))
+    examples = data(name, examples=20)
+    task.check(examples, max(64, SHORTEST.get(name, 0)))
+    assert len(examples) == 20
+    assert 0 < task.chance < 1
+    assert task.score(examples.labels, examples.labels) == 1
+    assert 0 <= task.majority(examples.labels) <= 1
+    for digest in task.sources().values():
+        assert len(digest) == 64
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_equal_arguments_give_equal_examples_and_seeds_differ(name):
+    one, same, other = data(name, seed=5), data(name, seed=5), data(name, seed=6)
+    assert torch.equal(one.input_ids, same.input_ids)
+    assert torch.equal(one.labels, same.labels)
+    assert not torch.equal(one.input_ids, other.input_ids)
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize("seeds", [(0, 0), (0, 1)])
+def test_train_and_eval_share_no_example_whatever_the_seeds(name, seeds):
+    count = 30 if name == "pathfinder" else 300
+    train, held_out = data(name, "train", count, seed=seeds[0]), data(name, "eval", count, seed=seeds[1])
+    assert len(rows(train)) == count, "an example occurs twice"
+    assert len(rows(held_out)) == count, "an example occurs twice"
+    assert not rows(train) & rows(held_out)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+@pytest.mark.parametrize("seq_len", [32, 33, 257, 1024])
+def test_any_length_is_filled(name, seq_len):
+    examples = data(name, examples=6, seq_len=seq_len)
+    assert examples.input_ids.shape[-1] == seq_len
+    assert examples.attention_mask.shape == examples.input_ids.shape
+    registry.get_task(name).check(examples, seq_len)
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_a_length_without_room_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: seq_len must be at least .*got 4; take a longer one"):
+        registry.get_task(name).dataset("train", 4, 4, 0)
+
+
+def test_more_examples_than_a_task_has_is_an_error_and_no_endless_loop():
+    class Few(needle.Needle):
+        name = "few"
+        drawn_at_a_time = 64
+
+        def draw(self, rng: np.random.Generator, *args: Any) -> Any:
+            return super().draw(np.random.default_rng(0), *args)
+
+    with pytest.raises(ValueError, match=r"few: only .* of 5000 train examples of seq_len 16 were found"):
+        Few().dataset("train", 5000, 16, 0)
+
+
+def test_the_needle_is_the_only_digit():
+    examples = data("needle", examples=200)
+    digits = (examples.input_ids >= needle.FIRST_DIGIT) & (examples.input_ids < needle.FIRST_LETTER)
+    assert (digits.sum(1) == 1).all()
+    assert torch.equal(examples.input_ids[digits].long() - needle.FIRST_DIGIT, examples.labels)
+    assert len(set(digits.nonzero()[:, 1].tolist())) > 50, "the needle is always at the same places"
+
+
+@pytest.mark.parametrize("seq_len", [16, 64, 512])
+def test_the_recalled_value_stands_behind_the_key(seq_len):
+    examples = data("associative_recall", examples=200, seq_len=seq_len)
+    for ids, label in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
+        at = [place for place in range(1, seq_len) if ids[place] == ids[0]]
+        assert len(at) == 1, "the key occurs once behind the front"
+        assert ids[at[0] + 1] - associative_recall.FIRST_VALUE == label
+    assert torch.bincount(examples.labels, minlength=8).min() > 5
+
+
+def test_a_distant_label_is_symbol_plus_switch():
+    examples = data("distant_label", examples=100)
+    for ids, labels in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
+        switches = [(at, token) for at, token in enumerate(ids) if token >= distant_label.FIRST_SWITCH]
+        ((place, switch),) = switches
+        for at, (token, label) in enumerate(zip(ids, labels, strict=True)):
+            if abs(at - place) < 16:
+                assert label == IGNORED
+            else:
+                assert label == (token - 1 + switch - 5) % 4
+
+
+def test_masked_bytes_are_at_the_same_place_of_the_other_half():
+    examples = data("masked_copy", examples=100, seq_len=65)
+    masked = examples.input_ids == SPECIAL
+    assert torch.equal(masked, examples.labels != IGNORED)
+    assert not (masked[:, :32] & masked[:, 32:64]).any()
+    assert not masked[:, 64].any()
+    assert (examples.input_ids[:, 64] == PAD).all()
+    assert masked.sum(1).float().mean() == pytest.approx(0.15 * 64, abs=1)
+    other = torch.cat([examples.input_ids[:, 32:64], examples.input_ids[:, :32]], dim=1).long()
+    assert torch.equal(other[masked[:, :64]], examples.labels[:, :64][masked[:, :64]])
+    assert set(examples.labels[masked].tolist()) <= {FIRST_BYTE + byte for byte in masked_copy.ALPHABET.tolist()}
+
+
+def test_the_answer_is_the_span_of_the_asked_kind():
+    examples = data("span_search", examples=200)
+    assert examples.span
+    for ids, (first, last) in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
+        kind = ids[1] - span_search.FIRST_QUESTION
+        assert ids[first] == span_search.FIRST_OPEN + kind
+        assert ids[last] == span_search.FIRST_CLOSE + kind
+        assert first < last
+        assert ids.count(ids[first]) == ids.count(ids[last]) == 1
+    item = examples[3]
+    assert set(item) == {"input_ids", "attention_mask", "start_positions", "end_positions"}
+
+
+def test_only_the_right_choice_is_in_the_context():
+    examples = data("choice_search", examples=200)
+    for choices, label in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
+        found = [ids[-1] in ids[1:-2] for ids in choices]
+        assert found == [at == label for at in range(4)]
+
+
+def test_passages_are_in_files_of_their_package_and_split():
+    for split in ("train", "eval"):
+        examples = data("python_text", split, examples=40)
+        for ids, label in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
+            text = bytes(token - FIRST_BYTE for token in ids[1:] if token != PAD)
+            assert any(text in content for _, content in python_source.files(python_source.PACKAGES[label], split))
+    for package in python_source.PACKAGES:
+        names = [{name for name, _ in python_source.files(package, split)} for split in ("train", "eval")]
+        assert not names[0] & names[1]
+        assert all(names)
+
+
+def test_retrieved_pairs_are_of_one_file_or_of_two():
+    files = [f for package in python_source.PACKAGES for f in python_source.files(package, "train")]
+    examples = data("python_retrieval", examples=40, seq_len=256)
+    agree = 0
+    for pair, label in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
+        texts = [bytes(token - FIRST_BYTE for token in ids[1:] if token != PAD) for ids in pair]
+        where = [{name for name, content in files if text in content} for text in texts]
+        assert all(where)
+        agree += bool(where[0] & where[1]) == bool(label)
+    assert agree >= 39  # boilerplate may be in two files
+
+
+@pytest.mark.parametrize(
+    ("parts", "seq_len", "expected"),
+    [
+        ([b"ab"], 5, [CLS, 100, 101, PAD, PAD]),
+        ([b"abcdef"], 4, [CLS, 100, 101, 102]),
+        ([b"a", b"b"], 5, [CLS, 100, SPECIAL, 101, PAD]),
+        ([b"abcd", b"xyz"], 7, [CLS, 100, 101, SPECIAL, 123, 124, 125]),
+        ([b"abcdefgh", b"z"], 6, [CLS, 100, 101, 102, SPECIAL, 125]),
+    ],
+)
+def test_bytes_are_cut_where_they_are_longest(parts, seq_len, expected):
+    assert encode(parts, seq_len).tolist() == expected
+
+
+def test_digits_keep_their_shape_at_any_length():
+    short, long = data("digits", seq_len=64, examples=2000), data("digits", seq_len=1100, examples=10)
+    assert len(short) + len(data("digits", "eval", 2000)) == 1797
+    assert (long.input_ids[:, 33 * 33 :] == 0).all()
+    assert (long.attention_mask.sum(1) == 33 * 33).all()
+    small = short.input_ids[:10].float().reshape(-1, 8, 8)
+    large = long.input_ids[:, : 33 * 33].float().reshape(-1, 1, 33, 33)
+    shrunk = torch.nn.functional.interpolate(large, size=(8, 8), mode="bilinear", antialias=True)[:, 0]
+    for one, other in zip(small, shrunk, strict=True):
+        assert np.corrcoef(one.flatten(), other.flatten())[0, 1] > 0.9

@@ -1,0 +1,67 @@
+"""Several processes that train together do what one does: torchrun on a CPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.spec import Swap, TaskSpec
+from harness.training.train import train
+
+ROOT = Path(__file__).parent.parent
+SPEC = TaskSpec(
+    attention="sdpa",
+    task="needle",
+    seq_len=12,
+    seeds=1,
+    steps=120,
+    batch=32,
+    train_examples=1000,
+    eval_examples=101,  # odd: the processes do not share it evenly
+    learning_rate=3e-3,
+    layers=1,
+    hidden_size=32,
+    evaluate_with=(Swap(attention="softmax"),),
+)
+SCRIPT = f"""
+import os, sys
+from pathlib import Path
+from harness.spec import TaskSpec
+from harness.training.train import train
+
+spec = TaskSpec.model_validate_json({SPEC.model_dump_json()!r})
+spec = spec.model_copy(update=eval(sys.argv[1]))
+result = train(spec, checkpoints=Path(sys.argv[2]), save_seconds=1)
+if os.environ["RANK"] == "0":
+    Path("result.json").write_text(result.model_dump_json())
+"""
+
+
+def torchrun(folder: Path, changes: dict[str, int], kept: str) -> subprocess.CompletedProcess[str]:
+    (folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "script.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, repr(changes), kept], cwd=folder, env=environment, capture_output=True, text=True, timeout=200
+    )
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+    done = torchrun(tmp_path, {}, "kept")
+    assert done.returncode == 0, done.stderr[-3000:]
+    both = json.loads((tmp_path / "result.json").read_text())
+    alone = train(SPEC)
+    assert both["steps"] == alone.steps
+    assert both["scores"] == pytest.approx(alone.scores, abs=0.03)
+    assert alone.scores[0] > 0.3, "it must have learnt something for the comparison to mean anything"
+    assert both["evaluated_with"][0]["scores"] == pytest.approx(alone.evaluated_with[0].scores, abs=0.03)
+    assert list((tmp_path / "kept").glob("*/seed-0/checkpoint-*/rng_state_1.pth")), "a process saved nothing"
+
+
+def test_a_batch_that_two_cannot_share_is_named(tmp_path):
+    done = torchrun(tmp_path, {"batch": 15}, "kept")
+    assert done.returncode != 0
+    assert "batch must be a multiple of the 2 processes that share it, got 15" in done.stderr
