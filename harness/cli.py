@@ -99,18 +99,6 @@ def run(
     raise typer.Exit(pytest.main(arguments))
 
 
-@app.command()
-def report(
-    run_file: Annotated[Path, typer.Argument(metavar="RUN", help="benchmark JSON or log of a run")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write")] = Path("report.html"),
-) -> None:
-    """Write the HTML report of a run."""
-    from harness import store
-    from harness.reporting import report as html
-
-    typer.echo(html.write(_or_exit(store.load, run_file), out))
-
-
 def _runs(plugin: Any, selection: Any) -> tuple[list[str], list[str]]:
     """``yes`` or ``no`` a mode, and the reasons."""
     from harness.spec import OperationSpec
