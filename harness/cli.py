@@ -5,12 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
+from harness import report_commands
+
 app = typer.Typer(
     help="Compare attentions by speed, memory and accuracy.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1")]
 LIST_LENGTH = 1024
 """The sequence length that ``list`` asks the plugins about."""
+
+
+app.command()(report_commands.report)
+app.command()(report_commands.publish)
 
 
 @app.command("list")

@@ -1,6 +1,8 @@
 """Every case as one row of plain numbers in base units: what the CSV holds."""
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,14 @@ Row = dict[str, str | int | float | bool | None]
 def rows(table: pd.DataFrame, labels: Sequence[str]) -> list[Row]:
     """One row a record, failures included; what was not measured is None. Times are seconds, sizes bytes."""
     return [_row(row, labels[row.run]) for row in each(table)]
+
+
+def write_csv(found: Sequence[Row], path: Path) -> None:
+    """A line a case under a line of names; what was not measured is an empty cell, numbers keep every digit."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(found[0]) if found else ["case"])
+        writer.writeheader()
+        writer.writerows(found)
 
 
 def _row(row: Any, label: str) -> Row:

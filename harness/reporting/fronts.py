@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.reporting import accuracy, units
 from harness.reporting.errors import Errors
-from harness.reporting.figures import Figure, Styles, figure, log_axis, points, text
+from harness.reporting.figures import Figure, Styles, Trace, figure, log_axis, points, text
 from harness.reporting.frame import each
 
 
@@ -103,3 +103,20 @@ def front_figure(front: Front, styles: Styles) -> Figure:
     x_axis = log_axis("time", [one.x for one in front.choices], units.seconds, 10)
     meta = {"front": front.y_better, "length": front.longest()}
     return figure(data, xaxis=x_axis, yaxis=y_axis, meta=meta)
+
+
+def still(data: list[Trace], length: int, better: str) -> list[Trace]:
+    """The traces of ``front_figure`` at one length, with the front drawn through them, for a picture."""
+    found: list[Trace] = []
+    for trace in data:
+        kept = [i for i, n in enumerate(trace["customdata"]) if n == length]
+        if kept:
+            points_ = {name: [trace[name][i] for i in kept] for name in ("x", "y", "customdata", "hovertext")}
+            found.append(trace | points_)
+    choices = [Choice("", length, x, y, "") for one in found for x, y in zip(one["x"], one["y"], strict=True)]
+    best = unbeaten(choices, better)
+    line = {
+        "type": "scatter", "mode": "lines", "meta": {"series": None}, "x": [one.x for one in best],
+        "y": [one.y for one in best], "line": {"color": "#8a8f98", "dash": "dot", "width": 1.5},
+    }  # fmt: skip
+    return [line, *found]
