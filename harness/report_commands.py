@@ -20,10 +20,10 @@ def report(
 
     An .html file gets the page alone; a folder gets page, Markdown, CSV, LaTeX, PNG and SVG.
     """
-    from harness.reporting import catalogue, folder, html, images, view
+    from harness.reporting import folder, html, images, published, view
 
     runs, notices = _load(run_files)
-    compared = view.compare(runs, notices, catalogue.paragraphs(reading) if reading else ())
+    compared = view.compare(runs, notices, published.paragraphs(reading) if reading else ())
     try:
         written = [html.write(compared, out)] if out.suffix == ".html" else folder.write(compared, out)
     except images.NoBrowser as error:
@@ -42,10 +42,10 @@ def publish(
     reading: Reading = None,
 ) -> None:
     """Add a run to the published ones: its data unchanged, its page, and the index."""
-    from harness.reporting import catalogue
+    from harness.reporting import published
 
     try:
-        typer.echo(catalogue.publish(run_file, reports, name, reading))
+        typer.echo(published.publish(run_file, reports, name, reading))
     except (ValueError, OSError) as error:
         raise _end(error) from error
 

@@ -1,1 +1,1 @@
-"""From records to a report: ``view.compare`` makes the view model, ``html``, ``folder`` and ``catalogue`` write it."""
+"""From records to a report: ``view.compare`` makes the view model, ``html``, ``folder`` and ``published`` write it."""
