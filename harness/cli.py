@@ -24,11 +24,17 @@ def list_attentions(
     device: Device = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
     why: Annotated[bool, typer.Option("--why", help="print every reason why something does not run")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print docs/attentions.md instead")] = False,
 ) -> None:
     """Every attention, whether it runs on this device, and the matrix of what it can do."""
     from harness import registry
     from harness.profiles import Selection
 
+    if markdown:
+        from harness import catalogue
+
+        typer.echo(catalogue.markdown(_or_exit(registry.get, name) for name in registry.names()), nl=False)
+        return
     selection = _or_exit(Selection, device=device, dtype=dtype)
     table = _table("attention", "forward", "forward+backward", "what it is")
     plugins: list[Any] = []

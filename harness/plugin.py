@@ -30,6 +30,8 @@ class AttentionPlugin(ABC):
     """The paper or package, with a link."""
     estimates: str | None = None
     """The attention whose output this one approximates, by name; None where the definition is its own."""
+    kernel_error: float = 0.0
+    """Relative error that the kernel's own functions have by design, such as a fast exponential; see its source."""
     capabilities: Capabilities = Capabilities()
     """What it can do, as data; ``unsupported`` decides about one case."""
 

@@ -1,11 +1,12 @@
-"""Which cases a profile has. quick runs in minutes on two cores; standard adds lengths, padding and a base-like model;
-full adds bfloat16 and n = 65536. gpu is for a CUDA device (``harness.gpu_profile``)."""
+"""Which cases a profile has. quick runs in minutes on two cores (``harness.quick_profile``); standard adds lengths,
+attentions in the encoder, padding and a base-like model; full adds bfloat16 and n = 65536. gpu is for a CUDA device
+(``harness.gpu_profile``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-from harness import gpu_profile, registry
+from harness import gpu_profile, quick_profile, registry
 from harness.measuring.timing import Effort
 from harness.spec import (
     Dtype,
@@ -135,7 +136,7 @@ def _asked(selection: Selection, specs: Sequence[Asked]) -> list[Asked]:
 
 
 def operation(selection: Selection) -> list[OperationSpec]:
-    """The attention alone: every attention, length and mode; from standard on also with a quarter padded."""
+    """The attention alone: every attention and mode; from standard on at every length, also with a quarter padded."""
     if selection.profile == "gpu":
         return _asked(selection, gpu_profile.operation(selection.device))
     paddings = (0.0,) if selection.profile == "quick" else (0.0, 0.25)
@@ -146,6 +147,7 @@ def operation(selection: Selection) -> list[OperationSpec]:
         for n in selection.lengths(OPERATION_LENGTHS[selection.profile])
         for mode in OPERATION_MODES
         for name in selection.chosen(registry.names())
+        if selection.seq_lens or selection.attentions or selection.profile != "quick" or quick_profile.has(name, n)
     ]
 
 
@@ -193,7 +195,7 @@ def task(selection: Selection) -> list[TaskSpec]:
 
 
 def model(selection: Selection) -> list[ModelSpec]:
-    """The bare encoder with every attention, the task heads with one of each kind, and transformers' models."""
+    """The bare encoder, from standard on with every attention; task heads with one of each kind; rival models."""
     profile = selection.profile
     if profile == "gpu":
         return _asked(selection, gpu_profile.model(selection.device))
@@ -202,7 +204,7 @@ def model(selection: Selection) -> list[ModelSpec]:
         for dtype in selection.dtypes
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        for name in selection.chosen(registry.names())
+        for name in selection.chosen(quick_profile.ENCODERS if profile == "quick" else registry.names())
     ]
     heads = [
         _model(selection, "yoso", name, head, n, dtype, mode)
@@ -218,14 +220,9 @@ def model(selection: Selection) -> list[ModelSpec]:
         if attention in selection.chosen((attention,))
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        if not _too_slow(profile, family, n, mode)
+        if profile != "quick" or not quick_profile.too_slow(family, n, mode)
     ]
     return [*encoders, *heads, *rivals]
-
-
-def _too_slow(profile: str, family: Family, n: int, mode: ModelMode) -> bool:
-    """A training step of transformers' YOSO at 4096 would take a tenth of the whole quick profile."""
-    return profile == "quick" and family == "transformers_yoso" and mode == "training_step" and n > 1024
 
 
 def _model(

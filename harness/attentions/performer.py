@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin, torch_dtype
 from harness.spec import OperationSpec, QualitySpec, Scalar, Spec
 from harness.traits import device_reasons, head_dim
@@ -102,6 +103,8 @@ def _softmax_features(
 
 class PerformerPlugin(AttentionPlugin):
     """FAVOR+ with the features of ``kind``."""
+
+    capabilities = Capabilities(cross_attention=True, compile=True)
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
