@@ -58,9 +58,7 @@ def publish(source: Path, reports: Path, name: str | None = None, reading: Path 
     given = source.read_bytes()
     others = [one for one in folder.glob("run.*") if one.read_bytes() != given] if folder.exists() else []
     if others:
-        raise AlreadyPublished(
-            f"{others[0]} holds another run, and published data is never rewritten; name another"
-        )
+        raise AlreadyPublished(f"{others[0]} holds another run, and published data is never rewritten; name another")
     folder.mkdir(parents=True, exist_ok=True)
     if not data.exists():
         data.write_bytes(given)

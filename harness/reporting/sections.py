@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from harness import fairness
 from harness.record import Run
 from harness.reporting import bounds, difference, elsewhere, errors, memory_parts, panels, rivals, scaling, units
+from harness.reporting.frame import Facets
 from harness.reporting.panels import Panel
 from harness.reporting.style import Style
-from harness.reporting.tables import Table
+from harness.reporting.tables import Cell, Table, with_facets
+from harness.reporting.units import Amount
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,22 @@ def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dic
             "product) at the ceilings measured on this device; the fraction is bound over time.",
             [one for one in (fractions, ceilings) if one.rows], _or_none(roofline),
         ),
+        Section(
+            "fairness", "Is the comparison fair?",
+            "What was not alike in cases that are compared with one another, as it was observed while they ran.",
+            _fairness(runs, names),
+        ),
     ]  # fmt: skip
     return [one for one in found if one.tables or one.panel]
+
+
+def _fairness(runs: list[Run], names: list[str]) -> list[Table]:
+    rows: list[tuple[Facets, list[Cell]]] = []
+    for run, name in zip(runs, names, strict=True):
+        facets: Facets = (("Run", name),) if len(runs) > 1 else ()
+        for one in fairness.findings(run.records):
+            rows.append((facets, [one.name, one.attention, one.reason, Amount(len(one.cases), "count")]))
+    return _filled(with_facets("", ["Unequal", "Attention", "Why", "Cases"], rows))
 
 
 def _filled(table: Table) -> list[Table]:
