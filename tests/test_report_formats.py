@@ -9,7 +9,7 @@ import synthetic
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.record import Run
+from harness.record import Check, Run
 from harness.reporting import cases, folder, images, latex, markdown, view
 from harness.spec import OperationSpec
 
@@ -43,9 +43,9 @@ def test_markdown_and_latex_keep_hostile_names_as_text() -> None:
     text = markdown.render(compared)
     assert "<img" not in text.replace("\\<img", "")
     assert "\n# \\<" not in text
-    latexed = latex.render(view.compare([synthetic.run([synthetic.record(
-        OperationSpec(attention=HOSTILE, seq_len=64), "incorrect", checks=[{"what": HOSTILE, "error": 1.0, "allowed": 0.5,
-        "passed": False}])])]))  # fmt: skip
+    spec = OperationSpec(attention=HOSTILE, seq_len=64)
+    check = Check(what=HOSTILE, error=1.0, allowed=0.5, passed=False)
+    latexed = latex.render(view.compare([synthetic.run([synthetic.record(spec, "incorrect", checks=[check])])]))
     assert "\\end{document}" not in latexed
     assert "\\textbackslash{}end\\{document\\}" in latexed
 
