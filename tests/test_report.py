@@ -270,9 +270,7 @@ def test_hostile_names_and_reasons_stay_text() -> None:
 
 _names = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20),
-    st.sampled_from(
-        [HOSTILE, "<b>x</b>", "{{ 7*7 }}", "\u202eevil", "注意力 🔥", "a\u2028b", "&<!--"]
-    ),
+    st.sampled_from([HOSTILE, "<b>x</b>", "{{ 7*7 }}", "\u202eevil", "注意力 🔥", "a\u2028b", "&<!--"]),
 )
 
 

@@ -75,8 +75,9 @@ class Opened:
 
     def settle(self) -> None:
         """Until no panel in sight waits to be drawn."""
-        self.page.wait_for_function(f"[...inSight].every((id) => ![...waiting].some((p) => p.id === id)) && {DRAWN}")
-        self.page.wait_for_timeout(300)
+        idle = "![...waiting].some((one) => inSight.has(one.id)) && !document.querySelector('.panel[aria-busy=true]')"
+        self.page.wait_for_timeout(50)
+        self.page.wait_for_function(idle, timeout=20_000)
 
 
 def shown(page: Page) -> list[dict]:

@@ -11,8 +11,9 @@ from harness.reporting.frame import each
 
 
 def scored(rows: pd.DataFrame) -> list[Any]:
-    """The rows that have scores."""
-    return [row for row in each(rows) if row.status == "ok" and row.record.task and row.record.task.scores]
+    """The rows that have scores, all of them finite numbers."""
+    tasks = [row for row in each(rows) if row.status == "ok" and row.record.task and row.record.task.scores]
+    return [row for row in tasks if np.isfinite(row.record.task.scores).all()]
 
 
 def seeds_figure(rows: pd.DataFrame, styles: Styles) -> Figure:

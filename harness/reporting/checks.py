@@ -41,7 +41,7 @@ def verification(run: Run) -> Table:
             name,
             check.what,
             Amount(check.error, "number") if check.error is not None and isfinite(check.error) else "not finite",
-            Amount(check.allowed, "number"),
+            Amount(check.allowed, "number") if isfinite(check.allowed) else "no limit",
             Amount(share, "number") if isfinite(share) else units.number(share),
             Amount(counts[name][0], "count"),
             Amount(counts[name][1], "count"),

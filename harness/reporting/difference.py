@@ -1,6 +1,7 @@
 """Two runs beside each other: the same cases before and after a change, or on two machines."""
 
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 import pandas as pd
@@ -70,18 +71,18 @@ def differences(table: pd.DataFrame, runs: list[Run]) -> list[Table]:
     for after, label in list(enumerate(labels(runs)))[1:]:
         both = pairs(table, after)
         changed = [pair for pair in both if pair.before.status != pair.after.status]
-        clear = sorted((p for p in both if p.clear), key=lambda p: -abs(_size(p)))[:SHOWN]
+        clear = [(pair, pair.ratio) for pair in both if pair.clear and pair.ratio is not None]
+        clear.sort(key=lambda found: -abs(log(found[1].value)))
         rows: list[list[Cell]] = [
             [pair.after.case_id, STATUS_WORDS.get(pair.before.status, "ok"), STATUS_WORDS.get(pair.after.status, "ok"),
              units.ABSENT, units.ABSENT]
             for pair in changed
         ]  # fmt: skip
-        for pair in clear:
-            assert pair.ratio is not None
+        for pair, ratio in clear[:SHOWN]:
             times: list[Cell] = [units.estimate(pair.before.time, "s"), units.estimate(pair.after.time, "s")]
             memory = pair.after.peak_bytes / pair.before.peak_bytes if pair.before.peak_bytes else float("nan")
             size: Cell = Amount(memory, "number") if memory == memory else units.ABSENT
-            rows.append([pair.after.case_id, *times, units.estimate(pair.ratio, "number"), size])
+            rows.append([pair.after.case_id, *times, units.estimate(ratio, "number"), size])
         columns = [
             "Case",
             "First run",
@@ -97,9 +98,3 @@ def differences(table: pd.DataFrame, runs: list[Run]) -> list[Table]:
 def _place(record: Record) -> str:
     """The case without its device: id of the spec, what it is called after."""
     return record.case_id.replace(f"-{record.spec.device}", "")
-
-
-def _size(pair: Pair) -> float:
-    import math
-
-    return math.log(pair.ratio.value) if pair.ratio is not None else 0.0

@@ -75,7 +75,7 @@ function saveState() {
   }
   for (const name of hidden) words.append("hide", name);
   const link = words.toString();
-  if (link !== location.hash.slice(1)) history.replaceState(null, "", link ? `#${link}` : location.pathname);
+  if (link !== location.hash.slice(1)) history.replaceState(null, "", link ? `#${link}` : location.href.split("#")[0]);
 }
 
 function restoreState() {
@@ -255,10 +255,13 @@ function tabulate(figure) {
 }
 
 async function drawPanel(panel) {
-  const place = document.querySelector(`#${panel.id} .plots`);
+  const turn = (panel.turn = (panel.turn ?? 0) + 1);
+  const whole = document.getElementById(panel.id);
+  const place = whole.querySelector(".plots");
+  whole.setAttribute("aria-busy", "true");
   const view = chooseView(panel, panel.justChosen);
   panel.justChosen = null;
-  let note = document.querySelector(`#${panel.id} .nothing`);
+  let note = whole.querySelector(".nothing");
   if (!note) {
     note = document.createElement("p");
     note.className = "nothing empty";
@@ -267,15 +270,16 @@ async function drawPanel(panel) {
   note.hidden = Boolean(view);
   place.hidden = !view;
   note.textContent = "No case of this run fits these filters.";
-  if (!view) return;
-  view.plots.forEach((_, i) => frameOf(place, i));
+  const plots = view?.plots ?? [];
+  plots.forEach((_, i) => frameOf(place, i));
   /* every frame stands before the first plot is drawn, so that plotly measures the final width */
-  [...place.children].forEach((figure, i) => { figure.hidden = i >= view.plots.length; });
-  for (const [i, plot] of view.plots.entries()) {
+  [...place.children].forEach((figure, i) => { figure.hidden = i >= plots.length; });
+  for (const [i, plot] of plots.entries()) {
     drawPlot(place.children[i], plot);
     await new Promise((done) => setTimeout(done)); /* the page answers between two plots */
-    if (waiting.has(panel)) return;
+    if (panel.turn !== turn) return; /* something else was chosen meanwhile */
   }
+  whole.setAttribute("aria-busy", "false");
 }
 
 async function drawWaiting() {
