@@ -13,7 +13,7 @@ from harness.reporting import units
 from harness.store import load
 
 ROOT = Path(__file__).parent.parent
-NUMBER = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?(?![\w])")
+NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]\d+)?(?![\w])")
 # of the page's own fixed text: none of it is measured
 FIXED = {"95", "1", "2", "512", "64", "80", "113", "16.4"}
 

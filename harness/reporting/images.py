@@ -11,7 +11,8 @@ from harness.reporting.figures import text
 from harness.reporting.panels import Plot
 from harness.reporting.view import Comparison
 
-FORMATS = ("svg", "png")
+SCALES = {"svg": 1, "png": 2}
+"""Formats, and how many pixels each has for one of the page."""
 WIDTH, HEIGHT = 900, 560
 
 
@@ -32,21 +33,18 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     if not drawn:
         return []
     folder.mkdir(parents=True, exist_ok=True)
+    paths = [(figure, folder / f"{name}.{format_}") for name, figure in drawn for format_ in SCALES]
+    size = {"width": WIDTH, "height": HEIGHT}
     wanted = [
-        {
-            "fig": figure,
-            "path": folder / f"{name}.{format_}",
-            "opts": {"format": format_, "width": WIDTH, "height": HEIGHT, "scale": 2 if format_ == "png" else 1},
-        }
-        for name, figure in drawn
-        for format_ in FORMATS
+        {"fig": figure, "path": path, "opts": {**size, "format": path.suffix[1:], "scale": SCALES[path.suffix[1:]]}}
+        for figure, path in paths
     ]
     try:
         with as_file(files("harness.reporting").joinpath("vendor", "plotly-basic.min.js")) as script:
             kaleido.write_fig_from_object_sync(wanted, kopts={"plotlyjs": script, "mathjax": False})
     except ChromeNotFoundError as error:
         raise NoBrowser("PNG and SVG need a Chrome or Chromium, found none; apt-get install chromium") from error
-    return [one["path"] for one in wanted]
+    return [path for _, path in paths]
 
 
 def _figures(comparison: Comparison) -> Iterator[tuple[str, dict[str, Any]]]:

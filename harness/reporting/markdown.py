@@ -34,8 +34,9 @@ def render(comparison: Comparison) -> str:
 
 def _table(table: Table) -> str:
     rule = ["---:" if name in table.right else "---" for name in table.columns]
-    rows = [[_text(str(cell)) for cell in row] for row in (table.columns, *table.rows)]
-    lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
+    names = [_text(name) for name in table.columns]
+    rows = [[_text(str(cell)) for cell in row] for row in table.rows]
+    lines = ["| " + " | ".join(row) + " |" for row in (names, rule, *rows)]
     heading = [f"**{_text(table.title)}**"] if table.title else []
     note = [f"In every row: {_text(table.note)}."] if table.note else []
     return "\n\n".join([*heading, *note, "\n".join(lines)])

@@ -39,6 +39,7 @@ class RunView:
     commit: str
     command: str
     records: int
+    schema_version: int
     settings: list[tuple[str, str]]
     machine: list[tuple[str, str]]
     verification: Table
@@ -163,5 +164,5 @@ def _run(run: Run, label: str) -> RunView:
     particulars = [(name, str(value)) for name, value in run.machine.items() if value is not None]
     return RunView(
         label, machine(run), run.started, run.profile, run.commit or "not known", run.command, len(run.records),
-        checks.settings(run), particulars, checks.verification(run),
+        run.schema_version, checks.settings(run), particulars, checks.verification(run),
     )  # fmt: skip
