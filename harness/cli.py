@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness import report_commands
 from harness.gating import commands
 
 app = typer.Typer(
@@ -14,6 +15,10 @@ commands.add_to(app)
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1")]
 LIST_LENGTH = 1024
 """The sequence length that ``list`` asks the plugins about."""
+
+
+app.command()(report_commands.report)
+app.command()(report_commands.publish)
 
 
 @app.command("list")
@@ -108,18 +113,6 @@ def run(
     arguments += [f"--case-timeout={case_timeout}"] if case_timeout is not None else []
     arguments += [f"--resume={resume}"] if resume else []
     raise typer.Exit(pytest.main(arguments))
-
-
-@app.command()
-def report(
-    run_file: Annotated[Path, typer.Argument(metavar="RUN", help="benchmark JSON or log of a run")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write")] = Path("report.html"),
-) -> None:
-    """Write the HTML report of a run."""
-    from harness import store
-    from harness.reporting import report as html
-
-    typer.echo(html.write(_or_exit(store.load, run_file), out))
 
 
 def _runs(plugin: Any, selection: Any) -> tuple[list[str], list[str]]:

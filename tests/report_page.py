@@ -5,6 +5,9 @@ import gzip
 import json
 from html.parser import HTMLParser
 
+from harness.record import Run
+from harness.reporting import html, view
+
 
 class Page(HTMLParser):
     """Scripts by id, the visible text, every address, and the cells of each table row."""
@@ -49,7 +52,21 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def of(*runs: Run) -> Page:
+    """The page of a report on these runs."""
+    return Page(html.render(view.compare(runs)))
+
+
+def data(page: Page) -> dict:
+    """What the page embeds: ``runs``, the ``view`` made from them and what its script needs of the ``page``."""
+    return json.loads(gzip.decompress(base64.b64decode(page.scripts["data"])))
+
+
+def embedded_runs(page: Page) -> list[Run]:
+    """The records inside."""
+    return [Run.model_validate(run) for run in data(page)["runs"]]
+
+
 def figures(page: Page) -> dict[str, list[dict]]:
     """The views of each panel, by its id."""
-    unpacked = gzip.decompress(base64.b64decode(page.scripts["figures"]))
-    return {panel["id"]: panel["views"] for panel in json.loads(unpacked)}
+    return {panel["id"]: panel["views"] for panel in data(page)["page"]["panels"]}

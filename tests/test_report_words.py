@@ -5,13 +5,17 @@ import re
 import numpy as np
 import pytest
 import synthetic
-from report_page import Page
+from report_page import Page, of
 
 from harness import stats
-from harness.record import Check, Run
-from harness.reporting import answer, report, tables, units
+from harness.record import Check, Quality, Run
+from harness.reporting import answer, checks, rivals, tables, units
 from harness.reporting.frame import frame, times_by_length, views
-from harness.spec import OperationSpec
+from harness.spec import OperationSpec, QualitySpec
+
+
+def words_of(run: Run) -> list[str]:
+    return [str(sentence) for sentence in answer.sentences(frame(run))]
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +25,11 @@ def realistic() -> Run:
 
 @pytest.fixture(scope="module")
 def page(realistic: Run) -> Page:
-    return Page(report.render(realistic))
+    return of(realistic)
 
 
 def test_the_answer_is_computed_from_the_records(realistic: Run) -> None:
-    said = answer.sentences(frame(realistic))
+    said = words_of(realistic)
     view = next(iter(views(frame(realistic), "operation").values()))
     times = times_by_length(view)
     fastest = min(("sdpa", "sdpa_flash"), key=lambda name: times[name][16384].value)
@@ -51,8 +55,19 @@ def test_the_answer_is_computed_from_the_records(realistic: Run) -> None:
 )
 def test_a_sentence_goes_away_with_its_evidence(realistic: Run, gone: str, words: str) -> None:
     left = synthetic.run([record for record in realistic.records if record.spec.kind != gone])
-    assert any(words in sentence for sentence in answer.sentences(frame(realistic)))
-    assert not any(words in sentence for sentence in answer.sentences(frame(left)))
+    assert any(words in sentence for sentence in words_of(realistic))
+    assert not any(words in sentence for sentence in words_of(left))
+
+
+def test_the_fastest_within_a_budget_needs_a_time_and_an_error_of_two(realistic: Run) -> None:
+    spec = QualitySpec(attention="sdpa", seq_len=1024)
+    exact = synthetic.record(spec, quality=Quality(reference="sdpa, float64", errors={"output": [3e-7]}))
+    said = [one for one in words_of(synthetic.run([*realistic.records, exact])) if "within a relative error" in one]
+    assert said
+    assert said[0].startswith("At 1,024 tokens the fastest whose output is within a relative error of")
+    assert "of 1% and 10%: sdpa (" in said[0]
+    assert "of 50%: yoso (" in said[0]
+    assert not any("within a relative error" in one for one in words_of(realistic))
 
 
 def test_a_slower_yoso_is_said_as_plainly() -> None:
@@ -62,7 +77,7 @@ def test_a_slower_yoso_is_said_as_plainly() -> None:
         for name, scale in (("yoso", 3e-5), ("sdpa", 1e-5))
         for n in (256, 512, 1024)
     ]
-    said = " ".join(answer.sentences(frame(synthetic.run(cases))))
+    said = " ".join(words_of(synthetic.run(cases)))
     assert "times slower" in said
     assert "yoso is slower than sdpa at every measured length, 256 to 1,024" in said
 
@@ -74,14 +89,14 @@ def test_equal_times_are_no_clear_difference() -> None:
         for name in ("yoso", "sdpa")
         for n in (256, 512, 1024, 2048)
     ]
-    said = " ".join(answer.sentences(frame(synthetic.run(cases))))
+    said = " ".join(words_of(synthetic.run(cases)))
     assert "no clear difference" in said
     assert "too close to sdpa to call" in said
 
 
 def test_exponents_and_crossovers_are_in_the_tables(page: Page) -> None:
     exponent = next(row for row in page.rows if row[:2] == ["forward", "yoso"])
-    assert float(exponent[2]) == pytest.approx(1.05, abs=0.02)
+    assert float(exponent[2].split(" [")[0]) == pytest.approx(1.05, abs=0.02)
     crossing = next(row for row in page.rows if row[:3] == ["forward", "yoso", "sdpa"])
     assert crossing[3] == "faster from"
     length = re.fullmatch(r"(\d+) \[(\d+), (\d+)\]", crossing[4])
@@ -91,13 +106,13 @@ def test_exponents_and_crossovers_are_in_the_tables(page: Page) -> None:
 
 
 def test_too_few_lengths_are_said() -> None:
-    text = Page(report.render(synthetic.realistic(lengths=(512, 1024)))).text
+    text = of(synthetic.realistic(lengths=(512, 1024))).text
     assert "not enough lengths: 2 from 512 on, 3 are needed" in text
 
 
 def test_rivals_are_multiples_of_bert(realistic: Run) -> None:
-    table = tables.rivals(frame(realistic))
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    table = rivals.rivals(frame(realistic))
+    rows = [dict(zip(table.columns, map(str, row), strict=True)) for row in table.rows]
     at = [row for row in rows if row["Pass"] == "forward" and row["Length"] == "4,096"]
     multiples = {row["Model"]: row["Multiple of BERT's time"] for row in at}
     assert multiples["bert · sdpa"] == "1"
@@ -107,19 +122,19 @@ def test_rivals_are_multiples_of_bert(realistic: Run) -> None:
 
 def test_rivals_without_bert_have_no_multiple(realistic: Run) -> None:
     left = [r for r in realistic.records if getattr(r.spec, "family", "") != "bert"]
-    table = tables.rivals(frame(synthetic.run(left)))
+    table = rivals.rivals(frame(synthetic.run(left)))
     column = table.columns.index("Multiple of BERT's time")
     assert {row[column] for row in table.rows} == {"BERT has no time"}
 
 
 def test_verification_gives_the_worst_check(realistic: Run) -> None:
-    table = tables.verification(realistic)
+    table = checks.verification(realistic)
     broken = next(row for row in table.rows if row[0] == "broken")
-    assert broken[1:] == ["output", "0.700", "1.00e-06", "700,000", "1", "1"]
+    assert [str(cell) for cell in broken[1:]] == ["output", "0.700", "1.00e-06", "700,000", "1", "1"]
     not_finite = Check(what="grad_q", error=None, allowed=1e-6, passed=False)
     spec = OperationSpec(attention="nan", seq_len=8)
-    only = tables.verification(synthetic.run([synthetic.record(spec, "incorrect", checks=[not_finite])]))
-    assert only.rows == [["nan", "grad_q", "not finite", "1.00e-06", "∞", "1", "1"]]
+    only = checks.verification(synthetic.run([synthetic.record(spec, "incorrect", checks=[not_finite])]))
+    assert [str(cell) for cell in only.rows[0]] == ["nan", "grad_q", "not finite", "1.00e-06", "∞", "1", "1"]
 
 
 def test_a_table_refuses_rows_that_do_not_fit_its_columns() -> None:

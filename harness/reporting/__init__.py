@@ -1,1 +1,1 @@
-"""From records to one offline HTML page; ``harness.reporting.report.write`` is the way in."""
+"""From records to a report: ``view.compare`` makes the view model, ``html``, ``folder`` and ``published`` write it."""

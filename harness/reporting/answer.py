@@ -1,21 +1,27 @@
 """The report's first paragraph: sentences made from records, each absent where its evidence is."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from harness import stats
 from harness.reporting import units
-from harness.reporting.frame import each, times_by_length, views
-from harness.reporting.plots import STATUS_WORDS, hashed
-from harness.reporting.tables import crossing_length, undecided
+from harness.reporting.errors import Errors, hashed
+from harness.reporting.frame import STATUS_WORDS, each, times_by_length, views
+from harness.reporting.scaling import crossing_length, undecided
+from harness.reporting.sentence import Sentence, join, say
+from harness.reporting.units import Amount
 
 SAMPLING = "yoso"
-_TIE = "no clear difference"
 REFERENCES = ("sdpa", "softmax")
+BUDGETS = (0.01, 0.1, 0.5)
+"""Relative errors of the output that the answer names the fastest attention for."""
+_TIE = "no clear difference"
 
 
-def sentences(table: pd.DataFrame) -> list[str]:
-    """What the run says, most important first; empty where it says nothing."""
+def sentences(table: pd.DataFrame) -> list[Sentence]:
+    """What one run says, most important first; empty where it says nothing."""
     operations = views(table, "operation")
     if not operations:
         return [*_errors(table), *_accuracy(table)]
@@ -24,17 +30,21 @@ def sentences(table: pd.DataFrame) -> list[str]:
     passes = {dict(facets)["Pass"]: rows for facets, rows in operations.items() if all(p in facets for p in kept)}
     return [
         *_longest(view, dict(setting)["Pass"]),
+        *_within_budgets(view, Errors(table)),
         *_crossings(passes),
         *_memory(view),
         *_failed(view),
         *_errors(table),
         *_accuracy(table),
-        f"Times and memory are of the attention alone: {', '.join(value for _, value in kept)}. "
-        f"Square brackets hold {units.LEVEL_WORDS} bootstrap intervals.",
+        say(
+            "Times and memory are of the attention alone: {}. Square brackets hold {} bootstrap intervals.",
+            ", ".join(value for _, value in kept),
+            Amount(stats.LEVEL, "fraction", text=units.LEVEL_WORDS),
+        ),
     ]
 
 
-def _longest(view: pd.DataFrame, words: str) -> list[str]:
+def _longest(view: pd.DataFrame, words: str) -> list[Sentence]:
     """The fastest exact attention at the longest length that one has a time for, and YOSO sampling beside it."""
     timed = [row for row in each(view) if row.time is not None]
     exact = [row for row in timed if row.exact]
@@ -45,21 +55,56 @@ def _longest(view: pd.DataFrame, words: str) -> list[str]:
     ties = [
         row.series
         for row in exact
-        if row.seq_len == longest and row is not best and _against(row.time, best.time) == _TIE
+        if row.seq_len == longest and row is not best and str(_against(row.time, best.time)) == _TIE
     ]
     tied = f" ({_TIE} to {', '.join(ties)})" if ties else ""
     said = [
-        f"At {units.length(longest)} tokens the fastest exact softmax attention is {best.series}{tied}: "
-        f"{_time(best.time)} {words}."
-    ]
+        say(
+            "At {} tokens the fastest exact softmax attention is {}: {} {}.",
+            Amount(longest, "tokens"), best.series + tied, units.estimate(best.time, "s"), words,
+        )
+    ]  # fmt: skip
     ours = [row for row in timed if row.base == SAMPLING and row.seq_len == longest]
     if ours:
         row = min(ours, key=lambda row: row.time.value)
-        said.append(f"{row.series} takes {_time(row.time)} there, {_against(row.time, best.time)}.")
+        time = units.estimate(row.time, "s")
+        said.append(say("{} takes {} there, {}.", row.series, time, _against(row.time, best.time)))
     return said
 
 
-def _crossings(passes: dict[str, pd.DataFrame]) -> list[str]:
+def _within_budgets(view: pd.DataFrame, errors: Errors) -> list[Sentence]:
+    """The fastest attention of each budget, at the longest length where two or more have a time and an error."""
+    found: dict[int, list[tuple[Any, float]]] = {}
+    for row in each(view):
+        joined = errors.of(row) if row.time is not None else None
+        if joined is not None:
+            found.setdefault(row.seq_len, []).append((row, joined.median))
+    lengths = [length for length, rows in found.items() if len(rows) > 1]
+    if not lengths:
+        return []
+    best: dict[str, list[Amount]] = {}
+    whose: dict[str, Sentence] = {}
+    for budget in BUDGETS:
+        allowed = [pair for pair in found[max(lengths)] if pair[1] <= budget]
+        name = ""
+        if allowed:
+            row, error = min(allowed, key=lambda pair: pair[0].time.value)
+            name = row.series
+            whose[name] = say("{} ({}, error {})", name, Amount(row.time.value, "s"), Amount(error, "number"))
+        best.setdefault(name, []).append(Amount(budget, "fraction", text=f"{budget:.0%}"))
+    parts = [
+        say("{}: {}", join(budgets, " and "), whose.get(name, "none of those measured"))
+        for name, budgets in best.items()
+    ]
+    return [
+        say(
+            "At {} tokens the fastest whose output is within a relative error of what it computes or estimates of {}.",
+            Amount(max(lengths), "tokens"), join(parts, "; of "),
+        )
+    ]  # fmt: skip
+
+
+def _crossings(passes: dict[str, pd.DataFrame]) -> list[Sentence]:
     said = []
     for words, view in passes.items():
         times = times_by_length(view)
@@ -72,46 +117,46 @@ def _crossings(passes: dict[str, pd.DataFrame]) -> list[str]:
             ]
             known = [part for part in parts if part]
             if known:
-                said.append(f"{words.capitalize()}, {name} is {' and '.join(known)}.")
+                said.append(say("{}, {} is {}.", words.capitalize(), name, join(known, " and ")))
     return said
 
 
-def _crossing(answer: stats.Crossover | stats.NoAnswer, reference: str) -> str | None:
+def _crossing(answer: stats.Crossover | stats.NoAnswer, reference: str) -> Sentence | None:
     if isinstance(answer, stats.NoAnswer):
         return None
-    span = f"{units.length(answer.lengths[0])} to {units.length(answer.lengths[-1])}"
+    span = say("{} to {}", Amount(answer.lengths[0], "tokens"), Amount(answer.lengths[-1], "tokens"))
     certain = not undecided(answer) if answer.length is not None else answer.agreement >= stats.LEVEL
     if not certain:
-        return f"too close to {reference} to call somewhere from {span}"
+        return say("too close to {} to call somewhere from {}", reference, span)
     if answer.length is not None:
-        return f"{answer.verdict.split()[0]} than {reference} from about {crossing_length(answer)} tokens"
-    if answer.verdict == "faster everywhere":
-        return f"faster than {reference} at every measured length, {span}"
-    return f"slower than {reference} at every measured length, {span}"
+        verdict = answer.verdict.split()[0]
+        return say("{} than {} from about {} tokens", verdict, reference, crossing_length(answer))
+    word = "faster" if answer.verdict == "faster everywhere" else "slower"
+    return say("{} than {} at every measured length, {}", word, reference, span)
 
 
-def _memory(view: pd.DataFrame) -> list[str]:
+def _memory(view: pd.DataFrame) -> list[Sentence]:
     measured = view[view["peak_bytes"].notna()]
     if measured.empty:
         return []
     longest = int(measured["seq_len"].max())
     rows = sorted((row for row in each(measured) if row.seq_len == longest), key=lambda row: row.peak_bytes)
-    parts = [f"{row.series} {units.bytes_(row.peak_bytes)}" for row in rows]
-    return [f"Peak memory of the call at {units.length(longest)} tokens: {', '.join(parts)}."]
+    parts = [say("{} {}", row.series, Amount(row.peak_bytes, "B")) for row in rows]
+    return [say("Peak memory of the call at {} tokens: {}.", Amount(longest, "tokens"), join(parts))]
 
 
-def _failed(view: pd.DataFrame) -> list[str]:
+def _failed(view: pd.DataFrame) -> list[Sentence]:
     """Attentions that ran somewhere in this view, but not at its longest length."""
-    longest = view["seq_len"].max()
+    longest = int(view["seq_len"].max())
     ran = set(view.loc[view["status"] == "ok", "series"])
     rows = [row for row in each(view[view["seq_len"] == longest]) if row.status != "ok" and row.series in ran]
     if not rows:
         return []
     parts = [f"{row.series} ({STATUS_WORDS[row.status]})" for row in rows]
-    return [f"At {units.length(longest)} tokens these gave no result: {', '.join(parts)}."]
+    return [say("At {} tokens these gave no result: {}.", Amount(longest, "tokens"), ", ".join(parts))]
 
 
-def _errors(table: pd.DataFrame) -> list[str]:
+def _errors(table: pd.DataFrame) -> list[Sentence]:
     """Error of YOSO sampling from the fewest hashes to the most, in the setting with most results."""
     for facets, view in views(table, "quality").items():
         rows = view[(view["base"] == SAMPLING) & (view["status"] == "ok")]
@@ -121,14 +166,17 @@ def _errors(table: pd.DataFrame) -> list[str]:
         reference = next(row.record.quality.reference for row in each(rows) if row.record.quality)
         said = []
         for series, line in points.items():
-            ends = dict.fromkeys((min(line), max(line)))
-            parts = [f"{units.percent(float(np.median(line[count])))} with {count} hashes" for count in ends]
-            said.append(f"{series} {' and '.join(parts)}")
-        return [f"Relative error of the output against {reference}, at {dict(facets)['Length']}: {'; '.join(said)}."]
+            parts = [
+                say("{} with {} hashes", Amount(float(np.median(line[count])), "fraction"), Amount(count, "count"))
+                for count in dict.fromkeys((min(line), max(line)))
+            ]
+            said.append(say("{} {}", series, join(parts, " and ")))
+        template = "Relative error of the output against {}, at {}: {}."
+        return [say(template, reference, dict(facets)["Length"], join(said, "; "))]
     return []
 
 
-def _accuracy(table: pd.DataFrame) -> list[str]:
+def _accuracy(table: pd.DataFrame) -> list[Sentence]:
     said = []
     for facets, view in views(table, "task").items():
         rows = [row for row in each(view) if row.status == "ok" and row.record.task]
@@ -136,25 +184,17 @@ def _accuracy(table: pd.DataFrame) -> list[str]:
             continue
         words = dict(facets)
         scores = sorted(((float(np.mean(row.record.task.scores)), row) for row in rows), key=lambda pair: -pair[0])
-        parts = [f"{row.series} {units.percent(score)}" for score, row in scores]
-        majority = max(row.record.task.majority for row in rows)
-        said.append(
-            f"Mean held-out accuracy on {words['Task']} at {words['Length']}: {', '.join(parts)} "
-            f"(always naming the most frequent class gives {units.percent(majority)})."
-        )
+        parts = [say("{} {}", row.series, Amount(score, "fraction")) for score, row in scores]
+        majority = Amount(max(row.record.task.majority for row in rows), "fraction")
+        template = "Mean held-out accuracy on {} at {}: {} (always naming the most frequent class gives {})."
+        said.append(say(template, words["Task"], words["Length"], join(parts), majority))
     return said
 
 
-def _time(time: stats.Estimate) -> str:
-    if time.low is None or time.high is None:
-        return units.seconds(time.value)
-    return f"{units.seconds(time.value)} [{units.seconds(time.low)}, {units.seconds(time.high)}]"
-
-
-def _against(ours: stats.Estimate, other: stats.Estimate) -> str:
+def _against(ours: stats.Estimate, other: stats.Estimate) -> Sentence:
     found = stats.ratio(other, ours)
     if found.low is not None and found.high is not None and found.low <= 1 <= found.high:
-        return _TIE
+        return Sentence(_TIE)
     if found.value >= 1:
-        return f"{units.number(found.value)} times faster"
-    return f"{units.number(1 / found.value)} times slower"
+        return say("{} times faster", Amount(found.value, "number"))
+    return say("{} times slower", Amount(1 / found.value, "number"))

@@ -1,5 +1,6 @@
 """The device's time beside the host's, and each case's fraction of the bound that the measured ceilings put on it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -7,8 +8,9 @@ import pandas as pd
 
 from harness.record import Ceiling, Record, Run, Timing
 from harness.reporting import units
-from harness.reporting.frame import each, views
-from harness.reporting.tables import Table, with_facets
+from harness.reporting.frame import Facets, each, views
+from harness.reporting.tables import Cell, Table, with_facets
+from harness.reporting.units import Amount
 
 
 @dataclass(frozen=True)
@@ -42,61 +44,46 @@ def device_and_host(table: pd.DataFrame) -> list[Table]:
     """Operations and models with their device's time, their wall's and their host's."""
     found = []
     for kind in ("operation", "model"):
-        rows = []
+        rows: list[tuple[Facets, list[Cell]]] = []
         for facets, view in views(table, kind).items():
             for row in sorted(each(view), key=lambda row: (row.series, row.seq_len)):
                 timing = row.record.timing
                 if timing is None or timing.device_seconds is None:
                     continue
                 device, wall = (median(samples) for samples in (timing.device_seconds, timing.wall_seconds))
-                submit = units.ABSENT if timing.submit_seconds is None else units.seconds(median(timing.submit_seconds))
+                submit: Cell = units.ABSENT
+                if timing.submit_seconds is not None:
+                    submit = Amount(median(timing.submit_seconds), "s")
                 waits = "launch-bound" if is_launch_bound(timing) else ""
-                cells = [units.seconds(device), units.seconds(wall), submit, waits]
-                rows.append((facets, [row.series, units.length(row.seq_len), *cells, _memory(row.record)]))
-        columns = [
-            "Attention",
-            "Length",
-            "Device time",
-            "Wall time",
-            "Host's submission",
-            "",
-            "Peak allocated, reserved",
-        ]
-        found.append(with_facets(kind.capitalize(), columns, rows, frozenset({*columns[1:5], columns[6]})))
+                cells: list[Cell] = [row.series, Amount(row.seq_len, "tokens"), Amount(device, "s"), Amount(wall, "s")]
+                rows.append((facets, [*cells, submit, waits]))
+        columns = ["Attention", "Length", "Device time", "Wall time", "Host's submission", "Waits"]
+        found.append(with_facets(kind.capitalize(), columns, rows))
     return [one for one in found if one.rows]
 
 
-def fractions(table: pd.DataFrame, run: Run) -> Table:
-    """Operations whose bound is known; empty where the run measured no ceiling."""
-    rows = []
+def fractions(table: pd.DataFrame, runs: Sequence[Run]) -> Table:
+    """Operations whose bound is known; empty where no run measured a ceiling."""
+    rows: list[tuple[Facets, list[Cell]]] = []
     for facets, view in views(table, "operation").items():
         for row in sorted(each(view), key=lambda row: (row.series, row.seq_len)):
-            floor = bound(row.record, run.ceilings)
+            floor = bound(row.record, runs[row.run].ceilings)
             if floor is None or row.time is None:
                 continue
-            cells = [units.seconds(row.time.value), units.seconds(floor.seconds), floor.ceiling]
-            rows.append(
-                (facets, [row.series, units.length(row.seq_len), *cells, units.percent(floor.seconds / row.time.value)])
-            )
-    columns = ["Attention", "Length", "Time", "Bound", "Limited by", "Fraction of bound"]
-    return with_facets("", columns, rows, frozenset({*columns[1:4], columns[5]}))
+            cells: list[Cell] = [row.series, Amount(row.seq_len, "tokens"), units.estimate(row.time, "s")]
+            cells += [Amount(floor.seconds, "s"), floor.ceiling, Amount(floor.seconds / row.time.value, "fraction")]
+            rows.append((facets, cells))
+    columns = ["Attention", "Length", f"Time [{units.LEVEL_WORDS}]", "Bound", "Limited by", "Fraction of bound"]
+    return with_facets("", columns, rows)
 
 
-def ceilings(run: Run) -> list[tuple[str, str]]:
-    """Each measured ceiling by name, or why it is missing."""
-    return [(f"{one.name}, {one.device}", _rate_words(one)) for one in run.ceilings]
-
-
-def _rate_words(ceiling: Ceiling) -> str:
-    if not ceiling.seconds:
-        return f"not measured: {ceiling.reason}"
-    size, unit = {"byte": (1e9, "GB/s"), "operation": (1e12, "TFLOP/s")}[ceiling.unit]
-    return f"{units.number(rate(ceiling) / size)} {unit}"
-
-
-def _memory(record: Record) -> str:
-    if record.memory is None:
-        return units.ABSENT
-    reserved = record.memory.reserved_bytes
-    parts = [units.bytes_(record.memory.peak_bytes), *([] if reserved is None else [units.bytes_(reserved)])]
-    return ", ".join(parts)
+def ceilings(runs: Sequence[Run], labels: Sequence[str]) -> Table:
+    """Each measured ceiling, or why it is missing."""
+    rows: list[tuple[Facets, list[Cell]]] = []
+    for run, label in zip(runs, labels, strict=True):
+        for one in run.ceilings:
+            rate_: Cell = f"not measured: {one.reason}"
+            if one.seconds:
+                rate_ = Amount(rate(one), "B/s" if one.unit == "byte" else "op/s")
+            rows.append(((("Run", label),) if len(runs) > 1 else (), [one.name, one.device, rate_]))
+    return with_facets("Measured ceilings", ["Ceiling", "Device", "Rate"], rows)

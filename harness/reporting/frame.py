@@ -1,7 +1,7 @@
 """Records as a pandas table: one row a record, failures included, with what the report groups and labels by.
 
 Columns:
-    record: the ``Record``. kind, case_id, seq_len, status, kernel: its fields.
+    run: place of its run. record: the ``Record``. kind, case_id, seq_len, status, kernel: its fields.
     base: the attention, with the family before it where a model brings its own. series: the base, with the knobs that
     tell two rows of one place apart. exact: computes softmax attention exactly.
     facets: what a plot must hold equal, by name, as a tuple of (name, value) pairs.
@@ -9,6 +9,7 @@ Columns:
     peak_bytes, input_bytes: float, NaN where not measured.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from harness.spec import ModelSpec, OperationSpec, QualitySpec, Scalar, TaskSpec
 Facets = tuple[tuple[str, str], ...]
 
 COLUMNS = (
+    "run",
     "record",
     "kind",
     "case_id",
@@ -36,6 +38,14 @@ COLUMNS = (
     "peak_bytes",
     "input_bytes",
 )
+STATUS_WORDS = {
+    "unsupported": "unsupported",
+    "incorrect": "incorrect",
+    "oom": "out of memory",
+    "timeout": "timed out",
+    "crashed": "crashed",
+    "diverged": "diverged",
+}
 WORDS = {
     "forward": "forward",
     "forward_backward": "forward + backward",
@@ -48,9 +58,17 @@ WORDS = {
 }
 
 
-def frame(run: Run) -> pd.DataFrame:
-    """The table of a run; an empty run gives an empty table with the same columns."""
-    rows = [_row(record) for record in run.records]
+def frame(*runs: Run) -> pd.DataFrame:
+    """The table of one run or several; without records it is empty, with the same columns.
+
+    Of several runs each row has its run's label as its first facet, so that no plot mixes two.
+    """
+    names = labels(runs) if len(runs) > 1 else [""]
+    rows = [
+        _row(record, place, name)
+        for place, (run, name) in enumerate(zip(runs, names, strict=True))
+        for record in run.records
+    ]
     for row, label, time in zip(rows, _series(rows), _times(rows), strict=True):
         row["series"] = label
         row["time"], row["clock"] = time or (None, None)
@@ -58,6 +76,17 @@ def frame(run: Run) -> pd.DataFrame:
     table["peak_bytes"] = table["peak_bytes"].astype(float)
     table["input_bytes"] = table["input_bytes"].astype(float)
     return table
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """What tells the runs apart: machine, time and commit; equal ones are numbered."""
+    plain = [f"{machine(run)}, {run.started[:16]}, {(run.commit or 'commit not known')[:10]}" for run in runs]
+    return [f"{name} ({plain[: i + 1].count(name)})" if plain.count(name) > 1 else name for i, name in enumerate(plain)]
+
+
+def machine(run: Run) -> str:
+    """The device that a run measured, in a word."""
+    return str(run.machine.get("cuda_device") or run.machine.get("cpu") or "machine not named")
 
 
 def each(table: pd.DataFrame) -> list[Any]:
@@ -70,10 +99,12 @@ def is_exact_softmax(attention: str) -> bool:
     return attention in {"softmax", "sdpa"} or attention.startswith(("sdpa_", "xformers_"))
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: Record, run: int, label: str) -> dict[str, Any]:
     spec = record.spec
+    facets = {"Run": label, **_facets(record)} if label else _facets(record)
     own = isinstance(spec, ModelSpec) and spec.family != "yoso"
     return {
+        "run": run,
         "record": record,
         "kind": spec.kind,
         "case_id": record.case_id,
@@ -82,7 +113,7 @@ def _row(record: Record) -> dict[str, Any]:
         "kernel": record.kernel,
         "base": f"{spec.family} · {spec.attention}" if isinstance(spec, ModelSpec) and own else spec.attention,
         "exact": is_exact_softmax(spec.attention),
-        "facets": tuple(_facets(record).items()),
+        "facets": tuple(facets.items()),
         "peak_bytes": record.memory.peak_bytes if record.memory and record.status == "ok" else np.nan,
         "input_bytes": record.memory.input_bytes if record.memory and record.status == "ok" else np.nan,
     }
@@ -174,13 +205,16 @@ def _times(rows: list[dict[str, Any]]) -> list[tuple[stats.Estimate, str] | None
     return times
 
 
-def views(table: pd.DataFrame, kind: str) -> dict[Facets, pd.DataFrame]:
-    """The rows of a kind by their facets: what may stand in one plot. The setting with most results comes first, and in
-    it the bare encoder and the forward pass."""
+def views(table: pd.DataFrame, kind: str, without: str | None = None) -> dict[Facets, pd.DataFrame]:
+    """The rows of a kind by their facets, all or but for one: what may stand in one plot.
+
+    The setting with most results comes first, and in it the bare encoder and the forward pass.
+    """
     groups: dict[Facets, list[int]] = {}
-    for place, facets in enumerate(table["facets"]):
-        if table["kind"].iat[place] == kind:
-            groups.setdefault(facets, []).append(place)
+    for place, (facets, its_kind) in enumerate(zip(table["facets"], table["kind"], strict=True)):
+        if its_kind == kind:
+            kept = tuple(pair for pair in facets if pair[0] != without)
+            groups.setdefault(kept, []).append(place)
     found = {facets: table.iloc[places] for facets, places in groups.items()}
     results: dict[Facets, int] = {}
     for facets, rows in found.items():

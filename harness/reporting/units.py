@@ -1,13 +1,17 @@
-"""Numbers as people read them: three significant digits with a unit."""
+"""Numbers as people read them: three significant digits with a unit, and the exact value beside the words."""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
-from harness.stats import LEVEL
+from harness.stats import LEVEL, Estimate
 
 Words = Callable[[float], str]
+Unit = Literal["s", "B", "tokens", "count", "fraction", "number", "B/s", "op/s"]
 ABSENT = "\N{EN DASH}"
 """What a cell shows where there is nothing to show."""
+LEVEL_WORDS = f"{LEVEL:.0%}"
 
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -46,9 +50,68 @@ def percent(value: float) -> str:
     return f"{number(100 * value)}%"
 
 
-def interval(low: float | None, high: float | None, words: Words) -> str:
-    """``low to high``, or ``ABSENT`` where there is none."""
-    return ABSENT if low is None or high is None else f"{words(low)} to {words(high)}"
+def count(value: float) -> str:
+    """How many."""
+    return f"{int(value):,}"
 
 
-LEVEL_WORDS = f"{LEVEL:.0%}"
+def byte_rate(value: float) -> str:
+    """Bytes a second, in decimal units as data sheets have them."""
+    return f"{number(value / 1e9)} GB/s"
+
+
+def operation_rate(value: float) -> str:
+    """Floating-point operations a second."""
+    return f"{number(value / 1e12)} TFLOP/s"
+
+
+WORDS: dict[Unit, Words] = {
+    "s": seconds,
+    "B": bytes_,
+    "tokens": length,
+    "count": count,
+    "fraction": percent,
+    "number": number,
+    "B/s": byte_rate,
+    "op/s": operation_rate,
+}
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number of the report: ``str`` gives its words, the fields what they are the words of.
+
+    Attributes:
+        value: in ``unit``'s base: seconds, bytes, tokens, fractions of 1. Finite.
+        low, high: the interval, None where there is none; a bound outside what was measured is None too, and ``text``
+            says so.
+        text: the words, where the unit's own would not do.
+    """
+
+    value: float
+    unit: Unit
+    low: float | None = None
+    high: float | None = None
+    text: str | None = None
+
+    def __str__(self) -> str:
+        if self.text is not None:
+            return self.text
+        words = WORDS[self.unit]
+        if self.low is None or self.high is None:
+            return words(self.value)
+        return f"{words(self.value)} [{words(self.low)}, {words(self.high)}]"
+
+    def plain(self) -> dict[str, float | str]:
+        """As JSON holds it: the numbers, without their words."""
+        bounds = {"low": self.low, "high": self.high}
+        return {
+            "value": self.value,
+            "unit": self.unit,
+            **{name: bound for name, bound in bounds.items() if bound is not None},
+        }
+
+
+def estimate(found: Estimate, unit: Unit) -> Amount:
+    """An estimate with its interval."""
+    return Amount(found.value, unit, found.low, found.high)

@@ -1,19 +1,22 @@
 "use strict";
 
-let panels = [];
+let page = { panels: [], filters: {}, lengths: [], levels: [] };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 640px)");
 const hidden = new Set();
+const waiting = new Set(); /* panels that must be drawn when they come into sight */
+const inSight = new Set();
 
-function download() {
-  const blob = new Blob([document.getElementById("run").textContent], { type: "application/json" });
-  document.getElementById("download").href = URL.createObjectURL(blob);
-}
+/* ---- data: gzipped in the page ---- */
 
-/* plotly.js and the figures are gzipped in the page */
 async function unpack(id) {
   const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
   return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+function offerDownload(text) {
+  const blob = new Blob([text], { type: "application/json" });
+  document.getElementById("download").href = URL.createObjectURL(blob);
 }
 
 async function loadPlotly() {
@@ -21,6 +24,8 @@ async function loadPlotly() {
   script.textContent = await unpack("plotly");
   document.head.append(script);
 }
+
+/* ---- legend ---- */
 
 const GLYPHS = {
   circle: '<circle cx="13" cy="7" r="4"/>',
@@ -47,29 +52,129 @@ function drawLegend(button) {
   button.addEventListener("click", () => {
     const name = button.dataset.series;
     if (!hidden.delete(name)) hidden.add(name);
-    for (const twin of document.querySelectorAll(".legend button")) {
-      twin.setAttribute("aria-pressed", String(!hidden.has(twin.dataset.series)));
-    }
-    panels.forEach(drawPanel);
+    changed();
   });
 }
 
-/* the view that has what was just chosen, and of the rest as much as there is */
-function chooseView(panel, changed) {
-  const wanted = {};
-  const selects = [...document.querySelectorAll(`#${panel.id} select`)];
-  for (const select of selects) wanted[select.dataset.facet] = select.value;
-  let best = panel.views[0];
+/* ---- state: the form, the selects of each panel, the hidden attentions; a link carries it ---- */
+
+const selects = () => [...document.querySelectorAll(".filters select, .panel select")];
+
+function key(select) {
+  if (select.id) return select.id;
+  if (select.dataset.filter) return select.dataset.filter;
+  return `${select.closest(".panel").id}.${select.dataset.facet}`;
+}
+
+const initial = (select) => [...select.options].find((option) => option.defaultSelected) ?? select.options[0];
+
+function saveState() {
+  const words = new URLSearchParams();
+  for (const select of selects()) {
+    if (select.value !== initial(select).value) words.append(key(select), select.value);
+  }
+  for (const name of hidden) words.append("hide", name);
+  const link = words.toString();
+  if (link !== location.hash.slice(1)) history.replaceState(null, "", link ? `#${link}` : location.href.split("#")[0]);
+}
+
+function restoreState() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  for (const select of selects()) {
+    const wanted = words.get(key(select));
+    const known = [...select.options].some((option) => option.value === wanted);
+    select.value = known ? wanted : initial(select).value;
+  }
+  hidden.clear();
+  for (const name of words.getAll("hide")) hidden.add(name);
+}
+
+const range = () => {
+  const [from, to] = ["from", "to"].map((id) => document.getElementById(id));
+  return from ? [Number(from.value), Number(to.value)].sort((a, b) => a - b) : [0, Infinity];
+};
+
+function changed() {
+  saveState();
+  show();
+}
+
+function show() {
+  const level = document.getElementById("level")?.value ?? page.levels[0];
+  for (const section of document.querySelectorAll(".level")) section.hidden = section.dataset.level !== level;
+  for (const button of document.querySelectorAll(".legend button")) {
+    button.setAttribute("aria-pressed", String(!hidden.has(button.dataset.series)));
+  }
+  const chosen = [...document.querySelectorAll(".filters select")].map((one) => one.selectedOptions[0].textContent);
+  const status = document.getElementById("status");
+  const without = hidden.size ? `, without ${[...hidden].join(", ")}` : "";
+  if (status) status.textContent = `Shown: ${chosen.join(", ") || "everything"}${without}.`;
+  for (const panel of page.panels) waiting.add(panel);
+  drawWaiting();
+}
+
+/* the view with the shared filters that has what was just chosen, and of the rest as much as there is; or none */
+function chooseView(panel, justChosen) {
+  const [from, to] = range();
+  const fits = panel.views.filter((view) => {
+    const shared = [...document.querySelectorAll("select[data-filter]")].every(({ dataset, value }) => {
+      const facet = view.facets[dataset.filter];
+      return facet === undefined || page.filters[dataset.filter][value].includes(facet);
+    });
+    return shared && view.lengths.some((n) => n >= from && n <= to);
+  });
+  const own = [...document.querySelectorAll(`#${panel.id} select`)];
+  let best = null;
   let bestScore = -1;
-  for (const view of panel.views) {
+  for (const view of fits) {
     let score = 0;
-    for (const [name, value] of Object.entries(wanted)) {
-      if (view.facets[name] === value) score += name === changed ? 100 : 1;
+    for (const { dataset, value } of own) {
+      if (view.facets[dataset.facet] === value) score += dataset.facet === justChosen ? 100 : 1;
     }
     if (score > bestScore) [best, bestScore] = [view, score];
   }
-  for (const select of selects) select.value = best.facets[select.dataset.facet];
-  panel.view = best;
+  if (best) for (const select of own) select.value = best.facets[select.dataset.facet];
+  return best;
+}
+
+/* ---- plots ---- */
+
+function pickPoints(trace, keep) {
+  const pick = (values) => (Array.isArray(values) ? values.filter((_, i) => keep[i]) : values);
+  const out = { ...trace };
+  for (const name of ["x", "y", "customdata", "hovertext"]) if (name in out) out[name] = pick(out[name]);
+  if (out.marker) out.marker = { ...out.marker, symbol: pick(out.marker.symbol) };
+  return out;
+}
+
+function filtered(plot) {
+  const [from, to] = range();
+  const shown = plot.data.filter((trace) => !hidden.has(trace.meta.series));
+  const inRange = shown.map((trace) =>
+    trace.customdata ? pickPoints(trace, trace.customdata.map((n) => n >= from && n <= to)) : trace);
+  const data = inRange.filter((trace) => trace.x.length > 0);
+  return plot.layout.meta?.front ? withFront(data, plot.layout.meta.front) : { data, at: null };
+}
+
+/* one length, the longest with two points or more, and the line through those that nothing beats in both costs */
+function withFront(data, better) {
+  const count = new Map();
+  for (const trace of data) for (const n of trace.customdata) count.set(n, (count.get(n) ?? 0) + 1);
+  const several = [...count.keys()].filter((n) => count.get(n) > 1);
+  const at = Math.max(...(several.length ? several : count.keys()));
+  const traces = data
+    .map((trace) => pickPoints(trace, trace.customdata.map((n) => n === at)))
+    .filter((trace) => trace.x.length > 0)
+    .map((trace) => ({ ...trace, mode: "markers+text", text: trace.name, textposition: "top center", cliponaxis: false }));
+  const sign = better === "lower" ? 1 : -1;
+  const points = traces.flatMap((trace) => trace.x.map((x, i) => ({ x, y: trace.y[i] })));
+  points.sort((a, b) => a.x - b.x || sign * (a.y - b.y));
+  const front = points.filter((point, i) => points.slice(0, i).every((other) => sign * point.y < sign * other.y));
+  const line = {
+    type: "scatter", mode: "lines", x: front.map((p) => p.x), y: front.map((p) => p.y), meta: { series: null },
+    line: { color: "#8a8f98", dash: "dot", width: 1.5 }, hoverinfo: "skip",
+  };
+  return { data: traces.length ? [line, ...traces] : [], at };
 }
 
 function themed(layout) {
@@ -82,54 +187,143 @@ function themed(layout) {
   out.paper_bgcolor = out.plot_bgcolor = "rgba(0,0,0,0)";
   out.font = { family: "system-ui, sans-serif", size: 12.5, color: ink };
   out.hoverlabel = { bgcolor: card, bordercolor: line, font: { color: ink, size: 13 }, align: "left" };
-  out.margin = { l: 10, r: 14, t: 12, b: 10, ...out.margin };
-  out.height ??= narrow.matches ? 360 : 430;
+  out.margin = { l: 10, r: 14, t: 18, b: 10, ...out.margin };
+  out.height ??= narrow.matches ? 330 : 340;
   return out;
 }
 
-function drawPanel(panel) {
-  const place = document.querySelector(`#${panel.id} .plots`);
-  /* every frame stands before the first plot is drawn, so that plotly measures the final width */
-  while (place.children.length < panel.view.plots.length) {
+function frameOf(place, i) {
+  while (place.children.length <= i) {
     const figure = document.createElement("figure");
-    figure.innerHTML = '<figcaption><span></span><p class="remarks"></p></figcaption><div class="plot" role="img"></div>';
+    figure.innerHTML =
+      '<figcaption><span></span></figcaption><div class="plot" role="img"></div><p class="remarks"></p>' +
+      '<details class="points"><summary>These points as a table</summary><div class="scroll" tabindex="0" role="group"></div></details>';
+    figure.querySelector("details").addEventListener("toggle", () => tabulate(figure));
     place.append(figure);
   }
-  panel.view.plots.forEach((plot, i) => {
-    const figure = place.children[i];
-    const target = figure.querySelector(".plot");
-    figure.querySelector("span").textContent = plot.title;
-    figure.querySelector(".remarks").textContent = plot.remarks.join(" ");
-    target.setAttribute("aria-label", plot.title);
-    const data = plot.data.map((trace) => ({ ...trace, visible: !hidden.has(trace.meta.series) }));
-    target.classList.toggle("empty", data.length === 0);
-    if (data.length === 0) {
-      if (target.data) Plotly.purge(target);
-      target.textContent = "No case of this choice gave a result to draw.";
-      return;
-    }
-    if (!target.data) target.textContent = "";
-    Plotly.react(target, data, themed(plot.layout), { responsive: true, displaylogo: false, displayModeBar: false });
-  });
+  return place.children[i];
+}
+
+function drawPlot(figure, plot) {
+  const target = figure.querySelector(".plot");
+  const { data, at } = filtered(plot);
+  const title = plot.title + (at > 0 ? `, ${at.toLocaleString("en")} tokens` : "");
+  figure.querySelector("span").textContent = title;
+  figure.querySelector(".remarks").textContent = plot.remarks.join(" ");
+  const drawn = data.filter((trace) => trace.meta.series !== null);
+  target.setAttribute("aria-label", `${title}. ${drawn.length ? "The points are in the table below it." : plot.empty}`);
+  figure.querySelector("details").hidden = drawn.length === 0;
+  target.classList.toggle("empty", drawn.length === 0);
+  if (drawn.length === 0) {
+    if (target.data) Plotly.purge(target);
+    target.textContent = plot.data.length ? "Nothing to draw with these filters." : plot.empty;
+    return;
+  }
+  if (!target.data) target.textContent = "";
+  const layout = themed(plot.layout);
+  if (drawn.every((trace) => trace.yaxis === "y2")) {
+    layout.annotations = [{ text: plot.empty, x: 0.5, y: 0.4, xref: "paper", yref: "paper", showarrow: false }];
+  }
+  Plotly.react(target, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
+  tabulate(figure);
+}
+
+/* what the plot shows, for whoever cannot see it or point at it */
+function tabulate(figure) {
+  const details = figure.querySelector("details");
+  if (!details.open) return;
+  const table = document.createElement("table");
+  const head = table.createTHead().insertRow();
+  for (const name of ["Attention", "Length", "Point"]) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.textContent = name;
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  for (const trace of figure.querySelector(".plot").data ?? []) {
+    if (!Array.isArray(trace.hovertext) || !trace.customdata) continue;
+    trace.hovertext.forEach((words, i) => {
+      const row = body.insertRow();
+      const text = words.replace(/<br>/g, "; ").replace(/<\/?b>/g, "").replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
+      for (const value of [trace.meta.series, trace.customdata[i].toLocaleString("en"), text]) row.insertCell().textContent = value;
+    });
+  }
+  const place = details.querySelector("div");
+  place.setAttribute("aria-label", figure.querySelector("span").textContent);
+  place.replaceChildren(table);
+}
+
+async function drawPanel(panel) {
+  const turn = (panel.turn = (panel.turn ?? 0) + 1);
+  const whole = document.getElementById(panel.id);
+  const place = whole.querySelector(".plots");
+  whole.setAttribute("aria-busy", "true");
+  const view = chooseView(panel, panel.justChosen);
+  panel.justChosen = null;
+  let note = whole.querySelector(".nothing");
+  if (!note) {
+    note = document.createElement("p");
+    note.className = "nothing empty";
+    place.before(note);
+  }
+  note.hidden = Boolean(view);
+  place.hidden = !view;
+  note.textContent = "No case of this run fits these filters.";
+  const plots = view?.plots ?? [];
+  plots.forEach((_, i) => frameOf(place, i));
+  /* every frame stands before the first plot is drawn, so that plotly measures the final width */
+  [...place.children].forEach((figure, i) => { figure.hidden = i >= plots.length; });
+  for (const [i, plot] of plots.entries()) {
+    drawPlot(place.children[i], plot);
+    await new Promise((done) => setTimeout(done)); /* the page answers between two plots */
+    if (panel.turn !== turn) return; /* something else was chosen meanwhile */
+  }
+  whole.setAttribute("aria-busy", "false");
+}
+
+async function drawWaiting() {
+  for (const panel of page.panels) {
+    if (!waiting.has(panel) || !inSight.has(panel.id)) continue;
+    waiting.delete(panel);
+    await drawPanel(panel);
+  }
 }
 
 async function start() {
-  download();
+  const text = await unpack("data");
+  offerDownload(text);
+  page = JSON.parse(text).page;
+  if (page.panels.length === 0) return;
   document.querySelectorAll(".legend button").forEach(drawLegend);
-  panels = JSON.parse(await unpack("figures"));
-  if (panels.length === 0) return;
   await loadPlotly();
-  for (const panel of panels) {
-    chooseView(panel, null);
-    for (const select of document.querySelectorAll(`#${panel.id} select`)) {
-      select.addEventListener("change", () => {
-        chooseView(panel, select.dataset.facet);
-        drawPanel(panel);
-      });
-    }
-    drawPanel(panel);
+  for (const select of selects()) {
+    select.addEventListener("change", () => {
+      const panel = page.panels.find((one) => one.id === select.closest(".panel")?.id);
+      if (panel) panel.justChosen = select.dataset.facet;
+      changed();
+    });
   }
-  for (const query of [dark, narrow]) query.addEventListener("change", () => panels.forEach(drawPanel));
+  document.getElementById("all").addEventListener("click", () => {
+    hidden.clear();
+    changed();
+  });
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) inSight[entry.isIntersecting ? "add" : "delete"](entry.target.id);
+    drawWaiting();
+  }, { rootMargin: "400px" });
+  document.querySelectorAll(".panel").forEach((panel) => watcher.observe(panel));
+  addEventListener("hashchange", () => {
+    restoreState();
+    show();
+  });
+  addEventListener("beforeprint", () => {
+    for (const panel of page.panels) inSight.add(panel.id);
+    drawWaiting();
+  });
+  for (const query of [dark, narrow]) query.addEventListener("change", show);
+  restoreState();
+  show();
 }
 
 start().catch((error) => {

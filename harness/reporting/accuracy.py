@@ -1,0 +1,124 @@
+"""Accuracy of trained models: every seed beside the baselines, and against length, training time and hashes."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.reporting import units
+from harness.reporting.figures import Figure, Styles, Trace, figure, length_axis, line, log_axis, points, text
+from harness.reporting.frame import each
+
+
+def scored(rows: pd.DataFrame) -> list[Any]:
+    """The rows that have scores, all of them finite numbers."""
+    tasks = [row for row in each(rows) if row.status == "ok" and row.record.task and row.record.task.scores]
+    return [row for row in tasks if np.isfinite(row.record.task.scores).all()]
+
+
+def seeds_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
+    """Held-out score of every seed, one row a series, with lines at chance and at the majority class."""
+    data: list[Trace] = []
+    found = sorted(scored(rows), key=lambda row: float(np.mean(row.record.task.scores)))
+    for row in found:
+        scores, seed, mean = row.record.task.scores, row.record.spec.seed, float(np.mean(row.record.task.scores))
+        name = text(row.series)
+        dots = [f"<b>{name}</b><br>seed {seed + i}: {units.percent(score)}" for i, score in enumerate(scores)]
+        bar_words = f"<b>{name}</b><br>mean of {len(scores)} seeds: {units.percent(mean)}"
+        lengths = [row.seq_len] * len(scores)
+        data.append(points(row.series, styles, scores, [name] * len(scores), dots, lengths))
+        bar = points(row.series, styles, [mean], [name], [bar_words], lengths[:1])
+        bar["marker"] |= {"symbol": "line-ns-open", "size": 26, "line": {"width": 3}}
+        data.append(bar)
+    shapes, notes = _baselines(found)
+    return figure(
+        data, xaxis={"title": {"text": "held-out accuracy"}, "tickformat": ".0%", "rangemode": "tozero"},
+        yaxis={"type": "category"}, height=160 + 44 * len(found), margin={"t": 48, "l": 10}, shapes=shapes,
+        annotations=notes,
+    )  # fmt: skip
+
+
+def score_by_length(rows: pd.DataFrame, styles: Styles) -> Figure:
+    """Mean score against length; the hover has every seed."""
+    data: list[Trace] = []
+    for label, its in _by_series(rows).items():
+        lengths = [row.seq_len for row in its]
+        data.append(line(label, styles, lengths, [_mean(row) for row in its], [_words(row) for row in its], lengths))
+    axis = {"title": {"text": "held-out accuracy"}, "tickformat": ".0%", "rangemode": "tozero"}
+    return figure(data, xaxis=length_axis(list(rows["seq_len"])), yaxis=axis)
+
+
+def training_time(rows: pd.DataFrame, styles: Styles) -> Figure:
+    """Median seconds of a training against length."""
+    data: list[Trace] = []
+    values: list[float] = []
+    for label, its in _by_series(rows).items():
+        lengths = [row.seq_len for row in its]
+        seconds = [float(np.median(row.record.task.train_seconds)) for row in its]
+        values += seconds
+        data.append(line(label, styles, lengths, seconds, [_words(row) for row in its], lengths))
+    axis = log_axis("time of a training", values, units.seconds, 10)
+    return figure(data, xaxis=length_axis(list(rows["seq_len"])), yaxis=axis)
+
+
+def score_by_hashes(rows: pd.DataFrame, styles: Styles) -> Figure:
+    """Mean score against the number of hashes, for attentions that have one."""
+    data: list[Trace] = []
+    ticks: set[int] = set()
+    for label, its in _by_series(rows).items():
+        counted = [row for row in its if isinstance(row.record.knobs.get("num_hash"), int)]
+        if counted:
+            counts = [row.record.knobs["num_hash"] for row in counted]
+            ticks |= set(counts)
+            words = [_words(row) for row in counted]
+            lengths = [row.seq_len for row in counted]
+            drawn = line(label, styles, counts, [_mean(row) for row in counted], words, lengths)
+            data.append(drawn | {"mode": "markers"})
+    shown = sorted(ticks)
+    axis = {
+        "title": {"text": "number of hashes m"},
+        "type": "log",
+        "tickvals": shown,
+        "ticktext": [f"{m:,}" for m in shown],
+    }
+    scores = {"title": {"text": "held-out accuracy"}, "tickformat": ".0%", "rangemode": "tozero"}
+    return figure(data, xaxis=axis, yaxis=scores)
+
+
+def _by_series(rows: pd.DataFrame) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in sorted(scored(rows), key=lambda row: row.seq_len):
+        found.setdefault(row.series, []).append(row)
+    return dict(sorted(found.items()))
+
+
+def _mean(row: Any) -> float:
+    return float(np.mean(row.record.task.scores))
+
+
+def _words(row: Any) -> str:
+    task = row.record.task
+    scores = ", ".join(units.percent(score) for score in task.scores)
+    time = units.seconds(float(np.median(task.train_seconds))) if task.train_seconds else "not known"
+    return (
+        f"<b>{text(row.series)}</b>, n = {row.seq_len:,}<br>mean {units.percent(_mean(row))}"
+        f" over {len(task.scores)} seeds<br>seeds: {scores}<br>a training took {time}"
+    )
+
+
+def _baselines(rows: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    lines: dict[float, set[str]] = {}
+    for row in rows:
+        lines.setdefault(row.record.task.chance, set()).add("chance")
+        lines.setdefault(row.record.task.majority, set()).add("majority")
+    shapes, notes = [], []
+    for height, (value, words) in enumerate(sorted(lines.items())):
+        shapes.append(
+            {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": value, "x1": value,
+             "line": {"dash": "dash", "width": 1.5, "color": "#8a8f98"}}
+        )  # fmt: skip
+        notes.append(
+            {"x": value, "y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": "left", "showarrow": False,
+             "yshift": 14 * (height % 2), "text": f"{' and '.join(sorted(words))} {units.percent(value)}"}
+        )  # fmt: skip
+    return shapes, notes

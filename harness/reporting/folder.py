@@ -1,0 +1,25 @@
+"""A report in every format, in one folder."""
+
+from pathlib import Path
+
+from harness.reporting import cases, html, images, latex, markdown
+from harness.reporting.view import Comparison
+
+
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write ``index.html``, ``report.md``, ``tables.tex``, ``cases.csv`` and ``figures/*.svg`` and ``*.png``.
+
+    Returns:
+        What was written.
+
+    Raises:
+        images.NoBrowser: there is nothing to draw pictures with; everything else has been written.
+        OSError: ``folder`` cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [html.write(comparison, folder / "index.html")]
+    for name, text in (("report.md", markdown.render(comparison)), ("tables.tex", latex.render(comparison))):
+        (folder / name).write_text(text, encoding="utf-8")
+        written.append(folder / name)
+    cases.write_csv(comparison.cases, folder / "cases.csv")
+    return [*written, folder / "cases.csv", *images.write(comparison, folder / "figures")]

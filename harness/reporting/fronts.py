@@ -1,0 +1,122 @@
+"""Pareto fronts: the attentions that no other beats in both of two costs at once, at one length."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from harness.reporting import accuracy, units
+from harness.reporting.errors import Errors
+from harness.reporting.figures import Figure, Styles, Trace, figure, log_axis, points, text
+from harness.reporting.frame import each
+
+
+class Choice(NamedTuple):
+    """One attention at one length: two costs, both better when lower, and ``y`` as it is drawn."""
+
+    series: str
+    seq_len: int
+    x: float
+    y: float
+    words: str
+
+
+class Front(NamedTuple):
+    """The choices at every length, and what the axes are. ``y_better`` is ``lower`` or ``higher``."""
+
+    choices: list[Choice]
+    y_title: str
+    y_words: units.Words
+    y_better: str
+
+    def longest(self) -> int | None:
+        """The longest length with two choices or more; with one where there is none such."""
+        lengths = [choice.seq_len for choice in self.choices]
+        several = [length for length in lengths if lengths.count(length) > 1]
+        return max(several or lengths, default=None)
+
+
+def operation_front(rows: pd.DataFrame, errors: Errors) -> Front:
+    """Time and error; time and memory where no error was measured."""
+    found = []
+    for row in each(rows):
+        joined = errors.of(row) if row.time is not None else None
+        if joined is not None and joined.median > 0:
+            words = f"{units.seconds(row.time.value)}, error {units.percent(joined.median)} against {joined.reference}"
+            found.append(Choice(row.series, row.seq_len, row.time.value, joined.median, words))
+    return Front(found, "relative error", units.number, "lower") if found else memory_front(rows)
+
+
+def memory_front(rows: pd.DataFrame) -> Front:
+    """Time and peak memory."""
+    found = [
+        Choice(row.series, row.seq_len, row.time.value, row.peak_bytes,
+               f"{units.seconds(row.time.value)}, {units.bytes_(row.peak_bytes)}")
+        for row in each(rows)
+        if row.time is not None and row.peak_bytes > 0
+    ]  # fmt: skip
+    return Front(found, "peak memory", units.bytes_, "lower")
+
+
+def task_front(rows: pd.DataFrame) -> Front:
+    """Training time and mean accuracy."""
+    found = []
+    for row in accuracy.scored(rows):
+        if row.record.task.train_seconds:
+            seconds, score = float(np.median(row.record.task.train_seconds)), float(np.mean(row.record.task.scores))
+            words = f"a training took {units.seconds(seconds)}, mean accuracy {units.percent(score)}"
+            found.append(Choice(row.series, row.seq_len, seconds, score, words))
+    return Front(found, "held-out accuracy", units.percent, "higher")
+
+
+def unbeaten(choices: Sequence[Choice], better: str) -> list[Choice]:
+    """The choices on the front, by ``x``."""
+    sign = 1 if better == "lower" else -1
+    found: list[Choice] = []
+    for choice in sorted(choices, key=lambda one: (one.x, sign * one.y)):
+        if not found or sign * choice.y < sign * found[-1].y:
+            found.append(choice)
+    return found
+
+
+def front_figure(front: Front, styles: Styles) -> Figure:
+    """Every choice of every length; the page shows one length and draws the front through what it shows.
+
+    ``layout.meta`` tells it which: ``front`` is what is better in y, ``length`` the length at first.
+    """
+    by_series: dict[str, list[Choice]] = {}
+    for choice in front.choices:
+        by_series.setdefault(choice.series, []).append(choice)
+    data = [
+        points(
+            series, styles, [one.x for one in its], [one.y for one in its],
+            [f"<b>{text(series)}</b>, n = {one.seq_len:,}<br>{text(one.words)}" for one in its],
+            [one.seq_len for one in its],
+        )
+        for series, its in sorted(by_series.items())
+    ]  # fmt: skip
+    y_axis = {"title": {"text": front.y_title}, "tickformat": ".0%"}
+    if front.y_better == "lower":
+        base = 2 if front.y_words is units.bytes_ else 10
+        y_axis = log_axis(front.y_title, [one.y for one in front.choices], front.y_words, base)
+    x_axis = log_axis("time", [one.x for one in front.choices], units.seconds, 10)
+    meta = {"front": front.y_better, "length": front.longest()}
+    return figure(data, xaxis=x_axis, yaxis=y_axis, meta=meta)
+
+
+def still(data: list[Trace], length: int, better: str) -> list[Trace]:
+    """The traces of ``front_figure`` at one length, with the front drawn through them, for a picture."""
+    found: list[Trace] = []
+    for trace in data:
+        kept = [i for i, n in enumerate(trace["customdata"]) if n == length]
+        if kept:
+            points_ = {name: [trace[name][i] for i in kept] for name in ("x", "y", "customdata", "hovertext")}
+            found.append(trace | points_)
+    choices = [Choice("", length, x, y, "") for one in found for x, y in zip(one["x"], one["y"], strict=True)]
+    best = unbeaten(choices, better)
+    line = {
+        "type": "scatter", "mode": "lines", "meta": {"series": None}, "x": [one.x for one in best],
+        "y": [one.y for one in best], "line": {"color": "#8a8f98", "dash": "dot", "width": 1.5},
+    }  # fmt: skip
+    return [line, *found]

@@ -1,0 +1,91 @@
+"""How time grows with length, and where one attention becomes faster than another."""
+
+from math import inf
+
+import pandas as pd
+
+from harness import stats
+from harness.reporting import units
+from harness.reporting.frame import Facets, times_by_length, views
+from harness.reporting.tables import Cell, Table, with_facets
+from harness.reporting.units import Amount
+
+EXPONENT_FROM = 512
+REFERENCES = ("softmax", "sdpa", "bert · sdpa")
+_KINDS = ("operation", "model")
+
+
+def exponents(table: pd.DataFrame) -> list[Table]:
+    """Fitted slopes of log(time) on log(length), one table a level; too few lengths are said, not hidden."""
+    found = []
+    for kind in _KINDS:
+        rows: list[tuple[Facets, list[Cell]]] = []
+        for facets, view in views(table, kind).items():
+            fits = {
+                series: stats.scaling_exponent(times, EXPONENT_FROM) for series, times in times_by_length(view).items()
+            }
+            reasons = {fit.reason if isinstance(fit, stats.NoAnswer) else None for fit in fits.values()}
+            if len(fits) > 1 and len(reasons) == 1 and (reason := reasons.pop()):
+                rows.append((facets, ["every attention", units.ABSENT, reason]))
+                continue
+            for series, fit in fits.items():
+                if isinstance(fit, stats.NoAnswer):
+                    rows.append((facets, [series, units.ABSENT, fit.reason]))
+                else:
+                    exponent = Amount(fit.value, "number", fit.low, fit.high)
+                    rows.append((facets, [series, exponent, _span(fit.lengths)]))
+        columns = ["Attention", f"Exponent [{units.LEVEL_WORDS}]", "Lengths"]
+        found.append(with_facets(kind.capitalize(), columns, rows))
+    return [one for one in found if one.rows]
+
+
+def crossovers(table: pd.DataFrame) -> list[Table]:
+    """Where each attention becomes faster than each reference, one table a level."""
+    found = []
+    for kind in _KINDS:
+        rows: list[tuple[Facets, list[Cell]]] = []
+        for facets, view in views(table, kind).items():
+            times = times_by_length(view)
+            for reference in (name for name in REFERENCES if name in times):
+                for series in (name for name in times if name != reference):
+                    answer = stats.crossover(times[series], times[reference])
+                    rows.append((facets, [series, reference, *_crossover_cells(answer)]))
+        columns = ["Attention", "Against", "Verdict", f"Length [{units.LEVEL_WORDS}]", "Agreement", "Measured"]
+        found.append(with_facets(kind.capitalize(), columns, rows))
+    return [one for one in found if one.rows]
+
+
+def undecided(answer: stats.Crossover) -> bool:
+    """Whether the interval of a crossing reaches past both ends of the measured lengths."""
+    return answer.low == -inf and answer.high == inf
+
+
+def crossing_length(answer: stats.Crossover) -> Cell:
+    """Where the crossing is, with its interval; a bound outside the measured lengths is said to be there."""
+    if answer.length is None or undecided(answer):
+        return units.ABSENT
+    if answer.low is None or answer.high is None:
+        return Amount(answer.length, "tokens")
+    low = f"below {units.length(answer.lengths[0])}" if answer.low == -inf else units.length(answer.low)
+    high = f"above {units.length(answer.lengths[-1])}" if answer.high == inf else units.length(answer.high)
+    return Amount(
+        answer.length,
+        "tokens",
+        None if answer.low == -inf else answer.low,
+        None if answer.high == inf else answer.high,
+        f"{units.length(answer.length)} [{low}, {high}]",
+    )
+
+
+def _crossover_cells(answer: stats.Crossover | stats.NoAnswer) -> list[Cell]:
+    if isinstance(answer, stats.NoAnswer):
+        return [answer.reason, units.ABSENT, units.ABSENT, units.ABSENT]
+    verdict = "no clear order" if undecided(answer) else answer.verdict
+    changes = f" (changes {answer.crossings} times)" if answer.crossings > 1 else ""
+    return [
+        verdict + changes, crossing_length(answer), Amount(answer.agreement, "fraction"), _span(answer.lengths),
+    ]  # fmt: skip
+
+
+def _span(lengths: tuple[int, ...]) -> str:
+    return f"{len(lengths)} from {units.length(lengths[0])} to {units.length(lengths[-1])}"

@@ -1,0 +1,122 @@
+"""The sections for experts, each one question: what it asks, its plots and its tables."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness import fairness
+from harness.record import Run
+from harness.reporting import bounds, difference, elsewhere, errors, memory_parts, panels, rivals, scaling, units
+from harness.reporting.frame import Facets
+from harness.reporting.panels import Panel
+from harness.reporting.style import Style
+from harness.reporting.tables import Cell, Table, with_facets
+from harness.reporting.units import Amount
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question for experts: a panel of plots, tables, or both."""
+
+    id: str
+    title: str
+    lead: str
+    tables: list[Table]
+    panel: Panel | None = None
+
+
+def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dict[str, Style]) -> list[Section]:
+    """Every section that has something to show, in the order of the page."""
+    hashes, seeds = panels.hashes_panel(table, styles), panels.seeds_panel(table, styles)
+    roofline, compared = panels.roofline_panel(table, runs, styles), panels.difference_panel(table, runs, styles)
+    fractions, ceilings = bounds.fractions(table, runs), bounds.ceilings(runs, names)
+    bias = errors.bias_and_sampling(table)
+    found = [
+        Section(
+            "differences", "One run against another",
+            f"Times of equal cases as a multiple of the first run's. Listed are ratios whose {units.LEVEL_WORDS} "
+            "interval leaves out 1: of equal cases about one in twenty does, too.",
+            difference.differences(table, runs), _or_none(compared),
+        ),
+        Section(
+            "exponents", "How time grows with length",
+            "The slope of log(time) on log(length), by least squares over the measured lengths from "
+            f"{scaling.EXPONENT_FROM} on: 1 is linear, 2 quadratic. The {units.LEVEL_WORDS} interval is a bootstrap "
+            "over samples: it holds this run's noise, not the error of calling a curve a line.",
+            scaling.exponents(table),
+        ),
+        Section(
+            "crossovers", "Where one becomes faster than another",
+            "Interpolated in log-log between measured lengths, never extrapolated: “not reached in range” is slower at "
+            "every measured length, but closer at the longest than at the shortest. Agreement is the share of "
+            "bootstrap resamples with the same verdict.",
+            scaling.crossovers(table),
+        ),
+        Section(
+            "budget", "Error against number of hashes",
+            "How far an approximation is from what it estimates: relative Frobenius error, median over draws; the band "
+            "reaches from the best draw to the worst. The table fits the mean square error as bias² + variance / m "
+            "over the largest numbers of hashes: more hashes take away the sampling error, never the bias.",
+            [bias] if bias.rows else [], _or_none(hashes),
+        ),
+        Section(
+            "accuracy", "Accuracy after training",
+            "One dot a training seed, a bar at their mean. A score counts only above the dashed lines: chance, and "
+            "always naming the most frequent class. Compare within one run, never with a number from elsewhere.",
+            [elsewhere.long_range_arena()] if seeds.views else [], _or_none(seeds),
+        ),
+        Section(
+            "rivals", "Rivals at equal size",
+            "The bare encoder, same layers, width, heads and words. In brackets: "
+            f"{units.LEVEL_WORDS} bootstrap interval.",
+            _filled(rivals.rivals(table)),
+        ),
+        Section(
+            "share", "Attention's share of a model's time",
+            "What of the time goes when the attention is replaced by “none”, which mixes no tokens. It bounds what "
+            "a faster attention can do for the model.",
+            _filled(rivals.shares(table)),
+        ),
+        Section(
+            "memory", "Memory taken apart",
+            "At each attention's longest measured length. Results are what the call must hand back: the output, or the "
+            "gradients; the rest of the peak is activations and workspace.",
+            memory_parts.memory_parts(table),
+        ),
+        Section(
+            "device", "Device and host",
+            "Device time is the GPU's own, with cold caches and rotated inputs; wall time goes on to the end of a "
+            "synchronisation. Where the host takes longer to submit a call than the device to run it, the case is "
+            "launch-bound: the device waits.",
+            bounds.device_and_host(table),
+        ),
+        Section(
+            "bounds", "Roofline and fraction of the bound",
+            "The bound is the least that the definition must do (inputs read once, outputs written once, every "
+            "product) at the ceilings measured on this device; the fraction is bound over time.",
+            [one for one in (fractions, ceilings) if one.rows], _or_none(roofline),
+        ),
+        Section(
+            "fairness", "Is the comparison fair?",
+            "What was not alike in cases that are compared with one another, as it was observed while they ran.",
+            _fairness(runs, names),
+        ),
+    ]  # fmt: skip
+    return [one for one in found if one.tables or one.panel]
+
+
+def _fairness(runs: list[Run], names: list[str]) -> list[Table]:
+    rows: list[tuple[Facets, list[Cell]]] = []
+    for run, name in zip(runs, names, strict=True):
+        facets: Facets = (("Run", name),) if len(runs) > 1 else ()
+        for one in fairness.findings(run.records):
+            rows.append((facets, [one.name, one.attention, one.reason, Amount(len(one.cases), "count")]))
+    return _filled(with_facets("", ["Unequal", "Attention", "Why", "Cases"], rows))
+
+
+def _filled(table: Table) -> list[Table]:
+    return [table] if table.rows else []
+
+
+def _or_none(panel: Panel) -> Panel | None:
+    return panel if panel.views else None

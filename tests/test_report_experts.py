@@ -1,0 +1,112 @@
+"""The sections for experts: each number from records whose answer is known beforehand."""
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import report_page
+import synthetic
+from test_report_bounds import made_up
+
+from harness.record import Memory, Quality, Record, Timing
+from harness.reporting import errors, fronts, memory_parts, rivals, view
+from harness.reporting.frame import frame, views
+from harness.reporting.fronts import Choice
+from harness.spec import ModelSpec, OperationSpec, QualitySpec
+
+
+def timed(spec: OperationSpec | ModelSpec, seconds: float, **more: object) -> Record:
+    return synthetic.record(spec, timing=Timing(wall_seconds=[seconds] * 5, warmup_calls=1), **more)
+
+
+def measured(m: int, bias: float, variance: float) -> Record:
+    spec = QualitySpec(attention="yoso", seq_len=512, knobs={"num_hash": m})
+    error = float(np.sqrt(bias**2 + variance / m))
+    return synthetic.record(
+        spec, knobs={"num_hash": m}, quality=Quality(reference="yoso_e", errors={"output": [error] * 4})
+    )
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.2])
+def test_bias_and_sampling_error_are_told_apart(bias: float) -> None:
+    table = errors.bias_and_sampling(frame(synthetic.run([measured(m, bias, 4.0) for m in (64, 128, 256)])))
+    (row,) = table.rows
+    assert row[1].value == pytest.approx(bias, abs=1e-6)
+    assert row[2].value == pytest.approx(np.sqrt(4.0 / 256))
+
+
+def test_two_numbers_of_hashes_are_too_few_to_tell_bias() -> None:
+    table = errors.bias_and_sampling(frame(synthetic.run([measured(m, 0, 4.0) for m in (64, 128)])))
+    assert "3 are needed" in str(table.rows[0][-1])
+
+
+def test_the_share_is_what_goes_away_with_the_attention() -> None:
+    records = [
+        timed(ModelSpec(attention=name, seq_len=128), seconds) for name, seconds in (("none", 1.0), ("sdpa", 4.0))
+    ]
+    (row,) = rivals.shares(frame(synthetic.run(records))).rows
+    assert (row[0], row[2].value) == ("sdpa", 0.75)
+    assert rivals.shares(frame(synthetic.run(records[1:]))).rows == []
+
+
+def test_memory_is_taken_apart_into_what_must_be_and_the_rest() -> None:
+    spec = OperationSpec(attention="sdpa", seq_len=128, heads=2, head_dim=8, dtype="bfloat16")
+    tensor = 128 * 2 * 8 * 2
+    memory = Memory(peak_bytes=tensor + 100, input_bytes=3 * tensor, source="made up", reserved_bytes=2**21)
+    assert memory_parts.parts(synthetic.record(spec, memory=memory)) == (0, 3 * tensor, tensor, 100, 2**21)
+    step = ModelSpec(attention="sdpa", seq_len=128, mode="training_step")
+    memory = Memory(peak_bytes=5000, input_bytes=4100, source="made up")
+    assert memory_parts.parts(synthetic.record(step, memory=memory, parameters=1000)) == (4000, 100, 4000, 1000, None)
+
+
+def test_the_front_holds_what_nothing_beats_in_both_costs() -> None:
+    choices = [Choice(name, 512, x, y, "") for name, x, y in (("a", 1, 9), ("b", 2, 3), ("c", 3, 4), ("d", 4, 1))]
+    assert [one.series for one in fronts.unbeaten(choices, "lower")] == ["a", "b", "d"]
+    assert [one.series for one in fronts.unbeaten(choices, "higher")] == ["a"]
+
+
+def test_a_time_meets_the_error_of_its_own_settings_only() -> None:
+    operation = OperationSpec(attention="yoso", seq_len=512)
+    records = [
+        timed(operation, 1e-3, knobs={"num_hash": 64, "lsh_backward": True}),
+        measured(32, 0, 4.0), measured(64, 0, 4.0),
+    ]  # fmt: skip
+    table = frame(synthetic.run(records))
+    rows = next(iter(views(table, "operation").values()))
+    (choice,) = fronts.operation_front(rows, errors.Errors(table)).choices
+    assert choice.y == pytest.approx(np.sqrt(4.0 / 64))
+
+
+def test_published_accuracies_stand_beside_and_are_marked() -> None:
+    text = report_page.of(synthetic.run([synthetic.task("yoso", [0.35, 0.36])])).text
+    assert "Published elsewhere, not measured here" in text
+    assert "arXiv 2102.03902" in text
+    assert "37.10%" in text
+    assert "Published elsewhere" not in report_page.of(synthetic.run([])).text
+
+
+def test_the_roofline_has_ceilings_and_every_counted_case() -> None:
+    (one,) = report_page.figures(report_page.of(made_up()))["roofline"]
+    data = one["plots"][0]["data"]
+    assert [t["x"] for t in data if t["meta"]["series"] == "sdpa"] == [[8000.0]]
+    assert [t["y"] for t in data if t["meta"]["series"] == "sdpa"] == [[8e11 / 2e-3]]
+    assert {t["name"] for t in data if t["meta"]["series"] is None} == {"copy", "matmul bfloat16"}
+
+
+def test_unequal_threads_are_said_beside_the_comparison() -> None:
+    records = [
+        synthetic.record(
+            OperationSpec(attention=name, seq_len=64), timing=Timing(wall_seconds=[1.0], warmup_calls=1, threads=n)
+        )
+        for name, n in (("sdpa", 2), ("softmax", 2), ("yoso", 1))
+    ]
+    page = report_page.of(synthetic.run(records))
+    assert "Is the comparison fair?" in page.text
+    assert any(row[:2] == ["threads", "yoso"] for row in page.rows)
+
+
+def test_plotly_knows_every_part_of_every_figure() -> None:
+    for run in (synthetic.realistic(), made_up()):
+        for panel in view.compare([run]).panels:
+            for one in panel.views:
+                for plot in one.plots:
+                    go.Figure(plot.figure)
