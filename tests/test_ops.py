@@ -168,7 +168,9 @@ def test_native_equals_plain_torch_on_any_shape(data):
         actual, expected = native(*args), plain(*args)
         both = zip(*((x,) if isinstance(x, torch.Tensor) else x for x in (actual, expected)), strict=True)
         for a, e in both:
-            assert_close(a, e, 1e-4, max(1.0, e.abs().max().item()))
+            # The slope of arccos near 1 magnifies the rounding of a cosine, which each side makes in its own order.
+            tolerance = 1e-3 if plain.__name__.startswith("expectation") else 1e-4
+            assert_close(a, e, tolerance, max(1.0, e.abs().max().item()))
 
 
 def test_crowded_buckets_take_the_moment_and_agree():
