@@ -31,6 +31,14 @@ def test_eager_flex_attention_is_softmax(n, padding, dtype):
     assert failures(registry.get("flex_eager"), spec) == []
 
 
+def test_eager_flex_attention_takes_more_shapes_than_dynamo_compiles():
+    module = registry.get("flex_eager").build(OperationSpec(attention="flex_eager", seq_len=9))
+    for n in range(20, 31):
+        q, k, v = (torch.randn(1, 2, n, 64) for _ in range(3))
+        with torch.no_grad():
+            torch.testing.assert_close(module(q, k, v, None), softmax_attention(q, k, v, None, torch.arange(n)))
+
+
 @compiles
 def test_compiled_flex_attention_is_softmax():
     spec = OperationSpec(attention="flex", seq_len=300, heads=2, batch=2, padding=0.3)

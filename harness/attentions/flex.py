@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo import config as dynamo_config
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from harness import cost
@@ -26,6 +27,8 @@ from harness.traits import device_reasons, has_backward, head_dim
 
 BLOCK = 128
 """Keys and queries a block of the mask: flex_attention's default."""
+GRAPHS = 2**16
+"""More shapes than one process sees."""
 
 
 class Flex(nn.Module):
@@ -54,7 +57,9 @@ def _compiled() -> Callable[..., Any]:
 
 
 def _eager(*args: Any, **kwargs: Any) -> Any:
-    with warnings.catch_warnings():  # that it is dense is what this form is here for
+    # Also this form goes through dynamo, with a graph a shape; where dynamo gives up, after 8, the call fails.
+    with warnings.catch_warnings(), dynamo_config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS):
+        # that it is dense is what this form is here for
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
         return flex_attention(*args, **kwargs)
 
