@@ -185,8 +185,8 @@ class TaskSpec(Spec):
         warmup = self.steps // 10 if self.warmup_steps is None else self.warmup_steps
         if self.schedule == "one_cycle" and not 2 <= warmup < self.steps:
             raise ValueError(
-                f"schedule 'one_cycle' needs 2 or more warmup_steps and a step after them, got {warmup} of {self.steps}; "
-                "give more steps"
+                f"schedule 'one_cycle' needs 2 or more warmup_steps and a step after them, got {warmup} of "
+                f"{self.steps}; give more steps"
             )
         return self
 
