@@ -1,6 +1,8 @@
 """Measure any attention: speed, memory and accuracy, from the operation to the trained model.
 
 The public names load on first use, so that ``import harness`` costs nothing.
+
+PYTEST_DONT_REWRITE: ``harness run`` calls pytest when this module is imported already, and pytest would warn of that.
 """
 
 from importlib import import_module

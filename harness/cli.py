@@ -18,11 +18,17 @@ def list_attentions(
     device: Device = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
     why: Annotated[bool, typer.Option("--why", help="print every reason why something does not run")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print docs/attentions.md instead")] = False,
 ) -> None:
     """Every attention, whether it runs on this device, and the matrix of what it can do."""
     from harness import registry
     from harness.profiles import Selection
 
+    if markdown:
+        from harness import catalogue
+
+        typer.echo(catalogue.markdown(_or_exit(registry.get, name) for name in registry.names()), nl=False)
+        return
     selection = _or_exit(Selection, device=device, dtype=dtype)
     table = _table("attention", "forward", "forward+backward", "what it is")
     plugins: list[Any] = []
@@ -124,7 +130,10 @@ def _runs(plugin: Any, selection: Any) -> tuple[list[str], list[str]]:
             dtype=selection.dtypes[0],
             mode=mode,
         )
-        found = plugin.unsupported(spec)
+        try:
+            found = plugin.unsupported(spec)
+        except Exception as error:  # somebody else's code: whatever it raises is the reason
+            found = [f"its `unsupported` raises {type(error).__name__}: {error}"]
         runs.append("no" if found else "yes")
         reasons += [f"{plugin.name}, {mode}: {reason}" for reason in found]
     return runs, reasons

@@ -1,4 +1,4 @@
-"""The cases of the profile ``gpu``: what a comparison on one large GPU needs, in five minutes on an H100.
+"""The cases of the profile ``gpu``: what a comparison on one large GPU needs, in six minutes on an H100.
 
 The sweep has 64 heads in all (8 sequences of 8), of 64 numbers in bfloat16: enough to fill the device at 512 tokens.
 Cases come in the order of their worth: where a run's time is over, the last are missing.
@@ -37,6 +37,24 @@ MODEL_LENGTHS = (4096, 16384)
 MODEL_MODES: tuple[ModelMode, ...] = ("forward", "training_step")
 FAMILIES: tuple[tuple[Family, str], ...] = (("yoso", "yoso"), ("bert", "sdpa"), ("yoso", "yoso_e"))
 HASHES = (8, 32, 128)
+RIVALS = (
+    "none",
+    "linear",
+    "performer_softmax",
+    "performer_relu",
+    "cosformer",
+    "linformer",
+    "nystromformer",
+    "local_window",
+    "longformer",
+    "bigbird",
+    "reformer",
+    "yoso_conv",
+    "flash_attn",
+    "flex",
+)
+RIVAL_LENGTHS = (4096, 16384)
+"""Two, for what is linear by design; flex, which Triton compiles for each length and mode, has the first alone."""
 
 
 def operation(device: str) -> list[OperationSpec]:
@@ -71,7 +89,12 @@ def operation(device: str) -> list[OperationSpec]:
         OperationSpec(attention=name, seq_len=4096, mode=mode, dtype="bfloat16", batch=8, device=device, padding=0.25)
         for mode, name in product(MODES, ("yoso", "yoso_e"))
     ]
-    return [*sweep, *rival, *eight_bits, *long, *full, *half, *padded]
+    others = [
+        spec(name, n, mode)
+        for n, mode, name in product(RIVAL_LENGTHS, MODES, RIVALS)
+        if name != "flex" or n == RIVAL_LENGTHS[0]
+    ]
+    return [*sweep, *rival, *eight_bits, *long, *full, *half, *padded, *others]
 
 
 def model(device: str) -> list[ModelSpec]:

@@ -18,7 +18,9 @@ class AttentionPlugin(ABC):
         module(q, k, v, key_padding_mask) -> Tensor
         q, k, v: [B, H, N, D]; key_padding_mask: bool [B, N], True for a real token, or None; result: [B, H, N, D]
 
-    Outputs at padded positions are unspecified; outputs at real positions must not depend on padded keys.
+    Outputs at padded positions are unspecified, but finite; outputs at real positions must not depend on padded keys.
+    Inputs may have any strides and are never written to. The output has memory of its own, and nothing of a call is
+    kept for the next. ``harness.conformance`` tests all of this.
     An attention with randomness draws it from torch's default CPU generator at each call, so that
     ``torch.manual_seed`` replays a call bit for bit.
     """
@@ -30,6 +32,8 @@ class AttentionPlugin(ABC):
     """The paper or package, with a link."""
     estimates: str | None = None
     """The attention whose output this one approximates, by name; None where the definition is its own."""
+    kernel_error: float = 0.0
+    """Relative error that the kernel's own functions have by design, such as a fast exponential; see its source."""
     capabilities: Capabilities = Capabilities()
     """What it can do, as data; ``unsupported`` decides about one case."""
 

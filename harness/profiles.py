@@ -1,12 +1,12 @@
-"""Which cases a profile has. quick runs in minutes on two cores; standard adds lengths, padding and a base-like model;
-full adds bfloat16 and n = 65536. gpu is for a CUDA device (``harness.gpu_profile``); paper is the efficiency protocol
-of the YOSO paper (``harness.paper_profile``)."""
+"""Which cases a profile has. quick runs in minutes on two cores (``harness.quick_profile``); standard adds lengths,
+attentions in the encoder, padding and a base-like model; full adds bfloat16 and n = 65536. gpu is for a CUDA device
+(``harness.gpu_profile``); paper is the efficiency protocol of the YOSO paper (``harness.paper_profile``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-from harness import gpu_profile, paper_profile, registry
+from harness import gpu_profile, paper_profile, quick_profile, registry
 from harness.measuring.timing import Effort
 from harness.spec import (
     Dtype,
@@ -138,7 +138,7 @@ def _asked(selection: Selection, specs: Sequence[Asked]) -> list[Asked]:
 
 
 def operation(selection: Selection) -> list[OperationSpec]:
-    """The attention alone: every attention, length and mode; from standard on also with a quarter padded."""
+    """The attention alone: every attention and mode; from standard on at every length, also with a quarter padded."""
     if selection.profile == "gpu":
         return _asked(selection, gpu_profile.operation(selection.device))
     if selection.profile == "paper":
@@ -151,6 +151,7 @@ def operation(selection: Selection) -> list[OperationSpec]:
         for n in selection.lengths(OPERATION_LENGTHS[selection.profile])
         for mode in OPERATION_MODES
         for name in selection.chosen(registry.names())
+        if selection.seq_lens or selection.attentions or selection.profile != "quick" or quick_profile.has(name, n)
     ]
 
 
@@ -201,7 +202,7 @@ def task(selection: Selection) -> list[TaskSpec]:
 
 
 def model(selection: Selection) -> list[ModelSpec]:
-    """The bare encoder with every attention, the task heads with one of each kind, and transformers' models."""
+    """The bare encoder, from standard on with every attention; task heads with one of each kind; rival models."""
     profile = selection.profile
     if profile == "gpu":
         return _asked(selection, gpu_profile.model(selection.device))
@@ -212,7 +213,7 @@ def model(selection: Selection) -> list[ModelSpec]:
         for dtype in selection.dtypes
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        for name in selection.chosen(registry.names())
+        for name in selection.chosen(quick_profile.ENCODERS if profile == "quick" else registry.names())
     ]
     heads = [
         _model(selection, "yoso", name, head, n, dtype, mode)
@@ -228,14 +229,9 @@ def model(selection: Selection) -> list[ModelSpec]:
         if attention in selection.chosen((attention,))
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        if not _too_slow(profile, family, n, mode)
+        if profile != "quick" or not quick_profile.too_slow(family, n, mode)
     ]
     return [*encoders, *heads, *rivals]
-
-
-def _too_slow(profile: str, family: Family, n: int, mode: ModelMode) -> bool:
-    """A training step of transformers' YOSO at 4096 would take a tenth of the whole quick profile."""
-    return profile == "quick" and family == "transformers_yoso" and mode == "training_step" and n > 1024
 
 
 def _model(

@@ -85,7 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("cases that run side by side disturb each other's timings; leave out -n (xdist)")
     try:
-        selection = Selection(
+        asked = Selection(
             profile=config.getoption("harness_profile", "quick"),
             device=_device(config.getoption("harness_device", "cpu")),
             dtype=config.getoption("harness_dtype", None),
@@ -102,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--worker is one process for all cases and --isolate one for each; leave one out")
     log = config.getoption("harness_log", None)
     config.stash[_SESSION] = HarnessSession(
-        selection,
+        asked,
         reproducing_command(config.invocation_params.args, config.rootpath),
         Path(log) if log else log_path_for(config.getoption("benchmark_json"), config.rootpath),
         isolated=not worker and (config.getoption("harness_isolate", False) or timeout is not None),
@@ -114,6 +114,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_quiet = True  # its table has a row a case; ours has a row an attention
 
 
+def selection(config: pytest.Config) -> Selection:
+    """What the user asked for."""
+    return config.stash[_SESSION].selection
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test a case; its id is the case's."""
     if "case" not in metafunc.fixturenames:
@@ -123,7 +128,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         raise pytest.UsageError(f"{metafunc.definition.nodeid} asks for `case` without one of the markers {[*KINDS]}")
     kind = marks[0].name
     make = marks[0].kwargs.get("specs", KINDS[kind])
-    specs = make(metafunc.config.stash[_SESSION].selection)
+    specs = make(selection(metafunc.config))
     metafunc.parametrize("case", [pytest.param(spec, id=spec.case_id) for spec in specs], indirect=True)
 
 

@@ -59,6 +59,25 @@ class Memory(_Strict):
     source: str
 
 
+class Conditions(_Strict):
+    """What a case ran under and did in one call, observed; see ``harness.fairness`` for what must be equal.
+
+    What a fused or native kernel does inside is not seen. ``unseen`` says why nothing was: the fields that are None
+    then, and ``dtypes`` is empty. ``layout_copies`` and ``all_pairs`` are None for a whole model, and ``all_pairs``
+    for a sequence too short to tell.
+    """
+
+    parameters: int = Field(description="trainable numbers; shared ones count once")
+    compiled: bool = Field(description="by torch.compile, all of it or a part")
+    float32_matmul: str = Field(description="the least torch.get_float32_matmul_precision(); 'highest': no TF32")
+    dtypes: list[str] = Field(default_factory=list, description="floating dtypes of results with a number a token")
+    dropout: bool | None = Field(default=None, description="something was dropped at random")
+    recomputes: bool | None = Field(default=None, description="backward ran forward operations again: checkpointing")
+    layout_copies: int | None = Field(default=None, description="copies of an input's size into other strides")
+    all_pairs: bool | None = Field(default=None, description="a result's last two sizes both reached the length")
+    unseen: str | None = None
+
+
 class Quality(_Strict):
     """Relative error against ``reference``, one value a draw: ``output``, ``grad_q``, ``grad_k``, ``grad_v``."""
 
@@ -155,6 +174,7 @@ class Record(_Strict):
     work: dict[str, float] | None = Field(
         default=None, description="the least a call must do, by the ceiling that limits it; see harness.cost"
     )
+    conditions: Conditions | None = Field(default=None, description="None also in records of before they were taken")
     quality: Quality | None = None
     task: TaskResult | None = None
     divergence: Divergence | None = Field(default=None, description="of status diverged")

@@ -8,6 +8,8 @@ from harness.plugin import AttentionPlugin
 
 ATTENTIONS = "harness.attentions"
 TASKS = "harness.tasks"
+WORDS = ("name", "summary", "source")
+"""What every plugin says of itself."""
 _added: dict[str, AttentionPlugin] = {}
 
 
@@ -15,16 +17,26 @@ class RegistryError(ValueError):
     """A name that is unknown or taken, or a plugin that does not load."""
 
 
-def _entries(group: str) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+def _entries(group: str) -> dict[str, list[EntryPoint]]:
+    """Entry points by name: one each, but for names that two packages took."""
+    found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=group):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise RegistryError(
-                f"two entry points of group {group!r} are named {entry.name!r}: {other.value} and {entry.value}; "
-                "rename or uninstall one"
-            )
+        others = found.setdefault(entry.name, [])
+        if all(other.value != entry.value for other in others):
+            others.append(entry)
     return found
+
+
+def _entry(group: str, name: str) -> EntryPoint:
+    """The only entry point of that name, which is known."""
+    found = _entries(group)
+    first, *others = found[name]
+    if others:
+        values = " and ".join(entry.value for entry in found[name])
+        raise RegistryError(
+            f"two entry points of group {group!r} are named {name!r}: {values}; rename or uninstall one"
+        )
+    return first
 
 
 def names() -> list[str]:
@@ -63,16 +75,20 @@ def get(name: str) -> AttentionPlugin:
     """The plugin of that name.
 
     Raises:
-        RegistryError: it is unknown (the message lists what exists), or it does not load (the message says why).
+        RegistryError: it is unknown (the message lists what exists), two packages offer one of that name, or it does
+            not load (the message says why).
     """
     if name in _added:
         return _added[name]
-    entry = _entries(ATTENTIONS).get(name)
-    if entry is None:
+    if name not in names():
         raise RegistryError(f"unknown attention {name!r}; known: {', '.join(names())}")
+    entry = _entry(ATTENTIONS, name)
     plugin = _load(entry)
     if not isinstance(plugin, AttentionPlugin):
         raise RegistryError(f"attention {name!r} ({entry.value}) is a {type(plugin).__name__}, not an AttentionPlugin")
+    missing = [word for word in WORDS if not isinstance(getattr(plugin, word, None), str)]
+    if missing:
+        raise RegistryError(f"attention {name!r} ({entry.value}) has no {' and no '.join(missing)}; each is a string")
     if plugin.name != name:
         raise RegistryError(f"entry point {name!r} ({entry.value}) gives a plugin that is named {plugin.name!r}")
     return plugin
@@ -84,10 +100,9 @@ def get_task(name: str) -> Any:
     Raises:
         RegistryError: as for ``get``.
     """
-    entry = _entries(TASKS).get(name)
-    if entry is None:
+    if name not in task_names():
         raise RegistryError(f"unknown task {name!r}; known: {', '.join(task_names())}")
-    return _load(entry)
+    return _load(_entry(TASKS, name))
 
 
 @cache
@@ -95,5 +110,5 @@ def _load(entry: EntryPoint) -> Any:
     try:
         found = entry.load()
         return found() if isinstance(found, type) else found
-    except Exception as error:  # somebody else's code: whatever it raises is the reason
+    except (Exception, SystemExit) as error:  # somebody else's code: whatever it raises is the reason
         raise RegistryError(f"{entry.name!r} ({entry.value}) does not load: {type(error).__name__}: {error}") from error

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness import registry
-from harness.measuring import inputs, memory, quality, timing, verify
+from harness.measuring import conditions, inputs, memory, quality, timing, verify
 from harness.measuring.timing import Effort
 from harness.plugin import AttentionPlugin
 from harness.record import Check, Divergence, Record
@@ -98,10 +98,11 @@ def _operation(plugin: AttentionPlugin, spec: OperationSpec, effort: Effort) -> 
     held = [given.q, given.k, given.v, *module.parameters(), *([given.grad] if backward else [])]
     # no_grad and not inference_mode: it is what transformers' users run, and every plugin works under it.
     with torch.set_grad_enabled(backward):
+        seen = conditions.observe(call, module, spec)
         found = timing.measure(call, spec.device, effort, others)
         peak = memory.peak(call, spec.device, held)
-    work = plugin.cost(spec)
-    return {"checks": checks, "timing": found, "memory": peak, "work": None if work is None else dict(work)}
+    work = dict(cost) if (cost := plugin.cost(spec)) is not None else None
+    return {"checks": checks, "conditions": seen, "timing": found, "memory": peak, "work": work}
 
 
 def _call(module: nn.Module, given: inputs.Inputs, backward: bool) -> Callable[[], Any]:
@@ -137,9 +138,17 @@ def _model(plugin: AttentionPlugin, spec: ModelSpec, effort: Effort) -> dict[str
         checks += model_agreement.check(plugin, spec, built)
     if not all(one.passed for one in checks):
         raise Incorrect(checks)
+    seen = conditions.observe(built.call, built.model, spec)
     found = timing.measure(built.call, spec.device, effort)
     peak = memory.peak(built.call, spec.device, built.held)
-    return {"checks": checks, "timing": found, "memory": peak, "parameters": built.parameters, "batch": batch}
+    return {
+        "checks": checks,
+        "conditions": seen,
+        "timing": found,
+        "memory": peak,
+        "parameters": built.parameters,
+        "batch": batch,
+    }
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

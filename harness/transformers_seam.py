@@ -2,7 +2,7 @@
 
 A plugin's knobs are read from the model's configuration where it has attributes of those names. ``"yoso"`` and
 ``"yoso_e"`` register themselves (``yoso.transformers_attention``), and ``"sdpa"`` is transformers' own; names that are
-taken stay as they are.
+taken stay as they are. ``docs/transformers.md`` shows the ways in.
 """
 
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
 import yoso.transformers_attention as yoso_attention
@@ -30,22 +30,68 @@ def register() -> None:
             AttentionMaskInterface.register(name, yoso_attention.key_padding_mask)
 
 
-def attach(model: PreTrainedModel, name: str) -> None:
+def attach(model: PreTrainedModel, name: str, *, seq_len: int | None = None) -> None:
     """Run the attention ``name`` in a model that is built already.
 
     It does what ``attn_implementation=name`` does, also for a name with "flash" in it: in that argument transformers
     takes such a name for a kernel to download.
 
+    With ``seq_len`` it is also the way in for an attention with weights of its own: every attention layer gets them as
+    a submodule that is named after the attention, so they are trained, moved and saved with the model
+    (``encoder.layer.0.attention.self.linformer.key_projection``). Saved ones are loaded after this call, into the model
+    that has them: ``from_pretrained`` builds a model without.
+
     Args:
         model: a model that looks its attention up in ``AttentionInterface``.
         name: a registered attention.
+        seq_len: only for an attention with weights: the longest sequence in tokens, also those that the model adds.
 
     Raises:
         RegistryError: it is unknown; the message lists what exists.
+        ValueError: ``seq_len`` for an attention without weights; sizes or knobs that it refuses; a model without
+            attention layers of transformers' interface.
     """
     registry.get(name)
     register()
+    if seq_len is not None:
+        _give_weights(model, name, seq_len)
     model.config._attn_implementation = name
+
+
+def _give_weights(model: PreTrainedModel, name: str, seq_len: int) -> None:
+    # Transformers' own attention functions read is_causal from the layer that calls them, so each of those has it.
+    layers = [module for module in model.modules() if hasattr(module, "is_causal")]
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no attention layer that looks its attention up by name")
+    made = []
+    for index, layer in enumerate(layers):
+        config = getattr(layer, "config", model.config)
+        spec = _spec(
+            name,
+            config,
+            seq_len=seq_len,
+            batch=1,
+            heads=config.num_attention_heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            device=str(model.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+            mode="forward_backward",
+            seed=index,  # each layer has other initial weights
+        )
+        made.append(_build(spec))
+    if next(made[0].parameters(), None) is None:
+        raise ValueError(f"attention {name!r} has no weights of its own; leave seq_len={seq_len} out")
+    for layer, module in zip(layers, made, strict=True):
+        # Without it transformers saves no weight that has two names.
+        module._tied_weights_keys = _shared(module)  # type: ignore[assignment]
+        layer.add_module(name, module)
+
+
+def _shared(module: nn.Module) -> dict[str, str]:
+    """The further names of parameters that have more than one, by the name before."""
+    first: dict[nn.Parameter, str] = {}
+    names = module.named_parameters(remove_duplicate=False)
+    return {name: first[parameter] for name, parameter in names if first.setdefault(parameter, name) != name}
 
 
 def _attend(
@@ -70,41 +116,50 @@ def _attend(
     own_scale = query.shape[-1] ** -0.5
     if scaling is not None and abs(scaling - own_scale) > 1e-6 * own_scale:
         raise ValueError(f"attention {name!r} scales by 1/sqrt(head_dim) = {own_scale:g}, got scaling {scaling:g}")
+    attend = module._modules.get(name) or _without_weights(name, module, query, attention_mask)
+    return attend(query, key, value, attention_mask).transpose(1, 2).contiguous(), None
+
+
+def _without_weights(name: str, module: nn.Module, query: Tensor, attention_mask: Tensor | None) -> nn.Module:
+    """What the layer ``module`` runs: built at its first call, and again where the call is another one."""
     backward = query.requires_grad
     wanted = (name, query.shape, query.dtype, query.device, backward, attention_mask is not None)
     cached = _built.get(module)
     if cached is None or cached[0] != wanted:
-        cached = (wanted, _build(name, getattr(module, "config", None), query, attention_mask, backward))
+        batch, heads, length, head_dim = query.shape
+        spec = _spec(
+            name,
+            getattr(module, "config", None),
+            seq_len=length,
+            batch=batch,
+            heads=heads,
+            head_dim=head_dim,
+            device=str(query.device),
+            dtype=str(query.dtype).removeprefix("torch."),
+            mode="forward_backward" if backward else "forward",
+            padding=0.0 if attention_mask is None else 1.0 - attention_mask.float().mean().item(),
+        )
+        cached = (wanted, _build(spec))
+        if next(cached[1].parameters(), None) is not None:
+            raise ValueError(
+                f"attention {name!r} has weights of its own, and {type(module).__name__} has none of them; give them "
+                f"to the model with harness.transformers_seam.attach(model, {name!r}, seq_len=...)"
+            )
         _built[module] = cached
-    return cached[1](query, key, value, attention_mask).transpose(1, 2).contiguous(), None
+    return cached[1]
 
 
-def _build(name: str, config: Any, query: Tensor, attention_mask: Tensor | None, backward: bool) -> nn.Module:
-    plugin = registry.get(name)
-    batch, heads, length, head_dim = query.shape
-    padding = 0.0 if attention_mask is None else 1.0 - attention_mask.float().mean().item()
-    spec = OperationSpec.model_validate(
-        {
-            "attention": name,
-            "seq_len": length,
-            "batch": batch,
-            "heads": heads,
-            "head_dim": head_dim,
-            "device": str(query.device),
-            "dtype": str(query.dtype).removeprefix("torch."),
-            "mode": "forward_backward" if backward else "forward",
-            "padding": padding,
-        }
-    )
-    given = {knob: getattr(config, knob) for knob in plugin.default_knobs(spec) if hasattr(config, knob)}
-    spec = spec.model_copy(update={"knobs": given})
+def _spec(name: str, config: PreTrainedConfig | None, **fields: Any) -> OperationSpec:
+    """The case that a layer asks for, with the knobs that its configuration has."""
+    spec = OperationSpec.model_validate({"attention": name} | fields)
+    given = {knob: getattr(config, knob, None) for knob in registry.get(name).default_knobs(spec)}
+    # None is a configuration's word for the default.
+    return spec.model_copy(update={"knobs": {knob: value for knob, value in given.items() if value is not None}})
+
+
+def _build(spec: OperationSpec) -> nn.Module:
+    plugin = registry.get(spec.attention)
     reasons = plugin.unsupported(spec)
     if reasons:
-        raise ValueError(f"attention {name!r} cannot run here: {'; '.join(reasons)}")
-    built = plugin.build(spec)
-    if next(built.parameters(), None) is not None:
-        raise ValueError(
-            f"attention {name!r} has weights of its own, which a model would neither train nor save; only attentions "
-            "without weights run through transformers' registry"
-        )
-    return built
+        raise ValueError(f"attention {spec.attention!r} cannot run here: {'; '.join(reasons)}")
+    return plugin.build(spec)

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from harness import registry
 from harness.capabilities import HEADINGS, Capabilities
 from harness.cli import app
+from harness.measuring import inputs, verify
 from harness.spec import OperationSpec
 
 SIZES = {"batch": 2, "heads": 4, "head_dim": 16, "seq_len": 40}
@@ -94,11 +95,40 @@ def test_equal_seeds_give_equal_bits(name):
 
 @pytest.mark.parametrize("name", chosen("compile"))
 @pytest.mark.parametrize("masked", [False, True])
+# torch.compile itself makes the instance of torch.autograd.Function that torch warns of.
+@pytest.mark.filterwarnings("ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning")
 def test_one_graph_without_a_break(name, masked):
-    module, qkv = make(name, padding=0.25 * masked)
+    """Forward and backward; what inductor makes of the graph is torch's."""
+    module, qkv = make(name, padding=0.25 * masked, mode="forward_backward")
     mask = (torch.arange(40) < 30).expand(2, -1).contiguous() if masked else None
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager", dynamic=False)
-    torch.testing.assert_close(seeded(compiled, *qkv, mask), seeded(module, *qkv, mask), atol=1e-5, rtol=1e-4)
+    outputs = [seeded(one, *(x.requires_grad_() for x in qkv), mask)[:, :, :30] for one in (compiled, module)]
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-4)
+    for one, other in zip(*(torch.autograd.grad(out.square().sum(), qkv) for out in outputs), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", chosen("head_dims"))
+def test_each_declared_dtype_and_head_size(name):
+    """What a plugin takes of these is right; it refuses none that it declares."""
+    plugin = registry.get(name)
+    for dtype in plugin.capabilities.dtypes:
+        for head_dim in (1, 7, 80) if plugin.capabilities.head_dims == "any" else (64,):
+            spec = spec_of(name, dtype=dtype, head_dim=head_dim)
+            assert plugin.unsupported(spec) == []
+            assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
+
+
+@pytest.mark.parametrize("name", chosen("devices"))
+@pytest.mark.parametrize("seq_len", [1, 2, 3, 7])
+def test_a_few_tokens(name, seq_len):
+    plugin = registry.get(name)
+    for padding in (0.0, 0.25):
+        changes = {"seq_len": seq_len, "padding": padding}
+        both = spec_of(name, mode="forward_backward", **changes)
+        spec = spec_of(name, **changes) if plugin.unsupported(both) else both
+        if not plugin.unsupported(spec):
+            assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
 
 
 @pytest.mark.parametrize("name", registry.names())

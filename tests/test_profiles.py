@@ -1,7 +1,8 @@
 import pytest
 
-from harness import profiles, registry
+from harness import gpu_profile, profiles, quick_profile, registry
 from harness.profiles import PROFILES, Selection
+from harness.stats import MIN_EXPONENT_LENGTHS
 
 SIZES = tuple(profile for profile in PROFILES if profile not in ("gpu", "paper"))
 KINDS = (profiles.operation, profiles.model, profiles.quality, profiles.task)
@@ -16,11 +17,30 @@ def test_case_ids_are_unique(kind, profile):
 
 
 @pytest.mark.parametrize("profile", SIZES)
-def test_every_attention_is_measured_alone_and_in_the_encoder(profile):
+def test_every_attention_is_measured_alone_and_from_standard_on_in_the_encoder(profile):
     selection = Selection(profile)
-    for kind, modes in ((profiles.operation, 2), (profiles.model, 2)):
+    for kind in (profiles.operation, profiles.model):
         found = {(spec.attention, spec.mode) for spec in kind(selection)}
-        assert len(found) == modes * len(registry.names())
+        few = profile == "quick" and kind is profiles.model
+        assert len(found) == 2 * len(quick_profile.ENCODERS if few else registry.names())
+
+
+def test_quick_has_its_headline_at_every_length_and_enough_of_the_others_for_an_exponent():
+    lengths = {}
+    for spec in profiles.operation(Selection("quick")):
+        lengths.setdefault(spec.attention, set()).add(spec.seq_len)
+    for name in quick_profile.HEADLINE:
+        assert lengths[name] == set(profiles.OPERATION_LENGTHS["quick"])
+    for name in set(lengths) - set(quick_profile.COMPILED):
+        assert len(lengths[name]) >= MIN_EXPONENT_LENGTHS
+    assert {*quick_profile.HEADLINE, *quick_profile.COMPILED, *quick_profile.ENCODERS} <= {*registry.names()}
+
+
+def test_what_was_asked_for_by_name_or_length_is_not_cut_by_quick():
+    asked = profiles.operation(Selection("quick", attentions=("linear",)))
+    assert {spec.seq_len for spec in asked} == set(profiles.OPERATION_LENGTHS["quick"])
+    asked = profiles.operation(Selection("quick", seq_lens=(64,)))
+    assert {spec.attention for spec in asked} == {*registry.names()}
 
 
 @pytest.mark.parametrize("profile", SIZES)
@@ -69,6 +89,17 @@ def test_the_gpu_profile_is_a_fixed_list_to_choose_from():
     assert {spec.device for kind in KINDS for spec in kind(Selection(**of))} == {"cuda"}
 
 
+COMPILE_SECONDS = 15.0
+"""What Triton may take to compile FlexAttention for one shape: an allowance, not a measurement."""
+
+
+def test_the_gpu_profile_has_the_rivals_in_both_modes():
+    found = [(spec.attention, spec.mode) for spec in profiles.operation(Selection("gpu", "cuda"))]
+    for name in gpu_profile.RIVALS:
+        assert name in registry.names()
+        assert found.count((name, "forward")) == found.count((name, "forward_backward")) == (1 if name == "flex" else 2)
+
+
 def test_the_gpu_profile_takes_six_minutes_at_a_quarter_of_an_h100s_ceilings():
     """Each case: its fixed cost, and the calls of verification, warm-up, samples and memory at a fraction of the bound.
 
@@ -85,6 +116,8 @@ def test_the_gpu_profile_takes_six_minutes_at_a_quarter_of_an_h100s_ceilings():
         call = max(amount / rates[name] for name, amount in work.items()) / 0.25
         samples = min(max(0.5 / call, 3), 60)
         seconds += 0.5 + (6 + samples) * call
+        if spec.attention == "flex":
+            seconds += COMPILE_SECONDS
     seconds += 3.0 * len(profiles.model(selection)) + 1.0 * len(profiles.quality(selection))
     assert 60 < seconds < 360
 

@@ -39,6 +39,14 @@ def test_it_equals_its_oracle(plugin, knobs, seq_len, padding, dtype):
     assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
 
 
+@pytest.mark.parametrize("length", [16, 24, 64, 127, 128, 256])
+def test_few_projected_keys_of_many_tokens(length):
+    """Where sdpa's fused backward rounds more than plain softmax does."""
+    spec = make(LINFORMER, 512, {"projected_length": length})
+    assert verify.failures(verify.check(LINFORMER, spec, LINFORMER.build(spec), inputs.make(spec))) == []
+    assert ("sdpa" in LINFORMER.kernel(spec)) == (length >= 128)
+
+
 @pytest.mark.parametrize(("plugin", "knobs"), KNOBS, ids=IDS)
 @pytest.mark.parametrize("seq_len", [1, 2, 3, 5, 7, 13])
 def test_a_few_tokens(plugin, knobs, seq_len):
@@ -177,10 +185,18 @@ def test_the_iteration_is_the_inverse():
 
 
 def test_as_many_landmarks_as_tokens_are_softmax():
-    """Every token is its own landmark, so nothing is approximated once the inverse has converged."""
+    """There is nothing to approximate."""
     q, k, v = draw(1, 2, 12, 24)
+    module = NYSTROMFORMER.build(make(NYSTROMFORMER, 12, {"num_landmarks": 12}))
+    torch.testing.assert_close(module(q, k, v, None), ((q @ k.mT) / 24**0.5).softmax(-1) @ v)
+
+
+def test_one_token_more_than_landmarks_is_near_softmax():
+    """One landmark is the mean of two equal tokens, and every other a token of its own."""
+    q, k, v = draw(1, 2, 12, 24)
+    k[:, :, 11] = k[:, :, 10]
     q = k  # a kernel that is well conditioned
-    module = NYSTROMFORMER.build(make(NYSTROMFORMER, 12, {"iterations": 40}))
+    module = NYSTROMFORMER.build(make(NYSTROMFORMER, 12, {"num_landmarks": 11, "iterations": 40}))
     torch.testing.assert_close(module(q, k, v, None), ((q @ k.mT) / 24**0.5).softmax(-1) @ v)
 
 

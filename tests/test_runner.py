@@ -192,6 +192,16 @@ def test_a_model_with_another_attention_than_it_says_is_incorrect(added):
     assert "eager softmax" in record.reasons[0]
 
 
+@pytest.mark.parametrize("name", ["longformer", "nystromformer"])
+@pytest.mark.parametrize("seq_len", [32, 160])
+def test_a_model_is_compared_with_softmax_where_its_attention_is_softmax_at_that_length(name, seq_len):
+    """A window over everything, or as many landmarks as tokens."""
+    record = runner.run(ModelSpec(attention=name, **MODEL | {"seq_len": seq_len}), EFFORT)
+    assert (record.status, record.reasons) == ("ok", [])
+    agreement = [check for check in record.checks if check.what == "output against eager softmax"]
+    assert len(agreement) == (seq_len == 32)
+
+
 def test_a_models_nan_is_incorrect(added):
     added(wrong.of(wrong.nan))
     assert runner.run(ModelSpec(attention="nan", **MODEL), EFFORT).status == "incorrect"

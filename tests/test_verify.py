@@ -1,6 +1,7 @@
 import pytest
 import torch
 import wrong_attentions as wrong
+from torch.fx.experimental import _config
 
 from harness import registry
 from harness.measuring import inputs, verify
@@ -74,14 +75,15 @@ def test_rows_hold_the_first_and_the_last_real_position_and_no_padded_one():
     assert (rows[0], rows[-1]) == (0, 749)
 
 
-@pytest.mark.parametrize("name", registry.names())
-@pytest.mark.parametrize("family", ["gaussian", "hadamard", "hadamard_authors"])
-def test_an_oracle_works_where_its_inputs_are(name, family):
-    """On torch's device without numbers, whose tensors mix with no others."""
+FAMILIES = [("yoso", {"hash_family": family}) for family in ("gaussian", "hadamard_authors")]
+
+
+@pytest.mark.parametrize(("name", "knobs"), [*((name, {}) for name in registry.names()), *FAMILIES])
+def test_an_oracle_works_where_its_inputs_are(name, knobs):
+    """On torch's device without numbers, whose tensors mix with no others; there every mask is True."""
     plugin = registry.get(name)
-    knobs = {"hash_family": family} if name == "yoso" else {}
     spec = OperationSpec(attention=name, seq_len=40, heads=2, batch=2, head_dim=16, knobs=knobs, device="meta")
-    with torch.device("meta"):
+    with torch.device("meta"), _config.patch(meta_nonzero_assume_all_nonzero=True):
         q, k, v = (torch.empty(2, 2, 40, 16, dtype=torch.float64, requires_grad=True) for _ in range(3))
         out = plugin.oracle(spec, q, k, v, torch.empty(2, 40, dtype=torch.bool), torch.arange(5))
         found = [out, *torch.autograd.grad(out, (q, k, v), torch.empty_like(out))]

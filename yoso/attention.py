@@ -47,8 +47,8 @@ def yoso_e(
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
     context = ops.expectation(
-        ops.unit_rows(query),
-        ops.unit_rows(key),
+        query,
+        key,
         value,
         query_mask,
         key_padding_mask,
@@ -71,6 +71,9 @@ def yoso_sampling(
     planes: Tensor | None = None,
 ) -> Tensor:
     """Sampled YOSO: the collision probability estimated from ``num_hash`` hashes. O(N num_hash D) time and O(N) memory.
+
+    A row of query or key that holds NaN or infinity is hashed like any other (a projection that is NaN is not
+    positive): no other row sees it, and its own output is finite. One of value reaches the rows that collide with it.
 
     Args:
         query: float ``[B, H, N, D]``, of any row lengths.

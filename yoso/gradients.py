@@ -95,10 +95,7 @@ def _lsh_attention_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     query, key, value, query_codes, key_codes, query_mask, key_mask = ctx.saved_tensors
     tau = ctx.hash_code_len
     if not ctx.lsh_backward:
-        unit = _ops.unit_rows(query), _ops.unit_rows(key)
-        grads = _ops.expectation_backward(grad, *unit, value, query_mask, key_mask, tau)
-        rows = (_ops.unit_rows_backward(g, x) for g, x in zip(grads[:2], (query, key), strict=True))
-        return *rows, grads[2], *(None,) * 6
+        return *_ops.expectation_backward(grad, query, key, value, query_mask, key_mask, tau), *(None,) * 6
     codes_and_masks = query_codes, key_codes, query_mask, key_mask
     if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
         grads = _ops.lsh_attention_backward(grad, query, key, value, *codes_and_masks, tau)

@@ -122,10 +122,11 @@ def expectation(
     hash_code_len: int,
     exact_gradient: bool = False,
 ) -> Tensor:
-    """``out[i] = sum_j (1 - arccos(query[i] . key[j]) / pi) ** tau value[j]`` over all pairs, in O(N) memory.
+    """``out[i] = sum_j (1 - angle(query[i], key[j]) / pi) ** tau value[j]`` over all pairs, in O(N) memory.
 
-    Rows of query and key must have length 1; products beyond [-1, 1] by rounding are clamped. The gradient is the
-    authors' surrogate or, with ``exact_gradient``, the derivative itself, whose pole at angle 0 is cut off at 1e-3.
+    Rows of query and key may have any length; the gradient goes through their scaling to length 1, and that of a zero
+    row is zero. Cosines beyond [-1, 1] by rounding are clamped. The gradient is the authors' surrogate or, with
+    ``exact_gradient``, the derivative itself, whose pole at angle 0 is cut off at 1e-3.
 
     Raises:
         ValueError: arguments that do not fit together.

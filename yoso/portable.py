@@ -151,7 +151,8 @@ def expectation(
 ) -> Tensor:
     """See ``yoso.ops.expectation``."""
     del exact_gradient  # the backward pass's
-    queries, keys, values = _real(query, query_mask), _real(key, key_mask), _real(value, key_mask)
+    queries, keys = unit_rows(_real(query, query_mask)), unit_rows(_real(key, key_mask))
+    values = _real(value, key_mask)
     out = values.new_empty(*query.shape[:3], value.shape[3])
     for rows in _row_blocks(query, key):
         weights = _collision_probability(queries[:, :, rows] @ keys.transpose(-1, -2), hash_code_len)
@@ -188,9 +189,10 @@ def _backward(
     ``slope(weights, cosine, hash_code_len)`` is the derivative of the weights by the cosine.
     """
     dtype = _accumulate_dtype(value)
-    all_queries, all_grads = _real(query, query_mask), _real(grad, query_mask)
-    keys, values = _real(key, key_mask), _real(value, key_mask)
-    grad_query = torch.empty_like(query, dtype=dtype)
+    query_rows, key_rows = _real(query, query_mask), _real(key, key_mask)
+    all_queries, all_grads = unit_rows(query_rows), _real(grad, query_mask)
+    keys, values = unit_rows(key_rows), _real(value, key_mask)
+    grad_query = torch.empty_like(query_rows)
     grad_key, grad_value = torch.zeros_like(keys), torch.zeros_like(values)
     for rows in _row_blocks(query, key):
         queries, grads = all_queries[:, :, rows], all_grads[:, :, rows]
@@ -205,6 +207,7 @@ def _backward(
         weights = slopes * (grads @ values.transpose(-1, -2))
         grad_query[:, :, rows] = weights @ keys
         grad_key += weights.transpose(-1, -2) @ queries
+    grad_query, grad_key = unit_rows_backward(grad_query, query_rows), unit_rows_backward(grad_key, key_rows)
     return grad_query.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype)
 
 
@@ -245,9 +248,5 @@ def lsh_attention_backward(
     hash_code_len: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``yoso.ops.lsh_attention_backward``."""
-    unit = unit_rows(_real(query, query_mask)), unit_rows(_real(key, key_mask))
     codes = query_codes, key_codes
-    grads = _backward(grad, *unit, value, query_mask, key_mask, hash_code_len, *codes, _surrogate_slope)
-    grad_query = unit_rows_backward(grads[0], _real(query, query_mask))
-    grad_key = unit_rows_backward(grads[1], _real(key, key_mask))
-    return grad_query.to(query.dtype), grad_key.to(key.dtype), grads[2]
+    return _backward(grad, query, key, value, query_mask, key_mask, hash_code_len, *codes, _surrogate_slope)

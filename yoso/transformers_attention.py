@@ -18,7 +18,7 @@ from yoso.attention import expectation_weights, yoso_e, yoso_sampling
 logger = logging.get_logger(__name__)
 
 # What a layer can ask of its attention beyond plain self-attention, by the keyword that transformers passes.
-_EXTRAS = ("sliding_window", "softcap", "position_bias", "s_aux")
+_EXTRAS = ("softcap", "position_bias", "s_aux")
 
 
 def key_padding_mask(*, attention_mask: Tensor | None = None, **_: Any) -> Tensor | None:
@@ -67,6 +67,13 @@ def check_self_attention(
             f"attention {name!r}: expected query, key and value of one shape [B, H, N, D], got {list(query.shape)}, "
             f"{list(key.shape)} and {list(value.shape)} from {layer}; it has no cross attention, cache or grouped "
             "heads"
+        )
+    window = extras.get("sliding_window")
+    if window is not None and window < query.shape[2]:  # a wider one hides nothing
+        raise ValueError(
+            f"attention {name!r} has no sliding_window, but {layer} asks for one of {window} over {query.shape[2]} "
+            "tokens; give every layer full attention (layer_types=['full_attention', ...] in the model's "
+            "configuration) or shorter sequences"
         )
     asked = [extra for extra in _EXTRAS if extras.get(extra) is not None]
     if asked:

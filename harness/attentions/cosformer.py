@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec, Scalar, Spec
 from harness.traits import device_reasons
@@ -16,7 +17,7 @@ def angles(n: int, key_padding_mask: Tensor | None, device: torch.device) -> Ten
     """``pi/2 * i/M`` float32 ``[B or 1, N]``: i counts a sequence's real tokens, M is their number."""
     if key_padding_mask is None:
         return torch.arange(n, device=device)[None] * (math.pi / 2 / n)
-    length = key_padding_mask.sum(-1, keepdim=True)
+    length = key_padding_mask.sum(-1, keepdim=True).clamp_min(1)
     return (key_padding_mask.cumsum(-1) - 1) * (math.pi / 2) / length
 
 
@@ -51,6 +52,9 @@ class CosformerPlugin(AttentionPlugin):
     source = (
         "Qin et al., ICLR 2022, https://arxiv.org/abs/2202.08791; written here, with M the number of a sequence's "
         "real tokens, so that padding changes nothing"
+    )
+    capabilities = Capabilities(
+        compile=True, why={"cross_attention": "queries and keys are weighed by their positions in one sequence"}
     )
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
@@ -88,7 +92,7 @@ class CosformerPlugin(AttentionPlugin):
         for b in range(q.shape[0]):
             real = torch.ones(n, dtype=torch.bool) if key_padding_mask is None else key_padding_mask[b]
             position = real.to(q.device).cumsum(0)
-            reweight = torch.cos(math.pi / 2 * (position[rows][:, None] - position).double() / int(real.sum()))
+            reweight = torch.cos(math.pi / 2 * (position[rows][:, None] - position).double() / position[-1])
             weights = q[b][:, rows].relu() @ k[b].relu().mT * reweight.to(q.dtype)
             weights = weights.masked_fill(~real.to(q.device), 0) / n  # in float16 their sum would overflow
             total = weights.sum(-1, keepdim=True).clamp_min(float(self.knobs(spec)["epsilon"]) / n)

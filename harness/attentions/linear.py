@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import elu
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec, Spec
 from harness.traits import device_reasons
@@ -29,7 +30,8 @@ class LinearAttention(nn.Module):
         state = key_features.mT @ v
         total = key_features.sum(-2).unsqueeze(-1)
         query_features = features(q)
-        return query_features @ state / (query_features @ total)
+        norm = query_features @ total
+        return query_features @ state / norm.masked_fill(norm == 0, 1)  # zero: a sequence of padding alone
 
 
 class Linear(AttentionPlugin):
@@ -38,6 +40,7 @@ class Linear(AttentionPlugin):
     name = "linear"
     summary = "linear attention with elu(x) + 1 features; O(n d^2) time, O(n d) memory"
     source = "Katharopoulos et al., ICML 2020, https://arxiv.org/abs/2006.16236; written here"
+    capabilities = Capabilities(cross_attention=True, compile=True)
 
     def unsupported(self, spec: Spec) -> list[str]:
         """A device that is not there."""

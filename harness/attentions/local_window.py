@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec, Scalar, Spec
 from harness.traits import device_reasons
@@ -61,6 +62,14 @@ class LocalWindowPlugin(AttentionPlugin):
     name = "local_window"
     summary = "softmax attention to the keys at most w positions away, by blocks; O(n w d) time, O(n w) memory"
     source = "the sliding window of Beltagy et al., 2020, section 3.1, https://arxiv.org/abs/2004.05150; written here"
+    capabilities = Capabilities(
+        deterministic="cpu",
+        compile=True,
+        why={
+            "cross_attention": "a window is a stretch of the query's own sequence",
+            "deterministic": "torch's fused CUDA backward adds with atomics",
+        },
+    )
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """``window`` (w): keys on either side, so 64 is what Longformer calls a window of 128."""

@@ -99,7 +99,7 @@ class Longformer(AttentionPlugin):
 
     def kernel(self, spec: Spec) -> str:
         """The operations in order."""
-        return f"torch matmul, softmax, matmul over chunks of half a window on {spec.device}"
+        return f"torch matmul, softmax, matmul over half-window chunks and both neighbours, band mask, on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
         """Softmax attention's products, for the share of pairs that the definition has."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec, Spec
 from harness.traits import device_reasons
@@ -41,6 +42,9 @@ class NoAttention(AttentionPlugin):
     name = "none"
     summary = "returns v and mixes no tokens: the floor of time and memory"
     source = "the harness's own baseline; there is no paper"
+    capabilities = Capabilities(
+        compile=True, why={"cross_attention": "a query's output is the value at its own position"}
+    )
 
     def unsupported(self, spec: Spec) -> list[str]:
         """A device that is not there."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, scaled_dot_product_attention
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin, torch_dtype
 from harness.spec import ModelSpec, OperationSpec, Scalar, Spec, TaskSpec
 from harness.traits import batch_and_heads, device_reasons
@@ -41,6 +42,9 @@ def iterative_inverse(a: Tensor, iterations: int) -> Tensor:
 class Nystromformer(nn.Module):
     """Attention through landmarks; see ``AttentionPlugin`` for the call.
 
+    A sequence with no more tokens than landmarks has softmax attention itself, as in the authors' code and in
+    transformers: there is nothing to approximate, and the inverse would be of an ill-conditioned matrix.
+
     Args:
         landmarks: how many.
         iterations: of the inverse.
@@ -56,18 +60,26 @@ class Nystromformer(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest tensors between are ``[B, H, N, landmarks]``."""
-        landmark_q, landmark_k = self._landmarks(q, k, key_padding_mask)
-        wide = torch.promote_types(q.dtype, torch.float32)  # the iteration does not converge in half precision
-        middle = (landmark_q.to(wide) @ landmark_k.to(wide).mT / math.sqrt(q.shape[-1])).softmax(-1)
-        inverse = iterative_inverse(middle, self.iterations)
         mask = None if key_padding_mask is None else key_padding_mask[:, None, None, :]
-        summary = scaled_dot_product_attention(landmark_q, k, v, attn_mask=mask)
-        out = scaled_dot_product_attention(q, landmark_k, (inverse @ summary.to(wide)).to(q.dtype))
+        if q.shape[2] <= self.landmarks:
+            out = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        else:
+            out = self._through_landmarks(q, k, v, key_padding_mask, mask)
         if self.conv_weight is not None:
             kept = v if key_padding_mask is None else v * key_padding_mask[:, None, :, None]
             size = self.conv_weight.shape[2]
             out = out + conv2d(kept, self.conv_weight, padding=(size // 2, 0), groups=v.shape[1])
         return out
+
+    def _through_landmarks(
+        self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
+        landmark_q, landmark_k = self._landmarks(q, k, key_padding_mask)
+        wide = torch.promote_types(q.dtype, torch.float32)  # the iteration does not converge in half precision
+        middle = (landmark_q.to(wide) @ landmark_k.to(wide).mT / math.sqrt(q.shape[-1])).softmax(-1)
+        inverse = iterative_inverse(middle, self.iterations)
+        summary = scaled_dot_product_attention(landmark_q, k, v, attn_mask=mask)
+        return scaled_dot_product_attention(q, landmark_k, (inverse @ summary.to(wide)).to(q.dtype))
 
     def _landmarks(self, q: Tensor, k: Tensor, key_padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         n = q.shape[2]
@@ -88,6 +100,14 @@ class NystromformerPlugin(AttentionPlugin):
         "Xiong et al., AAAI 2021, https://arxiv.org/abs/2102.03902; written here, verified against transformers' "
         "NystromformerSelfAttention (each matrix has its own first guess of the inverse, as in the paper, where "
         "transformers by default takes one for the whole batch)"
+    )
+    capabilities = Capabilities(
+        deterministic="cpu",
+        compile=True,
+        why={
+            "cross_attention": "queries and keys are cut into the same segments",
+            "deterministic": "torch's fused CUDA backward adds with atomics",
+        },
     )
     estimates = "softmax"
 
@@ -155,12 +175,15 @@ class NystromformerPlugin(AttentionPlugin):
             real = mask.to(q.device).nonzero().flatten()
             for h in range(q.shape[1]):
                 keys, values = k[b, h, real], v[b, h, real]
-                landmark_q, landmark_k = _means(q[b, h, real], m), _means(keys, m)
                 scale = math.sqrt(q.shape[3])
-                first = (q[b, h, rows] @ landmark_k.mT / scale).softmax(-1)
-                last = (landmark_q @ keys.mT / scale).softmax(-1)
-                inverse = _inverse((landmark_q @ landmark_k.mT / scale).softmax(-1), int(knobs["iterations"]))
-                out = first @ inverse @ (last @ values)
+                if q.shape[2] <= m:
+                    out = (q[b, h, rows] @ keys.mT / scale).softmax(-1) @ values
+                else:
+                    landmark_q, landmark_k = _means(q[b, h, real], m), _means(keys, m)
+                    first = (q[b, h, rows] @ landmark_k.mT / scale).softmax(-1)
+                    last = (landmark_q @ keys.mT / scale).softmax(-1)
+                    inverse = _inverse((landmark_q @ landmark_k.mT / scale).softmax(-1), int(knobs["iterations"]))
+                    out = first @ inverse @ (last @ values)
                 if weight is not None:
                     out = out + _convolution(v[b, h] * mask.to(v)[:, None], weight[h, 0, :, 0].to(v), rows)
                 outputs.append(out)

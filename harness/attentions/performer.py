@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import cost
+from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin, torch_dtype
 from harness.spec import OperationSpec, QualitySpec, Scalar, Spec
 from harness.traits import device_reasons, head_dim
@@ -65,7 +66,8 @@ class Performer(nn.Module):
         query_features, key_features = features(q, k, projection, key_padding_mask)
         state = key_features.mT @ v
         total = key_features.sum(-2).unsqueeze(-1)
-        return query_features @ state / (query_features @ total)
+        norm = query_features @ total
+        return query_features @ state / norm.masked_fill(norm == 0, 1)  # zero: a sequence of padding alone
 
     def _relu_features(
         self, q: Tensor, k: Tensor, projection: Tensor, key_padding_mask: Tensor | None
@@ -93,7 +95,10 @@ def _softmax_features(
     scale = q.shape[-1] ** -0.25  # half of softmax's 1/sqrt(d) for each side
     key_exponents = (k @ projection.mT).to(wide) * scale - k.to(wide).square().sum(-1, keepdim=True) * (scale**2 / 2)
     if key_padding_mask is not None:
-        key_exponents = key_exponents.masked_fill(~key_padding_mask[:, None, :, None], -math.inf)
+        key_exponents = key_exponents.masked_fill(
+            ~key_padding_mask[:, None, :, None],
+            torch.finfo(wide).min / 2,  # its exp is 0; -inf - -inf would be NaN
+        )
     largest = key_exponents.detach().amax(-2, keepdim=True)
     query_exponents = (q @ projection.mT).to(wide) * scale + largest
     query_exponents = query_exponents - query_exponents.detach().amax(-1, keepdim=True)
@@ -102,6 +107,8 @@ def _softmax_features(
 
 class PerformerPlugin(AttentionPlugin):
     """FAVOR+ with the features of ``kind``."""
+
+    capabilities = Capabilities(cross_attention=True, compile=True)
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind

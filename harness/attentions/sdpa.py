@@ -37,6 +37,8 @@ class Sdpa(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``."""
         mask = None if key_padding_mask is None else key_padding_mask[:, None, None, :]
+        # No fused backend takes rows that are spread out in memory.
+        q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
         with _held_to(self.backend):
             return scaled_dot_product_attention(q, k, v, attn_mask=mask)
 

@@ -11,6 +11,7 @@ from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin
 from harness.spec import OperationSpec, QualitySpec, Scalar, Spec
 from yoso import build, hashing, ops, reference
+from yoso.checks import check_hash_code_len, check_num_hash
 
 STRETCH = 2**16
 """Positions whose codes the oracle settles at a time."""
@@ -55,11 +56,13 @@ class YosoSampling(AttentionPlugin):
         return {"num_hash": 32, "hash_code_len": tau, "hash_family": "hadamard", "lsh_backward": True}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """A family that cannot serve these sizes."""
+        """Numbers out of range; a family that cannot serve these sizes."""
         knobs = self.knobs(spec)
         if not isinstance(spec, OperationSpec | QualitySpec):
             return []
         try:
+            check_num_hash(int(knobs["num_hash"]))
+            check_hash_code_len(int(knobs["hash_code_len"]))
             hashing.planes_shape(
                 str(knobs["hash_family"]),
                 groups=1,

@@ -139,10 +139,9 @@ def truth(name: str, case: Case) -> tuple[Tensor, ...]:
         return portable.expectation_backward(*_double(arguments(name, case)))
     if name.startswith("lsh"):
         weights = reference.collision_fraction(*case.codes, torch.float64)
-        rows = reference.unit(query), reference.unit(key)  # the operator scales its rows itself
     else:
-        weights = reference.collision_probability((query @ key.mT).detach(), tau)
-        rows = query, key
+        weights = reference.collision_probability((reference.unit(query) @ reference.unit(key).mT).detach(), tau)
+    rows = reference.unit(query), reference.unit(key)  # the operators scale their rows themselves
     out = reference.weighted_sum(weights, *rows, value, *case.masks, tau)
     if name in ("lsh_cumulation", "expectation"):
         return (out,)

@@ -1,10 +1,10 @@
-// YOSO-E and its gradient, tile by tile: a matrix product, the collision probability, a matrix product. O(n) memory.
+// YOSO-E and its gradient, tile by tile: a matrix product, the collision probability, a matrix product. A task keeps
+// copies of one head's rows: scaled to length 1, in the accumulation dtype, masked ones zero.
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include "../checks.h"
 #include "ops.h"
@@ -16,15 +16,46 @@ namespace {
 // One tile of weights is 256 KiB of floats: it stays in the core's own cache between the two products.
 constexpr int64_t kTileQueries = 128, kTileKeys = 512;
 
-// [B, H, N, D] as contiguous [B * H, N, D] in the accumulation dtype, with masked rows zero.
-at::Tensor heads_of(const at::Tensor& x, const Mask& mask) {
-  at::Tensor rows = x.to(accumulate_type(x));
-  if (mask) rows = rows.masked_fill(mask->logical_not().unsqueeze(1).unsqueeze(-1), 0);
-  return rows.contiguous().view({x.size(0) * x.size(1), x.size(2), x.size(3)});
+// Rows [begin, end) of head `index` of x [B, H, N, D], contiguous, in the accumulation dtype, with masked rows zero.
+at::Tensor head_of(const at::Tensor& x, const Mask& mask, int64_t index, int64_t begin, int64_t end) {
+  const int64_t batch = index / x.size(1), count = end - begin;
+  at::Tensor rows = x.select(0, batch).select(0, index % x.size(1)).narrow(0, begin, count).to(accumulate_type(x));
+  if (mask) rows = rows.masked_fill(mask->select(0, batch).narrow(0, begin, count).logical_not().unsqueeze(-1), 0);
+  return rows.contiguous();
 }
 
-at::Tensor rows_of(const at::Tensor& heads, int64_t head, int64_t first, int64_t count) {
-  return heads.select(0, head).narrow(0, first, std::min(count, heads.size(1) - first));
+template <typename T>
+void scale(const at::Tensor& x, const at::Tensor* grad, const at::Tensor& out) {
+  const int64_t dim = x.size(1);
+  scale_rows(RowBlock<T>{x.const_data_ptr<T>(), grad ? grad->const_data_ptr<T>() : nullptr, out.mutable_data_ptr<T>(),
+                         dim, dim, dim, x.size(0), dim});
+}
+
+// Contiguous rows [N, D] to length 1 or, with grad, the gradient through that; out may be *grad.
+void scale(const at::Tensor& x, const at::Tensor* grad, const at::Tensor& out) {
+  x.scalar_type() == at::kDouble ? scale<double>(x, grad, out) : scale<float>(x, grad, out);
+}
+
+at::Tensor unit_head(const at::Tensor& x, const Mask& mask, int64_t index, int64_t begin, int64_t end) {
+  const at::Tensor rows = head_of(x, mask, index, begin, end);
+  at::Tensor unit = at::empty(rows.sizes(), rows.options());
+  scale(rows, nullptr, unit);
+  return unit;
+}
+
+// The gradients [B * H, N, D] of rows of length 1 become those of the rows of x; those of a masked row are zero.
+void through_scaling(const at::Tensor& x, const Mask& mask, const at::Tensor& grads) {
+  at::parallel_for(0, grads.size(0), 1, [&](int64_t begin, int64_t end) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    for (int64_t head = begin; head < end; ++head) {
+      const at::Tensor grad = grads.select(0, head);
+      scale(head_of(x, mask, head, 0, x.size(2)), &grad, grad);
+    }
+  });
+}
+
+at::Tensor rows_of(const at::Tensor& head, int64_t first, int64_t count) {
+  return head.narrow(0, first, std::min(count, head.size(0) - first));
 }
 
 void to_weights(at::Tensor& cosines, int64_t hash_code_len) {
@@ -48,8 +79,6 @@ at::Tensor tile(const at::Tensor& space, int64_t rows, int64_t columns) {
   return space.narrow(0, 0, rows * columns).view({rows, columns});
 }
 
-at::Tensor tile_space(const at::Tensor& like) { return at::empty({kTileQueries * kTileKeys}, like.options()); }
-
 void check(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
            const Mask& key_mask, int64_t hash_code_len) {
   check_hash_code_len(hash_code_len);
@@ -63,27 +92,32 @@ void check(const at::Tensor& query, const at::Tensor& key, const at::Tensor& val
 at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
                        const Mask& key_mask, int64_t hash_code_len, bool /*exact_gradient: the backward pass's*/) {
   check(query, key, value, query_mask, key_mask, hash_code_len);
-  const at::Tensor q = heads_of(query, query_mask), k = heads_of(key, key_mask), v = heads_of(value, key_mask);
-  at::Tensor out = at::zeros_like(q.narrow(2, 0, 1).expand({q.size(0), q.size(1), v.size(2)}),
-                                  at::TensorOptions().memory_format(at::MemoryFormat::Contiguous));
-  const int64_t tiles = (q.size(1) + kTileQueries - 1) / kTileQueries;
-  at::parallel_for(0, q.size(0) * tiles, 1, [&](int64_t begin, int64_t end) {
+  const int64_t heads = query.size(0) * query.size(1), num_query = query.size(2), num_key = key.size(2);
+  const at::TensorOptions options = value.options().dtype(accumulate_type(value));
+  at::Tensor out = at::zeros({heads, num_query, value.size(3)}, options);
+  const int64_t tiles = (num_query + kTileQueries - 1) / kTileQueries;
+  at::parallel_for(0, heads * tiles, 1, [&](int64_t begin, int64_t end) {
     at::AutoDispatchBelowADInplaceOrView below;  // a worker thread does not know that autograd is already done
-    at::Tensor space = tile_space(q);
+    at::Tensor space = at::empty({kTileQueries * kTileKeys}, options), k, v;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t head = task / tiles, first = task % tiles * kTileQueries;
-      const at::Tensor queries = rows_of(q, head, first, kTileQueries);
-      at::Tensor sums = rows_of(out, head, first, kTileQueries);
-      for (int64_t at = 0; at < k.size(1); at += kTileKeys) {
-        const at::Tensor keys = rows_of(k, head, at, kTileKeys);
+      if (task == begin || first == 0) {
+        k = unit_head(key, key_mask, head, 0, num_key);
+        v = head_of(value, key_mask, head, 0, num_key);
+      }
+      const int64_t last = std::min(first + kTileQueries, num_query);
+      const at::Tensor queries = unit_head(query, query_mask, head, first, last);
+      at::Tensor sums = rows_of(out.select(0, head), first, kTileQueries);
+      for (int64_t at = 0; at < num_key; at += kTileKeys) {
+        const at::Tensor keys = rows_of(k, at, kTileKeys);
         at::Tensor weights = tile(space, queries.size(0), keys.size(0));
         at::mm_out(weights, queries, keys.t());
         to_weights(weights, hash_code_len);
-        sums.addmm_(weights, rows_of(v, head, at, kTileKeys));
+        sums.addmm_(weights, rows_of(v, at, kTileKeys));
       }
     }
   });
-  out = out.view({query.size(0), query.size(1), query.size(2), value.size(3)});
+  out = out.view({query.size(0), query.size(1), num_query, value.size(3)});
   if (query_mask) out.masked_fill_(query_mask->logical_not().unsqueeze(1).unsqueeze(-1), 0);
   return out.to(value.scalar_type());
 }
@@ -94,27 +128,37 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
                                                                     int64_t hash_code_len, bool exact_gradient) {
   check(query, key, value, query_mask, key_mask, hash_code_len);
   check_grad(grad, query, value);
-  const at::Tensor q = heads_of(query, query_mask), k = heads_of(key, key_mask);
-  const at::Tensor v = heads_of(value, key_mask), g = heads_of(grad, query_mask);
-  const int64_t key_tiles = (k.size(1) + kTileKeys - 1) / kTileKeys, parts = parts_of_a_head(q.size(0), key_tiles);
+  const int64_t heads = query.size(0) * query.size(1), num_query = query.size(2), num_key = key.size(2);
+  const int64_t key_tiles = (num_key + kTileKeys - 1) / kTileKeys, parts = parts_of_a_head(heads, key_tiles);
   const int64_t part_keys = (key_tiles + parts - 1) / std::max<int64_t>(parts, 1) * kTileKeys;
-  at::Tensor grad_key = at::zeros_like(k), grad_value = at::zeros_like(v);
-  at::Tensor grad_query = at::zeros({q.size(0), parts, q.size(1), q.size(2)}, q.options());
+  const at::TensorOptions options = value.options().dtype(accumulate_type(value));
+  at::Tensor grad_query = at::zeros({heads, parts, num_query, query.size(3)}, options);
+  const at::Tensor grad_key = at::zeros({heads, num_key, key.size(3)}, options);
+  const at::Tensor grad_value = at::zeros({heads, num_key, value.size(3)}, options);
   const double factor = exact_gradient ? 1.0 : static_cast<double>(hash_code_len) / 2;
-  at::parallel_for(0, q.size(0) * parts, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, heads * parts, 1, [&](int64_t begin, int64_t end) {
     at::AutoDispatchBelowADInplaceOrView below;
-    at::Tensor weight_space = tile_space(q), product_space = tile_space(q);
+    at::Tensor weight_space = at::empty({kTileQueries * kTileKeys}, options), product_space = weight_space.clone(), q,
+               g;
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t head = task / parts, first_key = task % parts * part_keys;
-      const int64_t last_key = std::min(first_key + part_keys, k.size(1));
+      const int64_t head = task / parts, first_key = std::min(task % parts * part_keys, num_key);
+      const int64_t own_keys = std::min(part_keys, num_key - first_key);
+      if (task == begin || task % parts == 0) {
+        q = unit_head(query, query_mask, head, 0, num_query);
+        g = head_of(grad, query_mask, head, 0, num_query).to(q.scalar_type());
+      }
+      const at::Tensor k = unit_head(key, key_mask, head, first_key, first_key + own_keys);
+      const at::Tensor v = head_of(value, key_mask, head, first_key, first_key + own_keys);
       const at::Tensor own_grad_query = grad_query.select(0, head).select(0, task % parts);
-      for (int64_t first = 0; first < q.size(1); first += kTileQueries) {
-        const at::Tensor queries = rows_of(q, head, first, kTileQueries), grads = rows_of(g, head, first, kTileQueries);
-        at::Tensor to_queries = own_grad_query.narrow(0, first, queries.size(0));
-        for (int64_t at = first_key; at < last_key; at += kTileKeys) {
-          const at::Tensor keys = rows_of(k, head, at, kTileKeys), values = rows_of(v, head, at, kTileKeys);
-          at::Tensor to_keys = rows_of(grad_key, head, at, kTileKeys);
-          at::Tensor to_values = rows_of(grad_value, head, at, kTileKeys);
+      const at::Tensor own_grad_key = grad_key.select(0, head).narrow(0, first_key, own_keys);
+      const at::Tensor own_grad_value = grad_value.select(0, head).narrow(0, first_key, own_keys);
+      for (int64_t first = 0; first < num_query; first += kTileQueries) {
+        const at::Tensor queries = rows_of(q, first, kTileQueries), grads = rows_of(g, first, kTileQueries);
+        at::Tensor to_queries = rows_of(own_grad_query, first, kTileQueries);
+        for (int64_t at = 0; at < own_keys; at += kTileKeys) {
+          const at::Tensor keys = rows_of(k, at, kTileKeys), values = rows_of(v, at, kTileKeys);
+          at::Tensor to_keys = rows_of(own_grad_key, at, kTileKeys);
+          at::Tensor to_values = rows_of(own_grad_value, at, kTileKeys);
           at::Tensor weights = tile(weight_space, queries.size(0), keys.size(0));
           at::Tensor products = tile(product_space, queries.size(0), keys.size(0));
           at::mm_out(weights, queries, keys.t());
@@ -137,8 +181,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
     const at::Tensor real = key_mask->repeat_interleave(key.size(1), 0);
     grad_value.masked_fill_(real.logical_not().unsqueeze(-1), 0);
   }
-  return {add_parts(grad_query).reshape(query.sizes()).to(query.scalar_type()).contiguous(),
-          grad_key.view(key.sizes()).to(key.scalar_type()), grad_value.view(value.sizes()).to(value.scalar_type())};
+  grad_query = add_parts(grad_query).contiguous();
+  through_scaling(query, query_mask, grad_query);
+  through_scaling(key, key_mask, grad_key);
+  return {grad_query.view(query.sizes()).to(query.scalar_type()), grad_key.view(key.sizes()).to(key.scalar_type()),
+          grad_value.view(value.sizes()).to(value.scalar_type())};
 }
 
 }  // namespace yoso

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "../checks.h"
+#include "scale_rows.h"
 #include "stream.h"
 #include "tensors.h"
 
@@ -63,8 +64,9 @@ at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at:
                        const Mask& key_mask, int64_t hash_code_len, bool /*exact_gradient: the backward pass's*/) {
   check(query, key, value, query_mask, key_mask, hash_code_len);
   at::Tensor out = at::empty({query.size(0), query.size(1), query.size(2), value.size(3)}, value.options());
-  const Side queries(query, at::Tensor(), query_mask), keys(key, value, key_mask);
   const Device device(query);
+  const Side queries(unit(query, "expectation"), at::Tensor(), query_mask);
+  const Side keys(unit(key, "expectation"), value, key_mask);
   run(queries, keys, &out, nullptr, hash_code_len, false, device, "expectation");
   return out;
 }
@@ -80,10 +82,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
                     " like value, got ", grad.scalar_type());
   at::Tensor grad_query = at::empty(query.sizes(), query.options()), grad_key = at::empty(key.sizes(), key.options());
   at::Tensor grad_value = at::empty(value.sizes(), value.options());
-  const Side queries(query, grad, query_mask), keys(key, value, key_mask);
   const Device device(query);
+  const Side queries(unit(query, "expectation_backward"), grad, query_mask);
+  const Side keys(unit(key, "expectation_backward"), value, key_mask);
   run(queries, keys, nullptr, &grad_query, hash_code_len, exact_gradient, device, "expectation_backward");
   run(keys, queries, &grad_value, &grad_key, hash_code_len, exact_gradient, device, "expectation_backward");
+  through_scaling(query, query_mask, grad_query, "expectation_backward");
+  through_scaling(key, key_mask, grad_key, "expectation_backward");
   return {grad_query, grad_key, grad_value};
 }
 

@@ -102,18 +102,6 @@ at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_c
   return out;
 }
 
-at::Tensor unit(const at::Tensor& x) {
-  at::Tensor out = at::empty(x.sizes(), x.options());
-  scale_rows(x, nullptr, out, "lsh_attention_backward");
-  return out;
-}
-
-// The gradient of rows of length 1 becomes that of the rows x. What a masked row holds, NaN included, is nobody's.
-void through_scaling(const at::Tensor& x, const Mask& mask, at::Tensor& grad) {
-  scale_rows(x, &grad, grad, "lsh_attention_backward");
-  if (mask) grad.masked_fill_(mask->logical_not().unsqueeze(1).unsqueeze(-1), 0);
-}
-
 std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query,
                                                                       const at::Tensor& key, const at::Tensor& value,
                                                                       const at::Tensor& query_codes,
@@ -139,7 +127,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
   const Device device(value);
   const Side queries(query_codes, query_mask), keys(key_codes, key_mask);
   const at::Tensor g = with_dense_rows(grad.to(value.scalar_type())), v = with_dense_rows(value);
-  const at::Tensor q = unit(query), k = unit(key);
+  const at::Tensor q = unit(query, "lsh_attention_backward"), k = unit(key, "lsh_attention_backward");
   const auto visit = [&](const Side& own_side, const Side& other_side, const at::Tensor& own, const at::Tensor& partner,
                          const at::Tensor& direction, at::Tensor& out, at::Tensor* out_sum) {
     for_each_group(own_side, other_side, hash_code_len, 0, device.stream(), "lsh_attention_backward",
@@ -164,8 +152,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
   };
   visit(queries, keys, g, v, k, grad_query, nullptr);
   visit(keys, queries, v, g, q, grad_key, &grad_value);
-  through_scaling(query, query_mask, grad_query);
-  through_scaling(key, key_mask, grad_key);
+  through_scaling(query, query_mask, grad_query, "lsh_attention_backward");
+  through_scaling(key, key_mask, grad_key, "lsh_attention_backward");
   return {grad_query, grad_key, grad_value};
 }
 

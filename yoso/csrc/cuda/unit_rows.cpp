@@ -22,13 +22,22 @@ void scale_rows(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out, co
   check_launch(launch_unit_rows(params, device.stream()), name);
 }
 
+at::Tensor unit(const at::Tensor& x, const char* name) {
+  at::Tensor out = at::empty(x.sizes(), x.options());
+  scale_rows(x, nullptr, out, name);
+  return out;
+}
+
+void through_scaling(const at::Tensor& x, const std::optional<at::Tensor>& mask, at::Tensor& grad, const char* name) {
+  scale_rows(x, &grad, grad, name);
+  if (mask) grad.masked_fill_(mask->logical_not().unsqueeze(1).unsqueeze(-1), 0);
+}
+
 namespace {
 
 at::Tensor unit_rows(const at::Tensor& x) {
   check_floating(x, "x");
-  at::Tensor out = at::empty(x.sizes(), x.options());
-  scale_rows(x, nullptr, out, "unit_rows");
-  return out;
+  return unit(x, "unit_rows");
 }
 
 void unit_rows_(at::Tensor& x) {

@@ -1,0 +1,52 @@
+"""Sigmoid attention as a plugin of the harness: one file and one entry point, in a package of its own."""
+
+import math
+
+from torch import Tensor, nn
+
+from harness import AttentionPlugin
+from harness.capabilities import Capabilities
+from harness.capacity import quadratic_reasons
+from harness.spec import Spec
+from harness.traits import device_reasons
+
+
+class SigmoidAttention(nn.Module):
+    """``sigmoid(q k^T / sqrt(d) - log n) v``, n the number of real tokens; ``[B, H, N, D]`` to ``[B, H, N, D]``."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Tensor:
+        """The mask takes values out before they are summed, so that no score needs to be minus infinity."""
+        scores = q @ k.mT / math.sqrt(q.shape[-1])
+        if key_padding_mask is None:
+            return (scores - math.log(k.shape[2])).sigmoid() @ v
+        real = key_padding_mask[:, None, :, None]
+        length = real.sum(2, keepdim=True).clamp_min(1).to(q.dtype)
+        return (scores - length.log()).sigmoid() @ v.masked_fill(~real, 0)
+
+
+class Sigmoid(AttentionPlugin):
+    """The plugin that pyproject.toml names."""
+
+    name = "sigmoid"
+    summary = "sigmoid in place of softmax, each weight on its own; n x n memory and time"
+    source = "Ramapuram et al., ICLR 2025, https://arxiv.org/abs/2409.04431"
+    capabilities = Capabilities(cross_attention=True, compile=True)
+
+    def unsupported(self, spec: Spec) -> list[str]:
+        """It runs wherever its n x n tensors fit."""
+        return device_reasons(spec) or quadratic_reasons(spec, forward_copies=3, backward_copies=4)
+
+    def build(self, spec: Spec) -> nn.Module:
+        """The module; it has no weights."""
+        return SigmoidAttention()
+
+    def oracle(
+        self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
+    ) -> Tensor:
+        """The paper's definition, with its bias of minus the logarithm of the sequence length."""
+        scores = q[:, :, rows] @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        if key_padding_mask is None:
+            return (scores - math.log(k.shape[2])).sigmoid() @ v
+        real = key_padding_mask[:, None, None, :]
+        length = real.sum(-1, keepdim=True).to(q.dtype)
+        return (scores - length.log()).sigmoid().masked_fill(~real, 0) @ v

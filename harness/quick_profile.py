@@ -1,0 +1,25 @@
+"""What the profile ``quick`` leaves out, so that it takes minutes on two cores; what is asked for is measured."""
+
+from harness.spec import Family, ModelMode
+
+HEADLINE = ("softmax", "sdpa", "yoso", "yoso_e")
+"""Measured alone at each of the profile's lengths: the comparison that the project is there for."""
+LENGTHS = (512, 1024, 2048)
+"""The lengths of every other attention: as few as give an exponent, and none where quadratic ones take minutes."""
+COMPILED = ("flex",)
+"""Compiled anew for each length, longer than all else that is done with it: at the last of these lengths alone."""
+ENCODERS = ("softmax", "sdpa", "yoso", "yoso_e", "none", "linear", "nystromformer", "longformer")
+"""In the encoder: exact attention and YOSO, the floor, and of features, landmarks and windows one each. The rest of a
+model costs the same with all, so what another attention saves there follows from it alone."""
+
+
+def has(name: str, seq_len: int) -> bool:
+    """Whether the attention ``name`` is measured alone at this one of the profile's lengths."""
+    if name in HEADLINE:
+        return True
+    return seq_len == LENGTHS[-1] if name in COMPILED else seq_len in LENGTHS
+
+
+def too_slow(family: Family, seq_len: int, mode: ModelMode) -> bool:
+    """A training step of transformers' YOSO at 4096 would take a tenth of the whole profile."""
+    return family == "transformers_yoso" and mode == "training_step" and seq_len > 1024
