@@ -198,7 +198,7 @@ def test_the_profiles_cases_are_the_default(pytester):
     ("option", "words"),
     [
         ("--attention=nope", "unknown attention nope; known: *softmax*"),
-        ("--profile=fast", "unknown profile 'fast'; known: quick, standard, full, gpu"),
+        ("--profile=fast", "unknown profile 'fast'; known: quick, standard, full, gpu, paper"),
         ("--dtype=int8", "unknown dtype 'int8'; known: float32, bfloat16, float16"),
         ("--seq-len=12,x", "--seq-len must be whole numbers, got x"),
         ("--seq-len=0", "*must be 1 or more*"),
