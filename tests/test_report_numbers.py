@@ -35,6 +35,7 @@ def writings(value: float) -> Iterator[str]:
     """Every way in which the page may write a number, without its unit."""
     for words in units.WORDS.values():
         yield from NUMBER.findall(words(value))
+    yield str(value)
     yield f"{value:,}"
     yield f"{value:g}"
     yield f"{100 * value:.2f}"

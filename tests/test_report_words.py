@@ -62,12 +62,12 @@ def test_a_sentence_goes_away_with_its_evidence(realistic: Run, gone: str, words
 def test_the_fastest_within_a_budget_needs_a_time_and_an_error_of_two(realistic: Run) -> None:
     spec = QualitySpec(attention="sdpa", seq_len=1024)
     exact = synthetic.record(spec, quality=Quality(reference="sdpa, float64", errors={"output": [3e-7]}))
-    said = [one for one in words_of(synthetic.run([*realistic.records, exact])) if "within a relative error" in one]
+    said = [one for one in words_of(synthetic.run([*realistic.records, exact])) if "by error budget" in one]
     assert said
-    assert said[0].startswith("At 1,024 tokens the fastest whose output is within a relative error of")
-    assert "of 1% and 10%: sdpa (" in said[0]
-    assert "of 50%: yoso (" in said[0]
-    assert not any("within a relative error" in one for one in words_of(realistic))
+    assert said[0].startswith("Fastest at 1,024 tokens by error budget")
+    assert "within 1% and 10%, sdpa (" in said[0]
+    assert "within 50%, yoso (" in said[0]
+    assert not any("by error budget" in one for one in words_of(realistic))
 
 
 def test_a_slower_yoso_is_said_as_plainly() -> None:

@@ -93,13 +93,14 @@ def _within_budgets(view: pd.DataFrame, errors: Errors) -> list[Sentence]:
             whose[name] = say("{} ({}, error {})", name, Amount(row.time.value, "s"), Amount(error, "number"))
         best.setdefault(name, []).append(Amount(budget, "fraction", text=f"{budget:.0%}"))
     parts = [
-        say("{}: {}", join(budgets, " and "), whose.get(name, "none of those measured"))
+        say("within {}, {}", join(budgets, " and "), whose.get(name, "none of those measured"))
         for name, budgets in best.items()
     ]
     return [
         say(
-            "At {} tokens the fastest whose output is within a relative error of what it computes or estimates of {}.",
-            Amount(max(lengths), "tokens"), join(parts, "; of "),
+            "Fastest at {} tokens by error budget (relative error of the output, against what it computes or "
+            "estimates): {}.",
+            Amount(max(lengths), "tokens"), join(parts, "; "),
         )
     ]  # fmt: skip
 

@@ -286,8 +286,15 @@ async function drawWaiting() {
   for (const panel of page.panels) {
     if (!waiting.has(panel) || !inSight.has(panel.id)) continue;
     waiting.delete(panel);
-    await drawPanel(panel);
+    await drawPanel(panel).catch(complain);
   }
+}
+
+function complain(error) {
+  const trouble = document.getElementById("trouble");
+  trouble.hidden = false;
+  trouble.textContent = `Not every plot could be drawn (${error.message}). The words, tables and raw data are complete.`;
+  console.error(error);
 }
 
 async function start() {
@@ -326,9 +333,4 @@ async function start() {
   show();
 }
 
-start().catch((error) => {
-  const trouble = document.getElementById("trouble");
-  trouble.hidden = false;
-  trouble.textContent = `The plots could not be drawn (${error.message}). The words, tables and raw data are complete.`;
-  console.error(error);
-});
+start().catch(complain);
