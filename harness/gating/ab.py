@@ -115,13 +115,15 @@ def _first_pass(base: Commit, head: Commit, specs: dict[str, AnySpec], say: Say)
     for number, (case_id, spec) in enumerate(specs.items()):
         began = monotonic()
         has = [one for one in (base, head) if case_id in one.cases.specs]
+        measured: tuple[Record, ...]
         if len(has) == 2:
-            records = measure(base.side, head.side, spec, Plan(), head_first=number % 2 == 1)
-            base.first[case_id], head.first[case_id] = records
+            measured = measure(base.side, head.side, spec, Plan(), head_first=number % 2 == 1)
         else:
             has[0].side.begin_prepare(spec, verified=False)
-            records = (has[0].first.setdefault(case_id, has[0].side.prepared()),)
-        status = " ".join(dict.fromkeys(record.status for record in records))
+            measured = (has[0].side.prepared(),)
+        for one, record in zip(has, measured, strict=True):
+            one.first[case_id] = record
+        status = " ".join(dict.fromkeys(record.status for record in measured))
         say(f"{number + 1}/{len(specs)} {case_id}: {status}, {monotonic() - began:.1f} s")
 
 

@@ -84,15 +84,15 @@ def compare_commits(
             side = SideProcess(folder, {"TORCHINDUCTOR_CACHE_DIR": str(scratch / f"{name}-inductor")}, timeout)
             stack.callback(side.close)
             sides.append(orchestration.Commit(commit, side, cases))
-        for side in sides:
-            side.cases.specs = {name: spec for name, spec in side.cases.specs.items() if fnmatchcase(name, case)}
-        if not any(side.cases.specs for side in sides):
+        for one in sides:
+            one.cases.specs = {name: spec for name, spec in one.cases.specs.items() if fnmatchcase(name, case)}
+        if not any(one.cases.specs for one in sides):
             raise worktrees.CommitError(f"neither commit has a case that fits {case!r} in: {shlex.join(arguments)}")
         cores = quiet_cores.stay_on_them()
         typer.echo(f"measured on cores: {'all' if cores is None else ', '.join(map(str, cores))}")
         command = f"harness ab {base} {head} -- {shlex.join(arguments)}"
-        one, other, found = orchestration.compare(sides[0], sides[1], thresholds, command, minutes, typer.echo)
-    return found, (one, other)
+        base_run, head_run, found = orchestration.compare(sides[0], sides[1], thresholds, command, minutes, typer.echo)
+    return found, (base_run, head_run)
 
 
 def _save(run: "Run", path: Path) -> None:

@@ -32,4 +32,5 @@ def main(good: str, case: str, suite_options: list[str]) -> int:
 
 if __name__ == "__main__":
     split = sys.argv.index("--")
-    sys.exit(main(*sys.argv[1:split], suite_options=sys.argv[split + 1 :]))
+    good_commit, case_pattern = sys.argv[1:split]
+    sys.exit(main(good_commit, case_pattern, sys.argv[split + 1 :]))

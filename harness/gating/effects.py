@@ -151,7 +151,7 @@ def _pivots(gaps: Vector, errors: Vector) -> Vector:
 
 
 def _from_pivots(value: float, error: float, degrees: float, pivots: Vector, level: float, rounds: int) -> Effect:
-    below, above = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2])
+    below, above = (float(one) for one in np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2]))
     # A bootstrap of few values can be narrower than even normal noise allows; Student's interval is the least.
     least = float(stats.t.ppf((1 + level) / 2, degrees))
     return Effect(value, value - max(above, least) * error, value - min(below, -least) * error, error, degrees, rounds)

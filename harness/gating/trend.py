@@ -68,6 +68,6 @@ def steps(points: Sequence[Point]) -> list[Step]:
     levels = [float(np.median(values[start:end])) for start, end in pairwise(bounds)]
     return [
         Step(points[start], float(np.exp(after - before)))
-        for start, before, after in zip(ends[:-1], levels, levels[1:], strict=True)
+        for start, before, after in zip(ends[:-1], levels[:-1], levels[1:], strict=True)
         if abs(after - before) >= MIN_STEP
     ]

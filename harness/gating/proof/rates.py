@@ -53,7 +53,7 @@ def rates(recording: Recording, name: str, runs: int, seed: int = 0) -> list[dic
     """
     if len(recording.rounds) < MIN_ROUNDS:
         raise ValueError(f"{name}: {len(recording.rounds)} rounds were recorded, {MIN_ROUNDS} are needed")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for gate, ask in GATES.items():
         for planted, change in PLANTED.items():
             if "memory" in planted and "pytest" in gate:
