@@ -31,10 +31,14 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(path.name + ".new")
         self._file = new.open("wb", buffering=0)
-        self._write(header.model_dump_json(exclude={"records"}))
-        for record in finished:
-            self.append(record)
-        new.replace(path)
+        try:
+            self._write(header.model_dump_json(exclude={"records"}))
+            for record in finished:
+                self.append(record)
+            new.replace(path)
+        except BaseException:
+            self.close()
+            raise
 
     def append(self, record: Record) -> None:
         """Write one record and wait until it is on disk.

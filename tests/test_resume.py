@@ -40,7 +40,17 @@ def project(tmp_path):
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "pytest", "-q", "test_suite.py", "--benchmark-json=run.json", *arguments]
+    return [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "harness.pytest_plugin",
+        "test_suite.py",
+        "--benchmark-json=run.json",
+        *arguments,
+    ]
 
 
 def environment():
