@@ -144,4 +144,6 @@ def realistic(
         for count in (8, 16, 32, 64, 128)
     ]
     records += [task("yoso", [0.352, 0.361]), task("yoso_e", [0.37, 0.362]), task("softmax", [0.366, 0.358])]
+    diverged = "loss is nan: seed 0, step 12"
+    records.append(record(TaskSpec(attention="broken", seq_len=512), "diverged", reasons=[diverged]))
     return run(records)

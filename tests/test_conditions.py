@@ -143,6 +143,16 @@ def test_every_attention_of_the_harness_can_be_watched(name):
         assert (found.dropout, found.recomputes) == (False, False)
 
 
+def test_what_cannot_be_watched_runs_afterwards():
+    """It compiles a wrapper in its call, which dynamo refuses under a mode, and would refuse for ever."""
+    module = registry.get("flex_eager").build(OperationSpec(attention="flex_eager", seq_len=33))
+    qkv = [torch.randn(1, 2, 33, 64) for _ in range(3)]
+    with torch.no_grad():
+        before = module(*qkv, None)
+        assert observe(lambda: module(*qkv, None), module, OperationSpec(attention="flex_eager", seq_len=33)).unseen
+        assert torch.equal(module(*qkv, None), before)
+
+
 def test_pairs_are_not_told_from_features_in_a_short_sequence():
     assert seen(lambda q, k, v: (q @ k.mT).softmax(-1) @ v, head_dim=12).all_pairs is None
 

@@ -34,6 +34,9 @@ def observe(call: Callable[[], Any], module: nn.Module, spec: OperationSpec | Mo
     found["float32_matmul"] = torch.get_float32_matmul_precision()
     if found["compiled"]:  # dynamo does not run under a mode: the call would be another one
         return Conditions(**found, unseen="compiled: its operations are not torch's")
+    if any(getattr(part, "compiles_inside", False) for part in module.modules()):
+        # What dynamo meets under a mode it would not compile in later calls either.
+        return Conditions(**found, unseen="torch compiles a part of it in the call: its operations are not torch's")
     watch = _Watch(spec)
     try:
         with watch:
