@@ -301,5 +301,5 @@ def test_many_cases_are_small_and_quick(tmp_path: Path, cases: int, megabytes: i
     assert len(records) == cases
     begin = time.perf_counter()
     path = html.write(view.compare([synthetic.run(records)]), tmp_path / "report.html")
-    assert time.perf_counter() - begin < 20
+    assert time.perf_counter() - begin < 60  # 13 s for 10,000 cases on one core; a busy machine has its share
     assert path.stat().st_size < megabytes * 1_000_000
