@@ -12,7 +12,7 @@ from harness.spec import OperationSpec
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RUN = ROOT / "reports" / "cpu-quick" / "run.json"
+RUN = ROOT / "reports" / "cpu-attentions" / "run.json"
 LENGTHS = (512, 1024, 2048, 4096)
 ATTENTIONS = ("softmax", "sdpa", "yoso_e", "yoso")
 
