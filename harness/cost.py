@@ -20,6 +20,20 @@ def softmax(spec: OperationSpec) -> dict[str, float]:
     return {f"matmul {spec.dtype}": 2 * _pairs(spec) * spec.head_dim * _products(spec), "copy": _tensor_bytes(spec)}
 
 
+def features(spec: OperationSpec, num_features: int, projections: int = 0) -> dict[str, float]:
+    """``phi(q) (phi(k)^T v)``: two products of n x num_features x head_dim forward and four backward.
+
+    Args:
+        spec: the case.
+        num_features: the width of phi.
+        projections: products of the same size that make the features, whose gradient is one product each.
+    """
+    products = 2 + projections + (4 + projections if _backward(spec) else 0)
+    vectors = float(spec.batch * spec.heads) * spec.seq_len
+    operations = 2 * vectors * num_features * spec.head_dim * products
+    return {f"matmul {spec.dtype}": operations, "copy": _tensor_bytes(spec)}
+
+
 def yoso_expectation(spec: OperationSpec) -> dict[str, float]:
     """The products of ``softmax``, and the collision probability of every pair, once a pass."""
     return softmax(spec) | {"vector float32": PAIR_OPERATIONS * _pairs(spec) * (2 if _backward(spec) else 1)}

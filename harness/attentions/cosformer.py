@@ -71,13 +71,8 @@ class CosformerPlugin(AttentionPlugin):
         return f"torch elementwise features, matmul, matmul, division on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Two products of n x 2d x d forward and four backward."""
-        if not isinstance(spec, OperationSpec):
-            return None
-        products = 6 if spec.mode == "forward_backward" else 2
-        vectors = float(spec.batch * spec.heads) * spec.seq_len
-        operations = 2 * vectors * 2 * spec.head_dim**2 * products
-        return {f"matmul {spec.dtype}": operations, "copy": cost.softmax(spec)["copy"]}
+        """Twice as many features as the head is wide."""
+        return cost.features(spec, 2 * spec.head_dim) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
         """The module; it has no weights."""

@@ -51,12 +51,8 @@ class Linear(AttentionPlugin):
         return f"torch elementwise features, matmul, matmul, division on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Two products of n x d x d forward and four backward."""
-        if not isinstance(spec, OperationSpec):
-            return None
-        products = 6 if spec.mode == "forward_backward" else 2
-        vectors = float(spec.batch * spec.heads) * spec.seq_len
-        return {f"matmul {spec.dtype}": 2 * vectors * spec.head_dim**2 * products, "copy": cost.softmax(spec)["copy"]}
+        """As many features as the head is wide."""
+        return cost.features(spec, spec.head_dim) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
         """The module; it has no weights."""

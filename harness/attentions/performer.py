@@ -142,12 +142,10 @@ class PerformerPlugin(AttentionPlugin):
         return f"torch matmul, {self.kind} features, matmul, matmul, division on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Products of n x m x d: two projections and two with values forward, twice these, less two, backward."""
+        """Query and key are projected to the features."""
         if not isinstance(spec, OperationSpec):
             return None
-        products = 10 if spec.mode == "forward_backward" else 4
-        pairs = float(spec.batch * spec.heads) * spec.seq_len * int(self.knobs(spec)["num_features"])
-        return {f"matmul {spec.dtype}": 2 * pairs * spec.head_dim * products, "copy": cost.softmax(spec)["copy"]}
+        return cost.features(spec, int(self.knobs(spec)["num_features"]), projections=2)
 
     def build(self, spec: Spec) -> nn.Module:
         """The module; it has no weights, its directions are a buffer where they are fixed."""
