@@ -1,84 +1,15 @@
 """The harness inside a real pytest session: what lands in the JSON, in the log and on the screen."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import wrong_attentions as wrong
+from inner_run import block, run
 
-from harness import registry, runner
-from harness.profiles import Selection
-from harness.spec import OperationSpec
 from harness.store import load
 
-pytest_plugins = ["pytester"]
-
-SUITE = """
-import pytest
-from harness.spec import OperationSpec, QualitySpec
-
-def specs(selection):
-    return [OperationSpec(attention=name, seq_len=128, heads=2) for name in {names}]
-
-@pytest.mark.operation(specs=specs)
-def test_operation(case):
-    assert case.record.timing is not None
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _imported():
-    """pytester forgets what a session inside this process imported; torch registers operators once a process."""
-    for name in registry.names():
-        plugin = registry.get(name)
-        plugin.unsupported(spec := OperationSpec(attention=name, seq_len=16))
-        runner.run(spec, Selection().effort)
-
-
-@pytest.fixture
-def suite(pytester):
-    def write(names, loaded="conftest"):
-        source = SUITE.format(names=names)
-        if loaded == "conftest":
-            pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
-        else:
-            source = 'pytest_plugins = ["harness.pytest_plugin"]\n' + source
-        return pytester.makepyfile(test_suite=source)
-
-    return write
-
-
-@pytest.fixture
-def added():
-    names = []
-
-    def add(*plugins):
-        for plugin in plugins:
-            registry.add(plugin)
-            names.append(plugin.name)
-        return [plugin.name for plugin in plugins]
-
-    yield add
-    for name in names:
-        registry.remove(name)
-
-
-def run(pytester, *arguments):
-    return pytester.runpytest_inprocess("-W", "error", "--benchmark-json=out/run.json", *arguments)
-
-
-@pytest.fixture(autouse=True)
-def out(pytester):
-    pytester.mkdir("out")
-
-
-def block(pytester):
-    return load(pytester.path / "out" / "run.json")
+pytest_plugins = ["pytester", "harness_session"]
+pytestmark = pytest.mark.usefixtures("imported", "out")
 
 
 def test_timings_become_pytest_benchmarks_own(pytester, suite):
@@ -219,13 +150,6 @@ def test_a_case_without_a_kind_is_refused(pytester):
     run(pytester).stdout.fnmatch_lines(["*asks for `case` without one of the markers*'operation'*"])
 
 
-def test_a_timeout_is_a_failure_of_one_case(pytester, suite):
-    suite(["sdpa"])
-    run(pytester, "--case-timeout=0.05").assert_outcomes(failed=1)
-    (record,) = block(pytester).records
-    assert (record.status, record.reasons) == ("timeout", ["stopped after 0.05 s"])
-
-
 def test_the_log_goes_where_it_is_told(pytester, suite):
     suite(["sdpa"])
     run(pytester, "--harness-log=elsewhere/my.jsonl")
@@ -237,71 +161,3 @@ def test_without_a_json_the_log_is_with_the_benchmarks(pytester, suite):
     pytester.runpytest_inprocess()
     (log,) = (pytester.path / ".benchmarks").glob("*.log.jsonl")
     assert len(load(log).records) == 1
-
-
-SLOW = """
-import time, sys
-sys.path.insert(0, {tests!r})
-pytest_plugins = ["harness.pytest_plugin"]
-import wrong_attentions as wrong
-from harness import registry
-def slow(q, k, v, mask):
-    open("slow-began", "w").close()
-    time.sleep(60)
-registry.add(wrong.of(slow))
-"""
-
-
-def test_ctrl_c_leaves_a_valid_log_and_json_of_the_finished_cases(pytester, suite):
-    suite(["sdpa", "softmax", "slow", "sdpa_math"])
-    (pytester.path / "conftest.py").write_text(SLOW.format(tests=str(Path(__file__).parent)))
-    command = [sys.executable, "-m", "pytest", "--benchmark-json=out/run.json"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        deadline = time.monotonic() + 60
-        while not (pytester.path / "slow-began").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        screen, _ = process.communicate(timeout=30)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
-    for name in ("run.log.jsonl", "run.json"):
-        found = load(pytester.path / "out" / name)
-        assert [(r.spec.attention, r.status) for r in found.records] == [("sdpa", "ok"), ("softmax", "ok")]
-    assert "cases: 2 ok" in screen
-
-
-def test_a_worker_runs_all_cases_and_outlives_one_that_crashes(pytester):
-    pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
-    pytester.makepyfile(
-        test_suite="""
-        import pytest
-        from harness.spec import OperationSpec
-
-        def specs(selection):
-            knobs = ({}, {"nonsense": 1}, {})
-            return [OperationSpec(attention="sdpa", seq_len=64 + i, knobs=k) for i, k in enumerate(knobs)]
-
-        @pytest.mark.operation(specs=specs)
-        def test_operation(case):
-            assert case.record.timing is not None
-        """
-    )
-    result = run(pytester, "--worker", "--case-timeout=60")
-    result.assert_outcomes(passed=2, failed=1)
-    assert [record.status for record in block(pytester).records] == ["ok", "crashed", "ok"]
-
-
-def test_one_process_for_all_and_one_for_each_are_two_wishes(pytester, suite):
-    suite(["sdpa"])
-    result = run(pytester, "--worker", "--isolate")
-    result.stderr.fnmatch_lines(["*--worker is one process for all cases*"])
-
-
-def test_cases_that_the_deadline_left_out_are_records(pytester, suite):
-    suite(["sdpa", "softmax"])
-    result = run(pytester, "--deadline=0")
-    result.assert_outcomes(failed=2)
-    records = block(pytester).records
-    assert {record.status for record in records} == {"timeout"}
-    assert records[0].reasons == ["not begun: the run's 0 s were over"]
-    assert {one.name for one in block(pytester).ceilings} == {"copy", "matmul float32", "vector float32"}
