@@ -30,7 +30,7 @@ def list_attentions(
 ) -> None:
     """Every attention, whether it runs on this device, and the matrix of what it can do."""
     from harness import registry
-    from harness.profiles import Selection
+    from harness.profiles.selection import Selection
 
     if markdown:
         from harness import catalogue

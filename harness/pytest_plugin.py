@@ -20,8 +20,8 @@ from typing import Any, get_args
 
 import pytest
 
-from harness import profiles
-from harness.profiles import Selection
+from harness.profiles import cases
+from harness.profiles.selection import DTYPES, PROFILES, Selection
 from harness.record import Record, Status
 from harness.session import HarnessSession, log_path_for, reproducing_command
 from harness.spec import AnySpec, Spec
@@ -29,10 +29,10 @@ from harness.store import StoreError
 from harness.terminal import one_line, tables
 
 KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
-    "operation": profiles.operation,
-    "model": profiles.model,
-    "quality": profiles.quality,
-    "task": profiles.task,
+    "operation": cases.operation,
+    "model": cases.model,
+    "quality": cases.quality,
+    "task": cases.task,
 }
 TIMED = ("operation", "model")
 _SESSION = pytest.StashKey[HarnessSession]()
@@ -50,9 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the group ``harness``."""
     group = parser.getgroup("harness", "comparing attentions")
     add = group.addoption
-    add("--profile", dest="harness_profile", default="quick", help=f"one of {', '.join(profiles.PROFILES)}")
+    add("--profile", dest="harness_profile", default="quick", help=f"one of {', '.join(PROFILES)}")
     add("--device", dest="harness_device", default="cpu", help="torch device of all cases: cpu, cuda, cuda:1")
-    add("--dtype", dest="harness_dtype", help=f"one of {', '.join(profiles.DTYPES)}; default: the profile's")
+    add("--dtype", dest="harness_dtype", help=f"one of {', '.join(DTYPES)}; default: the profile's")
     listed = "a comma list, or repeat the option; default: the profile's"
     add("--seq-len", dest="harness_seq_lens", action="append", metavar="N", help=f"sequence lengths: {listed}")
     add("--attention", dest="harness_attentions", action="append", metavar="NAME", help=f"attentions: {listed}")

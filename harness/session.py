@@ -12,7 +12,7 @@ import torch
 from harness import isolate, runner
 from harness.gating.comparable import differences
 from harness.measuring import ceilings, machine
-from harness.profiles import Selection
+from harness.profiles.selection import Selection
 from harness.record import Record, Run
 from harness.spec import AnySpec
 from harness.store import LOG_SUFFIX, Log, StoreError, read_part

@@ -11,7 +11,7 @@ softmax and sdpa are one attention in two implementations: how far they are apar
 import pytest
 
 from harness import seeds
-from harness.profiles import Selection
+from harness.profiles.selection import Selection
 from harness.pytest_plugin import Case
 from harness.spec import Swap, TaskSpec
 

@@ -24,7 +24,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from harness import runner, stats
 from harness.measuring import inputs, machine
-from harness.profiles import EFFORTS
+from harness.profiles.selection import EFFORTS
 from harness.spec import OperationSpec
 
 TARGET_SECONDS = 1e-3

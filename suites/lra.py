@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.profiles import Selection
+from harness.profiles.selection import Selection
+from harness.profiles.task_presets import LRA, lra
 from harness.pytest_plugin import Case
 from harness.spec import TaskSpec
-from harness.task_presets import LRA, lra
 
 ATTENTIONS = ("softmax", "yoso_e", "yoso", "performer_relu", "nystromformer")
 HASHES = (16, 32)

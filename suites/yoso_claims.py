@@ -7,7 +7,7 @@ It is no part of the profiles: it takes a quarter of an hour. Run it by its name
 
 import pytest
 
-from harness.profiles import Selection
+from harness.profiles.selection import Selection
 from harness.pytest_plugin import Case
 from harness.spec import Family, ModelSpec, OperationSpec
 

@@ -3,7 +3,7 @@
 import pytest
 
 from harness import registry, runner
-from harness.profiles import Selection
+from harness.profiles.selection import Selection
 from harness.spec import OperationSpec
 
 SUITE = """

@@ -11,7 +11,7 @@ from contract_breakers import BREAKERS
 
 import harness.conformance
 from harness import registry, runner
-from harness.profiles import Selection
+from harness.profiles.selection import Selection
 from harness.spec import OperationSpec
 
 pytest_plugins = ["pytester"]

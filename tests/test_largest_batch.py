@@ -4,7 +4,7 @@ import pytest
 
 from harness import runner
 from harness.measuring import largest_batch
-from harness.profiles import EFFORTS
+from harness.profiles.selection import EFFORTS
 from harness.spec import ModelSpec
 
 SPEC = ModelSpec(

@@ -1,45 +1,55 @@
 import pytest
 
-from harness import gpu_profile, profiles, quick_profile, registry
-from harness.profiles import PROFILES, Selection
+from harness import registry
+from harness.profiles import cases, gpu, quick, standard
+from harness.profiles.selection import PROFILES, Selection
 from harness.stats import MIN_EXPONENT_LENGTHS
 
 SIZES = tuple(profile for profile in PROFILES if profile not in ("gpu", "paper"))
-KINDS = (profiles.operation, profiles.model, profiles.quality, profiles.task)
+KINDS = (cases.operation, cases.model, cases.quality, cases.task)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_case_ids_are_unique(kind, profile):
     ids = [spec.case_id for spec in kind(Selection(profile, device="cuda"))]
-    assert ids or (profile, kind) == ("gpu", profiles.task) or (profile == "paper" and kind is not profiles.model)
+    assert ids or (profile, kind) == ("gpu", cases.task) or (profile == "paper" and kind is not cases.model)
     assert len(ids) == len(set(ids))
 
 
 @pytest.mark.parametrize("profile", SIZES)
-def test_every_attention_is_measured_alone_and_from_standard_on_in_the_encoder(profile):
+def test_every_attention_is_measured_alone_and_in_full_in_the_encoder(profile):
     selection = Selection(profile)
-    for kind in (profiles.operation, profiles.model):
+    for kind in (cases.operation, cases.model):
         found = {(spec.attention, spec.mode) for spec in kind(selection)}
-        few = profile == "quick" and kind is profiles.model
-        assert len(found) == 2 * len(quick_profile.ENCODERS if few else registry.names())
+        few = profile != "full" and kind is cases.model
+        assert len(found) == 2 * len(quick.ENCODERS if few else registry.names())
 
 
 def test_quick_has_its_headline_at_every_length_and_enough_of_the_others_for_an_exponent():
     lengths = {}
-    for spec in profiles.operation(Selection("quick")):
+    for spec in cases.operation(Selection("quick")):
         lengths.setdefault(spec.attention, set()).add(spec.seq_len)
-    for name in quick_profile.HEADLINE:
-        assert lengths[name] == set(profiles.OPERATION_LENGTHS["quick"])
-    for name in set(lengths) - set(quick_profile.COMPILED):
+    for name in quick.HEADLINE:
+        assert lengths[name] == set(cases.OPERATION_LENGTHS["quick"])
+    for name in set(lengths) - set(quick.COMPILED):
         assert len(lengths[name]) >= MIN_EXPONENT_LENGTHS
-    assert {*quick_profile.HEADLINE, *quick_profile.COMPILED, *quick_profile.ENCODERS} <= {*registry.names()}
+    assert {*quick.HEADLINE, *quick.COMPILED, *quick.ENCODERS} <= {*registry.names()}
+
+
+def test_standard_has_every_length_but_no_quadratic_attention_at_the_longest_beside_two():
+    found = [spec for spec in cases.operation(Selection("standard")) if not spec.padding]
+    longest = {spec.attention for spec in found if spec.seq_len == standard.LONGEST}
+    assert {"sdpa", "yoso_e", "yoso", "linear", "nystromformer", "longformer", "performer_relu"} <= longest
+    assert not longest & {"softmax", "sdpa_math", "sdpa_flash", "flex", "transformers_yoso_e", "xformers_cutlass"}
+    assert {spec.attention for spec in found if spec.seq_len == 8192} == {*registry.names()}
+    assert {spec.seq_len for spec in cases.operation(Selection("standard")) if spec.padding} == {*standard.PADDED}
 
 
 def test_what_was_asked_for_by_name_or_length_is_not_cut_by_quick():
-    asked = profiles.operation(Selection("quick", attentions=("linear",)))
-    assert {spec.seq_len for spec in asked} == set(profiles.OPERATION_LENGTHS["quick"])
-    asked = profiles.operation(Selection("quick", seq_lens=(64,)))
+    asked = cases.operation(Selection("quick", attentions=("linear",)))
+    assert {spec.seq_len for spec in asked} == set(cases.OPERATION_LENGTHS["quick"])
+    asked = cases.operation(Selection("quick", seq_lens=(64,)))
     assert {spec.attention for spec in asked} == {*registry.names()}
 
 
@@ -47,7 +57,7 @@ def test_what_was_asked_for_by_name_or_length_is_not_cut_by_quick():
 def test_the_comparison_with_transformers_is_in_every_profile_at_equal_sizes(profile):
     rivals = [
         spec
-        for spec in profiles.model(Selection(profile))
+        for spec in cases.model(Selection(profile))
         if (spec.seq_len, spec.mode, spec.head, spec.dtype) == (4096, "forward", "encoder", "float32")
         and (spec.family, spec.attention) in {("bert", "sdpa"), ("transformers_yoso", "yoso_e"), ("yoso", "yoso")}
     ]
@@ -56,14 +66,14 @@ def test_the_comparison_with_transformers_is_in_every_profile_at_equal_sizes(pro
 
 
 def test_each_profile_has_more_than_the_one_before():
-    counts = [len(profiles.operation(Selection(profile))) for profile in SIZES]
+    counts = [len(cases.operation(Selection(profile))) for profile in SIZES]
     assert counts == sorted(set(counts))
-    assert max(spec.seq_len for spec in profiles.operation(Selection("full"))) == 65536
+    assert max(spec.seq_len for spec in cases.operation(Selection("full"))) == 65536
 
 
 def test_what_was_asked_for_replaces_what_the_profile_has():
     selection = Selection(seq_lens=(64, 32), attentions=("sdpa_math",), dtype="bfloat16", device="cuda")
-    for kind in (profiles.operation, profiles.model, profiles.task):
+    for kind in (cases.operation, cases.model, cases.task):
         specs = kind(selection)
         assert {spec.seq_len for spec in specs} == {64, 32}
         assert {spec.attention for spec in specs} == {"sdpa_math"}
@@ -73,7 +83,7 @@ def test_what_was_asked_for_replaces_what_the_profile_has():
 
 def test_the_gpu_profile_is_a_fixed_list_to_choose_from():
     of = {"profile": "gpu", "device": "cuda"}
-    everything = profiles.operation(Selection(**of))
+    everything = cases.operation(Selection(**of))
     main = [
         (spec.attention, spec.seq_len, spec.mode)
         for spec in everything
@@ -84,7 +94,7 @@ def test_the_gpu_profile_is_a_fixed_list_to_choose_from():
         for mode in ("forward", "forward_backward"):
             assert {("yoso", n, mode), ("yoso_e", n, mode), ("sdpa_flash", n, mode), ("sdpa_cudnn", n, mode)} <= {*main}
     assert max(spec.seq_len for spec in everything) == 2**20
-    chosen = profiles.operation(Selection(**of, seq_lens=(4096,), attentions=("yoso",), dtype="float32"))
+    chosen = cases.operation(Selection(**of, seq_lens=(4096,), attentions=("yoso",), dtype="float32"))
     assert {(spec.seq_len, spec.attention, spec.dtype) for spec in chosen} == {(4096, "yoso", "float32")}
     assert {spec.device for kind in KINDS for spec in kind(Selection(**of))} == {"cuda"}
 
@@ -94,8 +104,8 @@ COMPILE_SECONDS = 15.0
 
 
 def test_the_gpu_profile_has_the_rivals_in_both_modes():
-    found = [(spec.attention, spec.mode) for spec in profiles.operation(Selection("gpu", "cuda"))]
-    for name in gpu_profile.RIVALS:
+    found = [(spec.attention, spec.mode) for spec in cases.operation(Selection("gpu", "cuda"))]
+    for name in gpu.RIVALS:
         assert name in registry.names()
         assert found.count((name, "forward")) == found.count((name, "forward_backward")) == (1 if name == "flex" else 2)
 
@@ -109,7 +119,7 @@ def test_the_gpu_profile_takes_six_minutes_at_a_quarter_of_an_h100s_ceilings():
     rates |= {"copy": 3e12, "cache read": 5e12}
     selection = Selection("gpu", "cuda")
     seconds = 0.0
-    for spec in profiles.operation(selection):
+    for spec in cases.operation(selection):
         if spec.attention.startswith("xformers"):
             continue  # beside torch's own FlashAttention it is as fast; where it is missing it takes no time
         work = registry.get(spec.attention).cost(spec)
@@ -118,7 +128,7 @@ def test_the_gpu_profile_takes_six_minutes_at_a_quarter_of_an_h100s_ceilings():
         seconds += 0.5 + (6 + samples) * call
         if spec.attention == "flex":
             seconds += COMPILE_SECONDS
-    seconds += 3.0 * len(profiles.model(selection)) + 1.0 * len(profiles.quality(selection))
+    seconds += 3.0 * len(cases.model(selection)) + 1.0 * len(cases.quality(selection))
     assert 60 < seconds < 360
 
 
@@ -138,7 +148,7 @@ def test_the_unknown_is_refused_with_the_known(wrong, words):
 
 
 def test_the_paper_profile_is_its_protocol():
-    specs = profiles.model(Selection("paper", device="cuda"))
+    specs = cases.model(Selection("paper", device="cuda"))
     assert {spec.seq_len for spec in specs} == {128, 256, 512, 1024, 2048, 4096}
     assert {(s.family, s.layers, s.hidden_size, s.heads, s.mode) for s in specs} == {
         ("lra", 6, 256, 4, "training_step")

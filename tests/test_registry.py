@@ -5,8 +5,10 @@ import pytest
 import wrong_attentions as wrong
 from typer.testing import CliRunner
 
-from harness import profiles, registry, runner
+from harness import registry, runner
 from harness.cli import app
+from harness.profiles import cases
+from harness.profiles.selection import Selection
 
 
 class Nameless(wrong.Attention):
@@ -142,8 +144,8 @@ def test_list_names_each_broken_plugin_and_goes_on():
 
 @pytest.mark.usefixtures("broken")
 def test_a_run_records_each_broken_plugin_and_goes_on():
-    selection = profiles.Selection(seq_lens=(16,))
-    records = [runner.run(spec, selection.effort) for spec in profiles.operation(selection) if spec.mode == "forward"]
+    selection = Selection(seq_lens=(16,))
+    records = [runner.run(spec, selection.effort) for spec in cases.operation(selection) if spec.mode == "forward"]
     found = {record.spec.attention: record for record in records}
     assert {name: record.status for name, record in found.items()} == dict.fromkeys(BROKEN, "crashed") | {"right": "ok"}
     for name, words in BROKEN.items():

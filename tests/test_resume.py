@@ -11,7 +11,7 @@ import time
 import pytest
 from test_store import HEADER, record
 
-from harness.profiles import Selection
+from harness.profiles.selection import Selection
 from harness.session import HarnessSession
 from harness.spec import OperationSpec
 from harness.store import Log, StoreError, load, read_part
@@ -19,7 +19,7 @@ from harness.store import Log, StoreError, load, read_part
 LENGTHS = (16, 24, 32, 40, 48, 56)
 SUITE = f"""
 import pytest
-from harness.profiles import Selection
+from harness.profiles.selection import Selection
 from harness.session import HarnessSession
 from harness.spec import OperationSpec
 pytest_plugins = ["harness.pytest_plugin"]

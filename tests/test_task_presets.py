@@ -10,8 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from harness import registry, seeds, task_presets
-from harness.profiles import Selection
+from harness import registry, seeds
+from harness.profiles import task_presets
+from harness.profiles.selection import Selection
 from harness.record import Record
 from harness.spec import TaskSpec
 from harness.store import load

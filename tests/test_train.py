@@ -12,7 +12,7 @@ from torch import nn
 
 from harness import registry, runner
 from harness.attentions.softmax import EagerSoftmax, Softmax
-from harness.profiles import EFFORTS
+from harness.profiles.selection import EFFORTS
 from harness.record import Divergence, Record, TaskResult
 from harness.registry import RegistryError
 from harness.spec import TaskSpec

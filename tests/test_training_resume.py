@@ -1,5 +1,6 @@
 """An interrupted training goes on to the same bits, and a budget of seconds ends one."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ import pytest
 import torch
 
 from harness import runner
-from harness.profiles import EFFORTS
+from harness.profiles.selection import EFFORTS
 from harness.spec import Swap, TaskSpec
-from harness.training.checkpoints import SeedFolder
+from harness.training.checkpoints import SeedFolder, SeedResult
 from harness.training.train import train
 
 SMALL: dict[str, Any] = {
@@ -39,6 +40,22 @@ def interrupt_at(number: int):
             raise Interrupted
 
     return progress
+
+
+def test_two_processes_that_finish_a_seed_together_both_succeed(tmp_path, monkeypatch):
+    folder = SeedFolder(tmp_path, TaskSpec(attention="sdpa", **SMALL), "", 0)
+    result = SeedResult(scores={}, swapped=[], swapped_seconds=[], train_seconds=1, eval_seconds=1, steps=1)
+    replace = Path.replace
+
+    def after_the_other(part: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        folder.finish(result)
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", after_the_other)
+    folder.finish(result)
+    assert folder.finished() == result
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class SeedFolder:
 
     def finish(self, result: SeedResult) -> None:
         """Keep the result; it appears whole or not at all."""
-        part = self._result.with_suffix(".part")
+        part = self._result.with_suffix(f".{os.getpid()}.part")  # several processes may finish one seed together
         part.write_text(result.model_dump_json())
         part.replace(self._result)
 

@@ -1,13 +1,11 @@
-"""Which cases a profile has. quick runs in minutes on two cores (``harness.quick_profile``); standard adds lengths,
-attentions in the encoder, padding and a base-like model; full adds bfloat16 and n = 65536. gpu is for a CUDA device
-(``harness.gpu_profile``); paper is the efficiency protocol of the YOSO paper (``harness.paper_profile``)."""
+"""The cases of every profile, by kind; what one profile has for itself is in the module of its name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import NamedTuple, TypeVar, get_args
 
-from harness import gpu_profile, paper_profile, quick_profile, registry
-from harness.measuring.timing import Effort
+from harness import registry
+from harness.profiles import gpu, paper, quick, standard
+from harness.profiles.selection import Selection
 from harness.spec import (
     Dtype,
     Family,
@@ -21,23 +19,11 @@ from harness.spec import (
     TaskSpec,
 )
 
-Profile = Literal["quick", "standard", "full", "gpu", "paper"]
-PROFILES: tuple[Profile, ...] = get_args(Profile)
 Asked = TypeVar("Asked", OperationSpec, ModelSpec, QualitySpec)
-DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 OPERATION_MODES: tuple[OperationMode, ...] = get_args(OperationMode)
 MODEL_MODES: tuple[ModelMode, ...] = get_args(ModelMode)
 TASK_HEADS: tuple[Head, ...] = tuple(head for head in get_args(Head) if head != "encoder")
 
-# Verification has called every case three times before its warm-up begins.
-EFFORTS = {
-    "quick": Effort(min_samples=3, max_samples=30, seconds=0.25, warmup_calls=1, warmup_seconds=0.05),
-    "standard": Effort(min_samples=10, max_samples=100, seconds=2.0, warmup_calls=3, warmup_seconds=0.3),
-    "full": Effort(min_samples=20, max_samples=200, seconds=5.0, warmup_calls=5, warmup_seconds=0.5),
-    # A device's clock is steady: half a second gives a short call its 60 samples, and a call of a second three.
-    "gpu": Effort(min_samples=3, max_samples=60, seconds=0.5, warmup_calls=1, warmup_seconds=0.05),
-    "paper": Effort(min_samples=10, max_samples=10, seconds=0.0, warmup_calls=1, warmup_seconds=0.0),
-}
 OPERATION_LENGTHS = {
     "quick": (128, 512, 1024, 2048, 4096),
     "standard": (128, 256, 512, 1024, 2048, 4096, 8192, 16384),
@@ -45,10 +31,10 @@ OPERATION_LENGTHS = {
 }
 ENCODER_LENGTHS = {
     "quick": (128, 1024, 4096),
-    "standard": (128, 512, 1024, 4096),
+    "standard": (128, 512, 1024, standard.LENGTH),
     "full": (128, 512, 1024, 4096, 16384),
 }
-HEAD_LENGTHS = {"quick": (128, 1024), "standard": (128, 512, 1024), "full": (128, 512, 1024, 4096)}
+HEAD_LENGTHS = {"quick": (128, 1024), "standard": standard.HEADS_AT, "full": (128, 512, 1024, 4096)}
 REPRESENTATIVES = ("softmax", "sdpa", "yoso", "yoso_e")
 """The attentions under task heads: a head costs the same with every kernel of one attention."""
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
@@ -72,58 +58,9 @@ class TaskBudget(NamedTuple):
 
 TASK_BUDGETS = {
     "quick": TaskBudget("needle", seq_len=64, steps=400, seeds=2, train_examples=4000, eval_examples=500),
-    "standard": TaskBudget("listops", seq_len=256, steps=2000, seeds=3, train_examples=20000, eval_examples=2000),
+    "standard": TaskBudget("needle", seq_len=128, steps=800, seeds=3, train_examples=10000, eval_examples=1000),
     "full": TaskBudget("listops", seq_len=2000, steps=5000, seeds=5, train_examples=96000, eval_examples=2000),
 }
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What the user asked for; None takes the profile's own.
-
-    Raises:
-        ValueError: an unknown profile, dtype or attention (the message lists the known ones), or a length below 1.
-    """
-
-    profile: str = "quick"
-    device: str = "cpu"
-    dtype: str | None = None
-    seq_lens: tuple[int, ...] | None = None
-    attentions: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.profile not in PROFILES:
-            raise ValueError(f"unknown profile {self.profile!r}; known: {', '.join(PROFILES)}")
-        if self.profile == "gpu" and not self.device.startswith("cuda"):
-            raise ValueError(f"profile 'gpu' takes a CUDA device, got device {self.device!r}: add --device cuda")
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise ValueError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
-        known = registry.names()
-        unknown = [name for name in self.attentions or () if name not in known]
-        if unknown:
-            raise ValueError(f"unknown attention {', '.join(unknown)}; known: {', '.join(known)}")
-        if any(length < 1 for length in self.seq_lens or ()):
-            raise ValueError(f"seq_lens must be 1 or more, got {self.seq_lens}")
-
-    @property
-    def effort(self) -> Effort:
-        """How long each case is sampled."""
-        return EFFORTS[self.profile]
-
-    @property
-    def dtypes(self) -> tuple[Dtype, ...]:
-        """float32, and bfloat16 in the full profile; or the one that was asked for."""
-        if self.dtype is not None:
-            return tuple(dtype for dtype in DTYPES if dtype == self.dtype)
-        return ("float32", "bfloat16") if self.profile == "full" else ("float32",)
-
-    def lengths(self, of_profile: Sequence[int]) -> tuple[int, ...]:
-        """The lengths that were asked for, or the profile's."""
-        return tuple(of_profile) if self.seq_lens is None else self.seq_lens
-
-    def chosen(self, of_profile: Sequence[str]) -> tuple[str, ...]:
-        """The attentions that were asked for, or the profile's."""
-        return tuple(of_profile) if self.attentions is None else self.attentions
 
 
 def _asked(selection: Selection, specs: Sequence[Asked]) -> list[Asked]:
@@ -138,27 +75,29 @@ def _asked(selection: Selection, specs: Sequence[Asked]) -> list[Asked]:
 
 
 def operation(selection: Selection) -> list[OperationSpec]:
-    """The attention alone: every attention and mode; from standard on at every length, also with a quarter padded."""
+    """The attention alone: every attention and mode; from standard on also with a quarter padded."""
     if selection.profile == "gpu":
-        return _asked(selection, gpu_profile.operation(selection.device))
+        return _asked(selection, gpu.operation(selection.device))
     if selection.profile == "paper":
         return []
     paddings = (0.0,) if selection.profile == "quick" else (0.0, 0.25)
-    return [
+    specs = [
         OperationSpec(attention=name, seq_len=n, device=selection.device, dtype=dtype, mode=mode, padding=padding)
         for dtype in selection.dtypes
         for padding in paddings
         for n in selection.lengths(OPERATION_LENGTHS[selection.profile])
         for mode in OPERATION_MODES
         for name in selection.chosen(registry.names())
-        if selection.seq_lens or selection.attentions or selection.profile != "quick" or quick_profile.has(name, n)
     ]
+    kept = {"quick": quick.has, "standard": standard.has}.get(selection.profile)
+    asked = selection.seq_lens or selection.attentions
+    return specs if asked or kept is None else [spec for spec in specs if kept(spec)]
 
 
 def quality(selection: Selection) -> list[QualitySpec]:
     """Sampled YOSO by hash family and number of hashes, and exact attentions against their own oracles."""
     if selection.profile == "gpu":
-        return _asked(selection, gpu_profile.quality(selection.device))
+        return _asked(selection, gpu.quality(selection.device))
     if selection.profile == "paper":
         return []
     draws = QUALITY_DRAWS[selection.profile]
@@ -202,18 +141,18 @@ def task(selection: Selection) -> list[TaskSpec]:
 
 
 def model(selection: Selection) -> list[ModelSpec]:
-    """The bare encoder, from standard on with every attention; task heads with one of each kind; rival models."""
+    """The bare encoder, in full with every attention; task heads with one of each kind; rival models."""
     profile = selection.profile
     if profile == "gpu":
-        return _asked(selection, gpu_profile.model(selection.device))
+        return _asked(selection, gpu.model(selection.device))
     if profile == "paper":
-        return _asked(selection, paper_profile.model(selection.device))
+        return _asked(selection, paper.model(selection.device))
     encoders = [
         _model(selection, "yoso", name, "encoder", n, dtype, mode)
         for dtype in selection.dtypes
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        for name in selection.chosen(quick_profile.ENCODERS if profile == "quick" else registry.names())
+        for name in selection.chosen(_encoders(profile, n))
     ]
     heads = [
         _model(selection, "yoso", name, head, n, dtype, mode)
@@ -223,15 +162,25 @@ def model(selection: Selection) -> list[ModelSpec]:
         for mode in MODEL_MODES
         for name in selection.chosen(REPRESENTATIVES)
     ]
+    too_slow = {"quick": quick.too_slow, "standard": standard.too_slow}.get(profile)
     rivals = [
         _model(selection, family, attention, "encoder", n, selection.dtypes[0], mode)
         for family, attention in RIVALS
         if attention in selection.chosen((attention,))
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        if profile != "quick" or not quick_profile.too_slow(family, n, mode)
+        if too_slow is None or not too_slow(family, n, mode)
     ]
     return [*encoders, *heads, *rivals]
+
+
+def _encoders(profile: str, seq_len: int) -> tuple[str, ...]:
+    """The attentions in the bare encoder, where none was asked for."""
+    if profile == "full":
+        return tuple(registry.names())
+    if profile == "standard" and seq_len == standard.LENGTH:
+        return standard.ENCODERS_AT_LENGTH
+    return quick.ENCODERS
 
 
 def _model(

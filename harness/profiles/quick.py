@@ -1,6 +1,6 @@
 """What the profile ``quick`` leaves out, so that it takes minutes on two cores; what is asked for is measured."""
 
-from harness.spec import Family, ModelMode
+from harness.spec import Family, ModelMode, OperationSpec
 
 HEADLINE = ("softmax", "sdpa", "yoso", "yoso_e")
 """Measured alone at each of the profile's lengths: the comparison that the project is there for."""
@@ -13,11 +13,11 @@ ENCODERS = ("softmax", "sdpa", "yoso", "yoso_e", "none", "linear", "nystromforme
 model costs the same with all, so what another attention saves there follows from it alone."""
 
 
-def has(name: str, seq_len: int) -> bool:
-    """Whether the attention ``name`` is measured alone at this one of the profile's lengths."""
-    if name in HEADLINE:
+def has(spec: OperationSpec) -> bool:
+    """Whether the attention alone is measured at this one of the profile's lengths."""
+    if spec.attention in HEADLINE:
         return True
-    return seq_len == LENGTHS[-1] if name in COMPILED else seq_len in LENGTHS
+    return spec.seq_len == LENGTHS[-1] if spec.attention in COMPILED else spec.seq_len in LENGTHS
 
 
 def too_slow(family: Family, seq_len: int, mode: ModelMode) -> bool:
