@@ -82,10 +82,16 @@ class Conditions(_Strict):
 
 
 class Quality(_Strict):
-    """Relative error against ``reference``, one value a draw: ``output``, ``grad_q``, ``grad_k``, ``grad_v``."""
+    """Relative error against ``reference``, one value a draw: ``output``, ``grad_q``, ``grad_k``, ``grad_v``.
+
+    ``squared_bias`` has for each draw the inner product of its deviation with the mean deviation of the others, over
+    the reference's squared norm. The mean over draws estimates the squared relative bias without bias of its own, and
+    may come out below 0.
+    """
 
     reference: str
     errors: dict[str, list[float]]
+    squared_bias: dict[str, list[float]] = Field(default_factory=dict, description="empty with a single draw")
 
 
 class Swapped(_Strict):

@@ -103,7 +103,8 @@ def quality(family: str, count: int, rng: np.random.Generator) -> Record:
         for what, scale in (("output", 1.0), ("grad_q", 1.4), ("grad_k", 1.4), ("grad_v", 1.0))
     }
     knobs = {"num_hash": count, "hash_family": family}
-    return record(spec, knobs=knobs, quality=Quality(reference="yoso_e", errors=errors))
+    biases = {"output": (floor**2 + 0.1 / count * rng.standard_normal(8)).tolist()}
+    return record(spec, knobs=knobs, quality=Quality(reference="yoso_e", errors=errors, squared_bias=biases))
 
 
 def task(attention: str, scores: list[float]) -> Record:

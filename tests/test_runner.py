@@ -1,3 +1,5 @@
+from statistics import mean
+
 import pytest
 import torch
 import wrong_attentions as wrong
@@ -146,6 +148,21 @@ def test_quality_of_an_estimate_is_against_what_it_estimates_and_falls_with_more
         return sum(errors) / 3
 
     assert error(128) < 0.6 * error(8)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_quality_tells_bias_from_sampling_error(bias):
+    def shifted(q, k, v, mask):
+        true = wrong.right(q, k, v, mask)
+        noise = torch.randn(true.shape)
+        return true * (1 + bias) + 0.5 * noise * (true.norm() / noise.norm()).detach()
+
+    spec = QualitySpec(attention="shifted", seq_len=64, draws=24)
+    plugin = wrong.of(shifted)
+    found = quality.errors(plugin, spec, plugin.build(spec), make(spec))
+    assert mean(found.squared_bias["output"]) == pytest.approx(bias**2, abs=0.01)
+    assert mean(found.squared_bias["grad_v"]) == pytest.approx(bias**2, abs=1e-6)
+    assert mean(error**2 for error in found.errors["output"]) == pytest.approx(bias**2 + 0.25, abs=0.02)
 
 
 def test_quality_passes_on_the_shared_knobs_alone(added):

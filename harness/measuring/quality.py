@@ -1,7 +1,7 @@
 """How far an approximate attention is from what it estimates, draw by draw, on the same inputs."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness import registry
 from harness.measuring.inputs import Inputs
@@ -29,6 +29,7 @@ def errors(plugin: AttentionPlugin, spec: QualitySpec, module: nn.Module, inputs
     its_spec = spec.model_copy(update={"attention": reference.name, "knobs": knobs})
     truth = run_oracle(reference, its_spec, inputs, rows, torch.float64, backward=True).named()
     found: dict[str, list[float]] = {name: [] for name in truth}
+    deviations: dict[str, list[Tensor]] = {name: [] for name in truth}
     for draw in range(spec.draws):
         _, result = run(module, inputs, rows, spec.seed + draw, backward=True)
         for name, value in result.named().items():
@@ -36,4 +37,15 @@ def errors(plugin: AttentionPlugin, spec: QualitySpec, module: nn.Module, inputs
             if not error < float("inf"):
                 raise FloatingPointError(f"{name} of draw {draw} is not finite")
             found[name].append(error)
-    return Quality(reference=f"{reference.name}, float64", errors=found)
+            deviations[name].append((value.double() - truth[name]).float().cpu())
+    biases = {name: _squared_bias(its, truth[name]) for name, its in deviations.items()} if spec.draws > 1 else {}
+    return Quality(reference=f"{reference.name}, float64", errors=found, squared_bias=biases)
+
+
+def _squared_bias(deviations: list[Tensor], truth: Tensor) -> list[float]:
+    """Of each draw with the others: draws are independent, so what they have in common is bias."""
+    drawn = torch.stack(deviations).flatten(1).double()
+    products = drawn @ drawn.T
+    with_others = products.sum(1) - products.diagonal()
+    scale = (len(deviations) - 1) * truth.double().norm().item() ** 2
+    return [value / scale for value in with_others.tolist()]

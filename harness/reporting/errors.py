@@ -1,20 +1,18 @@
 """Errors of approximations: beside the times of the same settings, and taken apart into bias and sampling error."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import nnls
+from scipy.stats import t
 
-from harness import stats
 from harness.record import Record
 from harness.reporting.frame import Facets, each, views
 from harness.reporting.tables import Cell, Table, with_facets
-from harness.reporting.units import ABSENT, LEVEL_WORDS, Amount
+from harness.reporting.units import LEVEL_WORDS, Amount
+from harness.stats import LEVEL
 
-FITTED = 3
-"""Numbers of hashes that a fit takes: the largest ones, because the error of few hashes is not yet ~ 1 / sqrt(m)."""
-_RESAMPLES = 200
 Key = tuple[int, str, int, str, str]
 
 
@@ -75,39 +73,39 @@ def hashed(rows: pd.DataFrame, what: str) -> dict[str, dict[int, list[float]]]:
 
 
 def bias_and_sampling(table: pd.DataFrame) -> Table:
-    """Mean square error fitted as ``bias^2 + variance / m`` over the largest numbers of hashes, by series."""
+    """The output's error taken apart, by number of hashes: what all draws share, and how far they are spread."""
     rows: list[tuple[Facets, list[Cell]]] = []
     for facets, view in views(table, "quality").items():
         for series, line in hashed(view, "output").items():
-            counts = sorted(line)[-FITTED:]
-            if len(counts) < FITTED:
-                reason = f"not enough numbers of hashes: {len(counts)}, {FITTED} are needed"
-                rows.append((facets, [series, ABSENT, ABSENT, reason]))
-                continue
-            bias, sampling = _fit(line, counts)
-            span = ", ".join(f"{count:,}" for count in counts)
-            rows.append((facets, [series, bias, sampling, span]))
-    columns = [
-        "Attention", f"Bias [{LEVEL_WORDS}]", f"Sampling error at the most hashes [{LEVEL_WORDS}]", "Fitted over",
-    ]  # fmt: skip
+            biases = _squared_biases(view, series)
+            rows += [
+                (facets, [series, Amount(m, "count"), *_apart(biases[m], errors), Amount(len(errors), "count")])
+                for m, errors in line.items()
+                if m in biases
+            ]
+    columns = ["Attention", "Hashes", f"Bias [{LEVEL_WORDS}]", "Sampling error", "Draws"]
     return with_facets("Bias and sampling error of the output", columns, rows)
 
 
-def _fit(line: dict[int, list[float]], counts: list[int]) -> tuple[Amount, Amount]:
-    """Relative errors: what no number of hashes takes away, and what the largest number leaves of the rest."""
-    rng = np.random.default_rng(0)
-    squares = [np.square(line[count]) for count in counts]
-    found = _solve(counts, [float(one.mean()) for one in squares])
-    picks = [_solve(counts, [float(rng.choice(one, one.size).mean()) for one in squares]) for _ in range(_RESAMPLES)]
-    single = any(one.size < 2 for one in squares)
-    low, high = np.quantile(picks, [(1 - stats.LEVEL) / 2, (1 + stats.LEVEL) / 2], axis=0)
-    bounds = [(None, None)] * 2 if single else [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
-    bias, sampling = (Amount(value, "fraction", *bound) for value, bound in zip(found, bounds, strict=True))
-    return bias, sampling
+def _squared_biases(rows: pd.DataFrame, series: str) -> dict[int, list[float]]:
+    """Of each draw, by number of hashes; what older records do not have is left out."""
+    found = {}
+    for row in each(rows[rows["series"] == series]):
+        biases = row.record.quality.squared_bias.get("output") if row.status == "ok" and row.record.quality else None
+        if biases:
+            found[row.record.knobs.get("num_hash")] = biases
+    return found
 
 
-def _solve(counts: list[int], means: list[float]) -> tuple[float, float]:
-    weights = np.array([1 / max(mean, 1e-300) for mean in means])
-    design = np.stack([weights, weights / np.array(counts)], axis=1)
-    (bias, variance), _ = nnls(design, weights * np.array(means))
-    return float(np.sqrt(bias)), float(np.sqrt(variance / counts[-1]))
+def _apart(biases: list[float], errors: list[float]) -> tuple[Amount, Amount]:
+    """Relative bias with its interval, and the root mean square of what is left of the errors.
+
+    A draw's value takes part in those of all others: the mean's standard error is twice that of independent values,
+    which is too wide, never too narrow, where there is no bias.
+    """
+    draws = len(biases)
+    mean = float(np.mean(biases))
+    half = 2 * float(t.ppf((1 + LEVEL) / 2, draws - 1)) * float(np.std(biases, ddof=1)) / math.sqrt(draws)
+    root = [math.sqrt(max(square, 0.0)) for square in (mean, mean - half, mean + half)]
+    spread = math.sqrt(max(float(np.mean(np.square(errors))) - mean, 0.0))
+    return Amount(root[0], "fraction", root[1], root[2]), Amount(spread, "fraction")

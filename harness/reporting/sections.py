@@ -55,8 +55,9 @@ def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dic
         Section(
             "budget", "Error against number of hashes",
             "How far an approximation is from what it estimates: relative Frobenius error, median over draws; the band "
-            "reaches from the best draw to the worst. The table fits the mean square error as bias² + variance / m "
-            "over the largest numbers of hashes: more hashes take away the sampling error, never the bias.",
+            "reaches from the best draw to the worst. The table has the bias, which all draws share, "
+            "apart from the sampling error, which is each draw's own: an interval from 0 on shows no bias. "
+            "YOSO scales its outputs to length 1: that alone biases a noisy sum, and fades with more hashes.",
             [bias] if bias.rows else [], _or_none(hashes),
         ),
         Section(
