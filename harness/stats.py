@@ -68,9 +68,10 @@ class Crossover:
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """Too little was measured to say; ``reason`` tells what is missing."""
+    """Too little was measured to say; ``reason`` tells what is missing, with these ``numbers`` in it."""
 
     reason: str
+    numbers: tuple[int, ...]
 
 
 def median(samples: Sequence[float], rng: np.random.Generator) -> Estimate:
@@ -108,7 +109,8 @@ def scaling_exponent(times: Mapping[int, Estimate], from_length: int) -> Exponen
     """
     lengths = tuple(sorted(n for n in times if n >= from_length))
     if len(lengths) < MIN_EXPONENT_LENGTHS:
-        return NoAnswer(f"not enough lengths: {len(lengths)} from {from_length} on, {MIN_EXPONENT_LENGTHS} are needed")
+        numbers = (len(lengths), from_length, MIN_EXPONENT_LENGTHS)
+        return NoAnswer("not enough lengths: {:,} from {:,} on, {:,} are needed".format(*numbers), numbers)
     x = np.log(lengths)
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     value = float(weights @ np.log([times[n].value for n in lengths]))
@@ -129,7 +131,8 @@ def crossover(a: Mapping[int, Estimate], b: Mapping[int, Estimate]) -> Crossover
     """
     lengths = tuple(sorted(set(a) & set(b)))
     if len(lengths) < 2:
-        return NoAnswer(f"not enough lengths: {len(lengths)} measured for both, 2 are needed")
+        numbers = (len(lengths), 2)
+        return NoAnswer("not enough lengths: {:,} measured for both, {:,} are needed".format(*numbers), numbers)
     x = np.log(lengths)
     point = np.log([[a[n].value for n in lengths]]) - np.log([[b[n].value for n in lengths]])
     drawn = (np.log(np.stack([a[n].draws for n in lengths])) - np.log(np.stack([b[n].draws for n in lengths]))).T

@@ -3,14 +3,31 @@
 import base64
 import gzip
 import json
+from dataclasses import dataclass
 from html.parser import HTMLParser
 
 from harness.record import Run
 from harness.reporting import html, view
 
+BLOCKS = {
+    "title", "h1", "h2", "h3", "h4", "p", "li", "th", "td", "dt", "dd", "option", "summary", "button", "label", "span",
+    "pre",
+}  # fmt: skip
+VOID = {"meta", "link", "input", "br", "img"}
+
+
+@dataclass
+class Block:
+    """An element with its own words, and those of what is no block inside it; ``inside`` are its ancestors' classes."""
+
+    tag: str
+    kind: str
+    inside: frozenset[str]
+    text: str = ""
+
 
 class Page(HTMLParser):
-    """Scripts by id, the visible text, every address, and the cells of each table row."""
+    """Scripts by id, the visible text, every address, the cells of each table row, and every block of words."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -19,6 +36,8 @@ class Page(HTMLParser):
         self.addresses: list[str] = []
         self.rows: list[list[str]] = []
         self.words: list[str] = []
+        self.blocks: list[Block] = []
+        self._open: list[tuple[str, str, Block | None]] = []
         self._script: str | None = None
         self._hushed = False
         self.feed(text)
@@ -27,6 +46,11 @@ class Page(HTMLParser):
         given = dict(attrs)
         self.tags.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "action"}]
+        if tag not in VOID:
+            kind = given.get("class") or ""
+            block = Block(tag, kind, frozenset(kinds for _, kinds, _ in self._open)) if tag in BLOCKS else None
+            self._open.append((tag, kind, block))
+            self.blocks += [block] if block else []
         self._hushed = tag in {"script", "style"}
         if tag == "script":
             self._script = given.get("id") or "page"
@@ -36,6 +60,8 @@ class Page(HTMLParser):
             self.rows[-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop()[0] != tag:
+            pass
         if tag in {"script", "style"}:
             self._script, self._hushed = None, False
 
@@ -44,6 +70,11 @@ class Page(HTMLParser):
             self.scripts[self._script] = self.scripts.get(self._script, "") + data
         elif not self._hushed:
             self.words.append(data)
+            block = next((block for _, _, block in reversed(self._open) if block), None)
+            if block:
+                block.text = " ".join(f"{block.text} {data}".split())
+            else:
+                assert not data.strip(), f"words outside of every block: {data!r}"
             if self.rows and self.rows[-1]:
                 self.rows[-1][-1] += data.strip()
 

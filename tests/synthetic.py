@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.record import Check, Memory, Quality, Record, Run, Status, TaskResult, Timing
-from harness.spec import AnySpec, Dtype, ModelSpec, OperationMode, OperationSpec, QualitySpec, TaskSpec
+from harness.record import Check, Memory, Quality, Record, Run, Status, Swapped, TaskResult, Timing
+from harness.spec import AnySpec, Dtype, ModelSpec, OperationMode, OperationSpec, QualitySpec, Scalar, TaskSpec
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 STARTED = "2026-01-02T03:04:05Z"
@@ -107,13 +107,27 @@ def quality(family: str, count: int, rng: np.random.Generator) -> Record:
     return record(spec, knobs=knobs, quality=Quality(reference="yoso_e", errors=errors, squared_bias=biases))
 
 
-def task(attention: str, scores: list[float]) -> Record:
+def task(attention: str, scores: list[float], swaps: Sequence[Swapped] = (), **changes: object) -> Record:
     spec = TaskSpec(attention=attention, seq_len=512, seeds=len(scores))
-    result = TaskResult(
-        metric="accuracy", scores=scores, train_seconds=[60.0] * len(scores), steps=[200] * len(scores),
-        chance=0.1, majority=0.172, data="ListOps, generated",
-    )  # fmt: skip
-    return record(spec, task=result)
+    fields: dict[str, object] = {
+        "metric": "accuracy",
+        "scores": scores,
+        "train_seconds": [60.0] * len(scores),
+        "eval_seconds": [0.25] * len(scores),
+        "steps": [200] * len(scores),
+        "chance": 0.1,
+        "majority": 0.172,
+        "data": "ListOps, generated",
+        "train_memory": Memory(peak_bytes=2**24 + len(attention) * 2**20, input_bytes=2**20, source="made up"),
+        "evaluated_with": list(swaps),
+    }
+    return record(spec, task=TaskResult.model_validate(fields | changes))
+
+
+def swap(attention: str, scores: Sequence[float], reason: str | None = None, **knobs: Scalar) -> Swapped:
+    return Swapped(
+        attention=attention, knobs=knobs, scores=list(scores), eval_seconds=[0.125] * len(scores), reason=reason
+    )
 
 
 def realistic(
@@ -144,7 +158,13 @@ def realistic(
         for family in ("gaussian", "hadamard", "hadamard_dependent")
         for count in (8, 16, 32, 64, 128)
     ]
-    records += [task("yoso", [0.352, 0.361]), task("yoso_e", [0.37, 0.362]), task("softmax", [0.366, 0.358])]
+    fewer = [swap("yoso", scores, num_hash=m) for m, scores in ((8, [0.251, 0.297]), (32, [0.333, 0.347]))]
+    refused = swap("sdpa_cudnn", [], "torch has no cuDNN attention on a CPU")
+    records += [
+        task("yoso", [0.352, 0.361]),
+        task("yoso_e", [0.37, 0.362], [*fewer, swap("softmax", [0.187, 0.191]), refused]),
+        task("softmax", [0.366, 0.358]),
+    ]
     diverged = "loss is nan: seed 0, step 12"
     records.append(record(TaskSpec(attention="broken", seq_len=512), "diverged", reasons=[diverged]))
     return run(records)

@@ -95,7 +95,7 @@ def test_exponent_leaves_short_lengths_out_and_says_when_too_few_are_left() -> N
     assert found.value == pytest.approx(2.0)
     short = stats.scaling_exponent(times, from_length=2048)
     assert isinstance(short, stats.NoAnswer)
-    assert "not enough lengths: 2 from 2048 on" in short.reason
+    assert "not enough lengths: 2 from 2,048 on" in short.reason
 
 
 def test_crossover_of_two_power_laws_is_where_they_meet() -> None:

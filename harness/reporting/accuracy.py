@@ -1,5 +1,6 @@
-"""Accuracy of trained models: every seed beside the baselines, and against length, training time and hashes."""
+"""Scores of trained models: every seed beside the baselines, and against length, training time and hashes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,9 @@ def seeds_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
         bar = points(row.series, styles, [mean], [name], [bar_words], lengths[:1])
         bar["marker"] |= {"symbol": "line-ns-open", "size": 26, "line": {"width": 3}}
         data.append(bar)
-    shapes, notes = _baselines(found)
+    shapes, notes = baselines(found)
     return figure(
-        data, xaxis={"title": {"text": "held-out accuracy"}, "tickformat": ".0%", "rangemode": "tozero"},
+        data, xaxis=score_axis(found),
         yaxis={"type": "category"}, height=160 + 44 * len(found), margin={"t": 48, "l": 10}, shapes=shapes,
         annotations=notes,
     )  # fmt: skip
@@ -44,8 +45,7 @@ def score_by_length(rows: pd.DataFrame, styles: Styles) -> Figure:
     for label, its in _by_series(rows).items():
         lengths = [row.seq_len for row in its]
         data.append(line(label, styles, lengths, [_mean(row) for row in its], [_words(row) for row in its], lengths))
-    axis = {"title": {"text": "held-out accuracy"}, "tickformat": ".0%", "rangemode": "tozero"}
-    return figure(data, xaxis=length_axis(list(rows["seq_len"])), yaxis=axis)
+    return figure(data, xaxis=length_axis(list(rows["seq_len"])), yaxis=score_axis(scored(rows)))
 
 
 def training_time(rows: pd.DataFrame, styles: Styles) -> Figure:
@@ -81,8 +81,7 @@ def score_by_hashes(rows: pd.DataFrame, styles: Styles) -> Figure:
         "tickvals": shown,
         "ticktext": [f"{m:,}" for m in shown],
     }
-    scores = {"title": {"text": "held-out accuracy"}, "tickformat": ".0%", "rangemode": "tozero"}
-    return figure(data, xaxis=axis, yaxis=scores)
+    return figure(data, xaxis=axis, yaxis=score_axis(scored(rows)))
 
 
 def _by_series(rows: pd.DataFrame) -> dict[str, list[Any]]:
@@ -106,19 +105,42 @@ def _words(row: Any) -> str:
     )
 
 
-def _baselines(rows: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def metric(rows: Sequence[Any]) -> str:
+    """What the scores of rows that have some are: their metric, or "score" where they have several."""
+    names = {row.record.task.metric for row in rows}
+    return names.pop() if len(names) == 1 else "score"
+
+
+def score_axis(rows: Sequence[Any]) -> dict[str, Any]:
+    """The axis of the scores of ``rows``, from 0 on."""
+    return {"title": {"text": f"held-out {text(metric(rows))}"}, "tickformat": ".0%", "rangemode": "tozero"}
+
+
+def baselines(rows: Sequence[Any], level: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Shapes and annotations at chance and at the majority class: upright lines, or ``level`` ones."""
     lines: dict[float, set[str]] = {}
     for row in rows:
         lines.setdefault(row.record.task.chance, set()).add("chance")
         lines.setdefault(row.record.task.majority, set()).add("majority")
+    score, along = ("y", "x") if level else ("x", "y")
     shapes, notes = [], []
-    for height, (value, words) in enumerate(sorted(lines.items())):
+    for nth, (value, words) in enumerate(sorted(lines.items())):
         shapes.append(
-            {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": value, "x1": value,
-             "line": {"dash": "dash", "width": 1.5, "color": "#8a8f98"}}
+            {"type": "line", f"{along}ref": "paper", f"{along}0": 0, f"{along}1": 1, f"{score}0": value,
+             f"{score}1": value, "line": {"dash": "dash", "width": 1.5, "color": "#8a8f98"}}
         )  # fmt: skip
-        notes.append(
-            {"x": value, "y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": "left", "showarrow": False,
-             "yshift": 14 * (height % 2), "text": f"{' and '.join(sorted(words))} {units.percent(value)}"}
-        )  # fmt: skip
+        note = {"showarrow": False, "text": f"{' and '.join(sorted(words))} {units.percent(value)}"}
+        # two that are close would hide each other: the higher one stands apart
+        if level:
+            note |= {"x": 1, "y": value, "xref": "paper", "xanchor": "right", "yanchor": "bottom" if nth else "top"}
+        else:
+            note |= {
+                "x": value,
+                "y": 1,
+                "yref": "paper",
+                "yanchor": "bottom",
+                "xanchor": "left",
+                "yshift": 14 * (nth % 2),
+            }
+        notes.append(note)
     return shapes, notes

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from harness import stats
-from harness.reporting import units
+from harness.reporting import accuracy, swap_verdicts, units
 from harness.reporting.errors import Errors, hashed
 from harness.reporting.frame import STATUS_WORDS, each, times_by_length, views
 from harness.reporting.scaling import crossing_length, undecided
@@ -24,7 +24,7 @@ def sentences(table: pd.DataFrame) -> list[Sentence]:
     """What one run says, most important first; empty where it says nothing."""
     operations = views(table, "operation")
     if not operations:
-        return [*_errors(table), *_accuracy(table)]
+        return [*_errors(table), *_accuracy(table), *swap_verdicts.sentences(table)]
     setting, view = next(iter(operations.items()))
     kept = [pair for pair in setting if pair[0] != "Pass"]
     passes = {dict(facets)["Pass"]: rows for facets, rows in operations.items() if all(p in facets for p in kept)}
@@ -36,6 +36,7 @@ def sentences(table: pd.DataFrame) -> list[Sentence]:
         *_failed(view),
         *_errors(table),
         *_accuracy(table),
+        *swap_verdicts.sentences(table),
         say(
             "Times and memory are of the attention alone: {}. Square brackets hold {} bootstrap intervals.",
             ", ".join(value for _, value in kept),
@@ -159,12 +160,12 @@ def _failed(view: pd.DataFrame) -> list[Sentence]:
 
 def _errors(table: pd.DataFrame) -> list[Sentence]:
     """Error of YOSO sampling from the fewest hashes to the most, in the setting with most results."""
-    for facets, view in views(table, "quality").items():
+    for view in views(table, "quality").values():
         rows = view[(view["base"] == SAMPLING) & (view["status"] == "ok")]
         points = hashed(rows, "output")
         if not points:
             continue
-        reference = next(row.record.quality.reference for row in each(rows) if row.record.quality)
+        reference, length = next((r.record.quality.reference, r.seq_len) for r in each(rows) if r.record.quality)
         said = []
         for series, line in points.items():
             parts = [
@@ -172,23 +173,23 @@ def _errors(table: pd.DataFrame) -> list[Sentence]:
                 for count in dict.fromkeys((min(line), max(line)))
             ]
             said.append(say("{} {}", series, join(parts, " and ")))
-        template = "Relative error of the output against {}, at {}: {}."
-        return [say(template, reference, dict(facets)["Length"], join(said, "; "))]
+        template = "Relative error of the output against {}, at {} tokens: {}."
+        return [say(template, reference, Amount(length, "tokens"), join(said, "; "))]
     return []
 
 
 def _accuracy(table: pd.DataFrame) -> list[Sentence]:
     said = []
     for facets, view in views(table, "task").items():
-        rows = [row for row in each(view) if row.status == "ok" and row.record.task]
+        rows = accuracy.scored(view)
         if not rows:
             continue
-        words = dict(facets)
+        about = (accuracy.metric(rows), dict(facets)["Task"], Amount(rows[0].seq_len, "tokens"))
         scores = sorted(((float(np.mean(row.record.task.scores)), row) for row in rows), key=lambda pair: -pair[0])
         parts = [say("{} {}", row.series, Amount(score, "fraction")) for score, row in scores]
         majority = Amount(max(row.record.task.majority for row in rows), "fraction")
-        template = "Mean held-out accuracy on {} at {}: {} (always naming the most frequent class gives {})."
-        said.append(say(template, words["Task"], words["Length"], join(parts), majority))
+        template = "Mean held-out {} on {} at {} tokens: {} (always naming the most frequent class gives {})."
+        said.append(say(template, *about, join(parts), majority))
     return said
 
 

@@ -57,8 +57,10 @@ def _row(row: Any, label: str) -> Row:
     errors = quality.errors if quality else {}
     for what in ("output", "grad_q", "grad_k", "grad_v"):
         found[f"error_{what}"] = _finite(np.median(errors[what])) if errors.get(what) else None
+    found["draws"] = len(errors["output"]) if errors.get("output") else None
     found["error_against"] = quality.reference if quality else None
     found["accuracy"] = float(np.mean(task.scores)) if task and task.scores else None
+    found["seeds"] = len(task.scores) if task and task.scores else None
     found["training_seconds"] = float(np.median(task.train_seconds)) if task and task.train_seconds else None
     return found
 

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from math import inf, isfinite
+from typing import Any
 
 import pandas as pd
 
 from harness.record import Check, Run
 from harness.reporting import units
 from harness.reporting.frame import STATUS_WORDS, each
+from harness.reporting.sentence import Sentence, join, say
 from harness.reporting.tables import Cell, Table
 from harness.reporting.units import Amount
 from harness.spec import TaskSpec
@@ -21,6 +23,15 @@ class Failure:
     attention: str
     reasons: tuple[str, ...]
     cases: list[str]
+
+    @property
+    def count(self) -> Amount:
+        """How many cases."""
+        return Amount(len(self.cases), "count")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it; the cases' names are in the records."""
+        return {"attention": self.attention, "cases": self.count.plain()}
 
 
 def verification(run: Run) -> Table:
@@ -61,7 +72,7 @@ def failures(table: pd.DataFrame) -> list[Failure]:
     return [Failure(STATUS_WORDS[key[0]], key[1], key[2], found[key]) for key in keys]
 
 
-def settings(run: Run) -> list[tuple[str, str]]:
+def settings(run: Run) -> list[tuple[str, Sentence]]:
     """What was held or varied over the run, by name."""
     specs = [record.spec for record in run.records]
     timings = [record.timing for record in run.records if record.timing is not None]
@@ -84,11 +95,12 @@ def settings(run: Run) -> list[tuple[str, str]]:
     return [(name, _values(values)) for name, values in found.items() if values]
 
 
-def _values(values: list[int | str]) -> str:
-    numbers = sorted({value for value in values if isinstance(value, int)})
+def _values(values: list[int | str]) -> Sentence:
+    numbers = [Amount(value, "count") for value in sorted({value for value in values if isinstance(value, int)})]
     if len(numbers) > 12:
-        return f"{numbers[0]:,} to {numbers[-1]:,} ({len(numbers)} values)"
-    return ", ".join([*(f"{value:,}" for value in numbers), *sorted({v for v in values if isinstance(v, str)})])
+        return say("{} to {} ({} values)", numbers[0], numbers[-1], Amount(len(numbers), "count"))
+    words: list[Amount | str] = [*numbers, *sorted({value for value in values if isinstance(value, str)})]
+    return join(words)
 
 
 def _share(check: Check) -> float:

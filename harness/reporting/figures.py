@@ -153,6 +153,7 @@ def _ticks(low: float, high: float, base: int) -> list[float]:
     first, last = int(np.floor(np.log(low) / np.log(base))), int(np.ceil(np.log(high) / np.log(base)))
     step = max(1, -(-(last - first) // _MAX_TICKS))
     powers = [float(base) ** exponent for exponent in range(first // step * step, last + 1, step)]
-    if base == 10 and last - first <= 2:
-        return [power * mantissa for power in powers for mantissa in (1, 1.5, 2, 3, 5, 7)]
-    return powers
+    if last - first > 2:
+        return powers
+    mantissas = (1, 1.5, 2, 3, 5, 7) if base == 10 else (1, 1.25, 1.5, 1.75)
+    return [power * mantissa for power in powers for mantissa in mantissas]

@@ -9,6 +9,8 @@ from harness.reporting.view import Comparison
 def write(comparison: Comparison, folder: Path) -> list[Path]:
     """Write ``index.html``, ``report.md``, ``tables.tex``, ``cases.csv`` and ``figures/*.svg`` and ``*.png``.
 
+    Where trained models were evaluated with other attentions, ``swaps.csv`` has those scores.
+
     Returns:
         What was written.
 
@@ -22,4 +24,8 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
         (folder / name).write_text(text, encoding="utf-8")
         written.append(folder / name)
     cases.write_csv(comparison.cases, folder / "cases.csv")
-    return [*written, folder / "cases.csv", *images.write(comparison, folder / "figures")]
+    written.append(folder / "cases.csv")
+    if comparison.swaps:
+        cases.write_csv(comparison.swaps, folder / "swaps.csv")
+        written.append(folder / "swaps.csv")
+    return [*written, *images.write(comparison, folder / "figures")]

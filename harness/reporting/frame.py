@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from harness import stats
-from harness.record import Record, Run, Timing
+from harness.record import Memory, Record, Run, Timing
 from harness.spec import ModelSpec, OperationSpec, QualitySpec, Scalar, TaskSpec
 
 Facets = tuple[tuple[str, str], ...]
@@ -99,10 +99,16 @@ def is_exact_softmax(attention: str) -> bool:
     return attention in {"softmax", "sdpa"} or attention.startswith(("sdpa_", "xformers_"))
 
 
+def memory_of(record: Record) -> Memory | None:
+    """The memory of a call; of a trained task that of one forward and backward pass of a batch."""
+    return record.task.train_memory if record.task else record.memory
+
+
 def _row(record: Record, run: int, label: str) -> dict[str, Any]:
     spec = record.spec
     facets = {"Run": label, **_facets(record)} if label else _facets(record)
     own = isinstance(spec, ModelSpec) and spec.family != "yoso"
+    memory = memory_of(record) if record.status == "ok" else None
     return {
         "run": run,
         "record": record,
@@ -114,8 +120,8 @@ def _row(record: Record, run: int, label: str) -> dict[str, Any]:
         "base": f"{spec.family} · {spec.attention}" if isinstance(spec, ModelSpec) and own else spec.attention,
         "exact": is_exact_softmax(spec.attention),
         "facets": tuple(facets.items()),
-        "peak_bytes": record.memory.peak_bytes if record.memory and record.status == "ok" else np.nan,
-        "input_bytes": record.memory.input_bytes if record.memory and record.status == "ok" else np.nan,
+        "peak_bytes": memory.peak_bytes if memory else np.nan,
+        "input_bytes": memory.input_bytes if memory else np.nan,
     }
 
 

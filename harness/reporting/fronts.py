@@ -1,7 +1,7 @@
 """Pareto fronts: the attentions that no other beats in both of two costs at once, at one length."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,17 @@ class Choice(NamedTuple):
 
 
 class Front(NamedTuple):
-    """The choices at every length, and what the axes are. ``y_better`` is ``lower`` or ``higher``."""
+    """The choices at every length, and what the axes are. ``x`` is a time or bytes; lower is better.
+
+    ``y_better`` is ``lower`` or ``higher``.
+    """
 
     choices: list[Choice]
     y_title: str
     y_words: units.Words
     y_better: str
+    x_title: str = "time"
+    x_words: units.Words = units.seconds
 
     def longest(self) -> int | None:
         """The longest length with two choices or more; with one where there is none such."""
@@ -59,15 +64,27 @@ def memory_front(rows: pd.DataFrame) -> Front:
     return Front(found, "peak memory", units.bytes_, "lower")
 
 
-def task_front(rows: pd.DataFrame) -> Front:
-    """Training time and mean accuracy."""
+def task_time_front(rows: pd.DataFrame) -> Front:
+    """Training time and mean score."""
+    timed = [row for row in accuracy.scored(rows) if row.record.task.train_seconds]
+    costs = [float(np.median(row.record.task.train_seconds)) for row in timed]
+    return _task_front(timed, costs, "time of a training", units.seconds)
+
+
+def task_memory_front(rows: pd.DataFrame) -> Front:
+    """Peak memory of one forward and backward pass of a batch, and mean score."""
+    measured = [row for row in accuracy.scored(rows) if row.peak_bytes > 0]
+    return _task_front(measured, [row.peak_bytes for row in measured], "peak memory of a training pass", units.bytes_)
+
+
+def _task_front(rows: Sequence[Any], costs: Sequence[float], title: str, words: units.Words) -> Front:
+    score = accuracy.metric(rows) if rows else "score"
     found = []
-    for row in accuracy.scored(rows):
-        if row.record.task.train_seconds:
-            seconds, score = float(np.median(row.record.task.train_seconds)), float(np.mean(row.record.task.scores))
-            words = f"a training took {units.seconds(seconds)}, mean accuracy {units.percent(score)}"
-            found.append(Choice(row.series, row.seq_len, seconds, score, words))
-    return Front(found, "held-out accuracy", units.percent, "higher")
+    for row, cost in zip(rows, costs, strict=True):
+        mean = float(np.mean(row.record.task.scores))
+        told = f"{title} {words(cost)}, mean {score} {units.percent(mean)}"
+        found.append(Choice(row.series, row.seq_len, cost, mean, told))
+    return Front(found, f"held-out {score}", units.percent, "higher", title, words)
 
 
 def unbeaten(choices: Sequence[Choice], better: str) -> list[Choice]:
@@ -98,11 +115,14 @@ def front_figure(front: Front, styles: Styles) -> Figure:
     ]  # fmt: skip
     y_axis = {"title": {"text": front.y_title}, "tickformat": ".0%"}
     if front.y_better == "lower":
-        base = 2 if front.y_words is units.bytes_ else 10
-        y_axis = log_axis(front.y_title, [one.y for one in front.choices], front.y_words, base)
-    x_axis = log_axis("time", [one.x for one in front.choices], units.seconds, 10)
+        y_axis = log_axis(front.y_title, [one.y for one in front.choices], front.y_words, _base(front.y_words))
+    x_axis = log_axis(front.x_title, [one.x for one in front.choices], front.x_words, _base(front.x_words))
     meta = {"front": front.y_better, "length": front.longest()}
     return figure(data, xaxis=x_axis, yaxis=y_axis, meta=meta)
+
+
+def _base(words: units.Words) -> int:
+    return 2 if words is units.bytes_ else 10
 
 
 def still(data: list[Trace], length: int, better: str) -> list[Trace]:

@@ -6,6 +6,8 @@ import pandas as pd
 from harness.reporting import units
 from harness.reporting.errors import hashed
 from harness.reporting.figures import Figure, Styles, Trace, band, figure, line, log_axis, text
+from harness.reporting.sentence import Sentence, say
+from harness.reporting.units import Amount
 
 
 def hashes_figure(rows: pd.DataFrame, styles: Styles, what: str) -> Figure:
@@ -34,8 +36,8 @@ def hashes_figure(rows: pd.DataFrame, styles: Styles, what: str) -> Figure:
     return figure(data, xaxis=axis, yaxis=log_axis("relative error", values, units.number, 10))
 
 
-def error_words(errors: list[float]) -> str:
+def error_words(errors: list[float]) -> Sentence:
     """Why a quality row is no point of the figure, with its median error where there is one."""
     if not np.isfinite(errors).all():
-        return "an error that is not finite"
-    return f"it has no number of hashes; {units.number(float(np.median(errors)))}"
+        return Sentence("an error that is not finite")
+    return say("it has no number of hashes; {}", Amount(float(np.median(errors)), "number"))

@@ -80,7 +80,13 @@ def _drawn(panel: Panel) -> dict[str, Any]:
             "facets": view.facets,
             "lengths": view.lengths,
             "plots": [
-                {"id": plot.id, "title": plot.title, "remarks": plot.remarks, "empty": plot.empty, **plot.figure}
+                {
+                    "id": plot.id,
+                    "title": plot.title,
+                    "remarks": [str(remark) for remark in plot.remarks],
+                    "empty": plot.empty,
+                    **plot.figure,
+                }
                 for plot in view.plots
             ],
         }

@@ -22,8 +22,7 @@ def render(comparison: Comparison) -> str:
         parts.append("## What did not run, and why")
         parts.append(
             "\n".join(
-                f"- **{one.status}**, {_text(one.attention)}, cases: {len(one.cases):,}. "
-                + _text("; ".join(one.reasons))
+                f"- **{one.status}**, {_text(one.attention)}, cases: {one.count}. " + _text("; ".join(one.reasons))
                 for one in comparison.failures
             )
         )

@@ -20,7 +20,7 @@ from harness.reporting.figures import (
     text,
     with_failures,
 )
-from harness.reporting.frame import each
+from harness.reporting.frame import each, memory_of
 from harness.reporting.rivals import attention_share
 from harness.stats import Estimate
 
@@ -46,8 +46,9 @@ def memory_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
         cases = each(its)
         texts = [
             f"{units.bytes_(row.peak_bytes)} at the peak<br>{units.bytes_(row.input_bytes)} before the call"
-            f"<br>counted by {text(row.record.memory.source)}"
+            f"<br>counted by {text(memory.source)}"
             for row in cases
+            if (memory := memory_of(row.record))
         ]
         lengths = [row.seq_len for row in cases]
         hovers = [hover(row, words) for row, words in zip(cases, texts, strict=True)]

@@ -7,6 +7,7 @@ import pandas as pd
 from harness import stats
 from harness.reporting import units
 from harness.reporting.frame import Facets, times_by_length, views
+from harness.reporting.sentence import Sentence, say
 from harness.reporting.tables import Cell, Table, with_facets
 from harness.reporting.units import Amount
 
@@ -24,13 +25,13 @@ def exponents(table: pd.DataFrame) -> list[Table]:
             fits = {
                 series: stats.scaling_exponent(times, EXPONENT_FROM) for series, times in times_by_length(view).items()
             }
-            reasons = {fit.reason if isinstance(fit, stats.NoAnswer) else None for fit in fits.values()}
-            if len(fits) > 1 and len(reasons) == 1 and (reason := reasons.pop()):
-                rows.append((facets, ["every attention", units.ABSENT, reason]))
+            missing = {fit if isinstance(fit, stats.NoAnswer) else None for fit in fits.values()}
+            if len(fits) > 1 and len(missing) == 1 and (alike := missing.pop()):
+                rows.append((facets, ["every attention", units.ABSENT, _reason(alike)]))
                 continue
             for series, fit in fits.items():
                 if isinstance(fit, stats.NoAnswer):
-                    rows.append((facets, [series, units.ABSENT, fit.reason]))
+                    rows.append((facets, [series, units.ABSENT, _reason(fit)]))
                 else:
                     exponent = Amount(fit.value, "number", fit.low, fit.high)
                     rows.append((facets, [series, exponent, _span(fit.lengths)]))
@@ -79,13 +80,17 @@ def crossing_length(answer: stats.Crossover) -> Cell:
 
 def _crossover_cells(answer: stats.Crossover | stats.NoAnswer) -> list[Cell]:
     if isinstance(answer, stats.NoAnswer):
-        return [answer.reason, units.ABSENT, units.ABSENT, units.ABSENT]
-    verdict = "no clear order" if undecided(answer) else answer.verdict
-    changes = f" (changes {answer.crossings} times)" if answer.crossings > 1 else ""
-    return [
-        verdict + changes, crossing_length(answer), Amount(answer.agreement, "fraction"), _span(answer.lengths),
-    ]  # fmt: skip
+        return [_reason(answer), units.ABSENT, units.ABSENT, units.ABSENT]
+    verdict: Cell = "no clear order" if undecided(answer) else answer.verdict
+    if answer.crossings > 1:
+        verdict = say("{} (changes {} times)", verdict, Amount(answer.crossings, "count"))
+    return [verdict, crossing_length(answer), Amount(answer.agreement, "fraction"), _span(answer.lengths)]
 
 
-def _span(lengths: tuple[int, ...]) -> str:
-    return f"{len(lengths)} from {units.length(lengths[0])} to {units.length(lengths[-1])}"
+def _span(lengths: tuple[int, ...]) -> Sentence:
+    first, last = Amount(lengths[0], "tokens"), Amount(lengths[-1], "tokens")
+    return say("{} from {} to {}", Amount(len(lengths), "count"), first, last)
+
+
+def _reason(missing: stats.NoAnswer) -> Sentence:
+    return Sentence(missing.reason, tuple(Amount(number, "count") for number in missing.numbers))

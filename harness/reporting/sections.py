@@ -6,7 +6,18 @@ import pandas as pd
 
 from harness import fairness
 from harness.record import Run
-from harness.reporting import bounds, difference, elsewhere, errors, memory_parts, panels, rivals, scaling, units
+from harness.reporting import (
+    bounds,
+    difference,
+    elsewhere,
+    errors,
+    memory_parts,
+    rivals,
+    scaling,
+    section_panels,
+    swaps,
+    units,
+)
 from harness.reporting.frame import Facets
 from harness.reporting.panels import Panel
 from harness.reporting.style import Style
@@ -27,8 +38,10 @@ class Section:
 
 def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dict[str, Style]) -> list[Section]:
     """Every section that has something to show, in the order of the page."""
-    hashes, seeds = panels.hashes_panel(table, styles), panels.seeds_panel(table, styles)
-    roofline, compared = panels.roofline_panel(table, runs, styles), panels.difference_panel(table, runs, styles)
+    hashes, seeds = section_panels.hashes_panel(table, styles), section_panels.seeds_panel(table, styles)
+    roofline = section_panels.roofline_panel(table, runs, styles)
+    compared = section_panels.difference_panel(table, runs, styles)
+    swapped = section_panels.swaps_panel(table, styles)
     fractions, ceilings = bounds.fractions(table, runs), bounds.ceilings(runs, names)
     bias = errors.bias_and_sampling(table)
     found = [
@@ -65,6 +78,14 @@ def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dic
             "One dot a training seed, a bar at their mean. A score counts only above the dashed lines: chance, and "
             "always naming the most frequent class. Compare within one run, never with a number from elsewhere.",
             [elsewhere.long_range_arena()] if seeds.views else [], _or_none(seeds),
+        ),
+        Section(
+            "swapped", "Trained in one attention, evaluated with another",
+            "The weights of each trained model with another attention in the place of its own, and no step of training "
+            "in between. The level line is the model as it was trained; bands reach from the worst seed to the best. "
+            f"Changes are paired by seed; the {units.LEVEL_WORDS} intervals are Student's t over seeds, which two "
+            "seeds make wide, and which two that agree by chance make narrow.",
+            _filled(swaps.scores(table)), _or_none(swapped),
         ),
         Section(
             "rivals", "Rivals at equal size",

@@ -1,12 +1,13 @@
-"""A table of the report: words and amounts, that every output format writes in its own way."""
+"""A table of the report: words, amounts and sentences, that every output format writes in its own way."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.reporting.frame import Facets
+from harness.reporting.sentence import Sentence
 from harness.reporting.units import Amount
 
-Cell = str | Amount
+Cell = str | Amount | Sentence
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Table:
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""
-        rows = [[cell.plain() if isinstance(cell, Amount) else cell for cell in row] for row in self.rows]
+        rows = [[cell if isinstance(cell, str) else cell.plain() for cell in row] for row in self.rows]
         return {"title": self.title, "note": self.note, "columns": self.columns, "rows": rows}
 
 

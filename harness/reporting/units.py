@@ -8,7 +8,7 @@ from typing import Literal
 from harness.stats import LEVEL, Estimate
 
 Words = Callable[[float], str]
-Unit = Literal["s", "B", "tokens", "count", "fraction", "number", "B/s", "op/s"]
+Unit = Literal["s", "B", "tokens", "count", "fraction", "points", "number", "B/s", "op/s"]
 ABSENT = "\N{EN DASH}"
 """What a cell shows where there is nothing to show."""
 LEVEL_WORDS = f"{LEVEL:.0%}"
@@ -50,6 +50,11 @@ def percent(value: float) -> str:
     return f"{number(100 * value)}%"
 
 
+def points(value: float) -> str:
+    """A difference of two scores, a hundred points to a whole one, with its sign."""
+    return ("+" if value > 0 else "") + number(value)
+
+
 def count(value: float) -> str:
     """How many."""
     return f"{int(value):,}"
@@ -71,6 +76,7 @@ WORDS: dict[Unit, Words] = {
     "tokens": length,
     "count": count,
     "fraction": percent,
+    "points": points,
     "number": number,
     "B/s": byte_rate,
     "op/s": operation_rate,
@@ -82,7 +88,7 @@ class Amount:
     """A number of the report: ``str`` gives its words, the fields what they are the words of.
 
     Attributes:
-        value: in ``unit``'s base: seconds, bytes, tokens, fractions of 1. Finite.
+        value: in ``unit``'s base: seconds, bytes, tokens, fractions of 1, points of a score. Finite.
         low, high: the interval, None where there is none; a bound outside what was measured is None too, and ``text``
             says so.
         text: the words, where the unit's own would not do.

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from harness.record import SCHEMA_VERSION, Run
-from harness.reporting import answer, cases, checks, difference, panels, style
+from harness.reporting import answer, cases, checks, difference, panels, style, swaps
 from harness.reporting.checks import Failure
 from harness.reporting.frame import frame, labels, machine
 from harness.reporting.panels import SHARED, Panel
@@ -15,6 +15,7 @@ from harness.reporting.sections import Section, sections
 from harness.reporting.sentence import Sentence
 from harness.reporting.style import Style
 from harness.reporting.tables import Table
+from harness.reporting.units import Amount
 
 PASSES = {"forward": ["forward"], "training": ["forward + backward", "training step"]}
 """The choice of a pass, and the facets that it stands for."""
@@ -38,11 +39,20 @@ class RunView:
     profile: str
     commit: str
     command: str
-    records: int
+    records: Amount
     schema_version: int
-    settings: list[tuple[str, str]]
+    settings: list[tuple[str, Sentence]]
     machine: list[tuple[str, str]]
     verification: Table
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it: what is not the run's own words."""
+        return {
+            "run": self.label,
+            "records": self.records.plain(),
+            "settings": [[name, values.plain()] for name, values in self.settings],
+            "verification": self.verification.plain(),
+        }
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Comparison:
     notices: list[str]
     reading: list[str]
     answers: list[Answer]
-    counts: dict[str, int]
+    counts: dict[str, Amount]
     filters: dict[str, dict[str, list[str]]]
     lengths: list[int]
     styles: dict[str, Style]
@@ -61,6 +71,7 @@ class Comparison:
     sections: list[Section]
     failures: list[Failure]
     cases: list[cases.Row]
+    swaps: list[cases.Row]
     raw: list[Run]
 
     @property
@@ -77,13 +88,17 @@ class Comparison:
         """Numbers of sentences, tables and cases as JSON holds them; the figures are the page's own."""
         return {
             "answers": [{"run": one.heading, "sentences": [s.plain() for s in one.sentences]} for one in self.answers],
-            "counts": self.counts,
+            "counts": {status: count.plain() for status, count in self.counts.items()},
+            "remarks": [
+                plot.said() for panel in self.panels for view in panel.views for plot in view.plots if plot.remarks
+            ],
             "sections": [
                 {"id": one.id, "title": one.title, "tables": [t.plain() for t in one.tables]} for one in self.sections
             ],
-            "verification": [{"run": one.label, **one.verification.plain()} for one in self.runs],
-            "failures": [{"attention": one.attention, "cases": len(one.cases)} for one in self.failures],
+            "runs": [one.plain() for one in self.runs],
+            "failures": [one.plain() for one in self.failures],
             "cases": self.cases,
+            "swaps": self.swaps,
         }
 
 
@@ -102,7 +117,7 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
         raise ValueError("runs must be one or more, got none; name the JSON of a run")
     given, names = list(runs), labels(runs)
     table = frame(*given)
-    styles = style.assign(zip(table["series"], table["base"], strict=True))
+    styles = style.assign([*zip(table["series"], table["base"], strict=True), *swaps.looks(table)])
     levels = panels.levels(table, styles)
     found = sections(table, given, names, styles)
     shown = [*levels, *(one.panel for one in found if one.panel)]
@@ -111,7 +126,7 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
         notices=[*notices, *_notices(given)],
         reading=list(reading),
         answers=_answers(table, given, names),
-        counts={str(name): int(count) for name, count in table["status"].value_counts().items()},
+        counts={str(name): Amount(int(count), "count") for name, count in table["status"].value_counts().items()},
         filters=_filters(shown),
         lengths=sorted({length for panel in shown for view in panel.views for length in view.lengths}),
         styles=styles,
@@ -119,6 +134,7 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
         sections=found,
         failures=checks.failures(table),
         cases=cases.rows(table, names),
+        swaps=swaps.rows(table, names),
         raw=given,
     )
 
@@ -163,6 +179,7 @@ def _filters(shown: Sequence[Panel]) -> dict[str, dict[str, list[str]]]:
 def _run(run: Run, label: str) -> RunView:
     particulars = [(name, str(value)) for name, value in run.machine.items() if value is not None]
     return RunView(
-        label, machine(run), run.started, run.profile, run.commit or "not known", run.command, len(run.records),
-        run.schema_version, checks.settings(run), particulars, checks.verification(run),
+        label, machine(run), run.started, run.profile, run.commit or "not known", run.command,
+        Amount(len(run.records), "count"), run.schema_version, checks.settings(run), particulars,
+        checks.verification(run),
     )  # fmt: skip

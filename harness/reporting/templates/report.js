@@ -6,6 +6,7 @@ const narrow = matchMedia("(max-width: 640px)");
 const hidden = new Set();
 const waiting = new Set(); /* panels that must be drawn when they come into sight */
 const inSight = new Set();
+let printing = false; /* everything must be drawn before the browser goes on, and as wide as paper is */
 
 /* ---- data: gzipped in the page ---- */
 
@@ -221,6 +222,7 @@ function drawPlot(figure, plot) {
   }
   if (!target.data) target.textContent = "";
   const layout = themed(plot.layout);
+  if (printing) layout.width = target.clientWidth;
   if (drawn.every((trace) => trace.yaxis === "y2")) {
     layout.annotations = [{ text: plot.empty, x: 0.5, y: 0.4, xref: "paper", yref: "paper", showarrow: false }];
   }
@@ -274,9 +276,10 @@ async function drawPanel(panel) {
   plots.forEach((_, i) => frameOf(place, i));
   /* every frame stands before the first plot is drawn, so that plotly measures the final width */
   [...place.children].forEach((figure, i) => { figure.hidden = i >= plots.length; });
+  place.dataset.plots = plots.length;
   for (const [i, plot] of plots.entries()) {
     drawPlot(place.children[i], plot);
-    await new Promise((done) => setTimeout(done)); /* the page answers between two plots */
+    if (!printing) await new Promise((done) => setTimeout(done)); /* the page answers between two plots */
     if (panel.turn !== turn) return; /* something else was chosen meanwhile */
   }
   whole.setAttribute("aria-busy", "false");
@@ -288,6 +291,14 @@ async function drawWaiting() {
     waiting.delete(panel);
     await drawPanel(panel).catch(complain);
   }
+}
+
+function forPaper(starts) {
+  printing = starts;
+  document.documentElement.classList.toggle("printing", starts);
+  if (!starts) return show();
+  const seen = page.panels.filter((panel) => document.getElementById(panel.id).offsetParent);
+  for (const panel of seen) drawPanel(panel).catch(complain); /* runs to its end before the next */
 }
 
 function complain(error) {
@@ -324,10 +335,8 @@ async function start() {
     restoreState();
     show();
   });
-  addEventListener("beforeprint", () => {
-    for (const panel of page.panels) inSight.add(panel.id);
-    drawWaiting();
-  });
+  addEventListener("beforeprint", () => forPaper(true));
+  addEventListener("afterprint", () => forPaper(false));
   for (const query of [dark, narrow]) query.addEventListener("change", show);
   restoreState();
   show();

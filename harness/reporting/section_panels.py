@@ -1,0 +1,97 @@
+"""The plots of the expert sections: one panel a section, a view of it one combination of facets."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from harness.record import Run
+from harness.reporting import accuracy, difference, hashes, plots, remarks, swaps
+from harness.reporting.errors import hashed
+from harness.reporting.figures import Styles
+from harness.reporting.frame import Facets, each, labels, views
+from harness.reporting.panels import Panel, Plot, View, lengths_of, panel
+from harness.reporting.roofline import roofline_figure
+
+_WHAT = {
+    "output": "the output",
+    "grad_q": "the gradient of q",
+    "grad_k": "the gradient of k",
+    "grad_v": "the gradient of v",
+}
+
+
+def hashes_panel(table: pd.DataFrame, styles: Styles) -> Panel:
+    """Error against the number of hashes."""
+    found = [view for facets, rows in views(table, "quality").items() for view in _error_views(facets, rows, styles)]
+    return panel("hashes", "", "", found)
+
+
+def seeds_panel(table: pd.DataFrame, styles: Styles) -> Panel:
+    """Every seed's score, beside the baselines, and the score against the number of hashes trained with."""
+    found = []
+    for facets, rows in views(table, "task").items():
+        about = f"Held-out {accuracy.metric(accuracy.scored(rows))}, {dict(facets)['Task']}"
+        seeds = accuracy.seeds_figure(rows, styles)
+        shown = [Plot("seeds", f"{about}, a dot a seed", seeds, remarks.failed(rows), "No training gave a score.")]
+        by_hashes = accuracy.score_by_hashes(rows, styles)
+        if len(by_hashes["layout"]["xaxis"]["tickvals"]) > 1:
+            title = f"{about}, trained with ever more hashes"
+            shown.append(Plot("score-by-hashes", title, by_hashes, [], "No attention with hashes was trained."))
+        found.append(View(dict(facets), lengths_of(rows), shown))
+    return panel("seeds", "", "", found)
+
+
+def swaps_panel(table: pd.DataFrame, styles: Styles) -> Panel:
+    """The score of each trained model against the number of hashes that it is evaluated with."""
+    found = []
+    for facets, rows in views(table, "task").items():
+        for row in swaps.swapped(rows):
+            if swaps.over_hashes(row):
+                title = f"Held-out {row.record.task.metric}, {dict(facets)['Task']}, trained in {row.series}, evaluated"
+                drawing = swaps.hashes_figure(row, styles)
+                plot = Plot("swaps", f"{title} with other attentions", drawing, [], "No swap gave a score.")
+                found.append(View({"Trained in": row.series, **dict(facets)}, [row.seq_len], [plot]))
+    return panel("swaps", "", "", found)
+
+
+def roofline_panel(table: pd.DataFrame, runs: Sequence[Run], styles: Styles) -> Panel:
+    """Operations under the measured ceilings of their device."""
+    found = []
+    for facets, rows in views(table, "operation").items():
+        drawn = roofline_figure(rows, runs[each(rows)[0].run].ceilings, styles)
+        if drawn is not None:
+            plot = Plot("roofline", "Speed against work a byte, under the measured ceilings", drawn, [], "Not counted.")
+            found.append(View(dict(facets), lengths_of(rows), [plot]))
+    return panel("roofline", "", "", found)
+
+
+def difference_panel(table: pd.DataFrame, runs: Sequence[Run], styles: Styles) -> Panel:
+    """Times of each later run over the first's."""
+    found = []
+    for after, label in list(enumerate(labels(runs)))[1:]:
+        by_facets: dict[Facets, list[difference.Pair]] = {}
+        for pair in difference.pairs(table, after):
+            kept = tuple(one for one in pair.after.facets if one[0] not in {"Run", "Device"})
+            by_facets.setdefault((("Level", pair.after.kind), *kept), []).append(pair)
+        for facets, its in by_facets.items():
+            if any(pair.ratio is not None for pair in its):
+                plot = Plot("ratio", f"{label}: time as a multiple of the first run's", plots.ratio_figure(its, styles),
+                            [], "No case was timed in both runs.")  # fmt: skip
+                lengths = sorted({pair.after.seq_len for pair in its})
+                found.append(View({"Compared": label, **dict(facets)}, lengths, [plot]))
+    return panel("difference", "", "", found)
+
+
+def _error_views(facets: Facets, rows: pd.DataFrame, styles: Styles) -> list[View]:
+    measured = [row for row in each(rows) if row.status == "ok" and row.record.quality]
+    found = []
+    for what in dict.fromkeys(name for row in measured for name in row.record.quality.errors):
+        drawn = hashed(rows, what)
+        references = sorted({row.record.quality.reference for row in measured if row.series in drawn})
+        against = f" against {', '.join(references)}" if references else ""
+        title = f"Relative error of {_WHAT.get(what, what)}{against}"
+        said = remarks.without_hashes(rows, what, set(drawn)) + remarks.failed(rows)
+        drawing = hashes.hashes_figure(rows, styles, what)
+        plot = Plot("hashes", title, drawing, said, "No attention with hashes was measured.")
+        found.append(View({"Error of": _WHAT.get(what, what), **dict(facets)}, lengths_of(rows), [plot]))
+    return found
