@@ -10,7 +10,7 @@ from report_page import embedded_runs, figures, of
 from synthetic import swap, task
 
 from harness.record import Record
-from harness.reporting import answer, cases, latex, markdown, swap_verdicts, swaps, units, view
+from harness.reporting import answer, cases, latex, markdown, scores, swap_verdicts, swaps, units, view
 from harness.reporting.frame import frame
 from harness.store import load
 
@@ -23,7 +23,7 @@ def said(*records: Record) -> list[str]:
 
 
 def rows_of(*records: Record) -> list[dict[str, Any]]:
-    table = swaps.scores(frame(synthetic.run(records)))
+    table = swaps.listing(frame(synthetic.run(records)))
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
@@ -152,6 +152,22 @@ def test_scores_that_cannot_be_compared_give_no_change(scores: list[float]) -> N
     _, swapped = rows_of(task("yoso_e", OWN, [swap("yoso", scores, num_hash=8)]))
     assert swapped["Change in points [95%]"] == units.ABSENT
     assert of(synthetic.run([task("yoso_e", OWN, [swap("yoso", scores, num_hash=m) for m in (8, 16)])]))
+
+
+def test_trained_scores_are_listed_with_their_change_from_softmax() -> None:
+    records = [task("softmax", [0.7, 0.8]), task("sdpa", [0.72, 0.8]), task("yoso", [0.5, 0.6]), task("yoso_e", [0.9])]
+    table = scores.listing(frame(synthetic.run(records)))
+    found = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert list(found) == ["yoso_e", "sdpa", "softmax", "yoso"]
+    changes = {name: row["Change from softmax in points [95%]"] for name, row in found.items()}
+    assert changes["softmax"] == changes["yoso_e"] == units.ABSENT
+    assert changes["sdpa"].value == pytest.approx(1.0)
+    assert changes["yoso"].value == pytest.approx(-20.0)
+    assert found["yoso"]["Better baseline"].value == 0.172
+    assert found["yoso"]["Peak memory"].value == 2**24 + 4 * 2**20
+    words = "sdpa and softmax are one attention"
+    assert words in of(synthetic.run(records)).text
+    assert words not in of(synthetic.run(records[1:])).text
 
 
 def test_score_against_time_and_against_memory_of_a_training() -> None:

@@ -1,4 +1,4 @@
-"""Scores of trained models: every seed beside the baselines, and against length, training time and hashes."""
+"""Plots of trained models: every seed's score beside the baselines, and scores against length, time and hashes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,14 +7,19 @@ import numpy as np
 import pandas as pd
 
 from harness.reporting import units
-from harness.reporting.figures import Figure, Styles, Trace, figure, length_axis, line, log_axis, points, text
-from harness.reporting.frame import each
-
-
-def scored(rows: pd.DataFrame) -> list[Any]:
-    """The rows that have scores, all of them finite numbers."""
-    tasks = [row for row in each(rows) if row.status == "ok" and row.record.task and row.record.task.scores]
-    return [row for row in tasks if np.isfinite(row.record.task.scores).all()]
+from harness.reporting.figures import (
+    Figure,
+    Styles,
+    Trace,
+    band,
+    figure,
+    length_axis,
+    line,
+    log_axis,
+    points,
+    text,
+)
+from harness.reporting.scores import metric, scored
 
 
 def seeds_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
@@ -40,10 +45,11 @@ def seeds_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
 
 
 def score_by_length(rows: pd.DataFrame, styles: Styles) -> Figure:
-    """Mean score against length; the hover has every seed."""
+    """Mean score against length, with a band from the worst seed to the best."""
     data: list[Trace] = []
     for label, its in _by_series(rows).items():
-        lengths = [row.seq_len for row in its]
+        lengths, by_seed = [row.seq_len for row in its], [row.record.task.scores for row in its]
+        data.append(band(label, styles, lengths, list(map(min, by_seed)), list(map(max, by_seed)), lengths))
         data.append(line(label, styles, lengths, [_mean(row) for row in its], [_words(row) for row in its], lengths))
     return figure(data, xaxis=length_axis(list(rows["seq_len"])), yaxis=score_axis(scored(rows)))
 
@@ -52,7 +58,8 @@ def training_time(rows: pd.DataFrame, styles: Styles) -> Figure:
     """Median seconds of a training against length."""
     data: list[Trace] = []
     values: list[float] = []
-    for label, its in _by_series(rows).items():
+    for label, scored_ in _by_series(rows).items():
+        its = [row for row in scored_ if row.record.task.train_seconds]
         lengths = [row.seq_len for row in its]
         seconds = [float(np.median(row.record.task.train_seconds)) for row in its]
         values += seconds
@@ -103,12 +110,6 @@ def _words(row: Any) -> str:
         f"<b>{text(row.series)}</b>, n = {row.seq_len:,}<br>mean {units.percent(_mean(row))}"
         f" over {len(task.scores)} seeds<br>seeds: {scores}<br>a training took {time}"
     )
-
-
-def metric(rows: Sequence[Any]) -> str:
-    """What the scores of rows that have some are: their metric, or "score" where they have several."""
-    names = {row.record.task.metric for row in rows}
-    return names.pop() if len(names) == 1 else "score"
 
 
 def score_axis(rows: Sequence[Any]) -> dict[str, Any]:

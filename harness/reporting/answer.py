@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from harness import stats
-from harness.reporting import accuracy, swap_verdicts, units
+from harness.reporting import scores, swap_verdicts, units
 from harness.reporting.errors import Errors, hashed
 from harness.reporting.frame import STATUS_WORDS, each, times_by_length, views
 from harness.reporting.scaling import crossing_length, undecided
@@ -181,12 +181,12 @@ def _errors(table: pd.DataFrame) -> list[Sentence]:
 def _accuracy(table: pd.DataFrame) -> list[Sentence]:
     said = []
     for facets, view in views(table, "task").items():
-        rows = accuracy.scored(view)
+        rows = scores.scored(view)
         if not rows:
             continue
-        about = (accuracy.metric(rows), dict(facets)["Task"], Amount(rows[0].seq_len, "tokens"))
-        scores = sorted(((float(np.mean(row.record.task.scores)), row) for row in rows), key=lambda pair: -pair[0])
-        parts = [say("{} {}", row.series, Amount(score, "fraction")) for score, row in scores]
+        about = (scores.metric(rows), dict(facets)["Task"], Amount(rows[0].seq_len, "tokens"))
+        ranked = sorted(((float(np.mean(row.record.task.scores)), row) for row in rows), key=lambda pair: -pair[0])
+        parts = [say("{} {}", row.series, Amount(score, "fraction")) for score, row in ranked]
         majority = Amount(max(row.record.task.majority for row in rows), "fraction")
         template = "Mean held-out {} on {} at {} tokens: {} (always naming the most frequent class gives {})."
         said.append(say(template, *about, join(parts), majority))

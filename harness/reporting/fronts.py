@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness.reporting import accuracy, units
+from harness.reporting import scores, units
 from harness.reporting.errors import Errors
 from harness.reporting.figures import Figure, Styles, Trace, figure, log_axis, points, text
 from harness.reporting.frame import each
@@ -66,19 +66,19 @@ def memory_front(rows: pd.DataFrame) -> Front:
 
 def task_time_front(rows: pd.DataFrame) -> Front:
     """Training time and mean score."""
-    timed = [row for row in accuracy.scored(rows) if row.record.task.train_seconds]
+    timed = [row for row in scores.scored(rows) if row.record.task.train_seconds]
     costs = [float(np.median(row.record.task.train_seconds)) for row in timed]
     return _task_front(timed, costs, "time of a training", units.seconds)
 
 
 def task_memory_front(rows: pd.DataFrame) -> Front:
     """Peak memory of one forward and backward pass of a batch, and mean score."""
-    measured = [row for row in accuracy.scored(rows) if row.peak_bytes > 0]
+    measured = [row for row in scores.scored(rows) if row.peak_bytes > 0]
     return _task_front(measured, [row.peak_bytes for row in measured], "peak memory of a training pass", units.bytes_)
 
 
 def _task_front(rows: Sequence[Any], costs: Sequence[float], title: str, words: units.Words) -> Front:
-    score = accuracy.metric(rows) if rows else "score"
+    score = scores.metric(rows) if rows else "score"
     found = []
     for row, cost in zip(rows, costs, strict=True):
         mean = float(np.mean(row.record.task.scores))

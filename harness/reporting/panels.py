@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.reporting import accuracy, fronts, plots, remarks
+from harness.reporting import accuracy, fronts, plots, remarks, scores
 from harness.reporting.errors import Errors
 from harness.reporting.figures import Figure, Styles
 from harness.reporting.frame import Facets, views
@@ -119,7 +119,7 @@ def _model(facets: Facets, rows: pd.DataFrame, styles: Styles) -> View:
 
 def _task(facets: Facets, rows: pd.DataFrame, styles: Styles) -> View:
     empty = "No training gave a score."
-    score = accuracy.metric(accuracy.scored(rows)).capitalize()
+    score = scores.metric(scores.scored(rows)).capitalize()
     failed, by_length = remarks.failed(rows), accuracy.score_by_length(rows, styles)
     shown = [
         Plot("score", f"{score} against length", by_length, failed, empty),

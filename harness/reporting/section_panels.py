@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from harness.record import Run
-from harness.reporting import accuracy, difference, hashes, plots, remarks, swaps
+from harness.reporting import accuracy, difference, hashes, plots, remarks, scores, swaps
 from harness.reporting.errors import hashed
 from harness.reporting.figures import Styles
 from harness.reporting.frame import Facets, each, labels, views
@@ -30,7 +30,7 @@ def seeds_panel(table: pd.DataFrame, styles: Styles) -> Panel:
     """Every seed's score, beside the baselines, and the score against the number of hashes trained with."""
     found = []
     for facets, rows in views(table, "task").items():
-        about = f"Held-out {accuracy.metric(accuracy.scored(rows))}, {dict(facets)['Task']}"
+        about = f"Held-out {scores.metric(scores.scored(rows))}, {dict(facets)['Task']}"
         seeds = accuracy.seeds_figure(rows, styles)
         shown = [Plot("seeds", f"{about}, a dot a seed", seeds, remarks.failed(rows), "No training gave a score.")]
         by_hashes = accuracy.score_by_hashes(rows, styles)

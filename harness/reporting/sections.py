@@ -14,6 +14,7 @@ from harness.reporting import (
     memory_parts,
     rivals,
     scaling,
+    scores,
     section_panels,
     swaps,
     units,
@@ -76,16 +77,19 @@ def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dic
         Section(
             "accuracy", "Accuracy after training",
             "One dot a training seed, a bar at their mean. A score counts only above the dashed lines: chance, and "
-            "always naming the most frequent class. Compare within one run, never with a number from elsewhere.",
-            [elsewhere.long_range_arena()] if seeds.views else [], _or_none(seeds),
+            f"always naming the most frequent class. {scores.noise(table)}Changes are paired by seed; the "
+            f"{units.LEVEL_WORDS} intervals are Student's t over seeds. Compare within one run, never with a number "
+            "from elsewhere.",
+            [*_filled(scores.listing(table)), *([elsewhere.long_range_arena()] if seeds.views else [])],
+            _or_none(seeds),
         ),
         Section(
             "swapped", "Trained in one attention, evaluated with another",
             "The weights of each trained model with another attention in the place of its own, and no step of training "
             "in between. The level line is the model as it was trained; bands reach from the worst seed to the best. "
-            f"Changes are paired by seed; the {units.LEVEL_WORDS} intervals are Student's t over seeds, which two "
-            "seeds make wide, and which two that agree by chance make narrow.",
-            _filled(swaps.scores(table)), _or_none(swapped),
+            f"Changes are paired by seed; the {units.LEVEL_WORDS} intervals are Student's t, which two seeds make wide "
+            "and two that agree by chance make narrow.",
+            _filled(swaps.listing(table)), _or_none(swapped),
         ),
         Section(
             "rivals", "Rivals at equal size",

@@ -6,16 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness import seeds
 from harness.record import Swapped, TaskResult
-from harness.reporting import accuracy, units
+from harness.reporting import accuracy, scores, units
 from harness.reporting.cases import Row
 from harness.reporting.figures import Figure, Styles, Trace, band, figure, line, text
 from harness.reporting.frame import Facets, views
 from harness.reporting.tables import Cell, Table, with_facets
 from harness.reporting.units import Amount
-
-_DOWN_TO_MINUS_1 = {"matthews", "spearman"}
 
 
 class Place(NamedTuple):
@@ -35,7 +32,7 @@ class Place(NamedTuple):
 
 def swapped(rows: pd.DataFrame) -> list[Any]:
     """The rows of trained models that were evaluated with another attention, too."""
-    return [row for row in accuracy.scored(rows) if row.record.task.evaluated_with]
+    return [row for row in scores.scored(rows) if row.record.task.evaluated_with]
 
 
 def places(row: Any) -> list[Place]:
@@ -63,7 +60,7 @@ def hashes_figure(row: Any, styles: Styles) -> Figure:
     lines = over_hashes(row)
     counts = sorted({one.num_hash for its in lines.values() for one in its if one.num_hash})
     ends = [counts[0] / 1.3, counts[-1] * 1.3] if counts else []
-    own = _score(task.scores, task.metric)
+    own = scores.score(task.scores, task.metric)
     words = f"<b>{text(row.series)}</b>, as it was trained<br>{own} over {len(task.scores)} seeds"
     level = line(row.series, styles, ends, [own.value] * len(ends), [words] * len(ends), [row.seq_len] * len(ends))
     worst, best = [min(task.scores)] * len(ends), [max(task.scores)] * len(ends)
@@ -84,15 +81,16 @@ def hashes_figure(row: Any, styles: Styles) -> Figure:
     )  # fmt: skip
 
 
-def scores(table: pd.DataFrame) -> Table:
+def listing(table: pd.DataFrame) -> Table:
     """Every trained model as it is, and with each other attention in its place; what could not run has its reason."""
     found: list[tuple[Facets, list[Cell]]] = []
     refused = any(one.swapped.reason for row in swapped(table) for one in places(row))
     for facets, view in views(table, "task").items():
         for row in swapped(view):
             task: TaskResult = row.record.task
-            own: list[Cell] = [row.series, f"{row.series}, as trained", units.ABSENT, _score(task.scores, task.metric)]
-            own += [units.ABSENT, Amount(len(task.scores), "count"), _seconds(task.eval_seconds) or units.ABSENT]
+            score = scores.score(task.scores, task.metric)
+            own: list[Cell] = [row.series, f"{row.series}, as trained", units.ABSENT, score]
+            own += [units.ABSENT, Amount(len(task.scores), "count"), scores.seconds(task.eval_seconds) or units.ABSENT]
             found.append((facets, [*own, *([""] if refused else [])]))
             for one in places(row):
                 hashes = Amount(one.num_hash, "count") if one.num_hash else None
@@ -152,33 +150,8 @@ def _place(one: Swapped, label: str, task: TaskResult) -> Place:
     count = hashes if isinstance(hashes, int) and not isinstance(hashes, bool) and hashes > 0 else None
     if not one.scores or not np.isfinite(one.scores).all():
         return Place(label, count, None, None, None, one)
-    change = None
-    if len(one.scores) == len(task.scores):
-        points = [100 * (after - before) for after, before in zip(one.scores, task.scores, strict=True)]
-        most = 100 * (1 - _least(task.metric))
-        change = _amount(points, "points", -most, most)
-    return Place(label, count, _score(one.scores, task.metric), change, _seconds(one.eval_seconds), one)
-
-
-def _score(scores: list[float], metric: str) -> Amount:
-    return _amount(scores, "fraction", _least(metric), 1.0)
-
-
-def _amount(values: list[float], unit: units.Unit, least: float, most: float) -> Amount:
-    """The mean over seeds; Student's interval is cut at what there can be, which few seeds reach far beyond."""
-    found = seeds.mean(values)
-    if found.low is None or found.high is None:
-        return Amount(found.mean, unit)
-    return Amount(found.mean, unit, max(found.low, least), min(found.high, most))
-
-
-def _least(metric: str) -> float:
-    return -1.0 if metric in _DOWN_TO_MINUS_1 else 0.0
-
-
-def _seconds(seconds: list[float]) -> Amount | None:
-    """The median seed's."""
-    return Amount(float(np.median(seconds)), "s") if seconds else None
+    score, change = scores.score(one.scores, task.metric), scores.change(one.scores, task.scores, task.metric)
+    return Place(label, count, score, change, scores.seconds(one.eval_seconds), one)
 
 
 def _words(row: Any, one: Place) -> str:
