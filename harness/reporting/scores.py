@@ -25,8 +25,8 @@ def scored(rows: pd.DataFrame) -> list[Any]:
 
 
 def metric(rows: Sequence[Any]) -> str:
-    """What the scores of rows that have some are: their metric, or "score" where they have several."""
-    names = {row.record.task.metric for row in rows}
+    """What the scores of rows that have some are, in words: their metric, or "score" where they have several."""
+    names = {row.record.task.metric.replace("_", " ") for row in rows}
     return names.pop() if len(names) == 1 else "score"
 
 

@@ -47,9 +47,9 @@ def swaps_panel(table: pd.DataFrame, styles: Styles) -> Panel:
     for facets, rows in views(table, "task").items():
         for row in swaps.swapped(rows):
             if swaps.over_hashes(row):
-                title = f"Held-out {row.record.task.metric}, {dict(facets)['Task']}, trained in {row.series}, evaluated"
+                about = f"Held-out {scores.metric([row])}, {dict(facets)['Task']}, trained in {row.series}"
                 drawing = swaps.hashes_figure(row, styles)
-                plot = Plot("swaps", f"{title} with other attentions", drawing, [], "No swap gave a score.")
+                plot = Plot("swaps", f"{about}, evaluated with others", drawing, [], "No swap gave a score.")
                 found.append(View({"Trained in": row.series, **dict(facets)}, [row.seq_len], [plot]))
     return panel("swaps", "", "", found)
 
