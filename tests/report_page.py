@@ -75,7 +75,7 @@ class Page(HTMLParser):
                 block.text = " ".join(f"{block.text} {data}".split())
             else:
                 assert not data.strip(), f"words outside of every block: {data!r}"
-            if self.rows and self.rows[-1]:
+            if block and block.tag in {"td", "th"}:
                 self.rows[-1][-1] += data.strip()
 
     @property

@@ -159,11 +159,11 @@ def test_trained_scores_are_listed_with_their_change_from_softmax() -> None:
     table = scores.listing(frame(synthetic.run(records)))
     found = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert list(found) == ["yoso_e", "sdpa", "softmax", "yoso"]
-    changes = {name: row["Change from softmax in points [95%]"] for name, row in found.items()}
+    changes = {name: row["Points from softmax [95%]"] for name, row in found.items()}
     assert changes["softmax"] == changes["yoso_e"] == units.ABSENT
     assert changes["sdpa"].value == pytest.approx(1.0)
     assert changes["yoso"].value == pytest.approx(-20.0)
-    assert found["yoso"]["Better baseline"].value == 0.172
+    assert found["yoso"]["Baseline"].value == 0.172
     assert found["yoso"]["Peak memory"].value == 2**24 + 4 * 2**20
     words = "sdpa and softmax are one attention"
     assert words in of(synthetic.run(records)).text

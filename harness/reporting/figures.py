@@ -22,6 +22,12 @@ Trace = dict[str, Any]
 Styles = Mapping[str, Style]
 
 _MAX_TICKS = 9
+_MANTISSAS = {  # by base, and whether all is within a factor of 2
+    (10, False): (1, 1.5, 2, 3, 5, 7),
+    (10, True): (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+    (2, False): (1, 1.25, 1.5, 1.75),
+    (2, True): (1, 1.125, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875),
+}
 _FAILURE_MARKERS = {"unsupported": "circle-x-open", "incorrect": "square-x-open"}
 
 
@@ -155,5 +161,4 @@ def _ticks(low: float, high: float, base: int) -> list[float]:
     powers = [float(base) ** exponent for exponent in range(first // step * step, last + 1, step)]
     if last - first > 2:
         return powers
-    mantissas = (1, 1.5, 2, 3, 5, 7) if base == 10 else (1, 1.25, 1.5, 1.75)
-    return [power * mantissa for power in powers for mantissa in mantissas]
+    return [power * mantissa for power in powers for mantissa in _MANTISSAS[base, high < 2 * low]]

@@ -61,10 +61,10 @@ def listing(table: pd.DataFrame) -> Table:
             cells += [Amount(row.peak_bytes, "B") if row.peak_bytes == row.peak_bytes else None]
             found.append((facets, [row.series, *(cell or units.ABSENT for cell in cells)]))
     columns = [
-        "Attention", f"Score [{units.LEVEL_WORDS}]", f"Change from softmax in points [{units.LEVEL_WORDS}]", "Seeds",
-        "Better baseline", "Training", "Peak memory",
+        "Attention", f"Score [{units.LEVEL_WORDS}]", f"Points from softmax [{units.LEVEL_WORDS}]", "Seeds",
+        "Baseline", "Training", "Peak memory",
     ]  # fmt: skip
-    return with_facets("Trained here", columns, found)
+    return with_facets("Trained here", columns, found, implied="Shape")
 
 
 def noise(table: pd.DataFrame) -> str:

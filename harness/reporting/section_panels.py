@@ -46,7 +46,7 @@ def swaps_panel(table: pd.DataFrame, styles: Styles) -> Panel:
     found = []
     for facets, rows in views(table, "task").items():
         for row in swaps.swapped(rows):
-            if swaps.over_hashes(row):
+            if any(len(its) > 1 for its in swaps.over_hashes(row).values()):
                 about = f"Held-out {scores.metric([row])}, {dict(facets)['Task']}, trained in {row.series}"
                 drawing = swaps.hashes_figure(row, styles)
                 plot = Plot("swaps", f"{about}, evaluated with others", drawing, [], "No swap gave a score.")

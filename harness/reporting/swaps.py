@@ -101,7 +101,7 @@ def listing(table: pd.DataFrame) -> Table:
         "Trained in", "Evaluated with", "Hashes", f"Score [{units.LEVEL_WORDS}]",
         f"Change in points [{units.LEVEL_WORDS}]", "Seeds", "Evaluation",
     ]  # fmt: skip
-    return with_facets("", [*columns, *(["Why there is no score"] if refused else [])], found)
+    return with_facets("", [*columns, *(["Why there is no score"] if refused else [])], found, implied="Shape")
 
 
 def rows(table: pd.DataFrame, labels: Sequence[str]) -> list[Row]:

@@ -42,8 +42,16 @@ class Table:
         return {"title": self.title, "note": self.note, "columns": self.columns, "rows": rows}
 
 
-def with_facets(title: str, columns: list[str], rows: list[tuple[Facets, list[Cell]]]) -> Table:
-    """A table of rows from several settings: facets that differ become columns, the others the note."""
+def with_facets(
+    title: str, columns: list[str], rows: list[tuple[Facets, list[Cell]]], implied: str | None = None
+) -> Table:
+    """A table of rows from several settings: facets that differ become columns, the others the note.
+
+    The facet ``implied`` is left out where the others tell its values apart.
+    """
+    others = {tuple(pair for pair in facets if pair[0] != implied) for facets, _ in rows}
+    if len(others) == len({facets for facets, _ in rows}) > 1:
+        rows = [(tuple(pair for pair in facets if pair[0] != implied), cells) for facets, cells in rows]
     values: dict[str, list[str]] = {}
     for facets, _ in rows:
         for name, value in facets:

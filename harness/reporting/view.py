@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.record import SCHEMA_VERSION, Run
 from harness.reporting import answer, cases, checks, difference, panels, style, swaps
+from harness.reporting.cases import Row
 from harness.reporting.checks import Failure
 from harness.reporting.frame import frame, labels, machine
 from harness.reporting.panels import SHARED, Panel
@@ -70,8 +71,8 @@ class Comparison:
     levels: list[Panel]
     sections: list[Section]
     failures: list[Failure]
-    cases: list[cases.Row]
-    swaps: list[cases.Row]
+    cases: list[Row]
+    swaps: list[Row]
     raw: list[Run]
 
     @property
