@@ -218,7 +218,7 @@ def test_all_failed_says_so_and_is_no_blank_plot(opened: Opened, tmp_path: Path)
     assert page.evaluate(f"{PLOTS}[0].layout.annotations[0].text") == "No case was timed."
     assert page.locator(".plot.empty").all_inner_texts() == [
         "No error was measured at the lengths and settings that were timed.",
-        "No case has both a time and the other cost.",
+        "No case has both time and peak memory.",
     ]
 
 

@@ -134,8 +134,9 @@ def _task(facets: Facets, rows: pd.DataFrame, styles: Styles) -> View:
 
 
 def _front(front: fronts.Front, styles: Styles, id_: str = "front") -> Plot:
-    title, empty = f"Pareto front: {front.x_title} and {front.y_title}", "No case has both costs."
-    return Plot(id_, title, fronts.front_figure(front, styles), [], empty)
+    costs = f"{front.x_title} and {front.y_title}"
+    figure = fronts.front_figure(front, styles)
+    return Plot(id_, f"Pareto front: {costs}", figure, [], f"No case has both {costs}.")
 
 
 def _time_and_memory(rows: pd.DataFrame, styles: Styles) -> list[Plot]:

@@ -106,7 +106,8 @@ function show() {
   for (const button of document.querySelectorAll(".legend button")) {
     button.setAttribute("aria-pressed", String(!hidden.has(button.dataset.series)));
   }
-  const chosen = [...document.querySelectorAll(".filters select")].map((one) => one.selectedOptions[0].textContent);
+  const named = (one) => `${one.parentElement.firstChild.textContent.trim()} ${one.selectedOptions[0].textContent}`;
+  const chosen = [...document.querySelectorAll(".filters select")].map(named);
   const status = document.getElementById("status");
   const without = hidden.size ? `, without ${[...hidden].join(", ")}` : "";
   if (status) status.textContent = `Shown: ${chosen.join(", ") || "everything"}${without}.`;
