@@ -70,7 +70,11 @@ class AttentionPlugin(ABC):
 
     @abstractmethod
     def build(self, spec: Spec) -> nn.Module:
-        """The module to measure, on ``spec.device``; a parameter-free attention has no weights."""
+        """The module to measure, on ``spec.device``.
+
+        Its parameters, if it has any, are the attention's own weights, in the spec's dtype. They start from
+        ``spec.seed`` alone, so that ``oracle`` has the same; in a model every layer has a module and a seed of its own.
+        """
 
     @abstractmethod
     def oracle(
