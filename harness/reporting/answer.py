@@ -179,7 +179,9 @@ def _errors(table: pd.DataFrame) -> list[Sentence]:
 
 def _accuracy(table: pd.DataFrame) -> list[Sentence]:
     said = []
-    for facets, view in views(table, "task").items():
+    found = views(table, "task")
+    several = len({dict(facets)["Model"] for facets in found}) > 1
+    for facets, view in found.items():
         rows = [row for row in each(view) if row.status == "ok" and row.record.task]
         if not rows:
             continue
@@ -188,7 +190,8 @@ def _accuracy(table: pd.DataFrame) -> list[Sentence]:
         parts = [say("{} {}", row.series, Amount(score, "fraction")) for score, row in scores]
         majority = Amount(max(row.record.task.majority for row in rows), "fraction")
         template = "Mean held-out accuracy on {} at {}: {} (always naming the most frequent class gives {})."
-        said.append(say(template, words["Task"], words["Length"], join(parts), majority))
+        task = f"{words['Task']} in {words['Model']}" if several else words["Task"]
+        said.append(say(template, task, words["Length"], join(parts), majority))
     return said
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.reporting import accuracy, units
 from harness.reporting.errors import Errors
 from harness.reporting.figures import Figure, Styles, Trace, figure, log_axis, points, text
-from harness.reporting.frame import each
+from harness.reporting.frame import each, of_instance
 
 
 class Choice(NamedTuple):
@@ -29,6 +29,7 @@ class Front(NamedTuple):
     y_title: str
     y_words: units.Words
     y_better: str
+    x_title: str = "time"
 
     def longest(self) -> int | None:
         """The longest length with two choices or more; with one where there is none such."""
@@ -56,7 +57,8 @@ def memory_front(rows: pd.DataFrame) -> Front:
         for row in each(rows)
         if row.time is not None and row.peak_bytes > 0
     ]  # fmt: skip
-    return Front(found, "peak memory", units.bytes_, "lower")
+    its = of_instance(rows)
+    return Front(found, f"peak memory{its}", units.bytes_, "lower", f"time{its}")
 
 
 def task_front(rows: pd.DataFrame) -> Front:
@@ -100,7 +102,7 @@ def front_figure(front: Front, styles: Styles) -> Figure:
     if front.y_better == "lower":
         base = 2 if front.y_words is units.bytes_ else 10
         y_axis = log_axis(front.y_title, [one.y for one in front.choices], front.y_words, base)
-    x_axis = log_axis("time", [one.x for one in front.choices], units.seconds, 10)
+    x_axis = log_axis(front.x_title, [one.x for one in front.choices], units.seconds, 10)
     meta = {"front": front.y_better, "length": front.longest()}
     return figure(data, xaxis=x_axis, yaxis=y_axis, meta=meta)
 

@@ -9,7 +9,7 @@ from harness.record import Run
 from harness.reporting import accuracy, difference, fronts, hashes, plots
 from harness.reporting.errors import Errors, hashed
 from harness.reporting.figures import Figure, Styles
-from harness.reporting.frame import STATUS_WORDS, Facets, each, labels, views
+from harness.reporting.frame import STATUS_WORDS, Facets, each, labels, of_instance, views
 from harness.reporting.roofline import roofline_figure
 
 SHARED = ("Run", "Pass", "Type", "Device")
@@ -72,13 +72,16 @@ def levels(table: pd.DataFrame, styles: Styles) -> list[Panel]:
     """The panels of the first screen, one a level, each with time, memory, accuracy and a Pareto front."""
     errors = Errors(table)
     lines = "Lines are medians of a call, bands their bootstrap interval, marks above a plot cases without a result."
+    shared = " At the largest batch that fits, time and memory are a call's divided by its batch."
     found = [
         _panel(
             "operation", "The attention alone", lines,
             [_operation(facets, rows, styles, errors) for facets, rows in views(table, "operation").items()],
         ),
         _panel(
-            "model", "A whole model", lines + " The same encoder with each attention, and models of transformers.",
+            "model", "A whole model",
+            lines + " The same encoder with each attention, and models of transformers."
+            + (shared if of_instance(table) else ""),
             [_model(facets, rows, styles) for facets, rows in views(table, "model").items()],
         ),
         _panel(
@@ -174,7 +177,7 @@ def _task(facets: Facets, rows: pd.DataFrame, styles: Styles) -> View:
 
 
 def _front(front: fronts.Front, styles: Styles) -> Plot:
-    title = f"Pareto front: time and {front.y_title}"
+    title = f"Pareto front: {front.x_title} and {front.y_title}"
     return Plot("front", title, fronts.front_figure(front, styles), [], "No case has both a time and the other cost.")
 
 
@@ -187,12 +190,12 @@ def _time_and_memory(rows: pd.DataFrame, styles: Styles) -> list[Plot]:
     if no_memory:
         remarks.append(f"Cases with a result but no memory measurement: {no_memory:,}.")
     untimed = [f"Cases with a result but no time: {no_time:,}."] if no_time else []
-    title = f"Time a call against length ({clocks} time)" if clocks else "Time a call against length"
+    title = f"Time{of_instance(rows) or ' a call'} against length" + (f" ({clocks} time)" if clocks else "")
     return [
         Plot("time", title, plots.time_figure(rows, styles), _absent(rows) + untimed, "No case was timed."),
         Plot(
             "memory",
-            "Peak memory against length",
+            f"Peak memory{of_instance(rows)} against length",
             plots.memory_figure(rows, styles),
             remarks,
             "No memory was measured.",
