@@ -85,7 +85,7 @@ def build(spec: ModelSpec) -> ModelCase:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         model = _FAMILIES[spec.family](spec, knobs)
-    model.to(spec.device, torch_dtype(spec.dtype))
+    model.to(spec.device, torch_dtype(spec.dtype))  # type: ignore[arg-type]  # its decorator hides self
     attentions = [] if spec.family in _WITH_AN_ATTENTION else transformers_seam.insert(model, case)
     inputs = {name: tensor.to(spec.device) for name, tensor in _inputs(spec).items()}
     make_call = _training_step if spec.mode == "training_step" else _forward
