@@ -246,3 +246,10 @@ def test_a_swap_to_an_attention_with_weights_is_refused_after_one_without():
     (swapped,) = train(task_spec("sdpa", evaluate_with=[Swap(attention="linformer")])).evaluated_with
     assert swapped.scores == []
     assert swapped.reason == "linformer has weights of its own, and a model trained in sdpa has none of them"
+
+
+def test_a_swap_that_its_layers_refuse_has_the_reason():
+    swap = Swap(attention="yoso", knobs={"num_hash": 0})
+    (swapped,) = train(task_spec("sdpa", evaluate_with=[swap])).evaluated_with
+    assert swapped.scores == []
+    assert "num_hash" in str(swapped.reason)

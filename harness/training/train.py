@@ -154,7 +154,8 @@ def _cannot_swap(spec: TaskSpec, swap: Swap) -> str | None:
     swapped = _with(spec, swap)
     plugin = registry.get(swap.attention)
     plugin.knobs(swapped)  # an unknown one is an error before any training
-    return "; ".join(plugin.unsupported(swapped)) or _lacks_weights(spec, swapped)
+    reasons = plugin.unsupported(swapped) or plugin.unsupported(transformers_seam.layer_case(swapped))
+    return "; ".join(reasons) or _lacks_weights(spec, swapped)
 
 
 def _lacks_weights(spec: TaskSpec, swapped: TaskSpec) -> str | None:
