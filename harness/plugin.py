@@ -32,6 +32,8 @@ class AttentionPlugin(ABC):
     """The paper or package, with a link."""
     estimates: str | None = None
     """The attention whose output this one approximates, by name; None where the definition is its own."""
+    budget: str | None = None
+    """The knob that buys accuracy of what it estimates: a number of hashes, features, landmarks; None: it has none."""
     kernel_error: float = 0.0
     """Relative error that the kernel's own functions have by design, such as a fast exponential; see its source."""
     capabilities: Capabilities = Capabilities()

@@ -109,7 +109,7 @@ def test_titles_say_what_the_numbers_are_of() -> None:
     assert "an instance, in a call of 16," in memory["data"][0]["hovertext"][0]
     assert time["remarks"] == ["Cases with a result but no time: 1."], "without its batch a case has no time to show"
     (settings,) = [value for name, value in view.compare([run]).runs[0].settings if name == "batch"]
-    assert settings == "1, the largest that fits"
+    assert str(settings) == "1, the largest that fits"
 
 
 def test_batches_that_differ_do_not_decide_who_is_faster() -> None:

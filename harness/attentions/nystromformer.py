@@ -110,6 +110,7 @@ class NystromformerPlugin(AttentionPlugin):
         },
     )
     estimates = "softmax"
+    budget = "num_landmarks"
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """``num_landmarks`` (m), ``iterations`` of the inverse, ``conv_kernel``.

@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness import stats
 from harness.reporting import units
-from harness.reporting.errors import Errors, hashed
+from harness.reporting.errors import Errors, by_budget
 from harness.reporting.frame import STATUS_WORDS, each, times_by_length, views
 from harness.reporting.scaling import crossing_length, undecided
 from harness.reporting.sentence import Sentence, join, say
@@ -161,7 +161,7 @@ def _errors(table: pd.DataFrame) -> list[Sentence]:
     """Error of YOSO sampling from the fewest hashes to the most, in the setting with most results."""
     for facets, view in views(table, "quality").items():
         rows = view[(view["base"] == SAMPLING) & (view["status"] == "ok")]
-        points = hashed(rows, "output")
+        points = by_budget(rows, "output")
         if not points:
             continue
         reference = next(row.record.quality.reference for row in each(rows) if row.record.quality)

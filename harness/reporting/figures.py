@@ -22,6 +22,8 @@ Trace = dict[str, Any]
 Styles = Mapping[str, Style]
 
 _MAX_TICKS = 9
+_MAX_LENGTHS = 6
+"""Their words are long: more are turned, and the last falls off at a third of the page's width."""
 _FAILURE_MARKERS = {"unsupported": "circle-x-open", "incorrect": "square-x-open"}
 
 
@@ -90,9 +92,9 @@ def log_axis(title: str, values: Sequence[float], words: units.Words, base: int)
 
 
 def length_axis(lengths: Sequence[int]) -> dict[str, Any]:
-    """The log axis of sequence lengths, a tick at each."""
-    found = sorted(set(lengths))
-    shown = found[:: -(-len(found) // _MAX_TICKS)] if found else []
+    """The log axis of sequence lengths, a tick at each, or at every second one and so on from the longest down."""
+    found = sorted(set(lengths), reverse=True)
+    shown = found[:: -(-len(found) // _MAX_LENGTHS)][::-1] if found else []
     return {
         "title": {"text": "sequence length (tokens)"}, "type": "log", "anchor": "y",
         "tickvals": shown, "ticktext": [f"{n:,}" for n in shown],

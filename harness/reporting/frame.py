@@ -151,8 +151,8 @@ def _series(rows: list[dict[str, Any]]) -> list[str]:
 
     A model's ``conv_window`` counts as a knob, and is in the label of those that have a convolution.
     A knob that only follows the length, as ``hash_code_len`` = log2(n) does, makes no series of its own, and records
-    that leave it to the attention stay one series beside those that set it; nor does the number of hashes in a
-    quality record, which is that plot's axis.
+    that leave it to the attention stay one series beside those that set it; nor does the budget of a quality
+    record, which is that plot's axis.
     """
     seen: dict[tuple[object, ...], set[Scalar | None]] = {}
     left: dict[tuple[object, ...], set[Scalar | None]] = {}
@@ -172,7 +172,7 @@ def _series(rows: list[dict[str, Any]]) -> list[str]:
             f"{name}={value}"
             for name, value in sorted(_knobs(row["record"]).items())
             if (kind, base, name) in (differing if _is_set(row["record"], name) else differing_though_left)
-            and not (kind == "quality" and name == "num_hash")
+            and not (row["record"].quality and name == row["record"].quality.budget)
             and value is not None
         ]
         labels.append(f"{base} ({', '.join(words)})" if words else base)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.record import Run
-from harness.reporting import accuracy, difference, fronts, hashes, plots
-from harness.reporting.errors import Errors, hashed
+from harness.reporting import accuracy, budgets, difference, fronts, plots
+from harness.reporting.errors import Errors, by_budget
 from harness.reporting.figures import Figure, Styles
 from harness.reporting.frame import STATUS_WORDS, Facets, each, labels, of_instance, views
 from harness.reporting.roofline import roofline_figure
@@ -92,8 +92,8 @@ def levels(table: pd.DataFrame, styles: Styles) -> list[Panel]:
     return [panel for panel in found if panel.views]
 
 
-def hashes_panel(table: pd.DataFrame, styles: Styles) -> Panel:
-    """Error against the number of hashes."""
+def budget_panel(table: pd.DataFrame, styles: Styles) -> Panel:
+    """Error against the budget."""
     found = [view for facets, rows in views(table, "quality").items() for view in _error_views(facets, rows, styles)]
     return _panel("hashes", "", "", found)
 
@@ -218,18 +218,18 @@ def _error_views(facets: Facets, rows: pd.DataFrame, styles: Styles) -> list[Vie
     measured = [row for row in each(rows) if row.status == "ok" and row.record.quality]
     found = []
     for what in dict.fromkeys(name for row in measured for name in row.record.quality.errors):
-        drawn = hashed(rows, what)
+        drawn = by_budget(rows, what)
         references = sorted({row.record.quality.reference for row in measured if row.series in drawn})
         flat = [
-            f"{row.series} is not drawn: {hashes.error_words(row.record.quality.errors[what])} "
+            f"{row.series} is not drawn: {budgets.error_words(row.record.quality.errors[what])} "
             f"against {row.record.quality.reference}."
             for row in measured
             if row.series not in drawn and row.record.quality.errors.get(what)
         ]
         against = f" against {', '.join(references)}" if references else ""
         title = f"Relative error of {_WHAT.get(what, what)}{against}"
-        plot = Plot("hashes", title, hashes.hashes_figure(rows, styles, what), flat + _failed(rows),
-                    "No attention with hashes was measured.")  # fmt: skip
+        plot = Plot("hashes", title, budgets.budget_figure(rows, styles, what), flat + _failed(rows),
+                    "No attention with a budget was measured.")  # fmt: skip
         found.append(View({"Error of": _WHAT.get(what, what), **dict(facets)}, _lengths(rows), [plot]))
     return found
 

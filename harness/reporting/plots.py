@@ -66,6 +66,7 @@ def error_figure(rows: pd.DataFrame, styles: Styles, errors: Errors) -> Figure:
     """Median relative error of the output against length, at the settings that were timed; band: best to worst draw."""
     data: list[Trace] = []
     values: list[float] = []
+    measured: list[int] = []
     for label, its in rows[rows["status"] == "ok"].sort_values("seq_len").groupby("series"):
         found = [(row, joined) for row in each(its) if (joined := errors.of(row)) and joined.median > 0]
         if not found:
@@ -79,8 +80,9 @@ def error_figure(rows: pd.DataFrame, styles: Styles, errors: Errors) -> Figure:
         data.append(band(str(label), styles, lengths, low, high, lengths))
         data.append(line(str(label), styles, lengths, [one.median for _, one in found], texts, lengths))
         values += low + high
+        measured += lengths
     axis = log_axis("relative error", values, units.number, 10)
-    return figure(data, xaxis=length_axis(list(rows["seq_len"])), yaxis=axis)
+    return figure(data, xaxis=length_axis(measured), yaxis=axis)
 
 
 def share_figure(rows: pd.DataFrame, styles: Styles) -> Figure:

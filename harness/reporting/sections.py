@@ -27,7 +27,7 @@ class Section:
 
 def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dict[str, Style]) -> list[Section]:
     """Every section that has something to show, in the order of the page."""
-    hashes, seeds = panels.hashes_panel(table, styles), panels.seeds_panel(table, styles)
+    hashes, seeds = panels.budget_panel(table, styles), panels.seeds_panel(table, styles)
     roofline, compared = panels.roofline_panel(table, runs, styles), panels.difference_panel(table, runs, styles)
     fractions, ceilings = bounds.fractions(table, runs), bounds.ceilings(runs, names)
     bias = errors.bias_and_sampling(table)
@@ -53,9 +53,11 @@ def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dic
             scaling.crossovers(table),
         ),
         Section(
-            "budget", "Error against number of hashes",
+            "budget", "Error against budget",
             "How far an approximation is from what it estimates: relative Frobenius error, median over draws; the band "
-            "reaches from the best draw to the worst. The table has the bias, which all draws share, "
+            "reaches from the best draw to the worst. Its budget is a number of hashes, features or landmarks. Inputs "
+            "are normal, each query like the key of its own position: sharp, and without a structure that landmarks or "
+            "features could use. The table has the bias, which all draws share, "
             "apart from the sampling error, which is each draw's own: an interval from 0 on shows no bias. "
             "YOSO scales its outputs to length 1: that alone biases a noisy sum, and fades with more hashes.",
             [bias] if bias.rows else [], _or_none(hashes),
