@@ -72,7 +72,8 @@ def _matrix(plugins: list[AttentionPlugin]) -> str:
 def _section(plugin: AttentionPlugin) -> str:
     lines = ["", f"## {plugin.name}", "", _sentence(plugin.summary), "", f"- Source: {plugin.source}"]
     if plugin.estimates:
-        lines.append(f"- Estimates: [{plugin.estimates}](#{plugin.estimates})")
+        budget = f"; its budget is `{plugin.budget}`" if plugin.budget else ""
+        lines.append(f"- Estimates: [{plugin.estimates}](#{plugin.estimates}){budget}")
     knobs = plugin.default_knobs(_spec(plugin, LENGTH, {}))
     if knobs:
         lines.append("- Knobs: " + ", ".join(f"`{name}={value}`" for name, value in knobs.items()))

@@ -95,6 +95,8 @@ def run(
     isolate: Annotated[bool, typer.Option("--isolate", help="every case in a process of its own")] = False,
     case_timeout: Annotated[float | None, typer.Option(help="seconds a case; implies --isolate")] = None,
     resume: Annotated[Path | None, typer.Option(help="log of the same run, broken off: go on with it")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="folder of real data sets, see docs/tasks.md")] = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="keep trainings in this folder, and resume them")] = None,
 ) -> None:
     """Run the suites with pytest, a line a case, and write the JSON."""
     import pytest
@@ -112,6 +114,8 @@ def run(
     arguments += ["--isolate"] if isolate else []
     arguments += [f"--case-timeout={case_timeout}"] if case_timeout is not None else []
     arguments += [f"--resume={resume}"] if resume else []
+    arguments += [f"--data-dir={data_dir}"] if data_dir else []
+    arguments += [f"--checkpoints={checkpoints}"] if checkpoints else []
     raise typer.Exit(pytest.main(arguments))
 
 

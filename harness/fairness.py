@@ -1,7 +1,8 @@
 """Whether a comparison is fair: what its cases did not have in common, and what an attention does that it does not say.
 
-A comparison is all records of one workload: equal specs but for the attention and its knobs (a model's family is one of
-its attention's). The facts are the records' own (``harness.record.Conditions``); nothing is measured here.
+A comparison is all records of one workload: equal specs but for the attention and its knobs (a measured model's family
+and convolution count as its attention's). The facts are the records' own (``harness.record.Conditions``); nothing is
+measured here.
 """
 
 from collections import Counter, defaultdict
@@ -12,7 +13,8 @@ from typing import Any
 from harness.record import Conditions, Record
 from harness.spec import AnySpec, ModelSpec, OperationSpec
 
-_THE_ATTENTIONS_OWN = {"attention", "knobs", "family"}
+_THE_ATTENTIONS_OWN = {"attention", "knobs"}
+_THE_MODELS_OWN = {"family", "conv_window"}
 
 
 @dataclass(frozen=True, order=True)
@@ -67,7 +69,8 @@ def findings(records: Sequence[Record]) -> list[Finding]:
 
 
 def _workload(spec: AnySpec, **changes: Any) -> str:
-    return spec.model_copy(update=changes).model_dump_json(exclude=_THE_ATTENTIONS_OWN)
+    own = _THE_ATTENTIONS_OWN | (_THE_MODELS_OWN if isinstance(spec, ModelSpec) else set())
+    return spec.model_copy(update=changes).model_dump_json(exclude=own)
 
 
 def _unequal(rule: _Rule, measured: list[Record]) -> Iterable[tuple[Record, str]]:
@@ -82,7 +85,10 @@ def _unequal(rule: _Rule, measured: list[Record]) -> Iterable[tuple[Record, str]
 
 def _who(record: Record) -> str:
     spec = record.spec
-    return f"{spec.attention} in {spec.family}" if isinstance(spec, ModelSpec) else spec.attention
+    if not isinstance(spec, ModelSpec):
+        return spec.attention
+    convolved = "" if spec.conv_window is None else f" with a convolution of {spec.conv_window} tokens"
+    return f"{spec.attention} in {spec.family}{convolved}"
 
 
 def _most(facts: Iterable[Any]) -> Any:

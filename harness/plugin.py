@@ -32,6 +32,8 @@ class AttentionPlugin(ABC):
     """The paper or package, with a link."""
     estimates: str | None = None
     """The attention whose output this one approximates, by name; None where the definition is its own."""
+    budget: str | None = None
+    """The knob that buys accuracy of what it estimates: a number of hashes, features, landmarks; None: it has none."""
     kernel_error: float = 0.0
     """Relative error that the kernel's own functions have by design, such as a fast exponential; see its source."""
     capabilities: Capabilities = Capabilities()
@@ -70,7 +72,11 @@ class AttentionPlugin(ABC):
 
     @abstractmethod
     def build(self, spec: Spec) -> nn.Module:
-        """The module to measure, on ``spec.device``; a parameter-free attention has no weights."""
+        """The module to measure, on ``spec.device``.
+
+        Its parameters, if it has any, are the attention's own weights, in the spec's dtype. They start from
+        ``spec.seed`` alone, so that ``oracle`` has the same; in a model every layer has a module and a seed of its own.
+        """
 
     @abstractmethod
     def oracle(

@@ -21,9 +21,10 @@ from typing import Any, get_args
 import pytest
 
 from harness.profiles import cases
-from harness.profiles.selection import DTYPES, PROFILES, Selection
+from harness.profiles.selection import Selection
+from harness.pytest_options import add_options, session_of
 from harness.record import Record, Status
-from harness.session import HarnessSession, log_path_for, reproducing_command
+from harness.session import HarnessSession
 from harness.spec import AnySpec, Spec
 from harness.store import StoreError
 from harness.terminal import one_line, tables
@@ -48,38 +49,7 @@ class Case:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the group ``harness``."""
-    group = parser.getgroup("harness", "comparing attentions")
-    add = group.addoption
-    add("--profile", dest="harness_profile", default="quick", help=f"one of {', '.join(PROFILES)}")
-    add("--device", dest="harness_device", default="cpu", help="torch device of all cases: cpu, cuda, cuda:1")
-    add("--dtype", dest="harness_dtype", help=f"one of {', '.join(DTYPES)}; default: the profile's")
-    listed = "a comma list, or repeat the option; default: the profile's"
-    add("--seq-len", dest="harness_seq_lens", action="append", metavar="N", help=f"sequence lengths: {listed}")
-    add("--attention", dest="harness_attentions", action="append", metavar="NAME", help=f"attentions: {listed}")
-    add("--isolate", dest="harness_isolate", action="store_true", help="run every case in a process of its own")
-    add(
-        "--case-timeout",
-        dest="harness_timeout",
-        type=float,
-        metavar="SECONDS",
-        help="stop a case after this time (a status of its own); implies --isolate where --worker is not given",
-    )
-    add(
-        "--worker",
-        dest="harness_worker",
-        action="store_true",
-        help="run all cases in one other process, which is replaced when a case crashes it or takes too long",
-    )
-    add(
-        "--deadline",
-        dest="harness_deadline",
-        type=float,
-        metavar="SECONDS",
-        help="begin no case after this time; those left are records of status timeout",
-    )
-    add("--resume", dest="harness_resume", metavar="LOG", help="go on with a run that was broken off, from its log")
-    add("--harness-cases", dest="harness_cases", metavar="PATH", help="write the collected cases here, as JSON")
-    add("--harness-log", dest="harness_log", metavar="PATH", help="the log of records; default: beside the JSON")
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -88,37 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{kind}(specs=None): parametrise `case` with the profile's {kind} cases")
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("cases that run side by side disturb each other's timings; leave out -n (xdist)")
-    try:
-        asked = Selection(
-            profile=config.getoption("harness_profile", "quick"),
-            device=_device(config.getoption("harness_device", "cpu")),
-            dtype=config.getoption("harness_dtype", None),
-            seq_lens=_numbers(config.getoption("harness_seq_lens", None)),
-            attentions=_words(config.getoption("harness_attentions", None)),
-        )
-    except ValueError as error:
-        raise pytest.UsageError(str(error)) from error
-    timeout = config.getoption("harness_timeout", None)
-    if timeout is not None and timeout <= 0:
-        raise pytest.UsageError(f"--case-timeout must be above 0 seconds, got {timeout:g}")
-    worker = config.getoption("harness_worker", False)
-    if worker and config.getoption("harness_isolate", False):
-        raise pytest.UsageError("--worker is one process for all cases and --isolate one for each; leave one out")
-    log = config.getoption("harness_log", None)
-    resume = config.getoption("harness_resume", None)
-    try:
-        config.stash[_SESSION] = HarnessSession(
-            asked,
-            reproducing_command(config.invocation_params.args, config.rootpath),
-            Path(log) if log else log_path_for(config.getoption("benchmark_json"), config.rootpath),
-            isolated=not worker and (config.getoption("harness_isolate", False) or timeout is not None),
-            timeout=timeout,
-            worker=worker,
-            deadline=config.getoption("harness_deadline", None),
-            resume=Path(resume) if resume else None,
-        )
-    except StoreError as error:
-        raise pytest.UsageError(str(error)) from error
+    config.stash[_SESSION] = session_of(config)
     if not config.getoption("benchmark_verbose"):
         config.option.benchmark_quiet = True  # its table has a row a case; ours has a row an attention
 
@@ -254,24 +194,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.getoption("benchmark_json"):
         write(f"JSON: {config.getoption('benchmark_json')}")
     write(f"log: {session.log_path}")
-
-
-def _device(name: str) -> str:
-    import torch
-
-    try:
-        return str(torch.device(name))
-    except RuntimeError as error:
-        raise ValueError(f"--device must be a torch device such as cpu or cuda, got {name!r}") from error
-
-
-def _words(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if given is None else tuple(word.strip() for one in given for word in one.split(",") if word.strip())
-
-
-def _numbers(given: Sequence[str] | None) -> tuple[int, ...] | None:
-    words = _words(given)
-    wrong = [word for word in words or () if not word.isdecimal()]
-    if wrong:
-        raise ValueError(f"--seq-len must be whole numbers, got {', '.join(wrong)}")
-    return None if words is None else tuple(int(word) for word in words)

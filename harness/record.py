@@ -92,6 +92,7 @@ class Quality(_Strict):
     reference: str
     errors: dict[str, list[float]]
     squared_bias: dict[str, list[float]] = Field(default_factory=dict, description="empty with a single draw")
+    budget: str | None = Field(default="num_hash", description="the knob that buys accuracy; None: it has none")
 
 
 class Swapped(_Strict):

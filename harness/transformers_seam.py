@@ -3,22 +3,34 @@
 A plugin's knobs are read from the model's configuration where it has attributes of those names. ``"yoso"`` and
 ``"yoso_e"`` register themselves (``yoso.transformers_attention``), and ``"sdpa"`` is transformers' own; names that are
 taken stay as they are. ``docs/transformers.md`` shows the ways in.
+
+The harness's own models take their attention in two steps: ``configured`` before they are built, ``insert`` after.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
 import yoso.transformers_attention as yoso_attention
 from harness import registry
-from harness.spec import OperationSpec
+from harness.spec import ModelSpec, OperationSpec, Scalar, TaskSpec
+from harness.traits import has_backward, head_dim
 
 # The last module that each layer built, with what it was built for: planning may cost more than the attention.
 _built: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], nn.Module]] = WeakKeyDictionary()
+
+
+class Given(NamedTuple):
+    """A layer's module of an attention with weights, and the case whose oracle has the same initial weights."""
+
+    module: nn.Module
+    case: OperationSpec
 
 
 def register() -> None:
@@ -30,7 +42,14 @@ def register() -> None:
             AttentionMaskInterface.register(name, yoso_attention.key_padding_mask)
 
 
-def attach(model: PreTrainedModel, name: str, *, seq_len: int | None = None) -> None:
+def attach(
+    model: PreTrainedModel,
+    name: str,
+    *,
+    seq_len: int | None = None,
+    seed: int = 0,
+    knobs: Mapping[str, Scalar] | None = None,
+) -> list[Given]:
     """Run the attention ``name`` in a model that is built already.
 
     It does what ``attn_implementation=name`` does, also for a name with "flash" in it: in that argument transformers
@@ -45,6 +64,11 @@ def attach(model: PreTrainedModel, name: str, *, seq_len: int | None = None) -> 
         model: a model that looks its attention up in ``AttentionInterface``.
         name: a registered attention.
         seq_len: only for an attention with weights: the longest sequence in tokens, also those that the model adds.
+        seed: with ``seq_len``, of the initial weights, which differ from layer to layer.
+        knobs: with ``seq_len``, what the attention is built with; None: what the model's configuration has.
+
+    Returns:
+        What the layers were given, in their order; nothing without ``seq_len``.
 
     Raises:
         RegistryError: it is unknown; the message lists what exists.
@@ -53,20 +77,76 @@ def attach(model: PreTrainedModel, name: str, *, seq_len: int | None = None) -> 
     """
     registry.get(name)
     register()
-    if seq_len is not None:
-        _give_weights(model, name, seq_len)
+    given = [] if seq_len is None else _give_weights(model, name, seq_len, seed, knobs)
     model.config._attn_implementation = name
+    return given
 
 
-def _give_weights(model: PreTrainedModel, name: str, seq_len: int) -> None:
+def layer_case(spec: ModelSpec | TaskSpec) -> OperationSpec:
+    """What each layer of a model case asks of the attention, for one sequence and with every knob.
+
+    Raises:
+        RegistryError: the attention is unknown.
+        ValueError: a knob that it does not have.
+    """
+    return OperationSpec(
+        attention=spec.attention,
+        seq_len=spec.seq_len,
+        device=spec.device,
+        dtype=spec.dtype,
+        knobs=registry.get(spec.attention).knobs(spec),
+        seed=spec.seed,
+        heads=spec.heads,
+        head_dim=head_dim(spec),
+        mode="forward_backward" if has_backward(spec) else "forward",
+    )
+
+
+def own_weights(case: OperationSpec) -> dict[str, torch.Size]:
+    """The shapes of what one layer's attention saves, by name; empty for an attention without weights.
+
+    Raises:
+        ValueError: the attention cannot run the case.
+    """
+    module = _build(case)
+    if next(module.parameters(), None) is None:
+        return {}
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
+
+
+def configured(case: OperationSpec) -> Mapping[str, Scalar]:
+    """The knobs that a model's configuration must hold for this attention.
+
+    None for an attention with weights, whose modules have been built with theirs: a name that is also the model's own,
+    as ``conv_window`` is, would change the model.
+    """
+    return {} if own_weights(case) else case.knobs
+
+
+def insert(model: PreTrainedModel, case: OperationSpec) -> list[Given]:
+    """Run the attention of ``case`` in a model whose configuration was made with ``configured(case)``.
+
+    The initial weights of an attention that has some come from ``case.seed``; the model's other weights stay as they
+    are. Returns and raises what ``attach`` does.
+    """
+    if not own_weights(case):
+        return attach(model, case.attention)
+    return attach(model, case.attention, seq_len=case.seq_len, seed=case.seed, knobs=case.knobs)
+
+
+def _give_weights(
+    model: PreTrainedModel, name: str, seq_len: int, seed: int, knobs: Mapping[str, Scalar] | None
+) -> list[Given]:
     # Transformers' own attention functions read is_causal from the layer that calls them, so each of those has it.
     layers = [module for module in model.modules() if hasattr(module, "is_causal")]
     if not layers:
         raise ValueError(f"{type(model).__name__} has no attention layer that looks its attention up by name")
-    made = []
-    for index, layer in enumerate(layers):
+    generator = torch.Generator("cpu").manual_seed(seed)
+    seeds = torch.randint(2**31, (len(layers),), generator=generator, device="cpu").tolist()
+    given = []
+    for layer, its_seed in zip(layers, seeds, strict=True):
         config = getattr(layer, "config", model.config)
-        spec = _spec(
+        case = _spec(
             name,
             config,
             seq_len=seq_len,
@@ -76,15 +156,17 @@ def _give_weights(model: PreTrainedModel, name: str, seq_len: int) -> None:
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
             mode="forward_backward",
-            seed=index,  # each layer has other initial weights
+            seed=its_seed,
         )
-        made.append(_build(spec))
-    if next(made[0].parameters(), None) is None:
+        case = case if knobs is None else case.model_copy(update={"knobs": dict(knobs)})
+        given.append(Given(_build(case), case))
+    if next(given[0].module.parameters(), None) is None:
         raise ValueError(f"attention {name!r} has no weights of its own; leave seq_len={seq_len} out")
-    for layer, module in zip(layers, made, strict=True):
+    for layer, (module, _) in zip(layers, given, strict=True):
         # Without it transformers saves no weight that has two names.
         module._tied_weights_keys = _shared(module)  # type: ignore[assignment]
         layer.add_module(name, module)
+    return given
 
 
 def _shared(module: nn.Module) -> dict[str, str]:

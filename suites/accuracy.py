@@ -12,12 +12,12 @@ import pytest
 
 from harness import seeds
 from harness.profiles.selection import Selection
+from harness.profiles.swaps import swaps
 from harness.pytest_plugin import Case
-from harness.spec import Swap, TaskSpec
+from harness.spec import TaskSpec
 
 ATTENTIONS = ("softmax", "sdpa", "yoso_e", "yoso")
 EXACT = ("softmax", "sdpa", "yoso_e")
-HASHES = (4, 8, 16, 32, 64, 128)
 TASKS: dict[str, dict[str, dict[str, int]]] = {
     "quick": {
         "needle": {"seq_len": 64, "steps": 400},
@@ -56,16 +56,6 @@ def specs(selection: Selection) -> list[TaskSpec]:
         for length in selection.lengths((sizes["seq_len"],))
         for name in selection.chosen(ATTENTIONS)
     ]
-
-
-def swaps(attention: str) -> tuple[Swap, ...]:
-    """YOSO-E sampled with ever more hashes; softmax with each of the others. The rest are not swapped."""
-    sampled = tuple(Swap(attention="yoso", knobs={"num_hash": hashes}) for hashes in HASHES)
-    if attention == "yoso_e":
-        return (*sampled, Swap(attention="softmax"))
-    if attention == "softmax":
-        return (Swap(attention="sdpa"), Swap(attention="yoso_e"), Swap(attention="yoso"), Swap(attention="linear"))
-    return ()
 
 
 @pytest.mark.task(specs=specs)

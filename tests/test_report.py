@@ -64,7 +64,7 @@ def test_sections_come_in_order(page: Page) -> None:
         "A trained task",
         "How time grows with length",
         "Where one becomes faster than another",
-        "Error against number of hashes",
+        "Error against budget",
         "Accuracy after training",
         "Rivals at equal size",
         "Memory taken apart",
@@ -151,7 +151,7 @@ def test_quality_without_hashes_or_with_a_broken_error_is_named_not_dropped() ->
     plot = figures(of(synthetic.run(records)))["hashes"][0]["plots"][0]
     assert plot["title"] == "Relative error of the output against yoso_e"
     assert plot["remarks"] == [
-        "softmax is not drawn: it has no number of hashes; 2.00e-07 against float64.",
+        "softmax is not drawn: it has no budget; 2.00e-07 against float64.",
         "broken is not drawn: an error that is not finite against yoso_e.",
     ]
 

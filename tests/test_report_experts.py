@@ -34,6 +34,20 @@ def test_bias_and_sampling_error_are_told_apart(bias: float) -> None:
     assert [row[3].value for row in table.rows] == pytest.approx([np.sqrt(4.0 / m) for m in (64, 128, 256)])
 
 
+def test_features_and_landmarks_are_budgets_as_hashes_are() -> None:
+    def of(name: str, knob: str, budget: int) -> Record:
+        knobs = {knob: budget, "redraw": True}
+        found = Quality(reference="softmax", errors={"output": [1 / budget] * 2}, budget=knob)
+        spec = QualitySpec(attention=name, seq_len=512, knobs={knob: budget})
+        return synthetic.record(spec, knobs=knobs, quality=found)
+
+    records = [of(*one, budget) for one in (("performer", "features"), ("nystrom", "landmarks")) for budget in (8, 16)]
+    (view,) = views(frame(synthetic.run(records)), "quality").values()
+    assert errors.by_budget(view, "output") == {
+        name: {8: [1 / 8] * 2, 16: [1 / 16] * 2} for name in ("nystrom", "performer")
+    }
+
+
 def test_the_share_is_what_goes_away_with_the_attention() -> None:
     records = [
         timed(ModelSpec(attention=name, seq_len=128), seconds) for name, seconds in (("none", 1.0), ("sdpa", 4.0))

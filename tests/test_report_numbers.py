@@ -153,7 +153,7 @@ def strangers(page: Page) -> list[tuple[str, set[str]]]:
     return [(words, left) for words, left in found if left]
 
 
-@pytest.mark.parametrize("source", ["made up", "cpu-quick", "cpu-accuracy"])
+@pytest.mark.parametrize("source", ["made up", "cpu-quick", "cpu-accuracy", "cpu-standard"])
 def test_every_number_of_the_page_is_in_its_json(source: str) -> None:
     page = Page(text_of(source))
     assert len(numbers(page.text)) > 100

@@ -10,7 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from harness import cost
 from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin, torch_dtype
-from harness.spec import ModelSpec, OperationSpec, Scalar, Spec, TaskSpec
+from harness.spec import OperationSpec, Scalar, Spec
 from harness.traits import batch_and_heads, device_reasons
 
 SHARING = ("none", "headwise", "key_value")
@@ -74,11 +74,9 @@ class LinformerPlugin(AttentionPlugin):
         return {"projected_length": min(256, spec.seq_len), "sharing": "none"}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """Whole models, which would not train its weights; a sharing that is none; no projected keys."""
+        """A sharing that is none; no projected keys."""
         knobs = self.knobs(spec)
         reasons = device_reasons(spec)
-        if isinstance(spec, ModelSpec | TaskSpec):
-            reasons.append("linformer has weights of its own, which a model would neither train nor save")
         if knobs["sharing"] not in SHARING:
             reasons.append(f"sharing must be one of {', '.join(SHARING)}, got {knobs['sharing']!r}")
         if int(knobs["projected_length"]) < 1:

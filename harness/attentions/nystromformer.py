@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d, scaled_dot_product_attention
 from harness import cost
 from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin, torch_dtype
-from harness.spec import ModelSpec, OperationSpec, Scalar, Spec, TaskSpec
+from harness.spec import OperationSpec, Scalar, Spec
 from harness.traits import batch_and_heads, device_reasons
 
 
@@ -110,6 +110,7 @@ class NystromformerPlugin(AttentionPlugin):
         },
     )
     estimates = "softmax"
+    budget = "num_landmarks"
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """``num_landmarks`` (m), ``iterations`` of the inverse, ``conv_kernel``.
@@ -120,12 +121,10 @@ class NystromformerPlugin(AttentionPlugin):
         return {"num_landmarks": min(64, spec.seq_len), "iterations": 6, "conv_kernel": 0}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """Knobs out of range; a convolution in a whole model, which would not train it."""
+        """Knobs out of range."""
         knobs = self.knobs(spec)
         reasons = device_reasons(spec)
         kernel = int(knobs["conv_kernel"])
-        if kernel and isinstance(spec, ModelSpec | TaskSpec):
-            reasons.append("a convolution has weights, which a model would neither train nor save; use conv_kernel=0")
         if kernel < 0 or (kernel and kernel % 2 == 0):
             reasons.append(f"conv_kernel must be odd or 0, got {kernel}")
         for knob in ("num_landmarks", "iterations"):

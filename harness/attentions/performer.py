@@ -117,6 +117,7 @@ class PerformerPlugin(AttentionPlugin):
         self.summary = f"Performer with m random {kernel}; O(n m d) time, O(n m) memory"
         self.source = "Choromanski et al., ICLR 2021, https://arxiv.org/abs/2009.14794; written here"
         self.estimates = "softmax" if kind == "softmax" else None
+        self.budget = "num_features" if kind == "softmax" else None
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """``num_features`` (m), ``orthogonal`` directions, ``redraw``; for relu also ``epsilon``.

@@ -48,6 +48,7 @@ class YosoSampling(AttentionPlugin):
     summary = "YOSO sampled by m hashes of tau bits; O(n m d) time, O(n) memory"
     source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714"
     estimates = "yoso_e"
+    budget = "num_hash"
     capabilities = Capabilities(cross_attention=True, compile=True)
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:

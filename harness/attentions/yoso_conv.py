@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from harness import registry
 from harness.capabilities import Capabilities
 from harness.plugin import AttentionPlugin, torch_dtype
-from harness.spec import ModelSpec, OperationSpec, Scalar, Spec, TaskSpec
+from harness.spec import ModelSpec, OperationSpec, Scalar, Spec
 from harness.traits import batch_and_heads
 from yoso.conv import ValueConvolution
 
@@ -41,11 +41,14 @@ class YosoConvolution(AttentionPlugin):
         return dict(registry.get("yoso").default_knobs(spec)) | {"conv_window": 33}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """What ``yoso`` cannot; an even window; a whole model, which would not train the weights."""
+        """What ``yoso`` cannot; an even window; a model that has a convolution of its own beside the attention."""
         window = int(self.knobs(spec)["conv_window"])
         reasons = registry.get("yoso").unsupported(_without_window(spec))
-        if isinstance(spec, ModelSpec | TaskSpec):
-            reasons.append("a model would neither train nor save its weights; YosoConfig(conv_window=33) has them")
+        if isinstance(spec, ModelSpec) and spec.conv_window is not None:
+            reasons.append(
+                f"the model has a convolution of its own, of {spec.conv_window} tokens; take attention 'yoso' in it, "
+                "or leave the model's conv_window out"
+            )
         if window < 1 or window % 2 == 0:
             reasons.append(f"conv_window must be odd and at least 1, got {window}")
         return reasons

@@ -30,6 +30,10 @@ def test_it_says_what_it_is(attention: Attention) -> None:
     assert plugin.estimates is None or plugin.estimates in known, (
         f"`estimates` must name a registered attention or be None, got {plugin.estimates!r}; known: {', '.join(known)}"
     )
+    knobs = plugin.default_knobs(OperationSpec(attention=plugin.name, seq_len=SIZES["seq_len"]))
+    assert plugin.budget is None or plugin.budget in knobs, (
+        f"`budget` must name a knob or be None, got {plugin.budget!r}; knobs: {', '.join(knobs)}"
+    )
 
 
 @pytest.mark.parametrize("kind", [OperationSpec, ModelSpec, QualitySpec, TaskSpec])

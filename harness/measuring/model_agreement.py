@@ -1,8 +1,16 @@
-"""A model gives the same output with every exact softmax attention."""
+"""A model gives the same output with every exact softmax attention, and an attention with weights its oracle's.
+
+What an attention without weights computes is held to its oracle by the operation's cases. One with weights has others
+in each layer of a model: they are verified where they are.
+"""
+
+from typing import Any
 
 import torch
+from torch import nn
 
-from harness.measuring import models
+from harness.measuring import models, verify
+from harness.measuring.inputs import Inputs
 from harness.measuring.sampled_rows import relative_error
 from harness.plugin import AttentionPlugin
 from harness.record import Check
@@ -18,6 +26,11 @@ ROWS = 8
 
 
 def check(plugin: AttentionPlugin, spec: ModelSpec, built: models.ModelCase) -> list[Check]:
+    """What a model case is verified by beside its operation's cases; empty where that is nothing."""
+    return _own_weights(plugin, spec) if built.attentions else _against_eager(plugin, spec, built)
+
+
+def _against_eager(plugin: AttentionPlugin, spec: ModelSpec, built: models.ModelCase) -> list[Check]:
     """The output of a float32 forward case against the same model with the eager softmax; empty for other cases."""
     comparable = spec.mode == "forward" and spec.dtype == "float32" and spec.attention != "softmax"
     if not comparable or not _is_softmax(plugin, spec):
@@ -37,3 +50,32 @@ def _is_softmax(plugin: AttentionPlugin, spec: ModelSpec) -> bool:
     rows = torch.linspace(0, spec.seq_len - 1, min(spec.seq_len, ROWS)).long()
     its_own = plugin.oracle(spec, q, k, v, None, rows)
     return bool(torch.allclose(its_own, softmax_attention(q, k, v, None, rows)))
+
+
+def _own_weights(plugin: AttentionPlugin, spec: ModelSpec) -> list[Check]:
+    """The first and the last layer's attention, on what reaches it in the model, against the oracle with its weights.
+
+    The model is built once more, for a forward pass of one sequence: a training step has moved its weights, and the
+    oracle has the initial ones. Outputs are compared, as ``verify`` does; gradients are the operation's cases'.
+    """
+    model = models.build(spec.model_copy(update={"batch": 1, "mode": "forward"}))
+    reached: dict[nn.Module, tuple[Any, ...]] = {}
+
+    def keep(module: nn.Module, given: tuple[Any, ...]) -> None:
+        reached.setdefault(module, given)
+
+    for module, _ in model.attentions:
+        module.register_forward_pre_hook(keep)
+    model.call()
+    left_out = sum(module not in reached for module, _ in model.attentions) / len(model.attentions)
+    what = "share of the layers that did not run the attention with their weights"
+    checks = [Check(what=what, error=left_out, allowed=0.0, passed=left_out == 0)]
+    for layer in sorted({0, len(model.attentions) - 1}):
+        module, case = model.attentions[layer]
+        if module in reached:
+            *given, mask = reached[module]
+            q, k, v = (x.clone() for x in given)  # tensors of inference mode are not to be used outside it
+            inputs = Inputs(q, k, v, mask, torch.ones_like(q))
+            found = verify.check(plugin, case.model_copy(update={"mode": "forward"}), module, inputs)
+            checks += [one.model_copy(update={"what": f"layer {layer + 1}: {one.what}"}) for one in found]
+    return checks

@@ -1,13 +1,14 @@
 """A model case made ready: the model with the attention inside, its inputs, and the call to measure."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.models import yoso as transformers_yoso
 
 import yoso
@@ -39,12 +40,13 @@ _CLASSES: dict[Head, str] = {
 class ModelCase:
     """A model, its inputs, and one call of it: an inference or a step of training.
 
-    ``held`` are the tensors that are there before a call: weights and inputs.
+    ``attentions`` are those modules of the model that are an attention with weights of its own.
     """
 
     model: nn.Module
     inputs: Mapping[str, Tensor]
     call: Callable[[], Tensor]
+    attentions: Sequence[transformers_seam.Given] = ()
 
     @property
     def parameters(self) -> int:
@@ -53,7 +55,7 @@ class ModelCase:
 
     @property
     def held(self) -> list[Tensor]:
-        """Weights and inputs."""
+        """The tensors that are there before a call: weights and inputs."""
         return [*self.model.parameters(), *self.inputs.values()]
 
     def check(self) -> list[Check]:
@@ -65,6 +67,8 @@ class ModelCase:
 def build(spec: ModelSpec) -> ModelCase:
     """Make a case ready. Weights and inputs depend on ``spec.seed`` and the sizes alone, not on the attention.
 
+    An attention with weights of its own brings these on top, one module a layer.
+
     A forward call runs in evaluation mode without gradients and returns the output (the logits, or the last hidden
     states of the bare encoder). A training step runs forward, loss, backward and AdamW without dropout, and returns the
     loss; the loss of the bare encoder is the mean square of its output.
@@ -73,16 +77,19 @@ def build(spec: ModelSpec) -> ModelCase:
         RegistryError: the attention is unknown.
         ValueError: a setting that the family, the model or the attention rejects.
     """
-    plugin = registry.get(spec.attention)
+    registry.get(spec.attention)
     if spec.vocab_size <= FIRST_TOKEN:
         raise ValueError(f"vocab_size: expected more than the {FIRST_TOKEN} special tokens, got {spec.vocab_size}")
+    case = transformers_seam.layer_case(spec)
+    knobs = transformers_seam.configured(case)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        model = _FAMILIES[spec.family](spec, plugin.knobs(spec))
-    model = model.to(spec.device, torch_dtype(spec.dtype))
+        model = _FAMILIES[spec.family](spec, knobs)
+    model.to(spec.device, torch_dtype(spec.dtype))  # type: ignore[arg-type]  # its decorator hides self
+    attentions = [] if spec.family in _WITH_AN_ATTENTION else transformers_seam.insert(model, case)
     inputs = {name: tensor.to(spec.device) for name, tensor in _inputs(spec).items()}
     make_call = _training_step if spec.mode == "training_step" else _forward
-    return ModelCase(model, inputs, make_call(model, inputs))
+    return ModelCase(model, inputs, make_call(model, inputs), attentions)
 
 
 def _forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> Callable[[], Tensor]:
@@ -154,24 +161,20 @@ def _sizes(spec: ModelSpec) -> dict[str, Any]:
     } | ({} if spec.conv_window is None else {"conv_window": spec.conv_window})
 
 
-def _yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
-    transformers_seam.register()
-    config = yoso.YosoConfig(**_sizes(spec), **knobs, attn_implementation=spec.attention)
-    return getattr(yoso, f"Yoso{_CLASSES[spec.head]}")(config)
+def _yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
+    return getattr(yoso, f"Yoso{_CLASSES[spec.head]}")(yoso.YosoConfig(**_sizes(spec), **knobs))
 
 
-def _bert(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
+def _bert(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
     sizes = _sizes(spec)
     # As many positions as YOSO's table has, so that the families have the same embeddings.
     sizes["max_position_embeddings"] += POSITION_OFFSET
     config = transformers.BertConfig(**sizes, **knobs)
     bare = {"add_pooling_layer": False} if spec.head == "encoder" else {}
-    model = getattr(transformers, f"Bert{_CLASSES[spec.head]}")(config, **bare)
-    transformers_seam.attach(model, spec.attention)
-    return model
+    return getattr(transformers, f"Bert{_CLASSES[spec.head]}")(config, **bare)
 
 
-def _transformers_yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
+def _transformers_yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
     if spec.attention != "yoso_e":
         raise ValueError(
             "family 'transformers_yoso' brings its own attention: expected attention 'yoso_e', got "
@@ -181,15 +184,15 @@ def _transformers_yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
     return getattr(transformers_yoso, f"Yoso{_CLASSES[spec.head]}")(config)
 
 
-def _lra(spec: ModelSpec, knobs: Mapping[str, Any]) -> nn.Module:
+def _lra(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
     if spec.head != "sequence_classification":
         raise ValueError(f"family 'lra' has the head 'sequence_classification' only, got {spec.head!r}")
-    model = LraForSequenceClassification(yoso.YosoConfig(**_sizes(spec), **knobs, shared_layers=True))
-    transformers_seam.attach(model, spec.attention)
-    return model
+    return LraForSequenceClassification(yoso.YosoConfig(**_sizes(spec), **knobs, shared_layers=True))
 
 
 _FAMILIES = {"yoso": _yoso, "bert": _bert, "transformers_yoso": _transformers_yoso, "lra": _lra}
+_WITH_AN_ATTENTION = ("transformers_yoso",)
+"""Families whose attention is their own and is not looked up by name."""
 
 
 def _finite(what: str, finite: Tensor) -> Check:

@@ -39,7 +39,7 @@ def errors(plugin: AttentionPlugin, spec: QualitySpec, module: nn.Module, inputs
             found[name].append(error)
             deviations[name].append((value.double() - truth[name]).float().cpu())
     biases = {name: _squared_bias(its, truth[name]) for name, its in deviations.items()} if spec.draws > 1 else {}
-    return Quality(reference=f"{reference.name}, float64", errors=found, squared_bias=biases)
+    return Quality(reference=f"{reference.name}, float64", errors=found, squared_bias=biases, budget=plugin.budget)
 
 
 def _squared_bias(deviations: list[Tensor], truth: Tensor) -> list[float]:

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar, get_args
 from harness import registry
 from harness.profiles import gpu, paper, quick, standard
 from harness.profiles.selection import Selection
+from harness.profiles.swaps import swaps
 from harness.spec import (
     Dtype,
     Family,
@@ -38,7 +39,10 @@ HEAD_LENGTHS = {"quick": (128, 1024), "standard": standard.HEADS_AT, "full": (12
 REPRESENTATIVES = ("softmax", "sdpa", "yoso", "yoso_e")
 """The attentions under task heads: a head costs the same with every kernel of one attention."""
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
-HASHES = (8, 16, 32, 64, 128, 256)
+BUDGETS = (8, 16, 32, 64, 128, 256)
+"""Hashes, features or landmarks."""
+ESTIMATES = ("performer_softmax", "nystromformer")
+"""Of softmax, beside sampled YOSO's of YOSO-E."""
 EXACT = ("softmax", "sdpa", "yoso_e")
 QUALITY_LENGTHS = {"quick": (512,), "standard": (512, 2048), "full": (512, 2048, 4096)}
 QUALITY_DRAWS = {"quick": 4, "standard": 16, "full": 32}
@@ -95,7 +99,7 @@ def operation(selection: Selection) -> list[OperationSpec]:
 
 
 def quality(selection: Selection) -> list[QualitySpec]:
-    """Sampled YOSO by hash family and number of hashes, and exact attentions against their own oracles."""
+    """Estimates by budget, sampled YOSO by hash family too; and exact attentions against their own oracles."""
     if selection.profile == "gpu":
         return _asked(selection, gpu.quality(selection.device))
     if selection.profile == "paper":
@@ -112,14 +116,19 @@ def quality(selection: Selection) -> list[QualitySpec]:
             specs += [
                 spec("yoso", n, draws, {"hash_family": family, "num_hash": hashes})
                 for family in HASH_FAMILIES
-                for hashes in HASHES
+                for hashes in BUDGETS
             ]
+        for name in selection.chosen(ESTIMATES):
+            if name in ESTIMATES:
+                knob = str(registry.get(name).budget)
+                specs += [spec(name, n, draws, {knob: budget}) for budget in BUDGETS if budget <= n]
         specs += [spec(name, n, 1, {}) for name in EXACT if name in selection.chosen(EXACT)]
     return specs
 
 
 def task(selection: Selection) -> list[TaskSpec]:
-    """One task, trained from scratch with eager and fused softmax and both YOSO; none in the profiles gpu and paper."""
+    """One task, trained from scratch with eager and fused softmax and both YOSO, from standard on evaluated with others
+    too; none in the profiles gpu and paper."""
     if selection.profile not in TASK_BUDGETS:
         return []
     budget = TASK_BUDGETS[selection.profile]
@@ -134,6 +143,7 @@ def task(selection: Selection) -> list[TaskSpec]:
             seeds=budget.seeds,
             train_examples=budget.train_examples,
             eval_examples=budget.eval_examples,
+            evaluate_with=() if selection.profile == "quick" else swaps(name),
         )
         for n in selection.lengths((budget.seq_len,))
         for name in selection.chosen(REPRESENTATIVES)

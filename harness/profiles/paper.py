@@ -3,7 +3,8 @@
 As in github.com/mlpen/YOSO, ``efficiency/``: the Long Range Arena model with one layer's weights shared by six layers,
 width 256, four heads of 64, trained on 128 to 4,096 tokens, sampled YOSO with log2(n) bits and 16 or 32 hashes, each
 without and with a convolution of 33 tokens. Once at the largest batch that fits, once at one batch for all. Time and
-memory an instance are those of the case divided by its batch. A step there has no optimizer; here it has one.
+memory an instance are those of the case divided by its batch, which the report does at the largest. A step there has no
+optimizer; here it has one.
 """
 
 from itertools import product

@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness import stats
 from harness.reporting import scores, swap_verdicts, units
-from harness.reporting.errors import Errors, hashed
+from harness.reporting.errors import Errors, by_budget
 from harness.reporting.frame import STATUS_WORDS, each, times_by_length, views
 from harness.reporting.scaling import crossing_length, undecided
 from harness.reporting.sentence import Sentence, join, say
@@ -162,7 +162,7 @@ def _errors(table: pd.DataFrame) -> list[Sentence]:
     """Error of YOSO sampling from the fewest hashes to the most, in the setting with most results."""
     for view in views(table, "quality").values():
         rows = view[(view["base"] == SAMPLING) & (view["status"] == "ok")]
-        points = hashed(rows, "output")
+        points = by_budget(rows, "output")
         if not points:
             continue
         reference, length = next((r.record.quality.reference, r.seq_len) for r in each(rows) if r.record.quality)
@@ -180,11 +180,11 @@ def _errors(table: pd.DataFrame) -> list[Sentence]:
 
 def _accuracy(table: pd.DataFrame) -> list[Sentence]:
     said = []
-    for facets, view in views(table, "task").items():
+    for task, view in scores.by_task(table):
         rows = scores.scored(view)
         if not rows:
             continue
-        about = (scores.metric(rows), dict(facets)["Task"], Amount(rows[0].seq_len, "tokens"))
+        about = (scores.metric(rows), task, Amount(rows[0].seq_len, "tokens"))
         ranked = sorted(((float(np.mean(row.record.task.scores)), row) for row in rows), key=lambda pair: -pair[0])
         parts = [say("{} {}", row.series, Amount(score, "fraction")) for score, row in ranked]
         majority = Amount(max(row.record.task.majority for row in rows), "fraction")

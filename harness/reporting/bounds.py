@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.record import Ceiling, Record, Run, Timing
 from harness.reporting import units
-from harness.reporting.frame import Facets, each, views
+from harness.reporting.frame import Facets, at_batch, each, views
 from harness.reporting.tables import Cell, Table, with_facets
 from harness.reporting.units import Amount
 
@@ -41,7 +41,7 @@ def is_launch_bound(timing: Timing) -> bool:
 
 
 def device_and_host(table: pd.DataFrame) -> list[Table]:
-    """Operations and models with their device's time, their wall's and their host's."""
+    """Whole calls of operations and models with their device's time, their wall's and their host's."""
     found = []
     for kind in ("operation", "model"):
         rows: list[tuple[Facets, list[Cell]]] = []
@@ -55,8 +55,8 @@ def device_and_host(table: pd.DataFrame) -> list[Table]:
                 if timing.submit_seconds is not None:
                     submit = Amount(median(timing.submit_seconds), "s")
                 waits = "launch-bound" if is_launch_bound(timing) else ""
-                cells: list[Cell] = [row.series, Amount(row.seq_len, "tokens"), Amount(device, "s"), Amount(wall, "s")]
-                rows.append((facets, [*cells, submit, waits]))
+                cells: list[Cell] = [at_batch(row), Amount(row.seq_len, "tokens")]
+                rows.append((facets, [*cells, Amount(device, "s"), Amount(wall, "s"), submit, waits]))
         columns = ["Attention", "Length", "Device time", "Wall time", "Host's submission", "Waits"]
         found.append(with_facets(kind.capitalize(), columns, rows))
     return [one for one in found if one.rows]

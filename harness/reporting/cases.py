@@ -14,7 +14,10 @@ Row = dict[str, str | int | float | bool | None]
 
 
 def rows(table: pd.DataFrame, labels: Sequence[str]) -> list[Row]:
-    """One row a record, failures included; what was not measured is None. Times are seconds, sizes bytes."""
+    """One row a record, failures included; what was not measured is None. Times are seconds, sizes bytes.
+
+    Seconds and peak are those of what ``per`` names, a call or an instance (a call's over its batch).
+    """
     return [_row(row, labels[row.run]) for row in each(table)]
 
 
@@ -42,6 +45,8 @@ def _row(row: Any, label: str) -> Row:
         "setting": "; ".join(facets.values()),
         "num_hash": record.knobs.get("num_hash"),
         "hash_code_len": record.knobs.get("hash_code_len"),
+        "batch": record.spec.batch if row.per == "call" else record.batch,
+        "per": row.per,
         "kernel": record.kernel,
         "status": record.status,
         "reasons": "; ".join(record.reasons),

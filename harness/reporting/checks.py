@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from harness.record import Check, Run
+from harness.record import Check, Record, Run
 from harness.reporting import units
 from harness.reporting.frame import STATUS_WORDS, each
 from harness.reporting.sentence import Sentence, join, say
 from harness.reporting.tables import Cell, Table
 from harness.reporting.units import Amount
-from harness.spec import TaskSpec
+from harness.spec import ModelSpec, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def settings(run: Run) -> list[tuple[str, Sentence]]:
         "dtype": [spec.dtype for spec in specs],
         "device": [spec.device for spec in specs],
         "sequence length": [spec.seq_len for spec in specs],
-        "batch": [spec.batch for spec in specs],
+        "batch": [_batch(record) for record in run.records],
         "heads": [spec.heads for spec in specs],
         "seed": [spec.seed for spec in specs],
         "training seeds": [spec.seeds for spec in specs if isinstance(spec, TaskSpec)],
@@ -93,6 +93,13 @@ def settings(run: Run) -> list[tuple[str, Sentence]]:
         "task data": [record.task.data for record in run.records if record.task],
     }
     return [(name, _values(values)) for name, values in found.items() if values]
+
+
+def _batch(record: Record) -> int | str:
+    spec = record.spec
+    if isinstance(spec, ModelSpec) and spec.largest_batch:
+        return "the largest that fits"
+    return spec.batch
 
 
 def _values(values: list[int | str]) -> Sentence:

@@ -58,42 +58,50 @@ def _key(row: object) -> Key:
     return (row.run, spec.attention, spec.seq_len, spec.dtype, spec.device)  # type: ignore[attr-defined]
 
 
-def hashed(rows: pd.DataFrame, what: str) -> dict[str, dict[int, list[float]]]:
-    """Errors of ``what`` by number of hashes, ascending, by series.
+def by_budget(rows: pd.DataFrame, what: str) -> dict[str, dict[int, list[float]]]:
+    """Errors of ``what`` by budget (number of hashes, features, landmarks), ascending, by series.
 
-    Left out are rows without hashes, and rows with an error that is not finite.
+    Left out are rows without a budget, and rows with an error that is not finite.
     """
     found: dict[str, dict[int, list[float]]] = {}
     for row in each(rows):
-        count = row.record.knobs.get("num_hash", row.record.spec.knobs.get("num_hash"))
+        budget = budget_of(row.record)
         errors = row.record.quality.errors.get(what) if row.status == "ok" and row.record.quality else None
-        if errors and isinstance(count, int) and np.isfinite(errors).all():
-            found.setdefault(row.series, {})[count] = errors
+        if errors and budget is not None and np.isfinite(errors).all():
+            found.setdefault(row.series, {})[budget] = errors
     return {series: dict(sorted(line.items())) for series, line in sorted(found.items())}
 
 
+def budget_of(record: Record) -> int | None:
+    """What buys the record's accuracy, as it was used; None where its attention has no such knob."""
+    knob = record.quality.budget if record.quality else None
+    value = None if knob is None else (record.knobs | dict(record.spec.knobs)).get(knob)
+    return value if isinstance(value, int) else None
+
+
 def bias_and_sampling(table: pd.DataFrame) -> Table:
-    """The output's error taken apart, by number of hashes: what all draws share, and how far they are spread."""
+    """The output's error taken apart, by budget: what all draws share, and how far they are spread."""
     rows: list[tuple[Facets, list[Cell]]] = []
     for facets, view in views(table, "quality").items():
-        for series, line in hashed(view, "output").items():
+        for series, line in by_budget(view, "output").items():
             biases = _squared_biases(view, series)
             rows += [
                 (facets, [series, Amount(m, "count"), *_apart(biases[m], errors), Amount(len(errors), "count")])
                 for m, errors in line.items()
                 if m in biases
             ]
-    columns = ["Attention", "Hashes", f"Bias [{LEVEL_WORDS}]", "Sampling error", "Draws"]
+    columns = ["Attention", "Budget", f"Bias [{LEVEL_WORDS}]", "Sampling error", "Draws"]
     return with_facets("Bias and sampling error of the output", columns, rows)
 
 
 def _squared_biases(rows: pd.DataFrame, series: str) -> dict[int, list[float]]:
-    """Of each draw, by number of hashes; what older records do not have is left out."""
+    """Of each draw, by budget; what older records do not have is left out."""
     found = {}
     for row in each(rows[rows["series"] == series]):
         biases = row.record.quality.squared_bias.get("output") if row.status == "ok" and row.record.quality else None
-        if biases:
-            found[row.record.knobs.get("num_hash")] = biases
+        budget = budget_of(row.record)
+        if biases and budget is not None:
+            found[budget] = biases
     return found
 
 

@@ -28,6 +28,8 @@ _MANTISSAS = {  # by base, and whether all is within a factor of 2
     (2, False): (1, 1.25, 1.5, 1.75),
     (2, True): (1, 1.125, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875),
 }
+_MAX_LENGTHS = 6
+"""Their words are long: more are turned, and the last falls off at a third of the page's width."""
 _FAILURE_MARKERS = {"unsupported": "circle-x-open", "incorrect": "square-x-open"}
 
 
@@ -96,9 +98,9 @@ def log_axis(title: str, values: Sequence[float], words: units.Words, base: int)
 
 
 def length_axis(lengths: Sequence[int]) -> dict[str, Any]:
-    """The log axis of sequence lengths, a tick at each."""
-    found = sorted(set(lengths))
-    shown = found[:: -(-len(found) // _MAX_TICKS)] if found else []
+    """The log axis of sequence lengths, a tick at each, or at every second one and so on from the longest down."""
+    found = sorted(set(lengths), reverse=True)
+    shown = found[:: -(-len(found) // _MAX_LENGTHS)][::-1] if found else []
     return {
         "title": {"text": "sequence length (tokens)"}, "type": "log", "anchor": "y",
         "tickvals": shown, "ticktext": [f"{n:,}" for n in shown],

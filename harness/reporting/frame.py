@@ -5,8 +5,10 @@ Columns:
     base: the attention, with the family before it where a model brings its own. series: the base, with the knobs that
     tell two rows of one place apart. exact: computes softmax attention exactly.
     facets: what a plot must hold equal, by name, as a tuple of (name, value) pairs.
-    time: ``Estimate`` of seconds a call, or None. clock: ``device`` or ``wall``, one for all rows of equal facets.
-    peak_bytes, input_bytes: float, NaN where not measured.
+    per: what time and peak_bytes are of: a ``call``, or an ``instance`` at the largest batch that fits, where batches
+    differ: the call's over its batch, as in the YOSO paper's protocol. Equal in rows of equal facets.
+    time: ``Estimate`` of seconds, or None. clock: ``device`` or ``wall``, one for all rows of equal facets.
+    peak_bytes: float, NaN where not measured; input_bytes, also NaN then, are the whole call's.
 """
 
 from collections.abc import Sequence
@@ -16,8 +18,11 @@ import numpy as np
 import pandas as pd
 
 from harness import stats
-from harness.record import Memory, Record, Run, Timing
-from harness.spec import ModelSpec, OperationSpec, QualitySpec, Scalar, TaskSpec
+from harness.record import Memory, Record, Run
+from harness.reporting.facets import facets_of
+from harness.reporting.sentence import Sentence, say
+from harness.reporting.units import Amount
+from harness.spec import ModelSpec, Scalar
 
 Facets = tuple[tuple[str, str], ...]
 
@@ -33,6 +38,7 @@ COLUMNS = (
     "series",
     "exact",
     "facets",
+    "per",
     "time",
     "clock",
     "peak_bytes",
@@ -45,16 +51,6 @@ STATUS_WORDS = {
     "timeout": "timed out",
     "crashed": "crashed",
     "diverged": "diverged",
-}
-WORDS = {
-    "forward": "forward",
-    "forward_backward": "forward + backward",
-    "training_step": "training step",
-    "masked_lm": "masked LM",
-    "sequence_classification": "sequence classification",
-    "multiple_choice": "multiple choice",
-    "token_classification": "token classification",
-    "question_answering": "question answering",
 }
 
 
@@ -94,6 +90,17 @@ def each(table: pd.DataFrame) -> list[Any]:
     return list(table.itertuples())
 
 
+def of_instance(rows: pd.DataFrame) -> str:
+    """What a title adds to time and memory where they are an instance's; empty where they are a call's."""
+    return " an instance" if (rows["per"] == "instance").any() else ""
+
+
+def at_batch(row: Any) -> str | Sentence:
+    """The series, with the batch that was found for it where one was: for what is said of whole calls."""
+    batch = row.record.batch
+    return str(row.series) if batch is None else say("{}, batch {}", row.series, Amount(batch, "count"))
+
+
 def is_exact_softmax(attention: str) -> bool:
     """Whether a known attention computes softmax attention exactly; no record says so of an unknown one."""
     return attention in {"softmax", "sdpa"} or attention.startswith(("sdpa_", "xformers_"))
@@ -106,9 +113,10 @@ def memory_of(record: Record) -> Memory | None:
 
 def _row(record: Record, run: int, label: str) -> dict[str, Any]:
     spec = record.spec
-    facets = {"Run": label, **_facets(record)} if label else _facets(record)
+    facets = {"Run": label, **facets_of(record)} if label else facets_of(record)
     own = isinstance(spec, ModelSpec) and spec.family != "yoso"
-    memory = memory_of(record) if record.status == "ok" else None
+    batch = _divisor(record)
+    measured = memory_of(record) if record.status == "ok" else None
     return {
         "run": run,
         "record": record,
@@ -120,54 +128,42 @@ def _row(record: Record, run: int, label: str) -> dict[str, Any]:
         "base": f"{spec.family} · {spec.attention}" if isinstance(spec, ModelSpec) and own else spec.attention,
         "exact": is_exact_softmax(spec.attention),
         "facets": tuple(facets.items()),
-        "peak_bytes": memory.peak_bytes if memory else np.nan,
-        "input_bytes": memory.input_bytes if memory else np.nan,
+        "per": "instance" if _at_largest_batch(record) else "call",
+        "peak_bytes": measured.peak_bytes / batch if measured and batch else np.nan,
+        "input_bytes": measured.input_bytes if measured else np.nan,
     }
 
 
-def _facets(record: Record) -> dict[str, str]:
+def _at_largest_batch(record: Record) -> bool:
+    return isinstance(record.spec, ModelSpec) and record.spec.largest_batch
+
+
+def _divisor(record: Record) -> int | None:
+    """What a call's time and memory are divided by; None where the batch was to be found and is not known."""
+    return record.batch if _at_largest_batch(record) else 1
+
+
+def _knobs(record: Record) -> dict[str, Scalar | None]:
     spec = record.spec
-    machine = {"Type": spec.dtype, "Device": spec.device}
-    match spec:
-        case OperationSpec():
-            shape = f"batch {spec.batch}, {spec.heads} heads of {spec.head_dim}"
-            padded = f", {spec.padding:.3g} of it padded" if spec.padding else ""
-            return {"Pass": WORDS[spec.mode], **machine, "Shape": shape + padded}
-        case ModelSpec():
-            shape = (
-                f"batch {spec.batch}, {spec.layers} layers, width {spec.hidden_size}, {spec.heads} heads, "
-                f"{spec.vocab_size:,} words"
-            )
-            return {"Model": WORDS.get(spec.head, spec.head), "Pass": WORDS[spec.mode], **machine, "Shape": shape}
-        case QualitySpec():
-            shape = f"batch {spec.batch}, {spec.heads} heads of {spec.head_dim}"
-            return {"Length": f"{spec.seq_len:,} tokens", **machine, "Shape": shape}
-        case TaskSpec():
-            shape = f"{spec.layers} layers, width {spec.hidden_size}, {spec.heads} heads"
-            budget = (
-                f"{spec.steps} steps of {spec.batch}, rate {spec.learning_rate:g}, {spec.train_examples:,} examples"
-            )
-            return {"Task": spec.task, "Length": f"{spec.seq_len:,} tokens", **machine, "Shape": f"{shape}; {budget}"}
-
-
-def _knobs(record: Record) -> dict[str, Scalar]:
-    return {**record.spec.knobs, **record.knobs, "seed": record.spec.seed}
+    window = {"conv_window": spec.conv_window} if isinstance(spec, ModelSpec) else {}
+    return {**window, **spec.knobs, **record.knobs, "seed": spec.seed}
 
 
 def _is_set(record: Record, knob: str) -> bool:
     """By the case itself, and not by the attention's default."""
-    return knob in record.spec.knobs or knob == "seed"
+    return knob in record.spec.knobs or knob == "seed" or knob not in record.knobs
 
 
 def _series(rows: list[dict[str, Any]]) -> list[str]:
     """The base, with the knobs in which records of one place differ: equal facets and length.
 
+    A model's ``conv_window`` counts as a knob, and is in the label of those that have a convolution.
     A knob that only follows the length, as ``hash_code_len`` = log2(n) does, makes no series of its own, and records
-    that leave it to the attention stay one series beside those that set it; nor does the number of hashes in a
-    quality record, which is that plot's axis.
+    that leave it to the attention stay one series beside those that set it; nor does the budget of a quality
+    record, which is that plot's axis.
     """
-    seen: dict[tuple[object, ...], set[Scalar]] = {}
-    left: dict[tuple[object, ...], set[Scalar]] = {}
+    seen: dict[tuple[object, ...], set[Scalar | None]] = {}
+    left: dict[tuple[object, ...], set[Scalar | None]] = {}
     for row in rows:
         record: Record = row["record"]
         for name, value in _knobs(record).items():
@@ -184,7 +180,8 @@ def _series(rows: list[dict[str, Any]]) -> list[str]:
             f"{name}={value}"
             for name, value in sorted(_knobs(row["record"]).items())
             if (kind, base, name) in (differing if _is_set(row["record"], name) else differing_though_left)
-            and not (kind == "quality" and name == "num_hash")
+            and not (row["record"].quality and name == row["record"].quality.budget)
+            and value is not None
         ]
         labels.append(f"{base} ({', '.join(words)})" if words else base)
     return labels
@@ -192,22 +189,24 @@ def _series(rows: list[dict[str, Any]]) -> list[str]:
 
 def _times(rows: list[dict[str, Any]]) -> list[tuple[stats.Estimate, str] | None]:
     """Each row's time and clock: device time where every timed row of a plot has it, wall time otherwise."""
-    timings: list[Timing | None] = [row["record"].timing for row in rows]
+    records: list[Record] = [row["record"] for row in rows]
     places = [(row["kind"], row["facets"]) for row in rows]
     wall_only = {
         place
-        for timing, place in zip(timings, places, strict=True)
-        if timing is not None and timing.device_seconds is None
+        for record, place in zip(records, places, strict=True)
+        if record.timing is not None and record.timing.device_seconds is None
     }
     rng = np.random.default_rng(0)
     times: list[tuple[stats.Estimate, str] | None] = []
-    for timing, place in zip(timings, places, strict=True):
-        if timing is None:
+    for record, place in zip(records, places, strict=True):
+        timing, batch = record.timing, _divisor(record)
+        if timing is None or batch is None:
             times.append(None)
-        elif place in wall_only or timing.device_seconds is None:
-            times.append((stats.median(timing.wall_seconds, rng), "wall"))
-        else:
-            times.append((stats.median(timing.device_seconds, rng), "device"))
+            continue
+        on_wall = place in wall_only or timing.device_seconds is None
+        seconds = timing.wall_seconds if on_wall else timing.device_seconds or []
+        found = stats.median([one / batch for one in seconds], rng)
+        times.append((found, "wall" if on_wall else "device"))
     return times
 
 

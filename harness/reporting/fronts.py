@@ -9,7 +9,7 @@ import pandas as pd
 from harness.reporting import scores, units
 from harness.reporting.errors import Errors
 from harness.reporting.figures import Figure, Styles, Trace, figure, log_axis, points, text
-from harness.reporting.frame import each
+from harness.reporting.frame import each, of_instance
 
 
 class Choice(NamedTuple):
@@ -61,7 +61,8 @@ def memory_front(rows: pd.DataFrame) -> Front:
         for row in each(rows)
         if row.time is not None and row.peak_bytes > 0
     ]  # fmt: skip
-    return Front(found, "peak memory", units.bytes_, "lower")
+    its = of_instance(rows)
+    return Front(found, f"peak memory{its}", units.bytes_, "lower", f"time{its}")
 
 
 def task_time_front(rows: pd.DataFrame) -> Front:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from harness.record import Record
 from harness.reporting import units
-from harness.reporting.frame import Facets, each, views
+from harness.reporting.frame import Facets, at_batch, each, views
 from harness.reporting.tables import Cell, Table, with_facets
 from harness.reporting.units import Amount
 from harness.spec import ModelSpec, OperationSpec
@@ -50,18 +50,18 @@ def parts(record: Record) -> Parts | None:
 
 
 def memory_parts(table: pd.DataFrame) -> list[Table]:
-    """The parts of every series at its longest measured length, one table a level."""
+    """The parts of every series' whole call at its longest measured length, one table a level."""
     found = []
     for kind in ("operation", "model"):
         rows: list[tuple[Facets, list[Cell]]] = []
         for facets, view in views(table, kind).items():
             measured = view[view["peak_bytes"].notna()]
-            for series, line in measured.groupby("series"):
+            for _, line in measured.groupby("series"):
                 row = max(each(line), key=lambda row: row.seq_len)
                 split = parts(row.record)
                 if split is None:
                     continue
-                cells: list[Cell] = [str(series), Amount(row.seq_len, "tokens")]
+                cells: list[Cell] = [at_batch(row), Amount(row.seq_len, "tokens")]
                 cells += [Amount(value, "B") for value in split[:4]]
                 cells.append(units.ABSENT if split.reserved is None else Amount(split.reserved, "B"))
                 rows.append((facets, cells))

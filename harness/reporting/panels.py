@@ -8,7 +8,7 @@ import pandas as pd
 from harness.reporting import accuracy, fronts, plots, remarks, scores
 from harness.reporting.errors import Errors
 from harness.reporting.figures import Figure, Styles
-from harness.reporting.frame import Facets, views
+from harness.reporting.frame import Facets, of_instance, views
 from harness.reporting.sentence import Sentence
 
 SHARED = ("Run", "Pass", "Type", "Device")
@@ -75,13 +75,16 @@ def levels(table: pd.DataFrame, styles: Styles) -> list[Panel]:
     """The panels of the first screen, one a level, each with time, memory, accuracy and a Pareto front."""
     errors = Errors(table)
     lines = "Lines are medians of a call, bands their bootstrap interval, marks above a plot cases without a result."
+    shared = " At the largest batch that fits, time and memory are a call's divided by its batch."
     found = [
         panel(
             "operation", "The attention alone", lines,
             [_operation(facets, rows, styles, errors) for facets, rows in views(table, "operation").items()],
         ),
         panel(
-            "model", "A whole model", lines + " The same encoder with each attention, and models of transformers.",
+            "model", "A whole model",
+            lines + " The same encoder with each attention, and models of transformers."
+            + (shared if of_instance(table) else ""),
             [_model(facets, rows, styles) for facets, rows in views(table, "model").items()],
         ),
         panel(
@@ -141,11 +144,13 @@ def _front(front: fronts.Front, styles: Styles, id_: str = "front") -> Plot:
 
 def _time_and_memory(rows: pd.DataFrame, styles: Styles) -> list[Plot]:
     clocks = " and ".join(sorted(set(rows["clock"].dropna())))
-    title = f"Time a call against length ({clocks} time)" if clocks else "Time a call against length"
+    its = of_instance(rows)
+    title = f"Time{its or ' a call'} against length" + (f" ({clocks} time)" if clocks else "")
     time, memory = plots.time_figure(rows, styles), plots.memory_figure(rows, styles)
+    said = remarks.of_memory(rows)
     return [
         Plot("time", title, time, remarks.of_time(rows), "No case was timed."),
-        Plot("memory", "Peak memory against length", memory, remarks.of_memory(rows), "No memory was measured."),
+        Plot("memory", f"Peak memory{its} against length", memory, said, "No memory was measured."),
     ]
 
 

@@ -1,6 +1,7 @@
 """Plots against length: time, memory, error, attention's share of a model, and two runs against each other."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -20,22 +21,26 @@ from harness.reporting.figures import (
     text,
     with_failures,
 )
-from harness.reporting.frame import each, memory_of
+from harness.reporting.frame import each, memory_of, of_instance
 from harness.reporting.rivals import attention_share
 from harness.stats import Estimate
 
 
 def time_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
-    """Median seconds a call against length, with intervals; failures in a strip above."""
+    """Median seconds against length, with intervals; failures in a strip above."""
     data: list[Trace] = []
     timed = rows[rows["time"].notna()]
     for label, its in timed.sort_values("seq_len").groupby("series"):
         cases = each(its)
-        words = [f"{units.estimate(row.time, 's')}<br>{row.time.samples} samples, {row.clock} time" for row in cases]
+        words = [
+            f"{units.estimate(row.time, 's')}{_share(row)}<br>{row.time.samples} samples, {row.clock} time"
+            for row in cases
+        ]
         data += _curve(str(label), styles, [row.seq_len for row in cases], [row.time for row in cases],
                        [hover(row, its_words) for row, its_words in zip(cases, words, strict=True)])  # fmt: skip
     values = [row.time.value for row in each(timed)]
-    return with_failures(data, rows, styles, yaxis=log_axis("time a call", values, units.seconds, 10))
+    axis = log_axis(f"time{of_instance(rows) or ' a call'}", values, units.seconds, 10)
+    return with_failures(data, rows, styles, yaxis=axis)
 
 
 def memory_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
@@ -45,7 +50,8 @@ def memory_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
     for label, its in drawn.sort_values("seq_len").groupby("series"):
         cases = each(its)
         texts = [
-            f"{units.bytes_(row.peak_bytes)} at the peak<br>{units.bytes_(row.input_bytes)} before the call"
+            f"{units.bytes_(row.peak_bytes)}{_share(row)} at the peak"
+            f"<br>{units.bytes_(row.input_bytes)} before the call"
             f"<br>counted by {text(memory.source)}"
             for row in cases
             if (memory := memory_of(row.record))
@@ -53,7 +59,7 @@ def memory_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
         lengths = [row.seq_len for row in cases]
         hovers = [hover(row, words) for row, words in zip(cases, texts, strict=True)]
         data.append(line(str(label), styles, lengths, list(its["peak_bytes"]), hovers, lengths))
-    axis = log_axis("peak memory", list(drawn["peak_bytes"]), units.bytes_, 2)
+    axis = log_axis(f"peak memory{of_instance(rows)}", list(drawn["peak_bytes"]), units.bytes_, 2)
     return with_failures(data, rows, styles, yaxis=axis)
 
 
@@ -61,6 +67,7 @@ def error_figure(rows: pd.DataFrame, styles: Styles, errors: Errors) -> Figure:
     """Median relative error of the output against length, at the settings that were timed; band: best to worst draw."""
     data: list[Trace] = []
     values: list[float] = []
+    measured: list[int] = []
     for label, its in rows[rows["status"] == "ok"].sort_values("seq_len").groupby("series"):
         found = [(row, joined) for row in each(its) if (joined := errors.of(row)) and joined.median > 0]
         if not found:
@@ -74,8 +81,9 @@ def error_figure(rows: pd.DataFrame, styles: Styles, errors: Errors) -> Figure:
         data.append(band(str(label), styles, lengths, low, high, lengths))
         data.append(line(str(label), styles, lengths, [one.median for _, one in found], texts, lengths))
         values += low + high
+        measured += lengths
     axis = log_axis("relative error", values, units.number, 10)
-    return figure(data, xaxis=length_axis(list(rows["seq_len"])), yaxis=axis)
+    return figure(data, xaxis=length_axis(measured), yaxis=axis)
 
 
 def share_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
@@ -112,6 +120,11 @@ def ratio_figure(pairs: Sequence[Pair], styles: Styles) -> Figure:
     even = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1,
             "line": {"dash": "dash", "width": 1.5, "color": "#8a8f98"}}  # fmt: skip
     return figure(data, xaxis=length_axis([pair.after.seq_len for pair in pairs]), yaxis=axis, shapes=[even])
+
+
+def _share(row: Any) -> str:
+    """What a value of ``row`` is a part of, where it is no whole call's."""
+    return "" if row.per == "call" else f" an instance, in a call of {row.record.batch:,},"
 
 
 def _curve(

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from harness.reporting import hashes
+from harness.reporting import budgets
 from harness.reporting.frame import STATUS_WORDS, each
 from harness.reporting.sentence import Sentence, say
 from harness.reporting.units import Amount
@@ -35,13 +35,13 @@ def failed(rows: pd.DataFrame) -> list[Sentence]:
     return [say("Without a result (reasons below): {}.", ", ".join(names))] if names else []
 
 
-def without_hashes(rows: pd.DataFrame, what: str, drawn: set[str]) -> list[Sentence]:
-    """Why a result of the error of ``what`` is no point of a plot against the number of hashes."""
+def without_budget(rows: pd.DataFrame, what: str, drawn: set[str]) -> list[Sentence]:
+    """Why a result of the error of ``what`` is no point of a plot against the budget."""
     measured = [row for row in each(rows) if row.status == "ok" and row.record.quality]
     return [
         say(
             "{} is not drawn: {} against {}.",
-            row.series, hashes.error_words(row.record.quality.errors[what]), row.record.quality.reference,
+            row.series, budgets.error_words(row.record.quality.errors[what]), row.record.quality.reference,
         )
         for row in measured
         if row.series not in drawn and row.record.quality.errors.get(what)

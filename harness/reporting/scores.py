@@ -30,6 +30,15 @@ def metric(rows: Sequence[Any]) -> str:
     return names.pop() if len(names) == 1 else "score"
 
 
+def by_task(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each setting of a task, with the task's name; its model is named where tasks have several."""
+    found = views(table, "task")
+    several = len({dict(facets)["Model"] for facets in found}) > 1
+    words = [dict(facets) for facets in found]
+    names = [f"{one['Task']} in {one['Model']}" if several else one["Task"] for one in words]
+    return list(zip(names, found.values(), strict=True))
+
+
 def score(values: list[float], metric: str) -> Amount:
     """The mean of one model's scores, one a seed."""
     return _amount(values, "fraction", _least(metric), 1.0)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from harness.record import Run
-from harness.reporting import accuracy, difference, hashes, plots, remarks, scores, swaps
-from harness.reporting.errors import hashed
+from harness.reporting import accuracy, budgets, difference, plots, remarks, scores, swaps
+from harness.reporting.errors import by_budget
 from harness.reporting.figures import Styles
 from harness.reporting.frame import Facets, each, labels, views
 from harness.reporting.panels import Panel, Plot, View, lengths_of, panel
@@ -20,8 +20,8 @@ _WHAT = {
 }
 
 
-def hashes_panel(table: pd.DataFrame, styles: Styles) -> Panel:
-    """Error against the number of hashes."""
+def budget_panel(table: pd.DataFrame, styles: Styles) -> Panel:
+    """Error against the budget."""
     found = [view for facets, rows in views(table, "quality").items() for view in _error_views(facets, rows, styles)]
     return panel("hashes", "", "", found)
 
@@ -86,12 +86,12 @@ def _error_views(facets: Facets, rows: pd.DataFrame, styles: Styles) -> list[Vie
     measured = [row for row in each(rows) if row.status == "ok" and row.record.quality]
     found = []
     for what in dict.fromkeys(name for row in measured for name in row.record.quality.errors):
-        drawn = hashed(rows, what)
+        drawn = by_budget(rows, what)
         references = sorted({row.record.quality.reference for row in measured if row.series in drawn})
         against = f" against {', '.join(references)}" if references else ""
         title = f"Relative error of {_WHAT.get(what, what)}{against}"
-        said = remarks.without_hashes(rows, what, set(drawn)) + remarks.failed(rows)
-        drawing = hashes.hashes_figure(rows, styles, what)
-        plot = Plot("hashes", title, drawing, said, "No attention with hashes was measured.")
+        said = remarks.without_budget(rows, what, set(drawn)) + remarks.failed(rows)
+        drawing = budgets.budget_figure(rows, styles, what)
+        plot = Plot("hashes", title, drawing, said, "No attention with a budget was measured.")
         found.append(View({"Error of": _WHAT.get(what, what), **dict(facets)}, lengths_of(rows), [plot]))
     return found

@@ -39,7 +39,7 @@ class Section:
 
 def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dict[str, Style]) -> list[Section]:
     """Every section that has something to show, in the order of the page."""
-    hashes, seeds = section_panels.hashes_panel(table, styles), section_panels.seeds_panel(table, styles)
+    budget, seeds = section_panels.budget_panel(table, styles), section_panels.seeds_panel(table, styles)
     roofline = section_panels.roofline_panel(table, runs, styles)
     compared = section_panels.difference_panel(table, runs, styles)
     swapped = section_panels.swaps_panel(table, styles)
@@ -67,12 +67,14 @@ def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dic
             scaling.crossovers(table),
         ),
         Section(
-            "budget", "Error against number of hashes",
+            "budget", "Error against budget",
             "How far an approximation is from what it estimates: relative Frobenius error, median over draws; the band "
-            "reaches from the best draw to the worst. The table has the bias, which all draws share, "
+            "reaches from the best draw to the worst. Its budget is a number of hashes, features or landmarks. Inputs "
+            "are normal, each query like the key of its own position: sharp, and without a structure that landmarks or "
+            "features could use. The table has the bias, which all draws share, "
             "apart from the sampling error, which is each draw's own: an interval from 0 on shows no bias. "
             "YOSO scales its outputs to length 1: that alone biases a noisy sum, and fades with more hashes.",
-            [bias] if bias.rows else [], _or_none(hashes),
+            [bias] if bias.rows else [], _or_none(budget),
         ),
         Section(
             "accuracy", "Accuracy after training",

@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness import seeds
 from harness.reporting import units
-from harness.reporting.frame import views
+from harness.reporting.scores import by_task
 from harness.reporting.sentence import Sentence, join, say
 from harness.reporting.swaps import Place, over_hashes, swapped
 from harness.reporting.units import Amount
@@ -22,21 +22,21 @@ _LEVEL = Amount(seeds.LEVEL, "fraction", text=units.LEVEL_WORDS)
 def sentences(table: pd.DataFrame) -> list[Sentence]:
     """What fewer hashes do to each model that was evaluated with several numbers of them."""
     return [
-        _sentence(row, series, its)
-        for view in views(table, "task").values()
+        _sentence(task, row, series, its)
+        for task, view in by_task(table)
         for row in swapped(view)
         for series, its in over_hashes(row).items()
         if len(its) > 1
     ]
 
 
-def _sentence(row: Any, series: str, its: list[Place]) -> Sentence:
+def _sentence(task: str, row: Any, series: str, its: list[Place]) -> Sentence:
     ends = [
         say("{} at m = {}", Amount(one.score.value, "fraction"), _count(one)) for one in (its[0], its[-1]) if one.score
     ]
     return say(
         "On {} at {} tokens the model trained in {} scores {}, and with {} in its place, by m hashes, {}: {}.",
-        row.record.spec.task, Amount(row.seq_len, "tokens"), row.series,
+        task, Amount(row.seq_len, "tokens"), row.series,
         Amount(float(np.mean(row.record.task.scores)), "fraction"), series, join(ends, " and "), _verdict(its),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, set_seed
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
-from harness import registry, transformers_seam
+from harness import transformers_seam
 from harness.lra_model import LraForSequenceClassification
 from harness.spec import TaskSpec
 from harness.tasks.task import Task, TaskHead
@@ -76,8 +76,10 @@ _LRA: dict[TaskHead, type[YosoPreTrainedModel]] = {
 def make_model(spec: TaskSpec, task: Task, seed: int) -> PreTrainedModel:
     """The untrained model; its initial weights depend on the seed and the shape, not on the attention.
 
+    An attention with weights of its own brings these on top, from the same seed.
+
     Raises:
-        ValueError: the family has no such head, or the model rejects a setting.
+        ValueError: the family has no such head, or the model or the attention rejects a setting.
     """
     heads = _LRA if spec.family == "lra" else _YOSO
     if task.head not in heads:
@@ -85,6 +87,7 @@ def make_model(spec: TaskSpec, task: Task, seed: int) -> PreTrainedModel:
             f"family {spec.family!r} has no head {task.head!r}, which task {task.name!r} needs; it has "
             f"{', '.join(heads)}: take family 'yoso'"
         )
+    case = transformers_seam.layer_case(spec.model_copy(update={"seed": seed}))
     extra: dict[str, Any] = {"sequences": 2} if task.head == "sequence_pair" else {}
     config = YosoConfig(
         vocab_size=task.vocab_size,
@@ -99,11 +102,11 @@ def make_model(spec: TaskSpec, task: Task, seed: int) -> PreTrainedModel:
         hidden_dropout_prob=spec.dropout,
         attention_probs_dropout_prob=0.0,
         **extra,
-        **registry.get(spec.attention).knobs(spec),
+        **transformers_seam.configured(case),
     )
     set_seed(seed)
     model = heads[task.head](config)
-    transformers_seam.attach(model, spec.attention)
+    transformers_seam.insert(model, case)
     return model
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel, Trainer
 
-from harness import registry
+from harness import registry, transformers_seam
 from harness.measuring import memory
 from harness.record import Memory, Swapped, TaskResult
 from harness.spec import Swap, TaskSpec
@@ -154,7 +154,25 @@ def _cannot_swap(spec: TaskSpec, swap: Swap) -> str | None:
     swapped = _with(spec, swap)
     plugin = registry.get(swap.attention)
     plugin.knobs(swapped)  # an unknown one is an error before any training
-    return "; ".join(plugin.unsupported(swapped)) or None
+    reasons = plugin.unsupported(swapped) or plugin.unsupported(transformers_seam.layer_case(swapped))
+    return "; ".join(reasons) or _lacks_weights(spec, swapped)
+
+
+def _lacks_weights(spec: TaskSpec, swapped: TaskSpec) -> str | None:
+    """Why a model that ``spec`` trained has no weights for the attention of ``swapped``; None where none are needed."""
+    needed = transformers_seam.own_weights(transformers_seam.layer_case(swapped))
+    if not needed:
+        return None
+    if swapped.attention != spec.attention:
+        return f"{swapped.attention} has weights of its own, and a model trained in {spec.attention} has none of them"
+    trained = transformers_seam.own_weights(transformers_seam.layer_case(spec))
+    if needed == trained:
+        return None
+    return f"with these knobs {spec.attention} has the weights {_shapes(needed)}; trained were {_shapes(trained)}"
+
+
+def _shapes(weights: dict[str, torch.Size]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in weights.items()) or "none"
 
 
 def _with(spec: TaskSpec, swap: Swap) -> TaskSpec:
@@ -166,7 +184,8 @@ def _swapped_trainer(
 ) -> tuple[Trainer, Task]:
     swapped = _with(spec, swap)
     model = make_model(swapped, task, seed)
-    model.load_state_dict(trained.state_dict())
+    places = model.state_dict().keys()  # another attention has none for the weights of the one it was trained in
+    model.load_state_dict({name: tensor for name, tensor in trained.state_dict().items() if name in places})
     return make_trainer(swapped, task, model, None, seed, str(folder.path)), task
 
 

@@ -1,25 +1,25 @@
-"""Error against the number of hashes: what an approximation's budget buys."""
+"""Error against the budget of an approximation: its number of hashes, features or landmarks."""
 
 import numpy as np
 import pandas as pd
 
 from harness.reporting import units
-from harness.reporting.errors import hashed
+from harness.reporting.errors import by_budget
 from harness.reporting.figures import Figure, Styles, Trace, band, figure, line, log_axis, text
 from harness.reporting.sentence import Sentence, say
 from harness.reporting.units import Amount
 
 
-def hashes_figure(rows: pd.DataFrame, styles: Styles, what: str) -> Figure:
-    """Median relative error of ``what`` against the number of hashes, with a band from the best draw to the worst."""
-    found = hashed(rows, what)
+def budget_figure(rows: pd.DataFrame, styles: Styles, what: str) -> Figure:
+    """Median relative error of ``what`` against the budget, with a band from the best draw to the worst."""
+    found = by_budget(rows, what)
     length = {row_series: int(n) for row_series, n in zip(rows["series"], rows["seq_len"], strict=True)}
     data: list[Trace] = []
     for label, its in found.items():
         counts = list(its)
         low, high = [min(errors) for errors in its.values()], [max(errors) for errors in its.values()]
         texts = [
-            f"<b>{text(label)}</b><br>m = {m}: {units.number(float(np.median(errors)))}"
+            f"<b>{text(label)}</b><br>budget {m}: {units.number(float(np.median(errors)))}"
             f"<br>from {units.number(min(errors))} to {units.number(max(errors))} over {len(errors)} draws"
             for m, errors in its.items()
         ]
@@ -30,7 +30,7 @@ def hashes_figure(rows: pd.DataFrame, styles: Styles, what: str) -> Figure:
     values = [error for its in found.values() for errors in its.values() for error in errors]
     ticks = sorted({m for its in found.values() for m in its})
     axis = {
-        "title": {"text": "number of hashes m"}, "type": "log", "tickvals": ticks,
+        "title": {"text": "budget: hashes, features or landmarks"}, "type": "log", "tickvals": ticks,
         "ticktext": [f"{m:,}" for m in ticks],
     }  # fmt: skip
     return figure(data, xaxis=axis, yaxis=log_axis("relative error", values, units.number, 10))
@@ -40,4 +40,4 @@ def error_words(errors: list[float]) -> Sentence:
     """Why a quality row is no point of the figure, with its median error where there is one."""
     if not np.isfinite(errors).all():
         return Sentence("an error that is not finite")
-    return say("it has no number of hashes; {}", Amount(float(np.median(errors)), "number"))
+    return say("it has no budget; {}", Amount(float(np.median(errors)), "number"))

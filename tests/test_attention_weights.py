@@ -1,0 +1,255 @@
+"""Attentions with weights of their own, in measured models and in trained tasks."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from harness import registry, runner, transformers_seam
+from harness.attentions.linformer import LinformerPlugin
+from harness.measuring import largest_batch, model_agreement, models
+from harness.measuring.timing import Effort
+from harness.profiles import paper
+from harness.spec import ModelSpec, Swap, TaskSpec
+from harness.tasks.listops import ListOps
+from harness.training.models import make_model
+from harness.training.train import train
+
+EFFORT = Effort(min_samples=2, max_samples=2, seconds=0.0, warmup_calls=0, warmup_seconds=0.0)
+WEIGHTED: dict[str, dict[str, Any]] = {
+    "linformer": {"projected_length": 8},
+    "nystromformer": {"num_landmarks": 8, "conv_kernel": 3},
+    "yoso_conv": {"num_hash": 4, "conv_window": 5},
+}
+NUMBERS = {"linformer": 2 * 2 * 8 * 24, "nystromformer": 2 * 3, "yoso_conv": 2 * 5}
+"""Weights of one layer's attention of two heads at 24 tokens."""
+SIZES: dict[str, Any] = {"seq_len": 24, "layers": 2, "hidden_size": 16, "heads": 2}
+
+
+def model_spec(attention: str = "linformer", **changes: Any) -> ModelSpec:
+    given = {"attention": attention, "knobs": WEIGHTED.get(attention, {}), "vocab_size": 40, "batch": 2}
+    return ModelSpec.model_validate(SIZES | given | changes)
+
+
+def task_spec(attention: str = "linformer", **changes: Any) -> TaskSpec:
+    budget = {"seeds": 1, "steps": 3, "batch": 8, "train_examples": 20, "eval_examples": 20}
+    return TaskSpec.model_validate(
+        SIZES | budget | {"attention": attention, "knobs": WEIGHTED.get(attention, {})} | changes
+    )
+
+
+def split(model: nn.Module, attention: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The model's weights, and those of its attentions."""
+    state = model.state_dict()
+    own = {name: tensor for name, tensor in state.items() if f".{attention}." in name}
+    return {name: tensor for name, tensor in state.items() if name not in own}, own
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("attention", WEIGHTED)
+@pytest.mark.parametrize(
+    ("family", "head"), [("yoso", "encoder"), ("bert", "masked_lm"), ("lra", "sequence_classification")]
+)
+@pytest.mark.parametrize(("mode", "dtype"), [("forward", "bfloat16"), ("training_step", "float32")])
+def test_a_model_case_runs_verified_and_counts_the_weights(attention, family, head, mode, dtype):
+    spec = model_spec(attention, family=family, head=head, mode=mode, dtype=dtype)
+    record = runner.run(spec, EFFORT)
+    assert (record.status, record.reasons) == ("ok", [])
+    layers = 1 if family == "lra" else 2  # there all layers are one
+    outputs = {f"layer {layer + 1}: output" for layer in range(layers)}
+    assert outputs <= {check.what for check in record.checks}
+    without = models.build(spec.model_copy(update={"attention": "none", "knobs": {}})).parameters
+    assert record.parameters == without + layers * NUMBERS[attention]
+    assert record.conditions.parameters == record.parameters
+
+
+@pytest.mark.parametrize("seq_len", [1, 7, 200])
+@pytest.mark.parametrize("attention", WEIGHTED)
+def test_the_verification_takes_a_right_attention_at_any_length(attention, seq_len):
+    for seed in range(3):
+        case = models.build(spec := model_spec(attention, seq_len=seq_len, seed=seed, head="multiple_choice"))
+        assert [one for one in model_agreement.check(registry.get(attention), spec, case) if not one.passed] == []
+
+
+class Shifted(LinformerPlugin):
+    """Linformer that computes with other weights than its oracle has."""
+
+    name = "shifted"
+
+    def build(self, spec):
+        module = super().build(spec)
+        module.value_projection.data.mul_(1.01)
+        return module
+
+
+@pytest.fixture
+def shifted() -> Iterator[None]:
+    registry.add(Shifted())
+    yield
+    registry.remove("shifted")
+
+
+def test_other_weights_than_the_oracles_are_incorrect(shifted):
+    record = runner.run(model_spec("shifted", knobs={"projected_length": 8}), EFFORT)
+    assert record.status == "incorrect"
+    assert [reason.partition(" of")[0].partition(": error")[0] for reason in record.reasons] == [
+        "layer 1: output", "layer 1: output", "layer 2: output", "layer 2: output",
+    ]  # fmt: skip
+
+
+def test_a_layer_that_does_not_run_its_weights_is_incorrect(monkeypatch):
+    spec = model_spec()
+    built = models.build(spec)
+    idle = transformers_seam.Given(nn.Identity(), built.attentions[0].case)
+    monkeypatch.setattr(models, "build", lambda _: replace(built, attentions=[*built.attentions, idle]))
+    first, *others = model_agreement.check(registry.get("linformer"), spec, built)
+    assert "did not run" in first.what
+    assert (first.error, first.passed) == (pytest.approx(1 / 3), False)
+    assert {one.what.partition(":")[0] for one in others} == {"layer 1"}
+
+
+@pytest.mark.parametrize("attention", WEIGHTED)
+@pytest.mark.parametrize("family", ["yoso", "lra"])
+def test_the_models_own_weights_are_those_of_every_attention(attention, family):
+    head = "sequence_classification"
+    rest, own = split(models.build(model_spec(attention, family=family, head=head)).model, attention)
+    plain = models.build(model_spec("sdpa", family=family, head=head)).model.state_dict()
+    assert equal(rest, dict(plain))
+    assert own
+    task_rest, task_own = split(make_model(task_spec(attention, family=family), ListOps(), 3), attention)
+    assert equal(task_rest, dict(make_model(task_spec("sdpa", family=family), ListOps(), 3).state_dict()))
+    assert len(task_own) == len(own) * (2 if family == "lra" else 1)  # a measured one has one layer's for all
+
+
+@pytest.mark.parametrize("attention", WEIGHTED)
+def test_the_weights_come_from_the_seed_and_differ_from_layer_to_layer(attention):
+    first, same, other = (split(make_model(task_spec(attention), ListOps(), s), attention)[1] for s in (3, 3, 4))
+    assert equal(first, same)
+    assert all(not torch.equal(first[name], other[name]) for name in first)
+    one, two = (models.build(model_spec(attention, seed=seed)).attentions for seed in (0, 1))
+    weights = [next(module.parameters()) for module, _ in [*one, *two]]
+    assert len(weights) == 4
+    assert all(not torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
+
+
+@pytest.mark.parametrize("attention", WEIGHTED)
+def test_a_training_step_moves_them(attention):
+    case = models.build(model_spec(attention, mode="training_step"))
+    before = {name: tensor.clone() for name, tensor in split(case.model, attention)[1].items()}
+    case.call()
+    assert all(not torch.equal(tensor, before[name]) for name, tensor in split(case.model, attention)[1].items())
+
+
+def test_a_window_of_the_attentions_own_gives_the_model_none():
+    case = models.build(model_spec("yoso_conv"))
+    assert case.model.config.conv_window is None
+    assert all(getattr(part, "conv", None) is None for part in case.model.modules())
+    assert {module.convolution.weight.shape[2] for module, _ in case.attentions} == {5}
+
+
+def test_a_second_convolution_is_refused():
+    record = runner.run(model_spec("yoso_conv", conv_window=3), EFFORT)
+    assert record.status == "unsupported"
+    assert "the model has a convolution of its own, of 3 tokens; take attention 'yoso' in it" in record.reasons[0]
+
+
+def test_knobs_that_it_refuses_are_a_reason():
+    assert runner.run(model_spec(knobs={"projected_length": 0}), EFFORT).status == "unsupported"
+    with pytest.raises(ValueError, match="'linformer' cannot run here: projected_length must be at least 1, got 0"):
+        make_model(task_spec(knobs={"projected_length": 0}), ListOps(), 0)
+
+
+def test_the_papers_linformer_runs_at_both_batches(monkeypatch):
+    monkeypatch.setattr(largest_batch, "LIMIT", 2)
+    specs = [one for one in paper.model("cpu") if one.attention == "linformer" and one.seq_len == 128]
+    records = [runner.run(spec, EFFORT) for spec in specs]
+    assert [(record.status, record.reasons, record.batch) for record in records] == [("ok", [], None), ("ok", [], 2)]
+    assert records[0].parameters == records[1].parameters
+
+
+class Interrupted(Exception):
+    """What a user's Ctrl-C is."""
+
+
+def interrupted(done: int, _: int) -> None:
+    if done == 2:
+        raise Interrupted
+
+
+RESUMED = [
+    ("linformer", {"projected_length": 8, "sharing": "key_value"}, "yoso"),
+    ("nystromformer", WEIGHTED["nystromformer"], "lra"),
+    ("yoso_conv", WEIGHTED["yoso_conv"], "yoso"),
+]
+
+
+@pytest.mark.parametrize(("attention", "knobs", "family"), RESUMED)
+def test_a_task_trains_saves_and_resumes_them_to_the_same_bits(attention, knobs, family, tmp_path):
+    spec = task_spec(attention, knobs=knobs, family=family, evaluate_with=[Swap(attention=attention, knobs=knobs)])
+    whole = train(spec, checkpoints=tmp_path / "whole", save_seconds=0)
+    with pytest.raises(Interrupted):
+        train(spec, interrupted, tmp_path / "parts", save_seconds=0)
+    seen: list[int] = []
+    resumed = train(spec, lambda done, _: seen.append(done), tmp_path / "parts", save_seconds=0)
+    assert seen == [2, 3], "the step in which it was interrupted had no checkpoint yet, and the one before had"
+    assert resumed.scores == whole.scores == whole.evaluated_with[0].scores
+    a, b = (load_file(last(tmp_path / name)) for name in ("whole", "parts"))
+    assert equal(a, b)
+    start = make_model(spec, ListOps(), 0)
+    own = split(start, attention)[1]
+    saved = {name: tensor for name, tensor in own.items() if name in a}
+    assert saved
+    assert all(not torch.equal(a[name], tensor) for name, tensor in saved.items()), "they were not trained"
+    plain = make_model(task_spec("sdpa", family=family), ListOps(), 0)
+    count = sum(parameter.numel() for parameter in plain.parameters())
+    assert whole.parameters == sum(parameter.numel() for parameter in start.parameters()) > count
+
+
+def last(folder: Path) -> Path:
+    (file,) = folder.glob("*/seed-0/checkpoint-3/model.safetensors")
+    return file
+
+
+def test_swaps_run_where_the_model_has_the_weights_and_say_why_where_not():
+    swaps = (
+        Swap(attention="softmax"),
+        Swap(attention="nystromformer", knobs={"num_landmarks": 4, "conv_kernel": 3}),
+        Swap(attention="nystromformer", knobs={"conv_kernel": 5}),
+        Swap(attention="nystromformer", knobs={"num_landmarks": 4}),
+        Swap(attention="linformer"),
+    )
+    result = train(task_spec("nystromformer", evaluate_with=swaps))
+    assert [swapped.reason for swapped in result.evaluated_with] == [
+        None,
+        None,
+        "with these knobs nystromformer has the weights conv_weight [2, 1, 5, 1]; "
+        "trained were conv_weight [2, 1, 3, 1]",
+        None,
+        "linformer has weights of its own, and a model trained in nystromformer has none of them",
+    ]
+    assert [len(swapped.scores) for swapped in result.evaluated_with] == [1, 1, 0, 1, 0]
+    plain = train(task_spec("nystromformer", knobs={}, evaluate_with=[swaps[1]]))
+    (swapped,) = plain.evaluated_with
+    assert swapped.reason is not None
+    assert swapped.reason.endswith("trained were none")
+
+
+def test_a_swap_to_an_attention_with_weights_is_refused_after_one_without():
+    (swapped,) = train(task_spec("sdpa", evaluate_with=[Swap(attention="linformer")])).evaluated_with
+    assert swapped.scores == []
+    assert swapped.reason == "linformer has weights of its own, and a model trained in sdpa has none of them"
+
+
+def test_a_swap_that_its_layers_refuse_has_the_reason():
+    swap = Swap(attention="yoso", knobs={"num_hash": 0})
+    (swapped,) = train(task_spec("sdpa", evaluate_with=[swap])).evaluated_with
+    assert swapped.scores == []
+    assert "num_hash" in str(swapped.reason)
