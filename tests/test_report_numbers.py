@@ -144,7 +144,18 @@ class Known:
 def text_of(source: str) -> str:
     if source == "made up":
         return html.render(view.compare([synthetic.realistic()]))
+    if source == "two runs":
+        return html.render(view.compare([synthetic.realistic(lengths=(256, 512, 1024)), slower()]))
     return html.render(view.compare([load(ROOT / "reports" / source / "run.json")]))
+
+
+def slower() -> Run:
+    """The made-up run on another machine, where every call takes longer."""
+    run = synthetic.realistic(lengths=(256, 512, 1024))
+    for record in run.records:
+        if record.timing is not None:
+            record.timing.wall_seconds = [1.7 * seconds for seconds in record.timing.wall_seconds]
+    return run.model_copy(update={"commit": "fedcba9876543210", "machine": {"cpu": "Other CPU 3000"}})
 
 
 def strangers(page: Page) -> list[tuple[str, set[str]]]:
@@ -153,7 +164,7 @@ def strangers(page: Page) -> list[tuple[str, set[str]]]:
     return [(words, left) for words, left in found if left]
 
 
-@pytest.mark.parametrize("source", ["made up", "cpu-quick", "cpu-accuracy", "cpu-standard"])
+@pytest.mark.parametrize("source", ["made up", "two runs", "cpu-quick", "cpu-accuracy", "cpu-standard"])
 def test_every_number_of_the_page_is_in_its_json(source: str) -> None:
     page = Page(text_of(source))
     assert len(numbers(page.text)) > 100
