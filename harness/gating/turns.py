@@ -26,7 +26,7 @@ class Plan:
 
     pairs: int = 4
     least_pairs: int = 2
-    seconds: float = 3.0
+    seconds: float = 1.5
     turn_seconds: float = 0.04
     turn_samples: int = 30
 
@@ -37,7 +37,7 @@ def measure(
     spec: AnySpec,
     plan: Plan,
     head_first: bool,
-    verified: bool = False,
+    again: bool = False,
 ) -> tuple[Record, Record]:
     """Prepare a case on both sides and sample it in turns.
 
@@ -47,21 +47,22 @@ def measure(
         spec: the case, known to both.
         plan: how long.
         head_first: whose turn is first.
-        verified: head's output was verified before; see ``runner.prepare``. Base's is verified only where head's is
-            wrong, to know whether it was so before: verification is what takes the longest.
+        again: other processes of the same code have measured it; head's output is not verified again, nor observed
+            what a call does. Base's is verified only where head's is wrong, to know whether it was so before:
+            verification is what takes the longest.
 
     Returns:
         Base's record and head's. Where one of them failed, neither has a timing.
     """
-    base.begin_prepare(spec, verified=True)
-    head.begin_prepare(spec, verified)
+    order = (1, 0) if head_first else (0, 1)
+    for which in order:  # who comes first may get other pages: neither side always
+        (base, head)[which].begin_prepare(spec, verified=again or which == 0, observed=again)
     records = (base.prepared(), head.prepared())
     if records[1].status == "incorrect" and records[0].status == "ok":
-        base.begin_prepare(spec, verified=False)
+        base.begin_prepare(spec, verified=False, observed=again)
         records = (base.prepared(), records[1])
     if any(one.status != "ok" for one in records) or spec.kind not in ("operation", "model"):
         return records
-    order = (1, 0) if head_first else (0, 1)
     turns: tuple[list[Timing], list[Timing]] = ([], [])
     began = monotonic()
     seconds: float = 0.0
