@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.gating import effects, judgement
 from harness.gating.settings import Settings
-from harness.record import Check, Quality
+from harness.record import Check, Conditions, Quality
 from harness.spec import OperationSpec, QualitySpec
 
 DEFAULTS = Settings()
@@ -70,6 +70,25 @@ def test_what_was_only_screened_is_never_called_slower():
     found = judge(*gate_runs.pair(rounds=1, slower={SPECS[0]: 2.0}))
     assert verdicts(found)[SPECS[0].case_id] == "AMBIGUOUS"
     assert found.exit_code == 2
+
+
+def test_a_case_that_was_let_go_as_the_same_still_shares_the_false_discovery_rate():
+    """Five rounds of one case that is slower, and three of the others, which are the same."""
+
+    def slower(others, factor):
+        runs = gate_runs.pair(rounds=5, slower={SPECS[0]: factor}, specs=SPECS[:1], process=0.004)
+        more = gate_runs.pair(seed=1, rounds=3, specs=others, process=0.004)
+        for one, two in zip(runs, more, strict=True):
+            one.records.extend(two.records)
+        found = judge(*runs)
+        assert all(one.tested for one in found.findings)
+        assert {verdicts(found)[spec.case_id] for spec in others} <= {"SAME"}
+        return verdicts(found)[SPECS[0].case_id] == "SLOWER"
+
+    factors = np.linspace(1.04, 1.1, 61)
+    alone = [slower((), factor) for factor in factors]
+    among = [slower(SPECS[1:], factor) for factor in factors]
+    assert sum(alone) > sum(among) > 0
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.05, "LARGER"), (1.01, "LARGER"), (1.001, "SAME"), (0.9, "SMALLER")])
@@ -231,19 +250,31 @@ def test_task_accuracy_is_worse_when_it_is_lower():
     assert judge(scored(before[:1]), scored([0.1])).exit_code == 2
 
 
-def test_launches_and_compile_time_are_gated_where_the_record_has_them():
-    def counted(launches, seconds):
-        record = gate_runs.timed(SPECS[0], np.random.default_rng(0))
-        return synthetic.run([record.model_copy(update={"kernel_launches": launches, "compile_seconds": seconds})])
+def counted(launches, operators, seconds):
+    seen = Conditions(parameters=0, compiled=operators is None, float32_matmul="highest", operators=operators)
+    changes = {"kernel_launches": launches, "conditions": seen, "compile_seconds": seconds}
+    return synthetic.run([gate_runs.timed(SPECS[0], np.random.default_rng(0)).model_copy(update=changes)])
 
-    found = judge(counted(4, 10.0), counted(5, 30.0))
+
+def test_counts_and_compile_time_are_gated_where_the_record_has_them():
+    found = judge(counted(4, 20, 10.0), counted(5, 21, 30.0))
     assert {one.metric.name: one.verdict for one in found.with_weight("regression")} == {
         "launches": "MORE",
+        "operators": "MORE",
         "compile_time": "SLOWER",
     }
-    assert verdicts(judge(counted(4, 10.0), counted(4, 10.2)), "compile_time") == {SPECS[0].case_id: "SAME"}
-    assert verdicts(judge(counted(4, None), counted(4, 10.0)), "compile_time") == {SPECS[0].case_id: "SLOWER"}
-    assert verdicts(judge(counted(4, 10.0), counted(4, None)), "compile_time") == {SPECS[0].case_id: "FASTER"}
+    assert verdicts(judge(counted(0, 0, None), counted(0, 1, None)), "operators") == {SPECS[0].case_id: "MORE"}
+    assert verdicts(judge(counted(0, 0, None), counted(0, 1, None)), "launches") == {SPECS[0].case_id: "SAME"}
+    assert verdicts(judge(counted(4, 20, 10.0), counted(4, 20, 10.2)), "compile_time") == {SPECS[0].case_id: "SAME"}
+    assert verdicts(judge(counted(4, 20, None), counted(4, 20, 10.0)), "compile_time") == {SPECS[0].case_id: "SLOWER"}
+    assert verdicts(judge(counted(4, 20, 10.0), counted(4, 20, None)), "compile_time") == {SPECS[0].case_id: "FASTER"}
+
+
+def test_what_is_compiled_now_has_no_operators_to_count_and_is_no_regression():
+    found = judge(counted(4, 20, None), counted(4, None, None))
+    assert found.exit_code == 0
+    assert not verdicts(found, "operators")
+    assert verdicts(judge(counted(4, 20, None), counted(None, 20, None)), "launches") == {SPECS[0].case_id: "VANISHED"}
 
 
 def test_thresholds_of_a_case_pattern_win_over_the_general_ones():

@@ -18,6 +18,7 @@ from harness.gating.proof import page
 from harness.gating.proof.recording import CASES, Recording
 from harness.gating.proof.replay import COMPARE_FAIL, Outcome, Planted, Replay
 from harness.gating.settings import Settings
+from harness.gating.turns import Plan
 
 LEVEL = 0.95
 PLANTED = {
@@ -102,23 +103,25 @@ def spreads(recording: Recording) -> dict[str, float]:
     }  # fmt: skip
 
 
+def settings() -> dict[str, Any]:
+    """What the gate decides by, and the rates are of."""
+    return {
+        "false_discovery_rate": Settings().false_discovery_rate,
+        "floors": {name: metric.floor for name, metric in METRICS.items()},
+        "rounds of fresh processes": [ab.SAME_FROM, ab.ROUNDS],
+        "pairs of turns, in the first pass and in a round": [Plan().pairs, ab.FRESH.pairs],
+        "spread of one process's time, in turns and apart": [METRICS["time"].spread, METRICS["time"].spread_apart],
+        "interval of the rates": f"{LEVEL:.0%}, Wilson",
+    }
+
+
 def main(
     recordings: Annotated[list[Path], typer.Argument(help="of harness.gating.proof.recording")],
     out: Annotated[Path, typer.Option(help="folder to write")] = Path("reports/gate-proof"),
     runs: Annotated[int, typer.Option(help="runs a row that a bar is on", min=LEAST_RUNS)] = 1000,
 ) -> None:
     """Replay the recordings."""
-    found: dict[str, Any] = {
-        "settings": {
-            "false_discovery_rate": Settings().false_discovery_rate,
-            "floors": {name: metric.floor for name, metric in METRICS.items()},
-            "rounds of fresh processes": ab.ROUNDS,
-            "spread of one process's time, in turns and apart": [METRICS["time"].spread, METRICS["time"].spread_apart],
-            "interval of the rates": f"{LEVEL:.0%}, Wilson",
-        },
-        "recordings": {},
-        "rows": [],
-    }
+    found: dict[str, Any] = {"settings": settings(), "recordings": {}, "rows": []}
     for path in recordings:
         recording = Recording.model_validate_json(path.read_text(encoding="utf-8"))
         found["recordings"][path.stem] = {
