@@ -30,14 +30,14 @@ class MadeUpSide:
     """A side whose processes each have their luck.
 
     ``cost`` is a factor by case, or one a process, or what the case fails with. ``events`` has ``A!`` for a start of
-    side A, ``a`` for a case asked for and ``A`` for a turn.
+    side A, ``a`` for a case asked for and ``A`` for a turn; ``efforts`` are those of its turns.
     """
 
     def __init__(self, name, rng, events, cost=None, luck=0.01):
         self.name, self._rng, self.events, self._luck = name, rng, events, luck
         self._cost = cost or {}
         self.processes = 0
-        self.seen = []
+        self.seen, self.efforts = [], []
 
     def start(self):
         self.processes += 1
@@ -66,6 +66,7 @@ class MadeUpSide:
 
     def sample(self, effort):
         self.events.append(self.name)
+        self.efforts.append(effort)
         cost = self._cost.get(self._spec.case_id, 1.0)
         if isinstance(cost, Failed):
             return cost
@@ -98,11 +99,23 @@ def test_turns_are_base_head_head_base():
     for side in sides:
         side.start()
     base, head = measure(*sides, SPECS[SLOW], Plan(), head_first=False)
-    assert "".join(events) == "A!B!abABBAABBA"
+    assert "".join(events) == "A!B!ab" + "AB" + "ABBAABBA"
     assert base.timing.turns == head.timing.turns == [8] * 4
     events.clear()
     measure(*sides, SPECS[SLOW], Plan(seconds=0.0), head_first=True)
-    assert "".join(events) == "baBAAB"
+    assert "".join(events) == "ba" + "BA" + "BAAB"
+
+
+def test_no_call_of_a_long_case_is_thrown_away():
+    rng, events = np.random.default_rng(0), []
+    sides = [MadeUpSide(name, rng, events, {SLOW: 20.0}) for name in "AB"]
+    for side in sides:
+        side.start()
+    base, head = measure(*sides, SPECS[SLOW], Plan(pairs=2), head_first=False)
+    assert "".join(events) == "A!B!ab" + "ABBA"
+    assert [effort["max_samples"] for effort in sides[0].efforts] == [1, Plan().turn_samples]
+    assert {effort["warmup_calls"] for side in sides for effort in side.efforts} == {0}
+    assert base.timing.turns == head.timing.turns == [8, 8]
 
 
 def test_the_same_commit_passes_and_little_is_taken_again():

@@ -17,6 +17,8 @@ Pair = tuple[list[float], list[float]]
 """Samples of neighbouring turns in seconds a call: base's and head's."""
 LONG_CALL_SECONDS = 0.1
 """A call from this length on starts a turn without one that is thrown away: cold caches are under 1% of it."""
+ONE_CALL = {"min_samples": 1, "max_samples": 1, "seconds": 0.0, "warmup_calls": 0, "warmup_seconds": 0.0}
+"""The effort of each side's first turn, when nobody knows yet how long a call takes."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,20 @@ def measure(
         return records
     turns: tuple[list[Timing], list[Timing]] = ([], [])
     began = monotonic()
-    seconds: float = 0.0
+    seconds: float | None = None
     while len(turns[0]) < (plan.least_pairs if monotonic() - began > plan.seconds else plan.pairs):
         for which in order:
             found = (base, head)[which].sample(_effort(plan, seconds))
             if isinstance(found, Failed):
                 return _with_failure(records, which, found)
             turns[which].append(found)
-        order = order[::-1]
+        known = seconds is not None
         seconds = min(min(_seconds(one)) for one in turns[0] + turns[1])
+        if known or seconds >= LONG_CALL_SECONDS:
+            order = order[::-1]
+        else:
+            for one in turns:
+                one.clear()
     return _with_timing(records[0], turns[0]), _with_timing(records[1], turns[1])
 
 
@@ -82,7 +89,9 @@ def pairs_of(base: Timing, head: Timing) -> list[Pair]:
     return list(zip(_split(base), _split(head), strict=True))
 
 
-def _effort(plan: Plan, seconds: float) -> dict[str, Any]:
+def _effort(plan: Plan, seconds: float | None) -> dict[str, Any]:
+    if seconds is None:
+        return ONE_CALL
     return {
         "min_samples": 1,
         "max_samples": plan.turn_samples,
