@@ -55,6 +55,7 @@ class Replay:
         self._specs = [CASES[number % len(CASES)].model_copy(update={"seed": number}) for number in range(cases)]
         self._settings = settings
         self._rng = rng
+        self._records: dict[tuple[str, int, int, Planted, int], Record] = {}
 
     def ab(self, planted: Planted) -> Outcome:
         """``harness ab``: a first pass, then fresh rounds of what it flags."""
@@ -116,11 +117,18 @@ class Replay:
     def _pair(
         self, spec: AnySpec, base_round: int, head_round: int, planted: Planted, pairs: int
     ) -> tuple[Record, Record]:
-        recorded = spec.model_copy(update={"seed": 0}).case_id
         swapped = int(self._rng.integers(2))
-        base = self._recording.rounds[base_round][recorded]
-        head = self._recording.rounds[head_round][recorded]
-        return _record(spec, base, swapped, Planted(), pairs), _record(spec, head, 1 - swapped, planted, pairs)
+        return (
+            self._record(spec, base_round, swapped, Planted(), pairs),
+            self._record(spec, head_round, 1 - swapped, planted, pairs),
+        )
+
+    def _record(self, spec: AnySpec, number: int, side: int, planted: Planted, pairs: int) -> Record:
+        recorded = spec.model_copy(update={"seed": 0}).case_id
+        key = (recorded, number, side, planted, pairs)
+        if key not in self._records:
+            self._records[key] = _record(spec, self._recording.rounds[number][recorded], side, planted, pairs)
+        return self._records[key].model_copy(update={"case_id": spec.case_id, "spec": spec})
 
 
 def _record(spec: AnySpec, found: CaseRound, side: int, planted: Planted, pairs: int) -> Record:
