@@ -31,7 +31,7 @@ def count(call: Callable[[], Any], device: str) -> int | None:
         known.add_(1)
         call()
         torch.cuda.synchronize(device)
-    seen = _kernels(profiler.profiler.kineto_results.events())  # type: ignore[union-attr]
+    seen = _kernels(profiler.profiler.kineto_results.events())
     return seen - 1 if seen else None
 
 
