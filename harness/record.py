@@ -67,7 +67,8 @@ class Conditions(_Strict):
 
     What a fused or native kernel does inside is not seen. ``unseen`` says why nothing was: the fields that are None
     then, and ``dtypes`` is empty. ``layout_copies`` and ``all_pairs`` are None for a whole model, and ``all_pairs``
-    for a sequence too short to tell.
+    for a sequence too short to tell. ``operators`` is the same on every machine that takes the same path through the
+    code; a fused or native kernel is one.
     """
 
     parameters: int = Field(description="trainable numbers; shared ones count once")
@@ -78,6 +79,7 @@ class Conditions(_Strict):
     recomputes: bool | None = Field(default=None, description="backward ran forward operations again: checkpointing")
     layout_copies: int | None = Field(default=None, description="copies of an input's size into other strides")
     all_pairs: bool | None = Field(default=None, description="a result's last two sizes both reached the length")
+    operators: int | None = Field(default=None, description="that torch dispatched in one call, without views")
     unseen: str | None = None
 
 
@@ -186,7 +188,9 @@ class Record(_Strict):
     )
     conditions: Conditions | None = Field(default=None, description="None also in records of before they were taken")
     compile_seconds: float | None = Field(default=None, description="torch.compile's work in this case; None: none")
-    kernel_launches: int | None = Field(default=None, description="of one call, where somebody counted them")
+    kernel_launches: int | None = Field(
+        default=None, description="kernels of one call on a CUDA device; see harness.measuring.launches"
+    )
     quality: Quality | None = None
     task: TaskResult | None = None
     divergence: Divergence | None = Field(default=None, description="of status diverged")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import registry
-from harness.measuring import compile_time, conditions, inputs, memory, quality, timing, verify
+from harness.measuring import compile_time, conditions, inputs, launches, memory, quality, timing, verify
 from harness.measuring.timing import Effort
 from harness.plugin import AttentionPlugin
 from harness.record import Check, Divergence, Memory, Record, Timing
@@ -43,6 +43,7 @@ class Prepared:
     """A verified case that waits to be timed: its call, on one set of inputs or more, and what it found so far."""
 
     spec: OperationSpec | ModelSpec
+    module: nn.Module
     calls: list[Callable[[], Any]]
     held: list[Tensor]
     backward: bool
@@ -57,6 +58,12 @@ class Prepared:
         """Peak memory of the call."""
         with self.mode():
             return memory.peak(self.calls[0], self.spec.device, self.held)
+
+    def observed(self) -> dict[str, Any]:
+        """What a call does, as fields of the record."""
+        with self.mode():
+            seen = conditions.observe(self.calls[0], self.module, self.spec)
+            return {"conditions": seen, "kernel_launches": launches.count(self.calls[0], self.spec.device)}
 
     def mode(self) -> AbstractContextManager[None]:
         """Gradients on or off, as the call has them."""
@@ -75,18 +82,19 @@ def run(spec: AnySpec, effort: Effort) -> Record:
     def measure(plugin: AttentionPlugin) -> dict[str, Any]:
         found = _untimed(plugin, spec, verified=False)
         if isinstance(found, Prepared):
-            return {**found.found, "timing": found.time(effort), "memory": found.peak()}
+            return {**found.found, "timing": found.time(effort), "memory": found.peak(), **found.observed()}
         return found
 
     return _recorded(spec, measure)
 
 
-def prepare(spec: AnySpec, verified: bool) -> tuple[Record, Prepared | None]:
+def prepare(spec: AnySpec, verified: bool, observed: bool) -> tuple[Record, Prepared | None]:
     """Everything that ``run`` does but the timing: the record, and what can be timed where that is of status ok.
 
     Args:
         spec: the case.
         verified: it was verified before, in a process of the same code; the checks are left out.
+        observed: so was what a call does; conditions and kernel launches are left out.
     """
     prepared: list[Prepared] = []
 
@@ -97,9 +105,9 @@ def prepare(spec: AnySpec, verified: bool) -> tuple[Record, Prepared | None]:
         if verified:
             with found.mode():
                 found.calls[0]()  # what the first call alone allocates is not the case's; verification has called it
-        peak = found.peak()
+        measured = {**found.found, "memory": found.peak(), **({} if observed else found.observed())}
         prepared.append(found)
-        return {**found.found, "memory": peak}
+        return measured
 
     record = _recorded(spec, measure)
     return record, prepared[0] if prepared else None
@@ -167,7 +175,7 @@ def _operation(plugin: AttentionPlugin, spec: OperationSpec, verified: bool) -> 
     held = [given.q, given.k, given.v, *module.parameters(), *([given.grad] if backward else [])]
     work = plugin.cost(spec)
     found = {"checks": checks, "work": None if work is None else dict(work)}
-    return _observed(Prepared(spec, calls, held, backward, found), module, verified)
+    return Prepared(spec, module, calls, held, backward, found)
 
 
 def _call(module: nn.Module, given: inputs.Inputs, backward: bool) -> Callable[[], Any]:
@@ -204,14 +212,7 @@ def _model(plugin: AttentionPlugin, spec: ModelSpec, verified: bool) -> Prepared
     if not all(one.passed for one in checks):
         raise Incorrect(checks)
     found = {"checks": checks, "parameters": built.parameters, "batch": batch}
-    return _observed(Prepared(spec, [built.call], list(built.held), True, found), built.model, verified)
-
-
-def _observed(prepared: Prepared, module: nn.Module, verified: bool) -> Prepared:
-    if not verified:
-        with prepared.mode():
-            prepared.found["conditions"] = conditions.observe(prepared.calls[0], module, prepared.spec)
-    return prepared
+    return Prepared(spec, built.model, [built.call], list(built.held), True, found)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

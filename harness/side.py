@@ -2,9 +2,10 @@
 
 ``python -m harness.side`` reads a line of JSON at a time from standard input and answers with one::
 
-    {"prepare": SPEC, "verified": BOOL}  -> a Record without a timing; the case is held until the next one
-    {"sample": EFFORT}                   -> a Timing, or {"status": ..., "reasons": [...]} where the case failed
-    {"machine": DEVICE}                  -> the machine's fingerprint and the code's commit
+    {"prepare": SPEC, "verified": BOOL, "observed": BOOL}
+                         -> a Record without a timing; the case is held until the next one. See ``runner.prepare``
+    {"sample": EFFORT}   -> a Timing, or {"status": ..., "reasons": [...]} where the case failed
+    {"machine": DEVICE}  -> the machine's fingerprint and the code's commit
 
 Both sides hold the same case at once, so that their samples can be taken a fraction of a second apart
 (``harness.gating.turns``): what the machine does meanwhile meets both.
@@ -26,7 +27,9 @@ def main() -> None:
     """The process."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a plugin prints is no answer
-    from harness import runner  # torch: not for who asks for this file's words alone
+    import torch  # here: not for who asks for this file's words alone
+
+    from harness import runner
     from harness.measuring import machine
     from harness.measuring.timing import Effort
 
@@ -34,6 +37,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     prepared: runner.Prepared | None = None
+    threads = torch.get_num_threads()
 
     def answer(task: dict[str, Any]) -> str:
         nonlocal prepared
@@ -41,7 +45,9 @@ def main() -> None:
             prepared = None
             gc.collect()  # the case before is gone before this one takes memory
             spec: AnySpec = TypeAdapter(AnySpec).validate_python(task["prepare"])
-            record, prepared = runner.prepare(spec, task["verified"])
+            # Both sides train at the same time, and two threads on one core wait for each other at every barrier.
+            torch.set_num_threads(max(1, threads // 2) if spec.kind == "task" else threads)
+            record, prepared = runner.prepare(spec, task["verified"], task.get("observed", False))
             return record.model_dump_json()
         if "sample" in task:
             assert prepared is not None, "a case must be prepared before it is sampled"

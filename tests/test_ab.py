@@ -1,10 +1,7 @@
-"""``harness ab``: its order with sides that are made up, and one real run of two commits."""
+"""``harness ab``: its order, with sides that are made up."""
 
 import json
-import os
-from pathlib import Path
 
-import git_project
 import numpy as np
 import pytest
 import synthetic
@@ -15,26 +12,31 @@ from harness.gating import ab
 from harness.gating.collection import Collection
 from harness.gating.side_process import Failed
 from harness.gating.turns import Plan, measure
-from harness.record import Check, Memory, Timing
+from harness.record import Check, Conditions, Memory, Timing
 from harness.spec import OperationSpec
-from harness.store import load
 
 SPECS = {spec.case_id: spec for spec in (OperationSpec(attention="sdpa", seq_len=n) for n in (16, 32, 64, 128))}
 SLOW = [*SPECS][1]
 CHECK = Check(what="output", error=1e-7, allowed=1e-6, passed=True)
-ROOT = Path(__file__).parents[1]
+SEEN = Conditions(parameters=0, compiled=False, float32_matmul="highest", operators=3)
 
 
 class MadeUpSide:
-    """A side whose processes each have their luck; ``cost`` is a factor by case, or what the case fails with."""
+    """A side whose processes each have their luck.
+
+    ``cost`` is a factor by case, or one a process, or what the case fails with. ``events`` has ``A!`` for a start of
+    side A, ``a`` for a case asked for and ``A`` for a turn; ``efforts`` are those of its turns.
+    """
 
     def __init__(self, name, rng, events, cost=None, luck=0.01):
-        self.name, self._rng, self._events, self._cost, self._luck = name, rng, events, cost or {}, luck
+        self.name, self._rng, self.events, self._luck = name, rng, events, luck
+        self._cost = cost or {}
         self.processes = 0
-        self.seen = []
+        self.seen, self.efforts = [], []
 
     def start(self):
         self.processes += 1
+        self.events.append(self.name + "!")
         self._process = np.exp(self._luck * self._rng.standard_normal())
 
     def close(self):
@@ -43,23 +45,28 @@ class MadeUpSide:
     def machine(self, device):
         return {"machine": {"cpu": "made up"}, "commit": None}
 
-    def begin_prepare(self, spec, verified):
+    def begin_prepare(self, spec, verified, observed):
         self._spec = spec
-        self.seen.append((spec.case_id, verified))
+        self.seen.append((spec.case_id, verified, observed))
+        self.events.append(self.name.lower())
 
     def prepared(self):
         cost = self._cost.get(self._spec.case_id, 1.0)
         if isinstance(cost, str):
             return synthetic.record(self._spec, cost)
         memory = Memory(peak_bytes=1000, input_bytes=10, source="made up")
-        verified = self.seen[-1][1]
-        return synthetic.record(self._spec, memory=memory, checks=[] if verified else [CHECK])
+        _, verified, observed = self.seen[-1]
+        checks, conditions = [] if verified else [CHECK], None if observed else SEEN
+        return synthetic.record(self._spec, memory=memory, checks=checks, conditions=conditions)
 
     def sample(self, effort):
-        self._events.append(self.name)
+        self.events.append(self.name)
+        self.efforts.append(effort)
         cost = self._cost.get(self._spec.case_id, 1.0)
         if isinstance(cost, Failed):
             return cost
+        if isinstance(cost, list):
+            cost = cost[self.processes - 1]
         noise = np.exp(np.abs(0.02 * self._rng.standard_normal(8)))
         return Timing(wall_seconds=(0.01 * self._process * cost * noise).tolist(), warmup_calls=1, threads=1)
 
@@ -70,7 +77,9 @@ def compare(seed=0, cost=None, base_specs=SPECS, head_specs=SPECS, settings=None
     rng, events = np.random.default_rng(seed), []
     commits = [
         ab.Commit(
-            name, MadeUpSide(name, rng, events, its, **more), Collection(profile="quick", device="cpu", specs=specs)
+            name,
+            MadeUpSide(name[0].upper(), rng, events, its, **more),
+            Collection(profile="quick", device="cpu", specs=specs),
         )
         for name, its, specs in (("base", None, base_specs), ("head", cost, head_specs))
     ]
@@ -85,11 +94,23 @@ def test_turns_are_base_head_head_base():
     for side in sides:
         side.start()
     base, head = measure(*sides, SPECS[SLOW], Plan(), head_first=False)
-    assert "".join(events) == "ABBAABBA"
+    assert "".join(events) == "A!B!ab" + "AB" + "ABBAABBA"
     assert base.timing.turns == head.timing.turns == [8] * 4
     events.clear()
     measure(*sides, SPECS[SLOW], Plan(seconds=0.0), head_first=True)
-    assert "".join(events) == "BAAB"
+    assert "".join(events) == "ba" + "BA" + "BAAB"
+
+
+def test_no_call_of_a_long_case_is_thrown_away():
+    rng, events = np.random.default_rng(0), []
+    sides = [MadeUpSide(name, rng, events, {SLOW: 20.0}) for name in "AB"]
+    for side in sides:
+        side.start()
+    base, head = measure(*sides, SPECS[SLOW], Plan(pairs=2), head_first=False)
+    assert "".join(events) == "A!B!ab" + "ABBA"
+    assert [effort["max_samples"] for effort in sides[0].efforts] == [1, Plan().turn_samples]
+    assert {effort["warmup_calls"] for side in sides for effort in side.efforts} == {0}
+    assert base.timing.turns == head.timing.turns == [8, 8]
 
 
 def test_the_same_commit_passes_and_little_is_taken_again():
@@ -109,9 +130,20 @@ def test_a_slow_case_is_taken_again_in_fresh_processes_and_found():
         rounds = [record for record in head.records if record.case_id == SLOW]
         assert len(rounds) == ab.ROUNDS
         assert commits[1].side.processes == 1 + ab.ROUNDS
-        assert all(record.checks == [CHECK] for record in rounds)
-        assert {verified for case, verified in commits[1].side.seen[len(SPECS) :] if case == SLOW} == {True}
+        assert all((record.checks, record.conditions) == ([CHECK], SEEN) for record in rounds)
+        for commit in commits:
+            assert {observed for *_, observed in commit.side.seen[: len(SPECS)]} == {False}
+            assert {asked[1:] for asked in commit.side.seen[len(SPECS) :] if asked[0] == SLOW} == {(True, True)}
         assert base.session == head.session is not None
+        starts = [event[0] for event in commits[0].side.events if event.endswith("!")]
+        assert "".join(starts) == "BH" + "BHHB" * (ab.ROUNDS // 2)
+
+
+def test_a_case_whose_first_process_was_unlucky_is_soon_let_go():
+    _, head, found, commits, _ = compare(0, {SLOW: [1.15] + [1.0] * ab.ROUNDS})
+    assert found.exit_code == 0
+    assert sum(record.case_id == SLOW for record in head.records) == ab.SAME_FROM
+    assert commits[1].side.processes == 1 + ab.SAME_FROM
 
 
 def test_the_stored_runs_give_the_same_verdict(tmp_path, monkeypatch):
@@ -135,10 +167,10 @@ def test_a_case_that_fails_on_head_alone_is_a_regression_and_the_others_are_meas
 
 def test_base_is_verified_only_to_know_whether_it_was_wrong_before():
     *_, commits, _ = compare(1)
-    assert {verified for _, verified in commits[0].side.seen} == {True}
-    assert {verified for _, verified in commits[1].side.seen[: len(SPECS)]} == {False}
+    assert {verified for _, verified, _ in commits[0].side.seen} == {True}
+    assert {verified for _, verified, _ in commits[1].side.seen[: len(SPECS)]} == {False}
     *_, commits, _ = compare(1, {SLOW: "incorrect"})
-    assert (SLOW, False) in commits[0].side.seen
+    assert (SLOW, False, False) in commits[0].side.seen
 
 
 def test_vanished_and_new_cases_are_told_apart():
@@ -147,114 +179,3 @@ def test_vanished_and_new_cases_are_told_apart():
     assert [(one.case_id, one.verdict) for one in found.with_weight("regression")] == [(SLOW, "VANISHED")]
     *_, found, _, _ = compare(base_specs=fewer)
     assert (found.exit_code, [one.case_id for one in found.findings if one.verdict == "NEW"]) == (0, [SLOW])
-
-
-PLANTED = """
-import torch
-from harness import AttentionPlugin
-
-EXTRA = {extra}
-
-class Planted(AttentionPlugin):
-    name = "planted"
-    summary = "softmax attention, and now and then more than it needs"
-    source = "this test"
-
-    def build(self, spec):
-        return Module()
-
-    def oracle(self, spec, q, k, v, key_padding_mask, rows):
-        return torch.softmax(q[..., rows, :] @ k.mT / q.shape[-1] ** 0.5, -1) @ v
-
-class Module(torch.nn.Module):
-    def forward(self, q, k, v, key_padding_mask):
-        wasted = torch.zeros(EXTRA)
-        out = torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v
-        for _ in range(EXTRA // 50000):
-            out = out + 0 * (q @ k.mT).sum()
-        return out
-"""
-SUITE = """
-import pytest
-from harness.spec import OperationSpec
-
-pytest_plugins = ["harness.pytest_plugin"]
-
-def specs(selection):
-    return [OperationSpec(attention="planted", seq_len=n, heads=2) for n in (128, 256)]
-
-@pytest.mark.operation(specs=specs)
-def test_operation(case):
-    assert case.record.timing is not None
-"""
-PROJECT = """
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-[project]
-name = "planted-attention"
-version = "1"
-[project.entry-points."harness.attentions"]
-planted = "planted:Planted"
-[tool.setuptools]
-py-modules = ["planted"]
-[tool.harness.gate]
-build = ["{python} -m py_compile planted.py", "{python} -c 'from setuptools import setup; setup()' -q egg_info"]
-"""
-
-
-@pytest.fixture
-def repository(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    cores = os.sched_getaffinity(0)
-    folder = git_project.new(tmp_path / "project")
-    monkeypatch.chdir(folder)
-    git_project.commit(
-        folder, planted_dot_py=PLANTED.format(extra=1), suites__test_mine_dot_py=SUITE, pyproject_dot_toml=PROJECT,
-        _dot_gitignore="__pycache__\n*.egg-info\nout\n",
-    )  # fmt: skip
-    yield folder
-    os.sched_setaffinity(0, cores)
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-def call(*arguments):
-    return CliRunner().invoke(app, ["ab", *arguments])
-
-
-def test_two_real_commits_one_planted(repository):
-    git_project.commit(repository, planted_dot_py=PLANTED.format(extra=200000))
-    done = call("HEAD~1", "HEAD", "--out", "out/ab", "--minutes", "0.01", "--markdown", "out/gate.md")
-    assert done.exit_code == 1, done.output
-    words = (repository / "out" / "gate.md").read_text()
-    assert words.count("SLOWER") == 1 + 2  # the count in the heading, and two rows
-    assert words.count("LARGER") == 1 + 2
-    head = load(repository / "out" / "ab" / "head.json")
-    assert head.commit == git_project.git(repository, "rev-parse", "HEAD")
-    assert {record.spec.attention for record in head.records} == {"planted"}
-    assert len(git_project.git(repository, "worktree", "list").splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("HEAD", "HEAD~1"), "does not build"),
-        (("nope", "HEAD"), "commit 'nope' is not in this repository"),
-        (("HEAD~1", "HEAD~1", "--", "no-suites"), "cannot be collected"),
-        (("HEAD~1", "HEAD~1", "--case", "nothing/*"), "neither commit has a case that fits"),
-    ],
-)
-def test_what_cannot_be_compared_is_named_and_no_pass(repository, arguments, words):
-    git_project.commit(repository, planted_dot_py="this is no Python")
-    options = ("--json", "out/found.json")
-    done = call(*arguments[:2], *options, *arguments[2:])
-    assert done.exit_code == 2, done.output
-    (finding,) = json.loads((repository / "out" / "found.json").read_text())["findings"]
-    assert finding["verdict"] == "INVALID"
-    assert words in finding["reason"]
-    assert len(git_project.git(repository, "worktree", "list").splitlines()) == 1

@@ -34,7 +34,7 @@ def attend(q, k, v):
 
 def test_a_plain_attention_has_nothing_to_tell():
     found = seen(attend)
-    assert found.model_dump(exclude_none=True) == {
+    assert found.model_dump(exclude_none=True, exclude={"operators"}) == {
         "parameters": 0,
         "compiled": False,
         "float32_matmul": "highest",
@@ -78,6 +78,13 @@ def test_a_tensor_of_all_pairs_is_seen():
     assert seen(lambda q, k, v: torch.cat([(q[:, :, :24] @ k.mT) @ v, q[:, :, 24:]], 2)).all_pairs is False
 
 
+def test_operators_are_counted_forward_and_backward_and_views_are_not():
+    plain = seen(attend).operators
+    assert plain > 2
+    assert seen(lambda q, k, v: attend(q, k, v * 2)).operators == plain + 2
+    assert seen(lambda q, k, v: attend(q, k, v.transpose(1, 2).transpose(1, 2))).operators == plain
+
+
 def test_another_dtype_and_tf32_are_seen():
     def half(q, k, v):
         return attend(*(x.bfloat16() for x in (q, k, v))).float()
@@ -104,7 +111,7 @@ def test_what_is_compiled_is_said_and_not_looked_into(how):
         module.attend = torch.compile(attend, backend="eager")
     found = seen(attend, module)
     assert found.compiled
-    assert (found.all_pairs, found.dropout, found.layout_copies) == (None, None, None)
+    assert (found.all_pairs, found.dropout, found.layout_copies, found.operators) == (None, None, None, None)
     assert "compiled" in found.unseen
     assert found.parameters == 72
 

@@ -59,7 +59,7 @@ def test_rates_are_counted_and_shown(monkeypatch):
         "machine": given.machine, "standard deviation of a round's log ratio": rates.spreads(given),
     }  # fmt: skip
     for row in found["rows"]:
-        assert row["runs"] == (8 if row["cases"] == len(CASES) else 2)
+        assert row["runs"] == (8 if row["gate"] == "harness ab" else 2)
         assert row["alarm"]["share"] == row["alarm"]["count"] / row["runs"]
         low, high = row["alarm"]["interval"]
         assert low <= row["alarm"]["share"] <= high
@@ -79,14 +79,16 @@ def test_the_published_page_is_of_the_published_figures():
         assert one["standard deviation of a round's log ratio"] == pytest.approx(rates.spreads(raw))
 
 
+def test_the_published_proof_is_of_the_gate_as_it_is():
+    settings = json.loads((PUBLISHED / "proof.json").read_text())["settings"]
+    assert settings == json.loads(json.dumps(rates.settings()))
+
+
 def test_the_published_rates_keep_the_bars():
     """False alarms under 1% of whole runs; +10% time named in 95%, +5% memory in all, a core being loaded."""
     proof = json.loads((PUBLISHED / "proof.json").read_text())
     rows = {(row["gate"], row["planted"], row["cases"]): row for row in proof["rows"] if row["recording"] == "loaded"}
-    cases = len(CASES)
-    nothing = rows["harness ab", "nothing", cases]
-    assert nothing["runs"] >= 200
-    assert nothing["alarm"]["share"] < 0.01
-    assert rows["harness ab", "nothing", rates.MANY_CASES]["alarm"]["share"] < 0.01
-    assert rows["harness ab", "time +10%", cases]["planted case named"]["share"] >= 0.95
-    assert rows["harness ab", "memory +5%", cases]["planted case named"]["share"] == 1.0
+    for cases in (len(CASES), rates.MANY_CASES):
+        assert rows["harness ab", "nothing", cases]["alarm"]["interval"][1] < 0.01
+        assert rows["harness ab", "time +10%", cases]["planted case named"]["interval"][0] >= 0.95
+    assert rows["harness ab", "memory +5%", len(CASES)]["planted case named"]["share"] == 1.0

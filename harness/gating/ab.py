@@ -2,7 +2,8 @@
 
 The first pass has one process a side and can only say SAME, or look closer. What it flags is taken ``ROUNDS`` times
 more, each time in two fresh processes, and judged by those samples alone: they are independent of the flagging, so
-that the false-discovery rate holds over the cases that are tested, however many were screened.
+that the false-discovery rate holds over the cases that are tested, however many were screened. What turns out the same
+meanwhile is let go, and still counts as tested.
 """
 
 import os
@@ -22,9 +23,13 @@ from harness.gating.turns import Plan, measure
 from harness.record import Record, Run
 from harness.spec import AnySpec
 
-ROUNDS = 10
+ROUNDS = 16
 """Rounds of fresh processes for what the first pass flagged."""
-FRESH = Plan(pairs=6)
+SAME_FROM = 3
+"""Rounds from which a flagged case may be let go as the same."""
+FRESH = Plan(pairs=6, seconds=3.0)
+FOUND_ONCE = ("checks", "conditions", "kernel_launches")
+"""Fields of a record that are the same in every process of one commit."""
 Say = Callable[[str], None]
 
 
@@ -67,7 +72,7 @@ def compare(
         head: what is judged.
         settings: the gate's thresholds.
         command: what reproduces it.
-        minutes: no round of fresh processes is begun after these, if five are there.
+        minutes: no round of fresh processes is begun that would end after these, if five are there.
         say: told of the progress, a line at a time.
 
     Raises:
@@ -88,21 +93,21 @@ def compare(
     found = judgement.judge(*runs(), settings)
     again = {case_id: specs[case_id] for case_id in flagged(found)}
     say(f"first pass: {len(specs)} cases in {monotonic() - began:.0f} s, {len(again)} to look at again")
-    longest = 0.0
+    last = 0.0
     for number in range(ROUNDS if again else 0):
         round_began = monotonic()
         if not again:
             break
-        if number >= MIN_ROUNDS and round_began - began + longest > 60 * minutes:
+        if number >= MIN_ROUNDS and round_began - began + last > 60 * minutes:
             say(f"time is over after {number} of {ROUNDS} rounds")
             break
         _fresh_round(base, head, again, number)
-        if number + 1 >= MIN_ROUNDS:
+        if number + 1 >= SAME_FROM:
             # What is the same by now needs no more rounds; that a case is worse is only ever said at the end.
             unsettled = set(flagged(judgement.judge(*runs(), settings)))
             again = {case_id: spec for case_id, spec in again.items() if case_id in unsettled}
-        longest = max(longest, monotonic() - round_began)
-        say(f"round {number + 1} of {ROUNDS} in {monotonic() - round_began:.0f} s")
+        last = monotonic() - round_began
+        say(f"round {number + 1} of {ROUNDS} in {last:.0f} s, {len(again)} to look at again")
     return *runs(), judgement.judge(*runs(), settings)
 
 
@@ -119,7 +124,7 @@ def _first_pass(base: Commit, head: Commit, specs: dict[str, AnySpec], say: Say)
         if len(has) == 2:
             measured = measure(base.side, head.side, spec, Plan(), head_first=number % 2 == 1)
         else:
-            has[0].side.begin_prepare(spec, verified=False)
+            has[0].side.begin_prepare(spec, verified=False, observed=False)
             measured = (has[0].side.prepared(),)
         for one, record in zip(has, measured, strict=True):
             one.first[case_id] = record
@@ -142,16 +147,17 @@ def flagged(found: Judgement) -> Iterable[str]:
 
 
 def _fresh_round(base: Commit, head: Commit, flagged: dict[str, AnySpec], number: int) -> None:
-    for one in (base, head):
+    sides = (base, head) if number % 2 == 0 else (head, base)
+    for one in sides:
         one.side.close()
-    for one in (base, head):
+    for one in sides:
         one.side.start()
     order = list(enumerate(flagged.items()))
     # Who begins changes every round, and every second round the order: what a case leaves behind in a process does not
     # always meet the same next one.
     for place, (case_id, spec) in order[::-1] if number % 4 >= 2 else order:
-        records = measure(base.side, head.side, spec, FRESH, head_first=(number + place) % 2 == 1, verified=True)
+        records = measure(base.side, head.side, spec, FRESH, head_first=(number + place) % 2 == 1, again=True)
         for one, record in zip((base, head), records, strict=True):
-            # Verified once; the same code need not be again, and the record says what was found then.
-            kept = record.model_copy(update={"checks": one.first[case_id].checks})
+            # Verified and observed once; the same code need not be again, and the record says what was found then.
+            kept = record.model_copy(update={name: getattr(one.first[case_id], name) for name in FOUND_ONCE})
             one.fresh.setdefault(case_id, []).append(kept)

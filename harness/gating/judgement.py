@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.gating import comparable, contrast
-from harness.gating.effects import MIN_ROUNDS, Effect, discoveries
+from harness.gating.effects import Effect, discoveries
 from harness.gating.metrics import METRICS, Metric
 from harness.gating.settings import Settings
 from harness.record import Record, Run, Status
@@ -35,7 +35,8 @@ class Finding:
 
     ``metric`` is None where it is on the case as such; ``effect`` and ``floor`` (on the effect's scale) are None where
     nothing was computed. ``tested`` is False for an effect that was only screened: by one process a side of an ab,
-    which takes fresh ones for what that makes look changed. Such an effect is SAME or AMBIGUOUS.
+    which takes fresh ones for what that makes look changed. Such an effect is SAME or AMBIGUOUS. One that became SAME
+    after a few fresh ones counts as tested: the others' false-discovery rate is over all that were looked at again.
     """
 
     case_id: str
@@ -170,7 +171,7 @@ def _metric(
     metric = chosen
     has = [[one for one in side if metric.read(one) is not None] for side in (base, head)]
     if not has[0] or not has[1]:
-        if has[0]:
+        if has[0] and not metric.may_vanish:
             return [Finding(case_id, metric, "VANISHED", "regression", f"head has no {metric.name} of this case")]
         return []
     values = [value for side in has for one in side for value in metric.read(one) or []]
@@ -181,7 +182,7 @@ def _metric(
     effect = contrast.of_records(metric, has[0], has[1], interleaved, level)
     if isinstance(effect, str):
         return [invalid(effect, case_id, metric)]
-    tested = not interleaved or effect.rounds >= MIN_ROUNDS or metric.replicate == "draw"
+    tested = not interleaved or effect.rounds > 1 or metric.replicate == "draw"
     return [Finding(case_id, metric, "AMBIGUOUS", "cannot judge", "", effect, limit, tested)]
 
 

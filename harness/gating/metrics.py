@@ -25,7 +25,7 @@ class Metric:
     ``floor`` is the least change that matters; ``spread`` the standard deviation of one process's figure against
     another's of the same code that ran in turns with it, and ``spread_apart`` that of a process at another time; all as
     a share (ratio) or in ``unit`` (difference); ``pyproject.toml`` may change them. ``better`` and ``worse`` are the
-    verdicts.
+    verdicts. ``may_vanish``: a head without it is no regression.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Metric:
     scale: Scale = "ratio"
     replicate: Replicate = "process"
     higher_is_worse: bool = True
+    may_vanish: bool = False
 
 
 def _time(record: Record) -> list[float] | None:
@@ -74,6 +75,11 @@ def _launches(record: Record) -> list[float] | None:
     return None if record.kernel_launches is None else [float(record.kernel_launches)]
 
 
+def _operators(record: Record) -> list[float] | None:
+    seen = None if record.conditions is None else record.conditions.operators
+    return None if seen is None else [float(seen)]
+
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -86,7 +92,11 @@ METRICS = {
             scale="difference", replicate="draw", higher_is_worse=False,
         ),
         Metric("compile_time", "s", _compile, 0.25, "FASTER", "SLOWER", spread=0.1, spread_apart=0.1),
-        Metric("launches", "kernel launches", _launches, 0.0, "FEWER", "MORE"),
+        # Counts: one more is one too many. 0 is one too, so that they have no ratio.
+        Metric("launches", "kernel launches", _launches, 0.0, "FEWER", "MORE", scale="difference"),
+        Metric(  # what is compiled now has operators that nobody can count
+            "operators", "operators", _operators, 0.0, "FEWER", "MORE", scale="difference", may_vanish=True
+        ),
     )
 }  # fmt: skip
 """By name."""

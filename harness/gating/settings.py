@@ -51,6 +51,7 @@ class _PerMetric(BaseModel):
     accuracy: Threshold | Literal[False] | None = None
     compile_time: Threshold | Literal[False] | None = None
     launches: Threshold | Literal[False] | None = None
+    operators: Threshold | Literal[False] | None = None
 
 
 class CaseThresholds(_PerMetric):

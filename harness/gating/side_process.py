@@ -63,11 +63,11 @@ class SideProcess:
         self._ask({"machine": device})
         return dict(json.loads(self._answer()))
 
-    def begin_prepare(self, spec: AnySpec, verified: bool) -> None:
+    def begin_prepare(self, spec: AnySpec, verified: bool, observed: bool) -> None:
         """Ask for a case; both sides work on it at once. ``prepared`` has what came of it."""
         self._spec = spec
         try:
-            self._ask({"prepare": spec.model_dump(mode="json"), "verified": verified})
+            self._ask({"prepare": spec.model_dump(mode="json"), "verified": verified, "observed": observed})
         except (EOFError, TimeoutError):
             self.close()  # prepared says so
 

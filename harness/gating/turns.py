@@ -17,6 +17,8 @@ Pair = tuple[list[float], list[float]]
 """Samples of neighbouring turns in seconds a call: base's and head's."""
 LONG_CALL_SECONDS = 0.1
 """A call from this length on starts a turn without one that is thrown away: cold caches are under 1% of it."""
+ONE_CALL = {"min_samples": 1, "max_samples": 1, "seconds": 0.0, "warmup_calls": 0, "warmup_seconds": 0.0}
+"""The effort of each side's first turn, when nobody knows yet how long a call takes."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Plan:
 
     pairs: int = 4
     least_pairs: int = 2
-    seconds: float = 3.0
+    seconds: float = 1.5
     turn_seconds: float = 0.04
     turn_samples: int = 30
 
@@ -37,7 +39,7 @@ def measure(
     spec: AnySpec,
     plan: Plan,
     head_first: bool,
-    verified: bool = False,
+    again: bool = False,
 ) -> tuple[Record, Record]:
     """Prepare a case on both sides and sample it in turns.
 
@@ -47,32 +49,38 @@ def measure(
         spec: the case, known to both.
         plan: how long.
         head_first: whose turn is first.
-        verified: head's output was verified before; see ``runner.prepare``. Base's is verified only where head's is
-            wrong, to know whether it was so before: verification is what takes the longest.
+        again: other processes of the same code have measured it; head's output is not verified again, nor observed
+            what a call does. Base's is verified only where head's is wrong, to know whether it was so before:
+            verification is what takes the longest.
 
     Returns:
         Base's record and head's. Where one of them failed, neither has a timing.
     """
-    base.begin_prepare(spec, verified=True)
-    head.begin_prepare(spec, verified)
+    order = (1, 0) if head_first else (0, 1)
+    for which in order:  # who comes first may get other pages: neither side always
+        (base, head)[which].begin_prepare(spec, verified=again or which == 0, observed=again)
     records = (base.prepared(), head.prepared())
     if records[1].status == "incorrect" and records[0].status == "ok":
-        base.begin_prepare(spec, verified=False)
+        base.begin_prepare(spec, verified=False, observed=again)
         records = (base.prepared(), records[1])
     if any(one.status != "ok" for one in records) or spec.kind not in ("operation", "model"):
         return records
-    order = (1, 0) if head_first else (0, 1)
     turns: tuple[list[Timing], list[Timing]] = ([], [])
     began = monotonic()
-    seconds: float = 0.0
+    seconds: float | None = None
     while len(turns[0]) < (plan.least_pairs if monotonic() - began > plan.seconds else plan.pairs):
         for which in order:
             found = (base, head)[which].sample(_effort(plan, seconds))
             if isinstance(found, Failed):
                 return _with_failure(records, which, found)
             turns[which].append(found)
-        order = order[::-1]
+        known = seconds is not None
         seconds = min(min(_seconds(one)) for one in turns[0] + turns[1])
+        if known or seconds >= LONG_CALL_SECONDS:
+            order = order[::-1]
+        else:
+            for one in turns:
+                one.clear()
     return _with_timing(records[0], turns[0]), _with_timing(records[1], turns[1])
 
 
@@ -81,7 +89,9 @@ def pairs_of(base: Timing, head: Timing) -> list[Pair]:
     return list(zip(_split(base), _split(head), strict=True))
 
 
-def _effort(plan: Plan, seconds: float) -> dict[str, Any]:
+def _effort(plan: Plan, seconds: float | None) -> dict[str, Any]:
+    if seconds is None:
+        return ONE_CALL
     return {
         "min_samples": 1,
         "max_samples": plan.turn_samples,

@@ -45,6 +45,7 @@ def observe(call: Callable[[], Any], module: nn.Module, spec: OperationSpec | Mo
         return Conditions(**found, unseen=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
     found["float32_matmul"] = min(watch.precisions | {found["float32_matmul"]}, key=_PRECISIONS.index)
     found |= {"dtypes": sorted(watch.dtypes), "dropout": watch.dropout, "recomputes": watch.recomputes}
+    found["operators"] = watch.operators
     if isinstance(spec, OperationSpec):  # in a model other tensors are as large, and copied too
         long = spec.seq_len > SHORT * spec.head_dim
         found |= {"layout_copies": watch.layout_copies, "all_pairs": watch.all_pairs if long else None}
@@ -63,10 +64,11 @@ class _Watch(TorchDispatchMode):
         self.dtypes: set[str] = set()
         self.precisions: set[str] = set()
         self.dropout = self.recomputes = self.all_pairs = False
-        self.layout_copies = 0
+        self.layout_copies = self.operators = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        self.operators += not getattr(func, "is_view", False)  # a view is another look at the same memory
         self.precisions.add(torch.get_float32_matmul_precision())
         # Backward formulas run without gradients; what runs with them there is the forward pass once more.
         self.recomputes |= torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()

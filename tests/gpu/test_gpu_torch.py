@@ -1,9 +1,11 @@
-"""The operators as torch expects them on a GPU: opcheck, torch.compile, autocast."""
+"""The operators as torch expects them on a GPU: opcheck, torch.compile, autocast, the profiler."""
 
 import pytest
 import torch
 from test_gpu_attention import NAMES, attention, leaves, results
 from yoso_cases import OPERATORS, Shape, arguments, assert_near, make, on, operator, planes_of
+
+from harness.measuring import launches
 
 SHAPE = Shape(2, 2, 30, 30, 16, 16, 6, 4)
 
@@ -45,3 +47,10 @@ def test_autocast_computes_in_its_dtype(device, name):
         out = attention(name, device)(*inputs, None)
     assert out.dtype == torch.bfloat16
     assert all(g.isfinite().all() for g in torch.autograd.grad(out.float().sum(), inputs))
+
+
+def test_the_kernels_of_a_call_are_counted(cuda):
+    x = torch.ones(1000, device=cuda)
+    assert launches.count(lambda: x.add_(1).mul_(2), cuda) == 2
+    assert launches.count(x.clone, cuda) == 0  # a copy
+    assert launches.count(lambda: None, cuda) == 0

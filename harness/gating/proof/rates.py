@@ -12,11 +12,13 @@ import numpy as np
 import typer
 from scipy.stats import binomtest
 
+from harness.gating import ab
 from harness.gating.metrics import METRICS
 from harness.gating.proof import page
 from harness.gating.proof.recording import CASES, Recording
 from harness.gating.proof.replay import COMPARE_FAIL, Outcome, Planted, Replay
 from harness.gating.settings import Settings
+from harness.gating.turns import Plan
 
 LEVEL = 0.95
 PLANTED = {
@@ -33,10 +35,14 @@ GATES: dict[str, Callable[[Replay, Planted], Outcome]] = {
     "harness gate, one process a side": Replay.gate,
     f"pytest-benchmark {COMPARE_FAIL}": Replay.pytest_benchmark,
 }
+BARS = ("nothing", "time +10%", "memory +5%")
+"""What ``harness ab`` promises something of."""
 MANY_CASES = 60
-"""Cases of a longer run, in which a false alarm has more places to come from."""
+"""Cases of a longer run: a false alarm has more places to come from, and a planted case more to stand out from."""
+LEAST_RUNS = 400
+"""With fewer the interval of not one alarm would reach beyond 1%."""
 MIN_ROUNDS = 20
-"""A recording with fewer would give every run nearly the same rounds."""
+"""A recording with fewer says too little of how far rounds are apart."""
 
 
 def rates(recording: Recording, name: str, runs: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -45,7 +51,7 @@ def rates(recording: Recording, name: str, runs: int, seed: int = 0) -> list[dic
     Args:
         recording: rounds of one commit against itself.
         name: of the recording, for the rows.
-        runs: how many runs a row is of; the row of the longer run has a quarter of them.
+        runs: how many runs a row is of where ``harness ab`` promises something; the other rows have a quarter of them.
         seed: of the drawing.
 
     Raises:
@@ -58,7 +64,8 @@ def rates(recording: Recording, name: str, runs: int, seed: int = 0) -> list[dic
         for planted, change in PLANTED.items():
             if "memory" in planted and "pytest" in gate:
                 continue  # it knows no memory
-            for cases, count in ((len(CASES), runs), (MANY_CASES, runs // 4)):
+            count = runs if ask is Replay.ab and planted in BARS else runs // 4
+            for cases in (len(CASES), MANY_CASES):
                 if cases == MANY_CASES and planted not in ("nothing", "time +10%"):
                     continue
                 replay = Replay(recording, cases, Settings(), np.random.default_rng([seed, cases, len(rows)]))
@@ -96,22 +103,25 @@ def spreads(recording: Recording) -> dict[str, float]:
     }  # fmt: skip
 
 
+def settings() -> dict[str, Any]:
+    """What the gate decides by, and the rates are of."""
+    return {
+        "false_discovery_rate": Settings().false_discovery_rate,
+        "floors": {name: metric.floor for name, metric in METRICS.items()},
+        "rounds of fresh processes": [ab.SAME_FROM, ab.ROUNDS],
+        "pairs of turns, in the first pass and in a round": [Plan().pairs, ab.FRESH.pairs],
+        "spread of one process's time, in turns and apart": [METRICS["time"].spread, METRICS["time"].spread_apart],
+        "interval of the rates": f"{LEVEL:.0%}, Wilson",
+    }
+
+
 def main(
     recordings: Annotated[list[Path], typer.Argument(help="of harness.gating.proof.recording")],
     out: Annotated[Path, typer.Option(help="folder to write")] = Path("reports/gate-proof"),
-    runs: Annotated[int, typer.Option(help="runs a row", min=200)] = 400,
+    runs: Annotated[int, typer.Option(help="runs a row that a bar is on", min=LEAST_RUNS)] = 1000,
 ) -> None:
     """Replay the recordings."""
-    found: dict[str, Any] = {
-        "settings": {
-            "false_discovery_rate": Settings().false_discovery_rate,
-            "floors": {name: metric.floor for name, metric in METRICS.items()},
-            "spread of one process's time, in turns and apart": [METRICS["time"].spread, METRICS["time"].spread_apart],
-            "interval of the rates": f"{LEVEL:.0%}, Wilson",
-        },
-        "recordings": {},
-        "rows": [],
-    }
+    found: dict[str, Any] = {"settings": settings(), "recordings": {}, "rows": []}
     for path in recordings:
         recording = Recording.model_validate_json(path.read_text(encoding="utf-8"))
         found["recordings"][path.stem] = {

@@ -79,17 +79,17 @@ def record(seconds: float, loaded: bool) -> Recording:
 
 def _round(found: Recording) -> None:
     base, head = SideProcess(Path.cwd()), SideProcess(Path.cwd())
+    number = len(found.rounds)
     try:
-        base.start()
-        head.start()
-        if not found.rounds:
+        for side in (base, head) if number % 2 == 0 else (head, base):
+            side.start()
+        if number == 0:
             seen = base.machine("cpu")
             found.machine, found.commit = seen["machine"], seen["commit"]
-        number = len(found.rounds)
         found.rounds.append(
             {
                 spec.case_id: _kept(
-                    *measure(base, head, spec, ab.FRESH, head_first=(number + place) % 2 == 1, verified=number > 0)
+                    *measure(base, head, spec, ab.FRESH, head_first=(number + place) % 2 == 1, again=number > 0)
                 )
                 for place, spec in enumerate(CASES)
             }

@@ -1,18 +1,18 @@
 """Runs of the gates put together from recorded rounds: one commit against itself, or with a change planted in head.
 
-Every run draws its rounds anew, without putting one back inside a case, and which side is called head by lot: the
-recordings are of one commit. Different runs share rounds; a rate's interval is therefore of the drawing alone.
+Every round of every case is drawn anew from all that were recorded, and by lot which side is called head: the
+recordings are of one commit. The runs are therefore independent of each other, given the recording; that another
+recording would have other rounds is not in a rate's interval.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import parse_compare_fail
 
 from harness.gating import ab, judgement
-from harness.gating.effects import MIN_ROUNDS
 from harness.gating.judgement import Judgement
 from harness.gating.proof.recording import CASES, CaseRound, Recording
 from harness.gating.settings import Settings
@@ -20,7 +20,6 @@ from harness.gating.turns import Plan
 from harness.record import Memory, Record, Run, Timing
 from harness.spec import AnySpec
 
-Rounds = dict[str, list[Record]]
 COMPARE_FAIL = "median:5%"
 """pytest-benchmark's gate that this one is held against."""
 
@@ -56,37 +55,35 @@ class Replay:
         self._specs = [CASES[number % len(CASES)].model_copy(update={"seed": number}) for number in range(cases)]
         self._settings = settings
         self._rng = rng
+        self._records: dict[tuple[str, int, int, Planted, int], Record] = {}
 
     def ab(self, planted: Planted) -> Outcome:
         """``harness ab``: a first pass, then fresh rounds of what it flags."""
         where = int(self._rng.integers(len(self._specs)))
-        sides: tuple[Rounds, Rounds] = ({}, {})
-        for number, spec in enumerate(self._specs):
-            picks = self._rng.permutation(len(self._recording.rounds))[: 1 + ab.ROUNDS]
-            for place, pick in enumerate(map(int, picks)):
-                pairs = Plan().pairs if place == 0 else ab.FRESH.pairs
-                its = planted if number == where else Planted()
-                for side, record in zip(sides, self._pair(spec, pick, pick, its, pairs), strict=True):
-                    side.setdefault(spec.case_id, []).append(record)
-        taken = {spec.case_id: 0 for spec in self._specs}
-        found = self._judge(sides, taken)
-        again = list(ab.flagged(found))
-        for number in range(ab.ROUNDS):
-            taken |= dict.fromkeys(again, number + 1)
-            if number + 1 >= MIN_ROUNDS:
-                found = self._judge(sides, taken)
-                again = [case_id for case_id in ab.flagged(found) if case_id in again]
+        cases = {spec.case_id: (spec, planted if n == where else Planted()) for n, spec in enumerate(self._specs)}
+        first = self._judge({case_id: [self._round(*case, Plan().pairs)] for case_id, case in cases.items()})
+        again = list(ab.flagged(first))
+        fresh: dict[str, list[tuple[Record, Record]]] = {case_id: [] for case_id in again}
+        for number in range(ab.ROUNDS if again else 0):
+            for case_id in again:
+                fresh[case_id].append(self._round(*cases[case_id], ab.FRESH.pairs))
+            if number + 1 >= ab.SAME_FROM:
+                unsettled = set(ab.flagged(self._judge({case_id: fresh[case_id] for case_id in again})))
+                again = [case_id for case_id in again if case_id in unsettled]
             if not again:
                 break
-        return _outcome(found, self._specs[where].case_id)
+        # A case that is not flagged keeps its verdict, whatever the others': it has no part in their control.
+        settled = tuple(one for one in first.findings if one.case_id not in fresh)
+        judged = self._judge(fresh).findings if fresh else ()
+        return _outcome(replace(first, findings=(*settled, *judged)), self._specs[where].case_id)
 
-    def _judge(self, sides: tuple[Rounds, Rounds], taken: dict[str, int]) -> Judgement:
-        """With the first round of a case, or where more are taken those."""
-        runs = []
-        for side in sides:
-            records = [one for case_id, its in side.items() for one in (its[1 : 1 + taken[case_id]] or its[:1])]
-            runs.append(_run(records, "replayed"))
-        return judgement.judge(runs[0], runs[1], self._settings)
+    def _judge(self, rounds: Mapping[str, Sequence[tuple[Record, Record]]]) -> Judgement:
+        sides = [[pair[side] for pairs in rounds.values() for pair in pairs] for side in (0, 1)]
+        return judgement.judge(_run(sides[0], "replayed"), _run(sides[1], "replayed"), self._settings)
+
+    def _round(self, spec: AnySpec, planted: Planted, pairs: int) -> tuple[Record, Record]:
+        pick = int(self._rng.integers(len(self._recording.rounds)))
+        return self._pair(spec, pick, pick, planted, pairs)
 
     def gate(self, planted: Planted) -> Outcome:
         """``harness gate`` on two stored runs of one process each, taken at different times."""
@@ -120,11 +117,18 @@ class Replay:
     def _pair(
         self, spec: AnySpec, base_round: int, head_round: int, planted: Planted, pairs: int
     ) -> tuple[Record, Record]:
-        recorded = spec.model_copy(update={"seed": 0}).case_id
         swapped = int(self._rng.integers(2))
-        base = self._recording.rounds[base_round][recorded]
-        head = self._recording.rounds[head_round][recorded]
-        return _record(spec, base, swapped, Planted(), pairs), _record(spec, head, 1 - swapped, planted, pairs)
+        return (
+            self._record(spec, base_round, swapped, Planted(), pairs),
+            self._record(spec, head_round, 1 - swapped, planted, pairs),
+        )
+
+    def _record(self, spec: AnySpec, number: int, side: int, planted: Planted, pairs: int) -> Record:
+        recorded = spec.model_copy(update={"seed": 0}).case_id
+        key = (recorded, number, side, planted, pairs)
+        if key not in self._records:
+            self._records[key] = _record(spec, self._recording.rounds[number][recorded], side, planted, pairs)
+        return self._records[key].model_copy(update={"case_id": spec.case_id, "spec": spec})
 
 
 def _record(spec: AnySpec, found: CaseRound, side: int, planted: Planted, pairs: int) -> Record:
