@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
     """Build, then test; the first fault ends the run."""
     subprocess.run([sys.executable, "-c", BUILD], cwd=ROOT, check=True)
     if not any(argument.endswith(".py") for argument in arguments):
-        tests = sorted((ROOT / "tests").glob("test_cuda_*.py"))
+        tests = sorted((ROOT / "tests" / "cuda").glob("test_cuda_*.py"))
         arguments = [*arguments, *(str(path) for path in tests if "(shim" in path.read_text())]
     environment = os.environ | OPTIONS | {"LD_PRELOAD": runtime("libasan.so", "libubsan.so")}
     # Without capture: a sanitizer ends the process, and what it wrote must not be lost with it.

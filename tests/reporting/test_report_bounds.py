@@ -12,7 +12,7 @@ from harness.reporting.frame import frame
 from harness.spec import OperationSpec
 from harness.store import load
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CEILINGS = [
     Ceiling(name="copy", device="cuda", unit="byte", amount=3e9, seconds=[1e-3, 0.9e-3, 1.1e-3]),
     Ceiling(name="matmul bfloat16", device="cuda", unit="operation", amount=8e11, seconds=[1e-3]),

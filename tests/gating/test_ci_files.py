@@ -16,7 +16,7 @@ import git_project
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github/actions/harness-gate/action.yml"
 GPU = ROOT / ".github/workflows/gpu.yml"
 NIGHTLY = ROOT / ".github/workflows/nightly.yml"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from test_store import HEADER, record
@@ -54,7 +55,7 @@ def command(*arguments):
 
 
 def environment():
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    here = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": here}
 
 

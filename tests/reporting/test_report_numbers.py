@@ -15,7 +15,7 @@ from harness.record import Record, Run
 from harness.reporting import html, units, view
 from harness.store import load
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]\d+)?(?![\w])")
 FIXED = {
     r"(?<![\w.,])95%(?=\]| interval| bootstrap)": "the level of every interval",

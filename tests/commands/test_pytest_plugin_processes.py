@@ -38,7 +38,7 @@ registry.add(wrong.of(slow))
 
 def test_ctrl_c_leaves_a_valid_log_and_json_of_the_finished_cases(pytester, suite):
     suite(["sdpa", "softmax", "slow", "sdpa_math"])
-    (pytester.path / "conftest.py").write_text(SLOW.format(tests=str(Path(__file__).parent)))
+    (pytester.path / "conftest.py").write_text(SLOW.format(tests=str(Path(__file__).parents[1])))
     command = [sys.executable, "-m", "pytest", "--benchmark-json=out/run.json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, text=True, env=environment) as process:

@@ -14,7 +14,7 @@ from harness.reporting import answer, cases, latex, markdown, scores, swap_verdi
 from harness.reporting.frame import frame
 from harness.store import load
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OWN = [0.90, 0.80, 0.95]
 
 

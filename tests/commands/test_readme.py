@@ -10,7 +10,7 @@ from harness import store
 from harness.record import Run
 from harness.spec import OperationSpec
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUN = ROOT / "reports" / "cpu-standard" / "run.json"
 LENGTHS = (512, 2048, 4096, 8192, 16384)

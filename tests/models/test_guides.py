@@ -8,7 +8,7 @@ import pytest
 
 from harness import registry
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 GUIDES = sorted((DOCS / "guides").glob("*.md"))
 NAMES = ["masked_lm", "multiple_choice", "question_answering", "text_classification", "token_classification"]
 

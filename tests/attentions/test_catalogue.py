@@ -9,7 +9,7 @@ from harness.catalogue import markdown
 from harness.cli import app
 from harness.plugin import AttentionPlugin
 
-PAGE = Path(__file__).parent.parent / "docs" / "attentions.md"
+PAGE = Path(__file__).parents[2] / "docs" / "attentions.md"
 
 
 def test_the_page_is_current():

@@ -12,7 +12,7 @@ from harness.fairness import Finding, findings
 from harness.record import Conditions, Timing
 from harness.spec import ModelSpec, OperationSpec
 
-REPORTS = Path(__file__).parent.parent / "reports"
+REPORTS = Path(__file__).parents[2] / "reports"
 RUNS = [path for path in sorted(REPORTS.glob("*/*.json")) if "harness" in json.loads(path.read_text())]
 EQUAL = {
     "parameters": 0,

@@ -13,7 +13,7 @@ from harness.record import Check, Run
 from harness.reporting import cases, folder, images, latex, markdown, view
 from harness.spec import OperationSpec
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HOSTILE = "a|b\n# <img src=x> \\end{document} %_&$ =1+1"
 
 

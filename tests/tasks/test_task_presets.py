@@ -18,7 +18,7 @@ from harness.spec import TaskSpec
 from harness.store import load
 from harness.training.train import train
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

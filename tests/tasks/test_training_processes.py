@@ -11,7 +11,7 @@ import pytest
 from harness.spec import Swap, TaskSpec
 from harness.training.train import train
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SPEC = TaskSpec(
     attention="sdpa",
     task="needle",

@@ -11,7 +11,7 @@ from harness.gating.proof.recording import CASES, CaseRound, Recording
 from harness.gating.proof.replay import Planted, Replay
 from harness.gating.settings import Settings
 
-PUBLISHED = Path(__file__).parents[1] / "reports" / "gate-proof"
+PUBLISHED = Path(__file__).parents[2] / "reports" / "gate-proof"
 
 
 def recording(rounds=24, luck=0.01, seed=0):
