@@ -24,7 +24,8 @@ def test_a_timeout_is_a_failure_of_one_case(pytester, suite):
 
 
 SLOW = """
-import time, sys
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 sys.path.insert(0, {tests!r})
 pytest_plugins = ["harness.pytest_plugin"]
 import wrong_attentions as wrong

@@ -1,5 +1,6 @@
 """README's figures come from the committed run, and its code runs."""
 
+import json
 import re
 import statistics
 from pathlib import Path
@@ -39,6 +40,22 @@ def test_the_table_is_the_committed_runs():
     between = re.search(r"<!-- table: operation -->\n(.*?)<!-- end of table -->", README, re.DOTALL)
     assert between is not None
     assert between[1].strip() == operation_table(store.load(RUN))
+
+
+def test_the_gates_rates_are_the_committed_proofs():
+    rows = json.loads((ROOT / "reports" / "gate-proof" / "proof.json").read_text())["rows"]
+
+    def of(gate, planted, what):
+        (row,) = (r for r in rows if (r["gate"], r["planted"], r["cases"]) == (gate, planted, 60))
+        return row[what]["count"], row["runs"]
+
+    false, runs = of("harness ab", "nothing", "alarm")
+    named, planted = of("harness ab", "time +10%", "planted case named")
+    theirs, of_theirs = of("pytest-benchmark median:5%", "nothing", "alarm")
+    words = " ".join(README.split())
+    assert f"it raised {false} false alarms in {runs:,} runs of 60 cases" in words
+    assert f"named a case slowed by 10% in {named} of {planted:,}" in words
+    assert f"pytest-benchmark's `median:5%` raised {theirs} in {of_theirs}" in words
 
 
 def test_every_file_that_it_names_is_there():
