@@ -45,12 +45,14 @@ def main() -> None:
             prepared = None
             gc.collect()  # the case before is gone before this one takes memory
             spec: AnySpec = TypeAdapter(AnySpec).validate_python(task["prepare"])
-            # Both sides train at the same time, and two threads on one core wait for each other at every barrier.
-            torch.set_num_threads(max(1, threads // 2) if spec.kind == "task" else threads)
+            # Both sides prepare and train at the same time, and two threads on one core wait for each other at every
+            # barrier. In turns each has all cores to itself.
+            torch.set_num_threads(max(1, threads // 2))
             record, prepared = runner.prepare(spec, task["verified"], task.get("observed", False))
             return record.model_dump_json()
         if "sample" in task:
             assert prepared is not None, "a case must be prepared before it is sampled"
+            torch.set_num_threads(threads)
             try:
                 return prepared.time(Effort(**task["sample"])).model_dump_json()
             except Exception as error:  # a plugin is somebody else's code: whatever it raises is the result
