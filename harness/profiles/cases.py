@@ -46,6 +46,8 @@ ESTIMATES = ("performer_softmax", "nystromformer")
 EXACT = ("softmax", "sdpa", "yoso_e")
 QUALITY_LENGTHS = {"quick": (512,), "standard": (512, 2048), "full": (512, 2048, 4096)}
 QUALITY_DRAWS = {"quick": 4, "standard": 16, "full": 32}
+CUTS = {"quick": quick, "standard": standard}
+"""What a profile leaves out; the others take all."""
 RIVALS: tuple[tuple[Family, str], ...] = (("bert", "sdpa"), ("transformers_yoso", "yoso_e"))
 
 
@@ -93,9 +95,9 @@ def operation(selection: Selection) -> list[OperationSpec]:
         for mode in OPERATION_MODES
         for name in selection.chosen(registry.names())
     ]
-    kept = {"quick": quick.has, "standard": standard.has}.get(selection.profile)
+    cut = CUTS.get(selection.profile)
     asked = selection.seq_lens or selection.attentions
-    return specs if asked or kept is None else [spec for spec in specs if kept(spec)]
+    return specs if asked or cut is None else [spec for spec in specs if cut.has(spec)]
 
 
 def quality(selection: Selection) -> list[QualitySpec]:
@@ -157,12 +159,13 @@ def model(selection: Selection) -> list[ModelSpec]:
         return _asked(selection, gpu.model(selection.device))
     if profile == "paper":
         return _asked(selection, paper.model(selection.device))
+    cut = CUTS.get(profile)
     encoders = [
         _model(selection, "yoso", name, "encoder", n, dtype, mode)
         for dtype in selection.dtypes
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        for name in selection.chosen(_encoders(profile, n))
+        for name in selection.chosen(registry.names() if cut is None else cut.encoders(n))
     ]
     heads = [
         _model(selection, "yoso", name, head, n, dtype, mode)
@@ -172,25 +175,15 @@ def model(selection: Selection) -> list[ModelSpec]:
         for mode in MODEL_MODES
         for name in selection.chosen(REPRESENTATIVES)
     ]
-    too_slow = {"quick": quick.too_slow, "standard": standard.too_slow}.get(profile)
     rivals = [
         _model(selection, family, attention, "encoder", n, selection.dtypes[0], mode)
         for family, attention in RIVALS
         if attention in selection.chosen((attention,))
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        if too_slow is None or not too_slow(family, n, mode)
+        if cut is None or not cut.too_slow(family, n, mode)
     ]
     return [*encoders, *heads, *rivals]
-
-
-def _encoders(profile: str, seq_len: int) -> tuple[str, ...]:
-    """The attentions in the bare encoder, where none was asked for."""
-    if profile == "full":
-        return tuple(registry.names())
-    if profile == "standard" and seq_len == standard.LENGTH:
-        return standard.ENCODERS_AT_LENGTH
-    return quick.ENCODERS
 
 
 def _model(

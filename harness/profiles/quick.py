@@ -20,6 +20,12 @@ def has(spec: OperationSpec) -> bool:
     return spec.seq_len == LENGTHS[-1] if spec.attention in COMPILED else spec.seq_len in LENGTHS
 
 
+def encoders(seq_len: int) -> tuple[str, ...]:
+    """The attentions in the bare encoder: the same at every length."""
+    del seq_len
+    return ENCODERS
+
+
 def too_slow(family: Family, seq_len: int, mode: ModelMode) -> bool:
     """A training step of transformers' YOSO at 4096 would take a tenth of the whole profile."""
     return family == "transformers_yoso" and mode == "training_step" and seq_len > 1024

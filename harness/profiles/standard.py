@@ -2,6 +2,7 @@
 what is asked for is measured."""
 
 from harness import registry
+from harness.profiles.quick import ENCODERS
 from harness.spec import Family, ModelMode, OperationSpec
 
 LONGEST = 16384
@@ -27,6 +28,11 @@ def _quadratic(spec: OperationSpec) -> bool:
     plugin = registry.get(spec.attention)
     once, twice = plugin.cost(spec), plugin.cost(spec.model_copy(update={"seq_len": 2 * spec.seq_len}))
     return once is not None and twice is not None and any(twice[name] > 3 * once[name] for name in once)
+
+
+def encoders(seq_len: int) -> tuple[str, ...]:
+    """The attentions in the bare encoder: as in ``quick``, but for the longest."""
+    return ENCODERS_AT_LENGTH if seq_len == LENGTH else ENCODERS
 
 
 def too_slow(family: Family, seq_len: int, mode: ModelMode) -> bool:
