@@ -60,10 +60,9 @@ class Prepared:
             return memory.peak(self.calls[0], self.spec.device, self.held)
 
     def observed(self) -> dict[str, Any]:
-        """What a call does, as fields of the record."""
+        """What a call does, as fields of the record; not its kernels, see ``kernel_launches``."""
         with self.mode():
-            seen = conditions.observe(self.calls[0], self.module, self.spec)
-            return {"conditions": seen, "kernel_launches": launches.count(self.calls[0], self.spec.device)}
+            return {"conditions": conditions.observe(self.calls[0], self.module, self.spec)}
 
     def mode(self) -> AbstractContextManager[None]:
         """Gradients on or off, as the call has them."""
@@ -111,6 +110,19 @@ def prepare(spec: AnySpec, verified: bool, observed: bool) -> tuple[Record, Prep
 
     record = _recorded(spec, measure)
     return record, prepared[0] if prepared else None
+
+
+def kernel_launches(spec: AnySpec) -> int | None:
+    """Kernels of one call of a case that was found right, on a CUDA device; None where there is nothing to count.
+
+    To be asked in a process that times nothing afterwards (see ``harness.measuring.launches``).
+    """
+    found = _untimed(registry.get(spec.attention), spec, verified=True)
+    if not isinstance(found, Prepared):
+        return None
+    with found.mode():
+        found.calls[0]()
+        return launches.count(found.calls[0], spec.device)
 
 
 def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], dict[str, Any]]) -> Record:

@@ -11,6 +11,7 @@ import torch
 
 from harness import isolate, runner
 from harness.gating.comparable import differences
+from harness.launch_counter import LaunchCounter
 from harness.measuring import ceilings, machine
 from harness.profiles.selection import Selection
 from harness.record import Record, Run
@@ -57,6 +58,7 @@ class HarnessSession:
         self._isolated = isolated
         self._timeout = timeout
         self._worker = Worker(timeout) if worker else None
+        self._launches = LaunchCounter()
         self._deadline = deadline
         self._began = monotonic()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -93,7 +95,7 @@ class HarnessSession:
             self._log = Log(self.log_path, self.header(), self._finished.values())
         record = self._finished.get(spec.case_id)
         if record is None:
-            record = self._measure(spec)
+            record = self._launches.counted(self._measure(spec))
             self._log.append(record)
         self.records.append(record)
         return record
@@ -137,6 +139,7 @@ class HarnessSession:
 
     def close(self) -> None:
         """No more cases."""
+        self._launches.close()
         if self._worker is not None:
             self._worker.close()
         if self._log is not None:

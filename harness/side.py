@@ -30,6 +30,7 @@ def main() -> None:
     import torch  # here: not for who asks for this file's words alone
 
     from harness import runner
+    from harness.launch_counter import LaunchCounter
     from harness.measuring import machine
     from harness.measuring.timing import Effort
 
@@ -38,6 +39,7 @@ def main() -> None:
     gc.freeze()
     prepared: runner.Prepared | None = None
     threads = torch.get_num_threads()
+    launches = LaunchCounter()
 
     def answer(task: dict[str, Any]) -> str:
         nonlocal prepared
@@ -48,8 +50,9 @@ def main() -> None:
             # Both sides prepare and train at the same time, and two threads on one core wait for each other at every
             # barrier. In turns each has all cores to itself.
             torch.set_num_threads(max(1, threads // 2))
-            record, prepared = runner.prepare(spec, task["verified"], task.get("observed", False))
-            return record.model_dump_json()
+            observed = task.get("observed", False)
+            record, prepared = runner.prepare(spec, task["verified"], observed)
+            return (record if observed else launches.counted(record)).model_dump_json()
         if "sample" in task:
             assert prepared is not None, "a case must be prepared before it is sampled"
             torch.set_num_threads(threads)

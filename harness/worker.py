@@ -5,6 +5,7 @@ more time on starting than on measuring. ``python -m harness.worker`` is the oth
 standard input, as JSON, and writes its record as a line. Whatever else is printed there goes to standard error.
 """
 
+import gc
 import json
 import os
 import sys
@@ -60,13 +61,18 @@ def main() -> None:
     """The process of the cases."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a plugin prints is no record
-    from harness import runner  # torch: not for the parent's import
+    import torch  # here: not for the parent's import
+
+    from harness import runner
 
     print(READY, file=answers, flush=True)
     for line in sys.stdin:
         task = json.loads(line)
         spec: AnySpec = TypeAdapter(AnySpec).validate_python(task["spec"])
         print(runner.run(spec, Effort(**task["effort"])).model_dump_json(), file=answers, flush=True)
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # for the process that counts kernels
 
 
 if __name__ == "__main__":

@@ -133,12 +133,26 @@ def draw_planes(
     # torch.compile with dynamic shapes knows the calls without a generator only.
     source: dict[str, Any] = {} if generator is None else {"generator": generator}
     if hash_family == "gaussian":
-        return torch.randn(shape, **source).to(device)
+        return _sent(torch.randn(shape, **source), device)
     # Many signs of one number: few are drawn and sent to the device, where they are told apart.
     count = math.prod(shape)
-    words = torch.randint(0, 1 << _SIGNS_OF_A_DRAW, (-(-count // _SIGNS_OF_A_DRAW),), **source).to(device)
+    words = _sent(torch.randint(0, 1 << _SIGNS_OF_A_DRAW, (-(-count // _SIGNS_OF_A_DRAW),), **source), device)
     bits = words[:, None] >> torch.arange(_SIGNS_OF_A_DRAW, device=device) & 1
     return (bits.flatten()[:count] * 2 - 1).to(torch.int8).view(shape)
+
+
+def _sent(drawn: Tensor, device: torch.device | str) -> Tensor:
+    """``drawn`` on ``device``. From memory that is not pinned, a copy to a GPU makes the host wait for its work."""
+    if (
+        torch.device(device).type != "cuda"
+        or drawn.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        # A graph would copy, at each replay, what another draw has written there since; torch refuses the plain copy.
+        or torch.cuda.is_current_stream_capturing()
+    ):
+        return drawn.to(device)
+    return drawn.pin_memory().to(device, non_blocking=True)
 
 
 def check_family(hash_family: str) -> None:

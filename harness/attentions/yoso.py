@@ -13,8 +13,8 @@ from harness.spec import OperationSpec, QualitySpec, Scalar, Spec
 from yoso import build, hashing, ops, reference
 from yoso.checks import check_hash_code_len, check_num_hash
 
-STRETCH = 2**16
-"""Positions whose codes the oracle settles at a time."""
+SETTLED = {"cpu": 2**16, "cuda": 2**20}
+"""Positions of all heads whose codes the oracle settles at a time, by device; on others as on the CPU."""
 
 
 class YosoSamplingModule(nn.Module):
@@ -123,23 +123,24 @@ class YosoSampling(AttentionPlugin):
         def codes(x: Tensor) -> Tensor:
             x = x.detach().float()
             given = ops.fast_hash(x.to(spec.device), planes.to(spec.device), hash_family=family, **sizes)
-            given = given.to(x.device).flatten(0, 1)
-            # By head and stretch: the projections of all bits at once would not fit.
-            heads = [
-                torch.cat(
+            given, rows = given.to(x.device).flatten(0, 1), x.flatten(0, 1)
+            # By heads and stretches: the projections of all at once would not fit, and one head at a time waits.
+            at_a_time = SETTLED.get(x.device.type, SETTLED["cpu"])
+            heads = max(1, at_a_time // x.shape[2])
+
+            def settled(first: int) -> Tensor:
+                some = slice(first, first + heads)
+                parts = zip(given[some].split(at_a_time, -1), rows[some].split(at_a_time, 1), strict=True)
+                return torch.cat(
                     [
-                        reference.settle_codes(
-                            its_codes[None, None], rows[None, None], planes[g, None], hash_family=family, **sizes
-                        )
-                        for its_codes, rows in zip(
-                            given[g].split(STRETCH, -1), x.flatten(0, 1)[g].split(STRETCH), strict=True
-                        )
+                        reference.settle_codes(one[None], its[None], planes[some], hash_family=family, **sizes)[0]
+                        for one, its in parts
                     ],
                     -1,
                 )
-                for g in range(groups)
-            ]
-            return torch.cat(heads).reshape(*q.shape[:2], *given.shape[1:])
+
+            every = torch.cat([settled(first) for first in range(0, groups, heads)])
+            return every.reshape(*x.shape[:2], *given.shape[1:])
 
         return reference.yoso_sampling(
             q[:, :, rows], k, v, codes(q[:, :, rows]), codes(k), None, key_padding_mask, hash_code_len=tau

@@ -20,6 +20,8 @@ CUDA_COPY_BYTES = 2**30
 CUDA_MATRIX = 8192
 CPU_COPY_BYTES = 2**26
 CPU_MATRIX = 1024
+CUDA_WARM_SECONDS = 0.2
+"""An idle device runs at a fifth of its clock and takes some tenths of a second to come up."""
 CACHE_READS = 64
 """Times that the cache's content is read in one call."""
 CHAINS, STEPS, VECTOR_NUMBERS = 8, 256, 2**24
@@ -81,9 +83,13 @@ def _cache_read(device: str) -> Ceiling:
 
 
 def _ceiling(name: str, device: str, unit: Any, amount: float, call: Callable[[], Tensor]) -> Ceiling:
-    time = _cuda_seconds if torch.device(device).type == "cuda" else _cpu_seconds
-    for _ in range(2):
-        call()
+    on_cuda = torch.device(device).type == "cuda"
+    time = _cuda_seconds if on_cuda else _cpu_seconds
+    warm_until = perf_counter() + (CUDA_WARM_SECONDS if on_cuda else 0.0)
+    calls = 0
+    while calls < 2 or perf_counter() < warm_until:
+        time(call)
+        calls += 1
     return Ceiling(name=name, device=device, unit=unit, amount=amount, seconds=[time(call) for _ in range(SAMPLES)])
 
 

@@ -12,6 +12,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests/gpu/run.py"
+KINDS = {"operation", "quality", "model"}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,39 @@ def test_a_step_that_fails_or_hangs_does_not_end_the_run(gpu_run, tmp_path):
     assert not steps.run("late", ["-c", "import time; time.sleep(30)"], 1)
     assert (tmp_path / "good.log").read_text() == "said\n"
     assert steps.failed == ["bad failed (3)", "late stopped after 1 s"]
+
+
+def test_what_a_step_leaves_behind_does_not_hold_up_the_run(gpu_run, tmp_path, monkeypatch):
+    """A child that outlives its parent has the pipe open."""
+    import time
+
+    monkeypatch.setattr(gpu_run, "LAST_WORDS_SECONDS", 0.5)
+    child = "import subprocess, sys; print('said', flush=True); "
+    child += "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)'], start_new_session=True)"
+    began = time.monotonic()
+    assert gpu_run.Steps(tmp_path, began + 60).run("parent", ["-c", child], 30)
+    assert time.monotonic() - began < 10
+    assert (tmp_path / "parent.log").read_text() == "said\n"
+
+
+def test_the_steps_run_without_the_packages_that_are_not_needed(gpu_run, tmp_path):
+    """Cases of each kind in the suites, as ``make gpu`` runs them but for the device, in every process."""
+    blocked = f"import sys\nsys.modules.update(dict.fromkeys({gpu_run.NOT_NEEDED!r}))\n"  # an import of them fails
+    (tmp_path / "sitecustomize.py").write_text(blocked)
+    run = tmp_path / "run.json"
+    asked = ["--attention=yoso,sdpa", "--seq-len=128", "--worker", f"--benchmark-json={run}", "-W", "default"]
+    kinds = "-k=operation or quality or (model and encoder)"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "suites", *asked, kinds],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert {one["spec"]["kind"] for one in json.loads(run.read_text())["harness"]["records"]} == KINDS
 
 
 def test_every_test_file_of_the_gpu_is_run(gpu_run):

@@ -1,9 +1,10 @@
 """``make gpu``: build the CUDA kernels, run the tests that need a GPU, then the gpu profile, and write the report.
 
-It needs the packages in pyproject.toml and no network, and installs nothing. Every step runs in a process of its own
-and under a time limit; a step that fails does not keep the next from running, but makes the exit code 1. What is left
-under the output folder: ``gpu.json`` (the run), ``gpu.html`` (its report), ``gpu.log.jsonl`` (each record as it came)
-and a log of every step.
+It needs the packages in pyproject.toml but for a few (``NOT_NEEDED``) and no network, and installs nothing. Every step
+runs in a process of its own and under a time limit; a step that fails does not keep the next from running, but makes
+the exit code 1. What is left under the output folder: ``gpu.json`` (the run), ``gpu.html`` (its report),
+``gpu.log.jsonl`` (each record as it came) and a log of every step. ``--resume`` measures what a run before had no time
+for. Where the checkout has no git, the environment variable ``HARNESS_COMMIT`` says which commit it is.
 """
 
 import argparse
@@ -14,21 +15,26 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import IO
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-TESTS = (("build", "values"), ("attention",), ("torch",), ("large",), ("bad_input", "memcheck"))
+TESTS = (("build", "values"), ("attention", "planes"), ("torch",), ("large",), ("bad_input", "memcheck"))
 """The test files, a process each group, since a fault of the device ends its process; in the order of their worth."""
-CASE_SECONDS = 45
+CASE_SECONDS = 60
+"""flex compiles for half of it."""
 REPORT_SECONDS = 40
+LAST_WORDS_SECONDS = 5
+"""What a step's output is waited for after its end: a process that it left behind may hold the pipe."""
 MODULES = {"pytest-benchmark": "pytest_benchmark", "nvidia-ml-py": "pynvml"}
 """Packages whose module has another name."""
-NO_INSTALL = ("accelerate", "plotly")
-"""Packages that this run does without: one serves the tasks, one the report."""
+NOT_NEEDED = ("accelerate", "kaleido", "plotly", "ruptures")
+"""Packages that the steps do without: they serve the tasks, the report and the gate's history."""
 
 
 def cuda_reason() -> str | None:
@@ -48,7 +54,7 @@ def package_reasons() -> list[str]:
     """What this Python lacks."""
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in wanted]
-    missing = [n for n in names if n not in NO_INSTALL and importlib.util.find_spec(MODULES.get(n, n)) is None]
+    missing = [n for n in names if n not in NOT_NEEDED and importlib.util.find_spec(MODULES.get(n, n)) is None]
     if not missing:
         import torch
 
@@ -90,21 +96,23 @@ class Steps:
         began = time.monotonic()
         command = ["timeout", "--kill-after=10", str(int(seconds)), sys.executable, *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        with (
-            (self.out / f"{name}.log").open("wb") as log,
-            subprocess.Popen(command, cwd=ROOT, env=self.environment, **pipes) as process,
-        ):
-            assert process.stdout is not None
-            for line in process.stdout:
-                log.write(line)
-                sys.stdout.buffer.write(line)
-                sys.stdout.flush()
-        code = process.returncode
+        process = subprocess.Popen(command, cwd=ROOT, env=self.environment, **pipes)
+        reader = threading.Thread(target=self._show, args=(name, process.stdout), daemon=True)
+        reader.start()
+        code = process.wait()
+        reader.join(LAST_WORDS_SECONDS)
         words = "ok" if code == 0 else f"stopped after {seconds:.0f} s" if code in (124, 137) else f"failed ({code})"
         print(f"== {name}: {words}, {time.monotonic() - began:.0f} s", flush=True)
         if code:
             self.failed.append(f"{name} {words}")
         return code == 0
+
+    def _show(self, name: str, output: IO[bytes]) -> None:
+        with (self.out / f"{name}.log").open("wb", buffering=0) as log:
+            for line in output:
+                log.write(line)
+                sys.stdout.buffer.write(line)
+                sys.stdout.flush()
 
 
 def _is_installed() -> bool:
@@ -139,6 +147,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=9.0, help="for all steps together")
     parser.add_argument("--test-seconds", type=float, default=150.0, help="of these for the tests")
     parser.add_argument("--steps", default="build,tests,suites", help="a comma list of some of the three")
+    parser.add_argument("--resume", action="store_true", help="keep the cases that gpu.log.jsonl has; measure the rest")
     parser.add_argument("--check", action="store_true", help="only say whether there is a CUDA device")
     given = parser.parse_args()
     reason = cuda_reason()
@@ -169,11 +178,12 @@ def main() -> int:
             options = ["-q", "-k", "not cpu", "--tb=short"]
             steps.run(f"tests-{group[-1]}", [*pytest, *options, *files], end - time.monotonic())
     if "suites" in wanted:
-        for old in (run, log):
+        resumed = [f"--resume={log}"] if given.resume and log.exists() else []
+        for old in (run, *([] if resumed else [log])):
             old.unlink(missing_ok=True)
         left = steps.left() - REPORT_SECONDS
         limits = [f"--deadline={left - 30:.0f}", f"--case-timeout={CASE_SECONDS}", "--worker"]
-        where = ["--profile=gpu", "--device=cuda", f"--benchmark-json={run}"]
+        where = ["--profile=gpu", "--device=cuda", f"--benchmark-json={run}", *resumed]
         steps.run("suites", [*pytest, "-v", "--tb=line", "suites", *where, *limits], left)
         rescue(log, run)
     if run.exists() and importlib.util.find_spec("plotly") is None:

@@ -22,19 +22,34 @@ class MadeUpDevice:
     """A CUDA device, torch's profiler and a tensor there: what runs while the profiler looks leaves an event."""
 
     def __init__(self, blind):
-        self.looking, self.events = False, []
+        self.looking, self.events, self.lost, self.number = False, [], 0, 0
         self.profiler = SimpleNamespace(
             kineto_results=SimpleNamespace(events=lambda: [] if blind else self.events),
         )
 
-    def runs(self, name, device=DeviceType.CUDA, annotation=False):
+    def runs(self, name, device=DeviceType.CUDA, annotation=False, number=0):
         if self.looking:
             self.events.append(
-                SimpleNamespace(name=lambda: name, device_type=lambda: device, is_user_annotation=lambda: annotation)
+                SimpleNamespace(
+                    name=lambda: name,
+                    device_type=lambda: device,
+                    is_user_annotation=lambda: annotation,
+                    correlation_id=lambda: number,
+                )
             )
 
+    def launches(self, name, by="cudaLaunchKernel"):
+        """A kernel and the host's call that starts it; the records of the first ``lost`` kernels are lost."""
+        self.number += 1
+        number = self.number
+        self.runs(by, device=DeviceType.CPU, number=number)
+        if self.looking and self.lost:
+            self.lost -= 1
+        else:
+            self.runs(name, number=number)
+
     def add_(self, _):
-        self.runs("vectorized_elementwise_kernel")
+        self.launches("vectorized_elementwise_kernel")
 
     def profile(self, activities):
         assert activities == [torch.profiler.ProfilerActivity.CUDA]
@@ -59,14 +74,31 @@ def device(monkeypatch, request):
 
 def test_kernels_are_counted_and_copies_fills_and_the_hosts_own_are_not(device):
     def call():
-        device.runs("flash_fwd_kernel")
-        device.runs("Memcpy DtoD (Device -> Device)")
-        device.runs("Memset (Device)")
-        device.runs("flash_fwd_kernel")
-        device.runs("cudaLaunchKernel", device=DeviceType.CPU)
+        device.launches("flash_fwd_kernel")
+        device.runs("Memcpy DtoD (Device -> Device)", number=50)
+        device.runs("cudaMemcpyAsync", device=DeviceType.CPU, number=50)
+        device.runs("Memset (Device)", number=51)
+        device.launches("flash_fwd_kernel", by="cuLaunchKernelEx")
         device.runs("step", annotation=True)
 
     assert launches.count(call, "cuda:0") == 2
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2, 3])
+def test_kernels_whose_records_the_profiler_lost_are_counted_by_their_launches(device, lost):
+    device.lost = lost
+    assert (
+        launches.count(lambda: [device.launches("one"), device.launches("two"), device.launches("three")], "cuda") == 3
+    )
+
+
+def test_each_kernel_of_a_graph_counts_though_one_call_of_the_host_starts_them_all(device):
+    def call():
+        device.runs("cudaGraphLaunch", device=DeviceType.CPU, number=70)
+        for _ in range(5):
+            device.runs("kernel_of_the_graph", number=70)
+
+    assert launches.count(call, "cuda") == 5
 
 
 def test_a_call_without_a_kernel_has_none(device):

@@ -233,3 +233,16 @@ def test_the_fingerprint_names_no_host_and_no_path():
     assert found["memory_bytes"] > 2**28
     assert platform.node() not in words
     assert not any(word.startswith("/") for word in words)
+
+
+def test_a_copy_without_git_is_told_its_commit(monkeypatch):
+    monkeypatch.setenv(machine.COMMIT, "0123abc")
+    monkeypatch.setattr(machine, "_git", lambda *_, **__: None)
+    assert machine.commit() == "0123abc"
+
+
+def test_a_checkout_knows_its_commit_better_than_the_environment(monkeypatch):
+    said = {"ls-files": "machine.py", "rev-parse": "f00d", "status": " M file"}
+    monkeypatch.setenv(machine.COMMIT, "0123abc")
+    monkeypatch.setattr(machine, "_git", lambda command, *_, **__: said[command])
+    assert machine.commit() == "f00d+dirty"

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from yoso import ops, portable, reference
+from yoso import hashing, ops, portable, reference
 from yoso.hashing import HASH_FAMILIES, draw_planes, rotation_layout
 
 SHAPES = [(1, 1), (5, 3), (32, 9), (64, 12), (70, 16)]
@@ -141,3 +141,28 @@ def test_layouts_use_each_coordinate_once():
 def test_the_authors_hadamard_refuses_a_code_longer_than_its_rotation():
     with pytest.raises(ValueError, match=r"hash_code_len.*head_dim 8"):
         draw_planes("hadamard_authors", groups=1, head_dim=8, num_hash=4, hash_code_len=9)
+
+
+class Drawn:
+    """A tensor of the CPU that says how it is sent to a device."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, pinned=False):
+        self.pinned = pinned
+
+    def pin_memory(self):
+        return Drawn(pinned=True)
+
+    def to(self, device, non_blocking=False):
+        return str(device), self.pinned, non_blocking
+
+
+@pytest.mark.parametrize(("capturing", "sent"), [(False, ("cuda", True, True)), (True, ("cuda", False, False))])
+def test_planes_go_to_a_gpu_without_a_wait_but_not_into_a_graph(monkeypatch, capturing, sent):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+    assert hashing._sent(Drawn(), "cuda") == sent
+
+
+def test_planes_for_the_cpu_are_not_pinned():
+    assert hashing._sent(Drawn(), "cpu") == ("cpu", False, False)
