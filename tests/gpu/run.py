@@ -108,7 +108,7 @@ class Steps:
         return code == 0
 
     def _show(self, name: str, output: IO[bytes]) -> None:
-        with (self.out / f"{name}.log").open("wb", buffering=0) as log:
+        with output, (self.out / f"{name}.log").open("wb", buffering=0) as log:
             for line in output:
                 log.write(line)
                 sys.stdout.buffer.write(line)
