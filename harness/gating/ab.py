@@ -31,6 +31,7 @@ FRESH = Plan(pairs=6, seconds=3.0)
 FOUND_ONCE = ("checks", "conditions", "kernel_launches")
 """Fields of a record that are the same in every process of one commit."""
 Say = Callable[[str], None]
+Keep = Callable[[Run, Run], None]
 
 
 @dataclass
@@ -63,8 +64,8 @@ class Commit:
 
 
 def compare(
-    base: Commit, head: Commit, settings: Settings, command: str, minutes: float, say: Say
-) -> tuple[Run, Run, Judgement]:
+    base: Commit, head: Commit, settings: Settings, command: str, minutes: float, say: Say, keep: Keep
+) -> Judgement:
     """Measure and judge.
 
     Args:
@@ -74,6 +75,7 @@ def compare(
         command: what reproduces it.
         minutes: no round of fresh processes is begun that would end after these, if five are there.
         say: told of the progress, a line at a time.
+        keep: given what base and head have so far, after the first pass and after every round.
 
     Raises:
         EOFError, TimeoutError: a side does not start at all; the message says how it ended.
@@ -90,6 +92,7 @@ def compare(
         one.machine = one.side.machine(one.cases.device)["machine"]
     specs = head.cases.specs | base.cases.specs
     _first_pass(base, head, specs, say)
+    keep(*runs())
     found = judgement.judge(*runs(), settings)
     again = {case_id: specs[case_id] for case_id in flagged(found)}
     say(f"first pass: {len(specs)} cases in {monotonic() - began:.0f} s, {len(again)} to look at again")
@@ -102,13 +105,14 @@ def compare(
             say(f"time is over after {number} of {ROUNDS} rounds")
             break
         _fresh_round(base, head, again, number)
+        keep(*runs())
         if number + 1 >= SAME_FROM:
             # What is the same by now needs no more rounds; that a case is worse is only ever said at the end.
             unsettled = set(flagged(judgement.judge(*runs(), settings)))
             again = {case_id: spec for case_id, spec in again.items() if case_id in unsettled}
         last = monotonic() - round_began
         say(f"round {number + 1} of {ROUNDS} in {last:.0f} s, {len(again)} to look at again")
-    return *runs(), judgement.judge(*runs(), settings)
+    return judgement.judge(*runs(), settings)
 
 
 def environment() -> dict[str, str]:

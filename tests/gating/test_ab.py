@@ -84,7 +84,12 @@ def compare(seed=0, cost=None, base_specs=SPECS, head_specs=SPECS, settings=None
         for name, its, specs in (("base", None, base_specs), ("head", cost, head_specs))
     ]
     said = []
-    base, head, found = ab.compare(*commits, settings or Settings(), "harness ab", 10.0, said.append)
+    kept = []
+    found = ab.compare(
+        *commits, settings or Settings(), "harness ab", 10.0, said.append, lambda *runs: kept.append(runs)
+    )
+    base, head = kept[-1]
+    assert len(kept) == commits[0].side.processes  # after the first pass, and after every round of fresh processes
     return base, head, found, commits, said
 
 
