@@ -14,12 +14,12 @@ from harness.record import Record, Timing
 from harness.spec import AnySpec
 
 KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "MALLOC_TOP_PAD_": str(2**26),
+    "MALLOC_TOP_PAD_": str(2**28),
 }
 """For both sides: glibc keeps what is freed. Left alone it gives some processes' memory back after every call and
-others' not, by luck of their addresses, and the page faults then make up a third of a call; see docs/gating.md."""
+others' not, by luck of their addresses, and the page faults then make up most of a call; see docs/gating.md."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ leaves the ratio of neighbouring turns alone.
 
 from dataclasses import dataclass
 from statistics import median
-from time import monotonic
 from typing import Any
 
 from harness.gating.side_process import Failed, SideProcess
@@ -16,21 +15,30 @@ from harness.spec import AnySpec
 Pair = tuple[list[float], list[float]]
 """Samples of neighbouring turns in seconds a call: base's and head's."""
 LONG_CALL_SECONDS = 0.1
-"""A call from this length on starts a turn without one that is thrown away: cold caches are under 1% of it."""
+"""A call from this length on starts a turn without one that is thrown away: cold caches are under 1% of it. And it is
+not prepared anew: what it waits for is not decided by the pages that its tensors got."""
 ONE_CALL = {"min_samples": 1, "max_samples": 1, "seconds": 0.0, "warmup_calls": 0, "warmup_seconds": 0.0}
 """The effort of each side's first turn, when nobody knows yet how long a call takes."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a case is sampled: ``pairs`` pairs of turns, or, where that takes longer than ``seconds``, no more than
-    ``least_pairs``. A turn lasts ``turn_seconds``, or one call where that is longer."""
+    """How long a case is sampled: ``pairs`` pairs of turns in each of ``placements`` preparations, a long call in one.
+    A turn lasts ``turn_seconds``, or one call where that is longer.
 
-    pairs: int = 4
-    least_pairs: int = 2
-    seconds: float = 1.5
+    The pages that a case's tensors get decide up to a third of a short call's time, for as long as it has them. So a
+    case is prepared more than once, and its figure, the quickest sample, is less a matter of luck.
+    """
+
+    placements: int = 2
+    pairs: int = 2
     turn_seconds: float = 0.04
     turn_samples: int = 30
+
+    @property
+    def most_pairs(self) -> int:
+        """Pairs of turns of a call that is not long."""
+        return self.placements * self.pairs
 
 
 def measure(
@@ -65,22 +73,10 @@ def measure(
         records = (base.prepared(), records[1])
     if any(one.status != "ok" for one in records) or spec.kind not in ("operation", "model"):
         return records
-    turns: tuple[list[Timing], list[Timing]] = ([], [])
-    began = monotonic()
-    seconds: float | None = None
-    while len(turns[0]) < (plan.least_pairs if monotonic() - began > plan.seconds else plan.pairs):
-        for which in order:
-            found = (base, head)[which].sample(_effort(plan, seconds))
-            if isinstance(found, Failed):
-                return _with_failure(records, which, found)
-            turns[which].append(found)
-        known = seconds is not None
-        seconds = min(min(_seconds(one)) for one in turns[0] + turns[1])
-        if known or seconds >= LONG_CALL_SECONDS:
-            order = order[::-1]
-        else:
-            for one in turns:
-                one.clear()
+    try:
+        turns = _in_turns((base, head), spec, plan, order)
+    except _Stopped as stop:
+        return _with_failure(records, stop.which, stop.failed)
     return _with_timing(records[0], turns[0]), _with_timing(records[1], turns[1])
 
 
@@ -89,16 +85,56 @@ def pairs_of(base: Timing, head: Timing) -> list[Pair]:
     return list(zip(_split(base), _split(head), strict=True))
 
 
-def _effort(plan: Plan, seconds: float | None) -> dict[str, Any]:
-    if seconds is None:
-        return ONE_CALL
-    return {
+class _Stopped(Exception):
+    """One side has failed in the middle of a case."""
+
+    def __init__(self, which: int, failed: Failed) -> None:
+        self.which, self.failed = which, failed
+
+
+def _in_turns(
+    sides: tuple[SideProcess, SideProcess], spec: AnySpec, plan: Plan, order: tuple[int, ...]
+) -> tuple[list[Timing], list[Timing]]:
+    """The turns of both, of a case that both have prepared."""
+    turns: tuple[list[Timing], list[Timing]] = ([], [])
+    # Thrown away: nobody knows yet how long a call takes, and it is the one that the process's memory grows in.
+    seconds = min(min(_seconds(one)) for one in _pair(sides, order, ONE_CALL))
+    long = seconds >= LONG_CALL_SECONDS
+    effort = {
         "min_samples": 1,
         "max_samples": plan.turn_samples,
         "seconds": plan.turn_seconds,
-        "warmup_calls": 0 if seconds >= LONG_CALL_SECONDS else 1,
+        "warmup_calls": 0 if long else 1,
         "warmup_seconds": 0.0,
     }
+    for placement in range(1 if long else plan.placements):
+        if placement:
+            _prepare_anew(sides, spec, order)
+        for _ in range(plan.pairs):
+            for taken, timing in zip(turns, _pair(sides, order, effort), strict=True):
+                taken.append(timing)
+            order = order[::-1]
+    return turns
+
+
+def _pair(
+    sides: tuple[SideProcess, SideProcess], order: tuple[int, ...], effort: dict[str, Any]
+) -> tuple[Timing, Timing]:
+    found = {}
+    for which in order:
+        timing = sides[which].sample(effort)
+        if isinstance(timing, Failed):
+            raise _Stopped(which, timing)
+        found[which] = timing
+    return found[0], found[1]
+
+
+def _prepare_anew(sides: tuple[SideProcess, SideProcess], spec: AnySpec, order: tuple[int, ...]) -> None:
+    for which in order:
+        sides[which].begin_prepare(spec, verified=True, observed=True)
+    for which, record in enumerate([one.prepared() for one in sides]):
+        if record.status != "ok":
+            raise _Stopped(which, Failed(record.status, record.reasons))
 
 
 def _seconds(timing: Timing) -> list[float]:

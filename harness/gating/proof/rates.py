@@ -109,7 +109,7 @@ def settings() -> dict[str, Any]:
         "false_discovery_rate": Settings().false_discovery_rate,
         "floors": {name: metric.floor for name, metric in METRICS.items()},
         "rounds of fresh processes": [ab.SAME_FROM, ab.ROUNDS],
-        "pairs of turns, in the first pass and in a round": [Plan().pairs, ab.FRESH.pairs],
+        "pairs of turns, in the first pass and in a round": [Plan().most_pairs, ab.FRESH.most_pairs],
         "spread of one process's time, in turns and apart": [METRICS["time"].spread, METRICS["time"].spread_apart],
         "interval of the rates": f"{LEVEL:.0%}, Wilson",
     }

@@ -61,12 +61,12 @@ class Replay:
         """``harness ab``: a first pass, then fresh rounds of what it flags."""
         where = int(self._rng.integers(len(self._specs)))
         cases = {spec.case_id: (spec, planted if n == where else Planted()) for n, spec in enumerate(self._specs)}
-        first = self._judge({case_id: [self._round(*case, Plan().pairs)] for case_id, case in cases.items()})
+        first = self._judge({case_id: [self._round(*case, Plan().most_pairs)] for case_id, case in cases.items()})
         again = list(ab.flagged(first))
         fresh: dict[str, list[tuple[Record, Record]]] = {case_id: [] for case_id in again}
         for number in range(ab.ROUNDS if again else 0):
             for case_id in again:
-                fresh[case_id].append(self._round(*cases[case_id], ab.FRESH.pairs))
+                fresh[case_id].append(self._round(*cases[case_id], ab.FRESH.most_pairs))
             if number + 1 >= ab.SAME_FROM:
                 unsettled = set(ab.flagged(self._judge({case_id: fresh[case_id] for case_id in again})))
                 again = [case_id for case_id in again if case_id in unsettled]
@@ -109,7 +109,7 @@ class Replay:
         for number, spec in enumerate(self._specs):
             one, other = self._rng.permutation(len(self._recording.rounds))[:2]
             its = planted if number == where else Planted()
-            pair = self._pair(spec, int(one), int(other), its, ab.FRESH.pairs)
+            pair = self._pair(spec, int(one), int(other), its, ab.FRESH.most_pairs)
             base.append(pair[0])
             head.append(pair[1])
         return where, base, head
