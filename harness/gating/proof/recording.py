@@ -29,9 +29,12 @@ CASES: tuple[AnySpec, ...] = (
     OperationSpec(attention="yoso", seq_len=1024, mode="forward_backward"),
     OperationSpec(attention="softmax", seq_len=512, mode="forward_backward"),
     OperationSpec(attention="sdpa", seq_len=1024, mode="forward_backward"),
+    OperationSpec(attention="softmax", seq_len=1024),
+    OperationSpec(attention="cosformer", seq_len=1024),
     ModelSpec(attention="yoso", seq_len=128, layers=2, hidden_size=256, heads=4),
 )
-"""Calls of a quarter of a millisecond to a tenth of a second; native kernels, torch's own, and a whole model."""
+"""Calls of a quarter of a millisecond to a tenth of a second; native kernels, torch's own, a whole model; and two whose
+time the memory decides, 33 MB of scores and features in plain torch."""
 SPIN = "import os\nos.sched_setaffinity(0, {0})\nwhile True: pass"
 
 
