@@ -4,6 +4,7 @@ Whatever the machine does for longer than a turn (another tenant, a clock that d
 leaves the ratio of neighbouring turns alone.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -12,33 +13,38 @@ from harness.gating.side_process import Failed, SideProcess
 from harness.record import Record, Timing
 from harness.spec import AnySpec
 
+Settled = Callable[[Record, Record], bool]
+"""Whether these records of base and head need no more turns."""
 Pair = tuple[list[float], list[float]]
 """Samples of neighbouring turns in seconds a call: base's and head's."""
 LONG_CALL_SECONDS = 0.1
 """A call from this length on starts a turn without one that is thrown away: cold caches are under 1% of it. And it is
-not prepared anew: what it waits for is not decided by the pages that its tensors got."""
+not prepared anew: the pages that its tensors got decide little of it."""
 ONE_CALL = {"min_samples": 1, "max_samples": 1, "seconds": 0.0, "warmup_calls": 0, "warmup_seconds": 0.0}
 """The effort of each side's first turn, when nobody knows yet how long a call takes."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a case is sampled: ``pairs`` pairs of turns in each of ``placements`` preparations, a long call in one.
-    A turn lasts ``turn_seconds``, or one call where that is longer.
+    """How long a case is sampled: in pairs of turns, for each of which it is prepared anew, a long call only once.
 
-    The pages that a case's tensors get decide up to a third of a short call's time, for as long as it has them. So a
-    case is prepared more than once, and its figure, the quickest sample, is less a matter of luck.
+    At least ``pairs`` are taken, and more, up to ``most_pairs``, while ``Settled`` is not content. A turn lasts
+    ``turn_seconds``, or one call where that is longer.
+
+    The pages that a case's tensors get decide up to a third of a short call's time, for as long as it has them. Where
+    it is prepared more than once, its figure, the quickest sample, is less a matter of luck.
     """
 
-    placements: int = 2
-    pairs: int = 2
+    pairs: int
+    most_pairs: int
     turn_seconds: float = 0.04
     turn_samples: int = 30
 
-    @property
-    def most_pairs(self) -> int:
-        """Pairs of turns of a call that is not long."""
-        return self.placements * self.pairs
+
+FIRST = Plan(pairs=3, most_pairs=8)
+"""Of the first pass, which takes a case on until it is clear that it has not changed."""
+FRESH = Plan(pairs=4, most_pairs=4)
+"""Of a round of fresh processes."""
 
 
 def measure(
@@ -48,6 +54,7 @@ def measure(
     plan: Plan,
     head_first: bool,
     again: bool = False,
+    settled: Settled = lambda base, head: True,
 ) -> tuple[Record, Record]:
     """Prepare a case on both sides and sample it in turns.
 
@@ -60,6 +67,7 @@ def measure(
         again: other processes of the same code have measured it; head's output is not verified again, nor observed
             what a call does. Base's is verified only where head's is wrong, to know whether it was so before:
             verification is what takes the longest.
+        settled: asked after every pair from ``plan.pairs`` on.
 
     Returns:
         Base's record and head's. Where one of them failed, neither has a timing.
@@ -74,10 +82,13 @@ def measure(
     if any(one.status != "ok" for one in records) or spec.kind not in ("operation", "model"):
         return records
     try:
-        turns = _in_turns((base, head), spec, plan, order)
+        for turns in _in_turns((base, head), spec, plan, order):
+            found = _with_timing(records[0], turns[0]), _with_timing(records[1], turns[1])
+            if len(turns[0]) >= plan.pairs and settled(*found):
+                break
     except _Stopped as stop:
         return _with_failure(records, stop.which, stop.failed)
-    return _with_timing(records[0], turns[0]), _with_timing(records[1], turns[1])
+    return found
 
 
 def pairs_of(base: Timing, head: Timing) -> list[Pair]:
@@ -94,8 +105,8 @@ class _Stopped(Exception):
 
 def _in_turns(
     sides: tuple[SideProcess, SideProcess], spec: AnySpec, plan: Plan, order: tuple[int, ...]
-) -> tuple[list[Timing], list[Timing]]:
-    """The turns of both, of a case that both have prepared."""
+) -> Iterator[tuple[list[Timing], list[Timing]]]:
+    """The turns of both so far, of a case that both have prepared, after each pair."""
     turns: tuple[list[Timing], list[Timing]] = ([], [])
     # Thrown away: nobody knows yet how long a call takes, and it is the one that the process's memory grows in.
     seconds = min(min(_seconds(one)) for one in _pair(sides, order, ONE_CALL))
@@ -107,14 +118,13 @@ def _in_turns(
         "warmup_calls": 0 if long else 1,
         "warmup_seconds": 0.0,
     }
-    for placement in range(1 if long else plan.placements):
-        if placement:
+    for number in range(plan.most_pairs):
+        if number and not long:
             _prepare_anew(sides, spec, order)
-        for _ in range(plan.pairs):
-            for taken, timing in zip(turns, _pair(sides, order, effort), strict=True):
-                taken.append(timing)
-            order = order[::-1]
-    return turns
+        for taken, timing in zip(turns, _pair(sides, order, effort), strict=True):
+            taken.append(timing)
+        order = order[::-1]
+        yield turns
 
 
 def _pair(
