@@ -27,6 +27,12 @@ class _Lock:
         os.close(self._file)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Under ``pytest -n 2`` OpenMP's threads are as many as ever, and wait asleep: the other worker has the core."""
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Under ``pytest -n 2``, a test that is marked ``alone`` has the machine for itself.
