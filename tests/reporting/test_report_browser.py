@@ -235,6 +235,7 @@ def many(cases: int) -> Run:
     return synthetic.run(records)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("cases", "milliseconds"), [(2_000, 2_000), (10_000, 6_000)])
 def test_large_runs_are_interactive_soon(opened: Opened, tmp_path: Path, cases: int, milliseconds: int) -> None:
     path = html.write(view.compare([many(cases)]), tmp_path / "many.html")
