@@ -42,11 +42,11 @@ class Front(NamedTuple):
         return max(several or lengths, default=None)
 
 
-def operation_front(rows: pd.DataFrame, errors: Errors) -> Front:
-    """Time and error; time and memory where no error was measured."""
+def operation_front(rows: pd.DataFrame, errors: Errors, inputs: str) -> Front:
+    """Time and error on one kind of inputs; time and memory where no error was measured."""
     found = []
     for row in each(rows):
-        joined = errors.of(row) if row.time is not None else None
+        joined = errors.of(row, inputs) if row.time is not None else None
         if joined is not None and joined.median > 0:
             words = f"{units.seconds(row.time.value)}, error {units.percent(joined.median)} against {joined.reference}"
             found.append(Choice(row.series, row.seq_len, row.time.value, joined.median, words))
