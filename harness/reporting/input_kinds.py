@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from harness.spec import QualityInputs, QualitySpec
 
 _NAMES: dict[QualityInputs, tuple[str, str]] = {
-    "matched": ("sharp", "one key like each query"),
+    "matched": ("sharp", "a key for each query"),
     "clustered": ("smooth", "tokens in clusters"),
 }
 _MEANING: dict[QualityInputs, str] = {
@@ -21,9 +21,10 @@ _BOTH = (
 
 
 def words(spec: QualitySpec) -> str:
-    """The value of the facet ``Inputs``: what kind, and how close rows are to what they are like."""
+    """The value of the facet ``Inputs``: what kind, and the cosine where it is another than usual."""
     name, how = _NAMES[spec.inputs]
-    return f"{name} ({how}, cosine {spec.similarity:g})"
+    usual = spec.similarity == QualitySpec.model_fields["similarity"].default
+    return f"{name} ({how})" if usual else f"{name} ({how}, cosine {spec.similarity:g})"
 
 
 def meaning(kinds: Iterable[QualityInputs]) -> str:

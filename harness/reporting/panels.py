@@ -104,7 +104,8 @@ def panel(id_: str, title: str, lead: str, shown: list[View]) -> Panel:
 
 def _operation(facets: Facets, rows: pd.DataFrame, styles: Styles, errors: Errors) -> View:
     joined = [inputs for inputs in errors.inputs if any(errors.of(row, inputs) for row in each(rows))]
-    by_length, found = [], []
+    by_length: list[Plot] = []
+    found: list[Plot] = []
     for nth, inputs in enumerate(joined or [""]):
         about = on(inputs)
         drawn = plots.error_figure(rows, styles, errors, inputs)

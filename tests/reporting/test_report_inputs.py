@@ -14,7 +14,7 @@ from harness.reporting import answer, cases, errors, fronts, latex, markdown, vi
 from harness.reporting.frame import frame, views
 from harness.spec import OperationSpec, QualityInputs, QualitySpec
 
-SHARP, SMOOTH = "sharp (one key like each query, cosine 0.9)", "smooth (tokens in clusters, cosine 0.9)"
+SHARP, SMOOTH = "sharp (a key for each query)", "smooth (tokens in clusters)"
 FOUND: dict[str, dict[QualityInputs, float]] = {
     "yoso": {"matched": 0.4, "clustered": 0.05},
     "nystrom": {"matched": 0.99, "clustered": 0.02},
