@@ -103,16 +103,20 @@ def panel(id_: str, title: str, lead: str, shown: list[View]) -> Panel:
 
 
 def _operation(facets: Facets, rows: pd.DataFrame, styles: Styles, errors: Errors) -> View:
+    """Errors and fronts are of one kind of inputs each; without any error there is the front of time and memory."""
     joined = [inputs for inputs in errors.inputs if any(errors.of(row, inputs) for row in each(rows))]
-    by_length: list[Plot] = []
-    found: list[Plot] = []
-    for nth, inputs in enumerate(joined or [""]):
-        about = on(inputs)
-        drawn = plots.error_figure(rows, styles, errors, inputs)
-        empty = "No error was measured at the lengths and settings that were timed."
-        by_length.append(Plot(nth_id("error", nth), f"Error of the output against length{about}", drawn, [], empty))
-        found.append(_front(fronts.operation_front(rows, errors, inputs), styles, nth_id("front", nth), about))
-    return View(dict(facets), lengths_of(rows), [*_time_and_memory(rows, styles), *by_length, *found])
+    by_length = [
+        Plot(
+            nth_id("error", nth), f"Error of the output against length{on(inputs)}",
+            plots.error_figure(rows, styles, errors, inputs), [],
+            "No error was measured at the lengths and settings that were timed.",
+        )
+        for nth, inputs in enumerate(joined or [""])
+    ]  # fmt: skip
+    with_errors = [(inputs, fronts.error_front(rows, errors, inputs)) for inputs in joined]
+    drawn = [(on(inputs), front) for inputs, front in with_errors if front.choices] or [("", fronts.memory_front(rows))]
+    of_two = [_front(front, styles, nth_id("front", nth), about) for nth, (about, front) in enumerate(drawn)]
+    return View(dict(facets), lengths_of(rows), [*_time_and_memory(rows, styles), *by_length, *of_two])
 
 
 def on(inputs: str) -> str:

@@ -1,6 +1,5 @@
 """The two kinds of inputs of quality cases: what attention is on them, and how estimates do there."""
 
-import json
 import math
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,6 @@ from torch.nn.functional import normalize
 from harness import registry
 from harness.measuring import inputs, quality
 from harness.measuring.inputs import Inputs
-from harness.record import Record
 from harness.spec import AnySpec, QualitySpec
 from harness.store import load
 

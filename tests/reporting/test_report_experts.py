@@ -83,7 +83,7 @@ def test_a_time_meets_the_error_of_its_own_settings_only() -> None:
     rows = next(iter(views(table, "operation").values()))
     joined = errors.Errors(table)
     (inputs,) = joined.inputs
-    (choice,) = fronts.operation_front(rows, joined, inputs).choices
+    (choice,) = fronts.error_front(rows, joined, inputs).choices
     assert choice.y == pytest.approx(np.sqrt(4.0 / 64))
 
 

@@ -53,7 +53,7 @@ def test_a_time_meets_the_error_on_each_kind_apart() -> None:
     joined = errors.Errors(table)
     assert joined.inputs == [SHARP, SMOOTH]
     for inputs, kind in ((SHARP, "matched"), (SMOOTH, "clustered")):
-        choices = fronts.operation_front(rows, joined, inputs).choices
+        choices = fronts.error_front(rows, joined, inputs).choices
         assert {one.series: one.y for one in choices} == {name: FOUND[name][kind] for name in FOUND}  # type: ignore[index]
 
 
