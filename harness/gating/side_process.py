@@ -66,8 +66,10 @@ class SideProcess:
     def begin_prepare(self, spec: AnySpec, verified: bool, observed: bool) -> None:
         """Ask for a case; both sides work on it at once. ``prepared`` has what came of it."""
         self._spec = spec
+        # Only what it was collected with: an older commit knows no field that came later, and would refuse its default.
+        words = {"kind": spec.kind, **spec.model_dump(mode="json", exclude_unset=True)}
         try:
-            self._ask({"prepare": spec.model_dump(mode="json"), "verified": verified, "observed": observed})
+            self._ask({"prepare": words, "verified": verified, "observed": observed})
         except (EOFError, TimeoutError):
             self.close()  # prepared says so
 

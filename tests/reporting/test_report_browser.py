@@ -94,7 +94,7 @@ def shown(page: Page) -> list[dict]:
 
 def test_it_opens_offline_and_the_download_is_the_records(opened: Opened, path: Path, realistic: Run) -> None:
     page = opened.go(path)
-    assert len(shown(page)) == 4
+    assert len(shown(page)) == 6
     assert page.locator("#trouble").is_hidden()
     text = page.evaluate("fetch(document.getElementById('download').href).then((found) => found.text())")
     assert [Run.model_validate(run) for run in json.loads(text)["runs"]] == [realistic]
