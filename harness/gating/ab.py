@@ -27,7 +27,7 @@ ROUNDS = 16
 """Rounds of fresh processes for what the first pass flagged."""
 SAME_FROM = 3
 """Rounds from which a flagged case may be let go as the same."""
-FOUND_ONCE = ("checks", "conditions", "kernel_launches")
+FOUND_ONCE = ("checks", "conditions", "kernel_launches", "memory")
 """Fields of a record that are the same in every process of one commit."""
 Say = Callable[[str], None]
 Keep = Callable[[Run, Run], None]

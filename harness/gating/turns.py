@@ -65,7 +65,7 @@ def measure(
         plan: how long.
         head_first: whose turn is first.
         again: other processes of the same code have measured it; head's output is not verified again, nor observed
-            what a call does. Base's is verified only where head's is wrong, to know whether it was so before:
+            what a call does and takes. Base's is verified only where head's is wrong, to know whether it was so before:
             verification is what takes the longest.
         settled: asked after every pair from ``plan.pairs`` on.
 

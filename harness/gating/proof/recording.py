@@ -94,9 +94,7 @@ def _round(found: Recording) -> None:
             found.machine, found.commit = seen["machine"], seen["commit"]
         found.rounds.append(
             {
-                spec.case_id: _kept(
-                    *measure(base, head, spec, RECORDED, head_first=(number + place) % 2 == 1, again=number > 0)
-                )
+                spec.case_id: _kept(*measure(base, head, spec, RECORDED, head_first=(number + place) % 2 == 1))
                 for place, spec in enumerate(CASES)
             }
         )
