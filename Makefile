@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROFILE ?= quick
 OUT ?= out
+WORKERS ?= 2
 
 .PHONY: report test lint sanitize gate-proof gpu gpu-device clean
 
@@ -12,7 +13,7 @@ report: $(VENV)/.ready
 	$(BIN)/harness report $(OUT)/$(PROFILE).json --out $(OUT)/$(PROFILE).html && exit $$status
 
 test: lint
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -93,7 +93,7 @@ def prepare(spec: AnySpec, verified: bool, observed: bool) -> tuple[Record, Prep
     Args:
         spec: the case.
         verified: it was verified before, in a process of the same code; the checks are left out.
-        observed: so was what a call does; conditions and kernel launches are left out.
+        observed: so was what a call does and takes; conditions, kernel launches and memory are left out.
     """
     prepared: list[Prepared] = []
 
@@ -104,7 +104,7 @@ def prepare(spec: AnySpec, verified: bool, observed: bool) -> tuple[Record, Prep
         if verified:
             with found.mode():
                 found.calls[0]()  # what the first call alone allocates is not the case's; verification has called it
-        measured = {**found.found, "memory": found.peak(), **({} if observed else found.observed())}
+        measured = found.found if observed else {**found.found, "memory": found.peak(), **found.observed()}
         prepared.append(found)
         return measured
 

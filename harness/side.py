@@ -34,9 +34,6 @@ def main() -> None:
     from harness.measuring import machine
     from harness.measuring.timing import Effort
 
-    # What is imported by now stays: a collection before every few samples need not look through it.
-    gc.collect()
-    gc.freeze()
     prepared: runner.Prepared | None = None
     threads = torch.get_num_threads()
     launches = LaunchCounter()
@@ -45,6 +42,7 @@ def main() -> None:
         nonlocal prepared
         if "prepare" in task:
             prepared = None
+            gc.unfreeze()
             gc.collect()  # the case before is gone before this one takes memory
             spec: AnySpec = TypeAdapter(AnySpec).validate_python(task["prepare"])
             # Both sides prepare and train at the same time, and two threads on one core wait for each other at every
@@ -52,6 +50,8 @@ def main() -> None:
             torch.set_num_threads(max(1, threads // 2))
             observed = task.get("observed", False)
             record, prepared = runner.prepare(spec, task["verified"], observed)
+            # Every turn begins with a collection; transformers' modules alone would take it longer than the samples.
+            gc.freeze()
             return (record if observed else launches.counted(record)).model_dump_json()
         if "sample" in task:
             assert prepared is not None, "a case must be prepared before it is sampled"

@@ -20,6 +20,7 @@ Head = Literal[
 Family = Literal["yoso", "bert", "transformers_yoso", "lra"]
 TaskFamily = Literal["yoso", "lra"]
 Schedule = Literal["linear", "one_cycle"]
+QualityInputs = Literal["matched", "clustered"]
 
 _SHORT = {
     "float32": "fp32",
@@ -112,9 +113,10 @@ class ModelSpec(Spec):
 class QualitySpec(Spec):
     """How far an approximate attention is from the attention it estimates, over several draws.
 
-    Errors are relative Frobenius norms, forward output and input gradients, one value a draw. ``similarity`` is the
-    cosine of each query with the key of its own position: with 0 all pairs are alike and their sum is mere noise,
-    which no trained attention shows.
+    Errors are relative Frobenius norms, forward output and input gradients, one value a draw. They are of one kind of
+    inputs, as an approximation that is good on one may be useless on the other (docs/errors.md): ``matched``, sharp
+    attention, each query like the key of its own position; or ``clustered``, smooth attention, tokens around the
+    centres of a few clusters. ``similarity`` is the cosine of each query with that key, or of each row with its centre.
     """
 
     kind: Literal["quality"] = "quality"
@@ -122,14 +124,15 @@ class QualitySpec(Spec):
     heads: int = Field(default=2, gt=0)
     head_dim: int = Field(default=64, gt=0)
     draws: int = Field(default=8, gt=0)
+    inputs: QualityInputs = "matched"
     similarity: float = Field(default=0.9, ge=0.0, le=1.0)
 
     @property
     def case_id(self) -> str:
         """The test id of this case; equal ids are equal cases."""
-        return "quality/" + self._id(
-            f"b{self.batch}-h{self.heads}-d{self.head_dim}-draws{self.draws}-cos{self.similarity:g}"
-        )
+        kind = [] if self.inputs == "matched" else [self.inputs]
+        shape = f"b{self.batch}-h{self.heads}-d{self.head_dim}-draws{self.draws}"
+        return "quality/" + self._id(shape, *kind, f"cos{self.similarity:g}")
 
 
 class Swap(BaseModel):

@@ -16,10 +16,10 @@ from uuid import uuid4
 from harness.gating import judgement
 from harness.gating.collection import Collection
 from harness.gating.effects import MIN_ROUNDS
-from harness.gating.judgement import Judgement
+from harness.gating.judgement import Finding, Judgement
 from harness.gating.settings import Settings
 from harness.gating.side_process import SideProcess
-from harness.gating.turns import Plan, measure
+from harness.gating.turns import FIRST, FRESH, measure
 from harness.record import Record, Run
 from harness.spec import AnySpec
 
@@ -27,10 +27,10 @@ ROUNDS = 16
 """Rounds of fresh processes for what the first pass flagged."""
 SAME_FROM = 3
 """Rounds from which a flagged case may be let go as the same."""
-FRESH = Plan(pairs=6, seconds=3.0)
-FOUND_ONCE = ("checks", "conditions", "kernel_launches")
+FOUND_ONCE = ("checks", "conditions", "kernel_launches", "memory")
 """Fields of a record that are the same in every process of one commit."""
 Say = Callable[[str], None]
+Keep = Callable[[Run, Run], None]
 
 
 @dataclass
@@ -63,8 +63,8 @@ class Commit:
 
 
 def compare(
-    base: Commit, head: Commit, settings: Settings, command: str, minutes: float, say: Say
-) -> tuple[Run, Run, Judgement]:
+    base: Commit, head: Commit, settings: Settings, command: str, minutes: float, say: Say, keep: Keep
+) -> Judgement:
     """Measure and judge.
 
     Args:
@@ -74,6 +74,7 @@ def compare(
         command: what reproduces it.
         minutes: no round of fresh processes is begun that would end after these, if five are there.
         say: told of the progress, a line at a time.
+        keep: given what base and head have so far, after the first pass and after every round.
 
     Raises:
         EOFError, TimeoutError: a side does not start at all; the message says how it ended.
@@ -89,9 +90,10 @@ def compare(
     for one in (base, head):
         one.machine = one.side.machine(one.cases.device)["machine"]
     specs = head.cases.specs | base.cases.specs
-    _first_pass(base, head, specs, say)
+    _first_pass(base, head, specs, settings, say)
+    keep(*runs())
     found = judgement.judge(*runs(), settings)
-    again = {case_id: specs[case_id] for case_id in flagged(found)}
+    again = {case_id: specs[case_id] for case_id in flagged(found.findings)}
     say(f"first pass: {len(specs)} cases in {monotonic() - began:.0f} s, {len(again)} to look at again")
     last = 0.0
     for number in range(ROUNDS if again else 0):
@@ -102,13 +104,14 @@ def compare(
             say(f"time is over after {number} of {ROUNDS} rounds")
             break
         _fresh_round(base, head, again, number)
+        keep(*runs())
         if number + 1 >= SAME_FROM:
             # What is the same by now needs no more rounds; that a case is worse is only ever said at the end.
-            unsettled = set(flagged(judgement.judge(*runs(), settings)))
+            unsettled = set(flagged(judgement.judge(*runs(), settings).findings))
             again = {case_id: spec for case_id, spec in again.items() if case_id in unsettled}
         last = monotonic() - round_began
         say(f"round {number + 1} of {ROUNDS} in {last:.0f} s, {len(again)} to look at again")
-    return *runs(), judgement.judge(*runs(), settings)
+    return judgement.judge(*runs(), settings)
 
 
 def environment() -> dict[str, str]:
@@ -116,13 +119,16 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
-def _first_pass(base: Commit, head: Commit, specs: dict[str, AnySpec], say: Say) -> None:
+def _first_pass(base: Commit, head: Commit, specs: dict[str, AnySpec], settings: Settings, say: Say) -> None:
+    def settled(one: Record, other: Record) -> bool:
+        return not flagged(judgement.judge_case(one, other, settings))
+
     for number, (case_id, spec) in enumerate(specs.items()):
         began = monotonic()
         has = [one for one in (base, head) if case_id in one.cases.specs]
         measured: tuple[Record, ...]
         if len(has) == 2:
-            measured = measure(base.side, head.side, spec, Plan(), head_first=number % 2 == 1)
+            measured = measure(base.side, head.side, spec, FIRST, head_first=number % 2 == 1, settled=settled)
         else:
             has[0].side.begin_prepare(spec, verified=False, observed=False)
             measured = (has[0].side.prepared(),)
@@ -132,11 +138,11 @@ def _first_pass(base: Commit, head: Commit, specs: dict[str, AnySpec], say: Say)
         say(f"{number + 1}/{len(specs)} {case_id}: {status}, {monotonic() - began:.1f} s")
 
 
-def flagged(found: Judgement) -> Iterable[str]:
+def flagged(findings: Iterable[Finding]) -> Iterable[str]:
     """What is not settled: the cases whose time may be worse, or looks better; in their first order."""
     return dict.fromkeys(
         one.case_id
-        for one in found.findings
+        for one in findings
         if one.effect is not None
         and one.metric is not None
         and one.metric.replicate == "process"  # a draw's seed gives the same one again

@@ -13,6 +13,7 @@ import typer
 from harness.gating.gate_command import Json, Junit, Markdown, write
 
 if TYPE_CHECKING:
+    from harness.gating.ab import Keep
     from harness.gating.judgement import Judgement
     from harness.record import Run
 
@@ -44,10 +45,12 @@ def ab(
     from harness.gating.settings import SettingsError
     from harness.gating.worktrees import CommitError
 
-    try:
-        found, runs = compare_commits(base, head, tuple(suite_options or DEFAULT_SUITES), minutes, case_timeout, case)
-        for run, name in zip(runs, ("base", "head"), strict=True):
+    def keep(base_run: "Run", head_run: "Run") -> None:
+        for run, name in ((base_run, "base"), (head_run, "head")):
             _save(run, out / f"{name}.json")
+
+    try:
+        found = compare_commits(base, head, tuple(suite_options or DEFAULT_SUITES), minutes, case_timeout, case, keep)
     except (CommitError, SettingsError, EOFError, TimeoutError) as error:
         found = judgement.Judgement(base, head, (judgement.invalid(str(error)),), ())
     write(found, markdown, junit, json)
@@ -55,9 +58,11 @@ def ab(
 
 
 def compare_commits(
-    base: str, head: str, arguments: tuple[str, ...], minutes: float, timeout: float, case: str
-) -> "tuple[Judgement, tuple[Run, Run]]":
+    base: str, head: str, arguments: tuple[str, ...], minutes: float, timeout: float, case: str, keep: "Keep"
+) -> "Judgement":
     """Check out, build, measure and judge two commits of the repository around the current folder.
+
+    ``keep`` is given what base and head have, after the first pass and again after every round.
 
     Raises:
         CommitError: a commit is not there, does not check out, build or collect, or neither has the case.
@@ -91,10 +96,11 @@ def compare_commits(
         cores = quiet_cores.stay_on_them()
         typer.echo(f"measured on cores: {'all' if cores is None else ', '.join(map(str, cores))}")
         command = f"harness ab {base} {head} -- {shlex.join(arguments)}"
-        base_run, head_run, found = orchestration.compare(sides[0], sides[1], thresholds, command, minutes, typer.echo)
-    return found, (base_run, head_run)
+        return orchestration.compare(sides[0], sides[1], thresholds, command, minutes, typer.echo, keep)
 
 
 def _save(run: "Run", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(jsonlib.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}), encoding="utf-8")
+    whole = path.with_suffix(".part")  # a half-written file is never in the place of one that was whole
+    whole.write_text(jsonlib.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}), encoding="utf-8")
+    whole.replace(path)

@@ -92,6 +92,11 @@ def judge(base: Run, head: Run, settings: Settings, anyway: bool = False) -> Jud
     return Judgement(*names, decide(findings, settings.false_discovery_rate), tuple(found))
 
 
+def judge_case(base: Record, head: Record, settings: Settings) -> tuple[Finding, ...]:
+    """The findings of one case that one process a side has measured in turns."""
+    return decide(_case(base.case_id, [base], [head], True, settings), settings.false_discovery_rate)
+
+
 def invalid(reason: str, case_id: str = "", metric: Metric | None = None) -> Finding:
     """What nobody can judge."""
     return Finding(case_id, metric, "INVALID", "cannot judge", reason)

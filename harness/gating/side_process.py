@@ -14,12 +14,12 @@ from harness.record import Record, Timing
 from harness.spec import AnySpec
 
 KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "MALLOC_TOP_PAD_": str(2**26),
+    "MALLOC_TOP_PAD_": str(2**28),
 }
 """For both sides: glibc keeps what is freed. Left alone it gives some processes' memory back after every call and
-others' not, by luck of their addresses, and the page faults then make up a third of a call; see docs/gating.md."""
+others' not, by luck of their addresses, and the page faults then make up most of a call; see docs/gating.md."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,10 @@ class SideProcess:
     def begin_prepare(self, spec: AnySpec, verified: bool, observed: bool) -> None:
         """Ask for a case; both sides work on it at once. ``prepared`` has what came of it."""
         self._spec = spec
+        # Only what it was collected with: an older commit knows no field that came later, and would refuse its default.
+        words = {"kind": spec.kind, **spec.model_dump(mode="json", exclude_unset=True)}
         try:
-            self._ask({"prepare": spec.model_dump(mode="json"), "verified": verified, "observed": observed})
+            self._ask({"prepare": words, "verified": verified, "observed": observed})
         except (EOFError, TimeoutError):
             self.close()  # prepared says so
 

@@ -4,33 +4,47 @@ Whatever the machine does for longer than a turn (another tenant, a clock that d
 leaves the ratio of neighbouring turns alone.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
-from time import monotonic
 from typing import Any
 
 from harness.gating.side_process import Failed, SideProcess
 from harness.record import Record, Timing
 from harness.spec import AnySpec
 
+Settled = Callable[[Record, Record], bool]
+"""Whether these records of base and head need no more turns."""
 Pair = tuple[list[float], list[float]]
 """Samples of neighbouring turns in seconds a call: base's and head's."""
 LONG_CALL_SECONDS = 0.1
-"""A call from this length on starts a turn without one that is thrown away: cold caches are under 1% of it."""
+"""A call from this length on starts a turn without one that is thrown away: cold caches are under 1% of it. And it is
+not prepared anew: the pages that its tensors got decide little of it."""
 ONE_CALL = {"min_samples": 1, "max_samples": 1, "seconds": 0.0, "warmup_calls": 0, "warmup_seconds": 0.0}
 """The effort of each side's first turn, when nobody knows yet how long a call takes."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a case is sampled: ``pairs`` pairs of turns, or, where that takes longer than ``seconds``, no more than
-    ``least_pairs``. A turn lasts ``turn_seconds``, or one call where that is longer."""
+    """How long a case is sampled: in pairs of turns, for each of which it is prepared anew, a long call only once.
 
-    pairs: int = 4
-    least_pairs: int = 2
-    seconds: float = 1.5
+    At least ``pairs`` are taken, and more, up to ``most_pairs``, while ``Settled`` is not content. A turn lasts
+    ``turn_seconds``, or one call where that is longer.
+
+    The pages that a case's tensors get decide up to a third of a short call's time, for as long as it has them. Where
+    it is prepared more than once, its figure, the quickest sample, is less a matter of luck.
+    """
+
+    pairs: int
+    most_pairs: int
     turn_seconds: float = 0.04
     turn_samples: int = 30
+
+
+FIRST = Plan(pairs=3, most_pairs=8)
+"""Of the first pass, which takes a case on until it is clear that it has not changed."""
+FRESH = Plan(pairs=4, most_pairs=4)
+"""Of a round of fresh processes."""
 
 
 def measure(
@@ -40,6 +54,7 @@ def measure(
     plan: Plan,
     head_first: bool,
     again: bool = False,
+    settled: Settled = lambda base, head: True,
 ) -> tuple[Record, Record]:
     """Prepare a case on both sides and sample it in turns.
 
@@ -50,8 +65,9 @@ def measure(
         plan: how long.
         head_first: whose turn is first.
         again: other processes of the same code have measured it; head's output is not verified again, nor observed
-            what a call does. Base's is verified only where head's is wrong, to know whether it was so before:
+            what a call does and takes. Base's is verified only where head's is wrong, to know whether it was so before:
             verification is what takes the longest.
+        settled: asked after every pair from ``plan.pairs`` on.
 
     Returns:
         Base's record and head's. Where one of them failed, neither has a timing.
@@ -65,23 +81,14 @@ def measure(
         records = (base.prepared(), records[1])
     if any(one.status != "ok" for one in records) or spec.kind not in ("operation", "model"):
         return records
-    turns: tuple[list[Timing], list[Timing]] = ([], [])
-    began = monotonic()
-    seconds: float | None = None
-    while len(turns[0]) < (plan.least_pairs if monotonic() - began > plan.seconds else plan.pairs):
-        for which in order:
-            found = (base, head)[which].sample(_effort(plan, seconds))
-            if isinstance(found, Failed):
-                return _with_failure(records, which, found)
-            turns[which].append(found)
-        known = seconds is not None
-        seconds = min(min(_seconds(one)) for one in turns[0] + turns[1])
-        if known or seconds >= LONG_CALL_SECONDS:
-            order = order[::-1]
-        else:
-            for one in turns:
-                one.clear()
-    return _with_timing(records[0], turns[0]), _with_timing(records[1], turns[1])
+    try:
+        for turns in _in_turns((base, head), spec, plan, order):
+            found = _with_timing(records[0], turns[0]), _with_timing(records[1], turns[1])
+            if len(turns[0]) >= plan.pairs and settled(*found):
+                break
+    except _Stopped as stop:
+        return _with_failure(records, stop.which, stop.failed)
+    return found
 
 
 def pairs_of(base: Timing, head: Timing) -> list[Pair]:
@@ -89,16 +96,55 @@ def pairs_of(base: Timing, head: Timing) -> list[Pair]:
     return list(zip(_split(base), _split(head), strict=True))
 
 
-def _effort(plan: Plan, seconds: float | None) -> dict[str, Any]:
-    if seconds is None:
-        return ONE_CALL
-    return {
+class _Stopped(Exception):
+    """One side has failed in the middle of a case."""
+
+    def __init__(self, which: int, failed: Failed) -> None:
+        self.which, self.failed = which, failed
+
+
+def _in_turns(
+    sides: tuple[SideProcess, SideProcess], spec: AnySpec, plan: Plan, order: tuple[int, ...]
+) -> Iterator[tuple[list[Timing], list[Timing]]]:
+    """The turns of both so far, of a case that both have prepared, after each pair."""
+    turns: tuple[list[Timing], list[Timing]] = ([], [])
+    # Thrown away: nobody knows yet how long a call takes, and it is the one that the process's memory grows in.
+    seconds = min(min(_seconds(one)) for one in _pair(sides, order, ONE_CALL))
+    long = seconds >= LONG_CALL_SECONDS
+    effort = {
         "min_samples": 1,
         "max_samples": plan.turn_samples,
         "seconds": plan.turn_seconds,
-        "warmup_calls": 0 if seconds >= LONG_CALL_SECONDS else 1,
+        "warmup_calls": 0 if long else 1,
         "warmup_seconds": 0.0,
     }
+    for number in range(plan.most_pairs):
+        if number and not long:
+            _prepare_anew(sides, spec, order)
+        for taken, timing in zip(turns, _pair(sides, order, effort), strict=True):
+            taken.append(timing)
+        order = order[::-1]
+        yield turns
+
+
+def _pair(
+    sides: tuple[SideProcess, SideProcess], order: tuple[int, ...], effort: dict[str, Any]
+) -> tuple[Timing, Timing]:
+    found = {}
+    for which in order:
+        timing = sides[which].sample(effort)
+        if isinstance(timing, Failed):
+            raise _Stopped(which, timing)
+        found[which] = timing
+    return found[0], found[1]
+
+
+def _prepare_anew(sides: tuple[SideProcess, SideProcess], spec: AnySpec, order: tuple[int, ...]) -> None:
+    for which in order:
+        sides[which].begin_prepare(spec, verified=True, observed=True)
+    for which, record in enumerate([one.prepared() for one in sides]):
+        if record.status != "ok":
+            raise _Stopped(which, Failed(record.status, record.reasons))
 
 
 def _seconds(timing: Timing) -> list[float]:

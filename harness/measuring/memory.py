@@ -1,5 +1,6 @@
 """Peak memory of a call at torch's allocator. A pass of its own: the profiler slows what it watches."""
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,6 +10,9 @@ from torch._C._profiler import _ExtraFields_Allocation
 from torch.profiler import ProfilerActivity, profile
 
 from harness.record import Memory
+
+# Else the profiler says on standard error when it starts and stops, in lines that bury what a dead process said.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def peak(call: Callable[[], Any], device: str, held: Iterable[Tensor]) -> Memory:

@@ -1,6 +1,7 @@
 """The cases of every profile, by kind; what one profile has for itself is in the module of its name."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple, TypeVar, get_args
 
 from harness import registry
@@ -15,6 +16,7 @@ from harness.spec import (
     ModelSpec,
     OperationMode,
     OperationSpec,
+    QualityInputs,
     QualitySpec,
     Scalar,
     TaskSpec,
@@ -44,6 +46,7 @@ BUDGETS = (8, 16, 32, 64, 128, 256)
 ESTIMATES = ("performer_softmax", "nystromformer")
 """Of softmax, beside sampled YOSO's of YOSO-E."""
 EXACT = ("softmax", "sdpa", "yoso_e")
+QUALITY_INPUTS: tuple[QualityInputs, ...] = get_args(QualityInputs)
 QUALITY_LENGTHS = {"quick": (512,), "standard": (512, 2048), "full": (512, 2048, 4096)}
 QUALITY_DRAWS = {"quick": 4, "standard": 16, "full": 32}
 CUTS = {"quick": quick, "standard": standard}
@@ -101,30 +104,38 @@ def operation(selection: Selection) -> list[OperationSpec]:
 
 
 def quality(selection: Selection) -> list[QualitySpec]:
-    """Estimates by budget, sampled YOSO by hash family too; and exact attentions against their own oracles."""
+    """On each kind of inputs estimates by budget, sampled YOSO by hash family too; exact attentions against their own
+    oracles."""
     if selection.profile == "gpu":
         return _asked(selection, gpu.quality(selection.device))
     if selection.profile == "paper":
         return []
     draws = QUALITY_DRAWS[selection.profile]
 
-    def spec(name: str, n: int, draws: int, knobs: dict[str, Scalar]) -> QualitySpec:
-        dtype = selection.dtypes[0]
-        return QualitySpec(attention=name, seq_len=n, device=selection.device, dtype=dtype, draws=draws, knobs=knobs)
+    def spec(name: str, n: int, inputs: QualityInputs, draws: int, knobs: dict[str, Scalar]) -> QualitySpec:
+        return QualitySpec(
+            attention=name,
+            seq_len=n,
+            device=selection.device,
+            dtype=selection.dtypes[0],
+            inputs=inputs,
+            draws=draws,
+            knobs=knobs,
+        )
 
     specs = []
-    for n in selection.lengths(QUALITY_LENGTHS[selection.profile]):
+    for n, inputs in product(selection.lengths(QUALITY_LENGTHS[selection.profile]), QUALITY_INPUTS):
         if "yoso" in selection.chosen(("yoso",)):
             specs += [
-                spec("yoso", n, draws, {"hash_family": family, "num_hash": hashes})
+                spec("yoso", n, inputs, draws, {"hash_family": family, "num_hash": hashes})
                 for family in HASH_FAMILIES
                 for hashes in BUDGETS
             ]
         for name in selection.chosen(ESTIMATES):
             if name in ESTIMATES:
                 knob = str(registry.get(name).budget)
-                specs += [spec(name, n, draws, {knob: budget}) for budget in BUDGETS if budget <= n]
-        specs += [spec(name, n, 1, {}) for name in EXACT if name in selection.chosen(EXACT)]
+                specs += [spec(name, n, inputs, draws, {knob: budget}) for budget in BUDGETS if budget <= n]
+        specs += [spec(name, n, inputs, 1, {}) for name in EXACT if name in selection.chosen(EXACT)]
     return specs
 
 

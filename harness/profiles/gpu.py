@@ -111,7 +111,7 @@ def model(device: str) -> list[ModelSpec]:
 
 
 def quality(device: str) -> list[QualitySpec]:
-    """The same error as on a CPU, on this device's kernels."""
+    """The same error as on a CPU, on this device's kernels and sharp inputs: what it depends on is the estimate."""
     sampled = [("yoso", {"num_hash": hashes}) for hashes in HASHES]
     return [
         QualitySpec(attention=name, seq_len=2048, dtype=dtype, draws=4, device=device, knobs=knobs)

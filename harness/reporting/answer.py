@@ -74,10 +74,15 @@ def _longest(view: pd.DataFrame, words: str) -> list[Sentence]:
 
 
 def _within_budgets(view: pd.DataFrame, errors: Errors) -> list[Sentence]:
+    """A sentence for each kind of inputs: what is good enough on one may be useless on the other."""
+    return [sentence for inputs in errors.inputs for sentence in _within_budgets_on(inputs, view, errors)]
+
+
+def _within_budgets_on(inputs: str, view: pd.DataFrame, errors: Errors) -> list[Sentence]:
     """The fastest attention of each budget, at the longest length where two or more have a time and an error."""
     found: dict[int, list[tuple[Any, float]]] = {}
     for row in each(view):
-        joined = errors.of(row) if row.time is not None else None
+        joined = errors.of(row, inputs) if row.time is not None else None
         if joined is not None:
             found.setdefault(row.seq_len, []).append((row, joined.median))
     lengths = [length for length, rows in found.items() if len(rows) > 1]
@@ -100,8 +105,8 @@ def _within_budgets(view: pd.DataFrame, errors: Errors) -> list[Sentence]:
     return [
         say(
             "Fastest at {} tokens by error budget (relative error of the output, against what it computes or "
-            "estimates): {}.",
-            Amount(max(lengths), "tokens"), join(parts, "; "),
+            "estimates) on inputs that are {}: {}.",
+            Amount(max(lengths), "tokens"), inputs, join(parts, "; "),
         )
     ]  # fmt: skip
 
@@ -159,23 +164,31 @@ def _failed(view: pd.DataFrame) -> list[Sentence]:
 
 
 def _errors(table: pd.DataFrame) -> list[Sentence]:
-    """Error of YOSO sampling from the fewest hashes to the most, in the setting with most results."""
-    for view in views(table, "quality").values():
-        rows = view[(view["base"] == SAMPLING) & (view["status"] == "ok")]
-        points = by_budget(rows, "output")
-        if not points:
-            continue
-        reference, length = next((r.record.quality.reference, r.seq_len) for r in each(rows) if r.record.quality)
-        said = []
-        for series, line in points.items():
-            parts = [
-                say("{} with {} hashes", Amount(float(np.median(line[count])), "fraction"), Amount(count, "count"))
-                for count in dict.fromkeys((min(line), max(line)))
-            ]
-            said.append(say("{} {}", series, join(parts, " and ")))
-        template = "Relative error of the output against {}, at {} tokens: {}."
-        return [say(template, reference, Amount(length, "tokens"), join(said, "; "))]
+    """Error of YOSO sampling from the fewest hashes to the most, in the setting with most results: a sentence for each
+    kind of inputs."""
+    for setting in views(table, "quality", without="Inputs").values():
+        by_inputs = {dict(facets)["Inputs"]: view for facets, view in views(setting, "quality").items()}
+        found = [sentence for inputs, view in sorted(by_inputs.items()) for sentence in _errors_on(inputs, view)]
+        if found:
+            return found
     return []
+
+
+def _errors_on(inputs: str, view: pd.DataFrame) -> list[Sentence]:
+    rows = view[(view["base"] == SAMPLING) & (view["status"] == "ok")]
+    points = by_budget(rows, "output")
+    if not points:
+        return []
+    reference, length = next((r.record.quality.reference, r.seq_len) for r in each(rows) if r.record.quality)
+    said = []
+    for series, line in points.items():
+        parts = [
+            say("{} with {} hashes", Amount(float(np.median(line[count])), "fraction"), Amount(count, "count"))
+            for count in dict.fromkeys((min(line), max(line)))
+        ]
+        said.append(say("{} {}", series, join(parts, " and ")))
+    template = "Relative error of the output against {}, at {} tokens, on inputs that are {}: {}."
+    return [say(template, reference, Amount(length, "tokens"), inputs, join(said, "; "))]
 
 
 def _accuracy(table: pd.DataFrame) -> list[Sentence]:

@@ -1,5 +1,8 @@
 """Error against the budget of an approximation: its number of hashes, features or landmarks."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -9,9 +12,15 @@ from harness.reporting.figures import Figure, Styles, Trace, band, figure, line,
 from harness.reporting.sentence import Sentence, say
 from harness.reporting.units import Amount
 
+_ROOM = 1.15
+"""Between the outermost errors and the ends of their axis, as a factor."""
 
-def budget_figure(rows: pd.DataFrame, styles: Styles, what: str) -> Figure:
-    """Median relative error of ``what`` against the budget, with a band from the best draw to the worst."""
+
+def budget_figure(rows: pd.DataFrame, styles: Styles, what: str, reach: Sequence[float]) -> Figure:
+    """Median relative error of ``what`` against the budget, with a band from the best draw to the worst.
+
+    ``reach`` are errors that the axis must reach besides: figures that stand beside one another have one scale.
+    """
     found = by_budget(rows, what)
     length = {row_series: int(n) for row_series, n in zip(rows["series"], rows["seq_len"], strict=True)}
     data: list[Trace] = []
@@ -27,13 +36,21 @@ def budget_figure(rows: pd.DataFrame, styles: Styles, what: str) -> Figure:
         medians = [float(np.median(errors)) for errors in its.values()]
         data.append(band(label, styles, counts, low, high, lengths))
         data.append(line(label, styles, counts, medians, texts, lengths))
-    values = [error for its in found.values() for errors in its.values() for error in errors]
+    values = [*drawn_errors(rows, what), *reach]
     ticks = sorted({m for its in found.values() for m in its})
     axis = {
         "title": {"text": "budget: hashes, features or landmarks"}, "type": "log", "tickvals": ticks,
         "ticktext": [f"{m:,}" for m in ticks],
     }  # fmt: skip
-    return figure(data, xaxis=axis, yaxis=log_axis("relative error", values, units.number, 10))
+    errors = log_axis("relative error", values, units.number, 10)
+    if values and min(values) > 0:
+        errors["range"] = [math.log10(min(values) / _ROOM), math.log10(max(values) * _ROOM)]
+    return figure(data, xaxis=axis, yaxis=errors)
+
+
+def drawn_errors(rows: pd.DataFrame, what: str) -> list[float]:
+    """Every error of ``what`` that has a place in a figure."""
+    return [error for its in by_budget(rows, what).values() for errors in its.values() for error in errors]
 
 
 def error_words(errors: list[float]) -> Sentence:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.reporting.frame import each
+from harness.spec import QualitySpec
 
 Row = dict[str, str | int | float | bool | None]
 
@@ -43,6 +44,7 @@ def _row(row: Any, label: str) -> Row:
         "dtype": record.spec.dtype,
         "device": record.spec.device,
         "setting": "; ".join(facets.values()),
+        "inputs": record.spec.inputs if isinstance(record.spec, QualitySpec) else None,
         "num_hash": record.knobs.get("num_hash"),
         "hash_code_len": record.knobs.get("hash_code_len"),
         "batch": record.spec.batch if row.per == "call" else record.batch,

@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 
 from harness.record import Check, Record, Run
-from harness.reporting import units
+from harness.reporting import input_kinds, units
 from harness.reporting.frame import STATUS_WORDS, each
 from harness.reporting.sentence import Sentence, join, say
 from harness.reporting.tables import Cell, Table
 from harness.reporting.units import Amount
-from harness.spec import ModelSpec, TaskSpec
+from harness.spec import ModelSpec, QualitySpec, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def settings(run: Run) -> list[tuple[str, Sentence]]:
         "seed": [spec.seed for spec in specs],
         "training seeds": [spec.seeds for spec in specs if isinstance(spec, TaskSpec)],
         "threads": [timing.threads for timing in timings if timing.threads is not None],
+        "inputs of errors": [input_kinds.words(spec) for spec in specs if isinstance(spec, QualitySpec)],
         "samples a case": [len(timing.wall_seconds) for timing in timings],
         "warm-up calls": [timing.warmup_calls for timing in timings],
         "input sets in turn": [timing.input_sets for timing in timings],

@@ -13,7 +13,7 @@ from harness.reporting.tables import Cell, Table, with_facets
 from harness.reporting.units import LEVEL_WORDS, Amount
 from harness.stats import LEVEL
 
-Key = tuple[int, str, int, str, str]
+Key = tuple[int, str, str, int, str, str]
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,12 @@ class Joined:
 
 
 class Errors:
-    """Errors of the output by attention, length, dtype and device.
+    """Errors of the output by kind of inputs, attention, length, dtype and device.
 
     Batch and heads do not enter: each head is alone.
+
+    Attributes:
+        inputs: the kinds of inputs that some error was measured on, in words (``harness.reporting.input_kinds``).
     """
 
     def __init__(self, table: pd.DataFrame) -> None:
@@ -40,12 +43,13 @@ class Errors:
         for row in each(table[(table["kind"] == "quality") & (table["status"] == "ok")]):
             quality = row.record.quality
             if quality and quality.errors.get("output") and np.isfinite(quality.errors["output"]).all():
-                self._found.setdefault(_key(row), []).append(row.record)
+                self._found.setdefault(_key(row, dict(row.facets)["Inputs"]), []).append(row.record)
+        self.inputs = sorted({inputs for _, inputs, *_ in self._found})
 
-    def of(self, row: object) -> Joined | None:
-        """The errors at the row's length and knobs; None where they were not measured."""
+    def of(self, row: object, inputs: str) -> Joined | None:
+        """The errors at the row's length and knobs on one kind of inputs; None where they were not measured."""
         record: Record = row.record  # type: ignore[attr-defined]
-        for found in self._found.get(_key(row), []):
+        for found in self._found.get(_key(row, inputs), []):
             shared = set(found.knobs) & set(record.knobs)
             same_size = getattr(found.spec, "head_dim", None) == getattr(record.spec, "head_dim", None)
             if same_size and all(found.knobs[name] == record.knobs[name] for name in shared) and found.quality:
@@ -53,9 +57,9 @@ class Errors:
         return None
 
 
-def _key(row: object) -> Key:
+def _key(row: object, inputs: str) -> Key:
     spec = row.record.spec  # type: ignore[attr-defined]
-    return (row.run, spec.attention, spec.seq_len, spec.dtype, spec.device)  # type: ignore[attr-defined]
+    return (row.run, inputs, spec.attention, spec.seq_len, spec.dtype, spec.device)  # type: ignore[attr-defined]
 
 
 def by_budget(rows: pd.DataFrame, what: str) -> dict[str, dict[int, list[float]]]:

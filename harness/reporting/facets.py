@@ -1,6 +1,7 @@
 """The facets of a record: what the rows of one plot must hold equal, by name and in words."""
 
 from harness.record import Record
+from harness.reporting import input_kinds
 from harness.spec import ModelSpec, OperationSpec, QualitySpec, TaskSpec
 
 WORDS = {
@@ -35,7 +36,9 @@ def facets_of(record: Record) -> dict[str, str]:
             return {"Model": WORDS.get(spec.head, spec.head), "Pass": WORDS[spec.mode], **machine, "Shape": shape}
         case QualitySpec():
             shape = f"batch {spec.batch}, {spec.heads} heads of {spec.head_dim}"
-            return {"Length": f"{spec.seq_len:,} tokens", **machine, "Shape": shape}
+            return {
+                "Inputs": input_kinds.words(spec), "Length": f"{spec.seq_len:,} tokens", **machine, "Shape": shape,
+            }  # fmt: skip
         case TaskSpec():
             shape = f"{spec.layers} layers, width {spec.hidden_size}, {spec.heads} heads"
             budget = (

@@ -42,15 +42,15 @@ class Front(NamedTuple):
         return max(several or lengths, default=None)
 
 
-def operation_front(rows: pd.DataFrame, errors: Errors) -> Front:
-    """Time and error; time and memory where no error was measured."""
+def error_front(rows: pd.DataFrame, errors: Errors, inputs: str) -> Front:
+    """Time and error on one kind of inputs; without choices where no error was measured."""
     found = []
     for row in each(rows):
-        joined = errors.of(row) if row.time is not None else None
+        joined = errors.of(row, inputs) if row.time is not None else None
         if joined is not None and joined.median > 0:
             words = f"{units.seconds(row.time.value)}, error {units.percent(joined.median)} against {joined.reference}"
             found.append(Choice(row.series, row.seq_len, row.time.value, joined.median, words))
-    return Front(found, "relative error", units.number, "lower") if found else memory_front(rows)
+    return Front(found, "relative error", units.number, "lower")
 
 
 def memory_front(rows: pd.DataFrame) -> Front:

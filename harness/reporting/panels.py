@@ -8,7 +8,7 @@ import pandas as pd
 from harness.reporting import accuracy, fronts, plots, remarks, scores
 from harness.reporting.errors import Errors
 from harness.reporting.figures import Figure, Styles
-from harness.reporting.frame import Facets, of_instance, views
+from harness.reporting.frame import Facets, each, of_instance, views
 from harness.reporting.sentence import Sentence
 
 SHARED = ("Run", "Pass", "Type", "Device")
@@ -103,12 +103,30 @@ def panel(id_: str, title: str, lead: str, shown: list[View]) -> Panel:
 
 
 def _operation(facets: Facets, rows: pd.DataFrame, styles: Styles, errors: Errors) -> View:
-    front = fronts.operation_front(rows, errors)
-    error = Plot(
-        "error", "Error of the output against length", plots.error_figure(rows, styles, errors), [],
-        "No error was measured at the lengths and settings that were timed.",
-    )  # fmt: skip
-    return View(dict(facets), lengths_of(rows), [*_time_and_memory(rows, styles), error, _front(front, styles)])
+    """Errors and fronts are of one kind of inputs each; without any error there is the front of time and memory."""
+    joined = [inputs for inputs in errors.inputs if any(errors.of(row, inputs) for row in each(rows))]
+    by_length = [
+        Plot(
+            nth_id("error", nth), f"Error of the output against length{on(inputs)}",
+            plots.error_figure(rows, styles, errors, inputs), [],
+            "No error was measured at the lengths and settings that were timed.",
+        )
+        for nth, inputs in enumerate(joined or [""])
+    ]  # fmt: skip
+    with_errors = [(inputs, fronts.error_front(rows, errors, inputs)) for inputs in joined]
+    drawn = [(on(inputs), front) for inputs, front in with_errors if front.choices] or [("", fronts.memory_front(rows))]
+    of_two = [_front(front, styles, nth_id("front", nth), about) for nth, (about, front) in enumerate(drawn)]
+    return View(dict(facets), lengths_of(rows), [*_time_and_memory(rows, styles), *by_length, *of_two])
+
+
+def on(inputs: str) -> str:
+    """What a title adds for the kind of inputs that its errors are of; empty where there are none."""
+    return f"; inputs: {inputs}" if inputs else ""
+
+
+def nth_id(id_: str, nth: int) -> str:
+    """The id of one of several plots of a view that ask the same, by place from 0; the first has it as it is."""
+    return f"{id_}-{nth + 1}" if nth else id_
 
 
 def _model(facets: Facets, rows: pd.DataFrame, styles: Styles) -> View:
@@ -136,10 +154,10 @@ def _task(facets: Facets, rows: pd.DataFrame, styles: Styles) -> View:
     return View(dict(facets), lengths_of(rows), [*shown, *found])
 
 
-def _front(front: fronts.Front, styles: Styles, id_: str = "front") -> Plot:
+def _front(front: fronts.Front, styles: Styles, id_: str = "front", about: str = "") -> Plot:
     costs = f"{front.x_title} and {front.y_title}"
     figure = fronts.front_figure(front, styles)
-    return Plot(id_, f"Pareto front: {costs}", figure, [], f"No case has both {costs}.")
+    return Plot(id_, f"Pareto front: {costs}{about}", figure, [], f"No case has both {costs}.")
 
 
 def _time_and_memory(rows: pd.DataFrame, styles: Styles) -> list[Plot]:

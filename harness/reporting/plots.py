@@ -63,13 +63,16 @@ def memory_figure(rows: pd.DataFrame, styles: Styles) -> Figure:
     return with_failures(data, rows, styles, yaxis=axis)
 
 
-def error_figure(rows: pd.DataFrame, styles: Styles, errors: Errors) -> Figure:
-    """Median relative error of the output against length, at the settings that were timed; band: best to worst draw."""
+def error_figure(rows: pd.DataFrame, styles: Styles, errors: Errors, inputs: str) -> Figure:
+    """Median relative error of the output against length, at the settings that were timed, on one kind of inputs.
+
+    The band reaches from the best draw to the worst.
+    """
     data: list[Trace] = []
     values: list[float] = []
     measured: list[int] = []
     for label, its in rows[rows["status"] == "ok"].sort_values("seq_len").groupby("series"):
-        found = [(row, joined) for row in each(its) if (joined := errors.of(row)) and joined.median > 0]
+        found = [(row, joined) for row in each(its) if (joined := errors.of(row, inputs)) and joined.median > 0]
         if not found:
             continue
         lengths = [row.seq_len for row, _ in found]

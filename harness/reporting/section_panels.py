@@ -1,6 +1,7 @@
 """The plots of the expert sections: one panel a section, a view of it one combination of facets."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ from harness.reporting import accuracy, budgets, difference, plots, remarks, sco
 from harness.reporting.errors import by_budget
 from harness.reporting.figures import Styles
 from harness.reporting.frame import Facets, each, labels, views
-from harness.reporting.panels import Panel, Plot, View, lengths_of, panel
+from harness.reporting.panels import Panel, Plot, View, lengths_of, nth_id, on, panel
 from harness.reporting.roofline import roofline_figure
 
 _WHAT = {
@@ -21,8 +22,9 @@ _WHAT = {
 
 
 def budget_panel(table: pd.DataFrame, styles: Styles) -> Panel:
-    """Error against the budget."""
-    found = [view for facets, rows in views(table, "quality").items() for view in _error_views(facets, rows, styles)]
+    """Error against the budget: a plot for each kind of inputs, beside one another."""
+    settings = views(table, "quality", without="Inputs")
+    found = [view for facets, rows in settings.items() for view in _error_views(facets, rows, styles)]
     return panel("hashes", "", "", found)
 
 
@@ -83,15 +85,27 @@ def difference_panel(table: pd.DataFrame, runs: Sequence[Run], styles: Styles) -
 
 
 def _error_views(facets: Facets, rows: pd.DataFrame, styles: Styles) -> list[View]:
-    measured = [row for row in each(rows) if row.status == "ok" and row.record.quality]
+    kinds = {dict(its)["Inputs"]: its_rows for its, its_rows in views(rows, "quality").items()}
     found = []
-    for what in dict.fromkeys(name for row in measured for name in row.record.quality.errors):
-        drawn = by_budget(rows, what)
-        references = sorted({row.record.quality.reference for row in measured if row.series in drawn})
-        against = f" against {', '.join(references)}" if references else ""
-        title = f"Relative error of {_WHAT.get(what, what)}{against}"
-        said = remarks.without_budget(rows, what, set(drawn)) + remarks.failed(rows)
-        drawing = budgets.budget_figure(rows, styles, what)
-        plot = Plot("hashes", title, drawing, said, "No attention with a budget was measured.")
-        found.append(View({"Error of": _WHAT.get(what, what), **dict(facets)}, lengths_of(rows), [plot]))
+    for what in dict.fromkeys(name for row in _measured(rows) for name in row.record.quality.errors):
+        reach = [error for its in kinds.values() for error in budgets.drawn_errors(its, what)]
+        shown = [
+            _error_plot(nth_id("hashes", nth), what, inputs, kinds[inputs], reach, styles)
+            for nth, inputs in enumerate(sorted(kinds))
+        ]
+        found.append(View({"Error of": _WHAT.get(what, what), **dict(facets)}, lengths_of(rows), shown))
     return found
+
+
+def _error_plot(id_: str, what: str, inputs: str, rows: pd.DataFrame, reach: Sequence[float], styles: Styles) -> Plot:
+    drawn = by_budget(rows, what)
+    references = sorted({row.record.quality.reference for row in _measured(rows) if row.series in drawn})
+    against = f" against {', '.join(references)}" if references else ""
+    title = f"Relative error of {_WHAT.get(what, what)}{against}{on(inputs)}"
+    said = remarks.without_budget(rows, what, set(drawn)) + remarks.failed(rows)
+    drawing = budgets.budget_figure(rows, styles, what, reach)
+    return Plot(id_, title, drawing, said, "No attention with a budget was measured.")
+
+
+def _measured(rows: pd.DataFrame) -> list[Any]:
+    return [row for row in each(rows) if row.status == "ok" and row.record.quality]

@@ -11,6 +11,7 @@ from harness.reporting import (
     difference,
     elsewhere,
     errors,
+    input_kinds,
     memory_parts,
     rivals,
     scaling,
@@ -24,6 +25,7 @@ from harness.reporting.panels import Panel
 from harness.reporting.style import Style
 from harness.reporting.tables import Cell, Table, with_facets
 from harness.reporting.units import Amount
+from harness.spec import QualitySpec
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dic
     swapped = section_panels.swaps_panel(table, styles)
     fractions, ceilings = bounds.fractions(table, runs), bounds.ceilings(runs, names)
     bias = errors.bias_and_sampling(table)
+    quality = [record.spec for run in runs for record in run.records if isinstance(record.spec, QualitySpec)]
+    kinds = input_kinds.meaning(spec.inputs for spec in quality)
     found = [
         Section(
             "differences", "One run against another",
@@ -69,9 +73,8 @@ def sections(table: pd.DataFrame, runs: list[Run], names: list[str], styles: dic
         Section(
             "budget", "Error against budget",
             "How far an approximation is from what it estimates: relative Frobenius error, median over draws; the band "
-            "reaches from the best draw to the worst. Its budget is a number of hashes, features or landmarks. Inputs "
-            "are normal, each query like the key of its own position: sharp, and without a structure that landmarks or "
-            "features could use. The table has the bias, which all draws share, "
+            f"reaches from the best draw to the worst. Its budget is a number of hashes, features or landmarks. {kinds}"
+            " The table has the bias, which all draws share, "
             "apart from the sampling error, which is each draw's own: an interval from 0 on shows no bias. "
             "YOSO scales its outputs to length 1: that alone biases a noisy sum, and fades with more hashes.",
             [bias] if bias.rows else [], _or_none(budget),

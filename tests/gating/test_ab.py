@@ -11,7 +11,7 @@ from harness.cli import app
 from harness.gating import ab
 from harness.gating.collection import Collection
 from harness.gating.side_process import Failed
-from harness.gating.turns import Plan, measure
+from harness.gating.turns import FIRST, FRESH, Plan, measure
 from harness.record import Check, Conditions, Memory, Timing
 from harness.spec import OperationSpec
 
@@ -84,33 +84,78 @@ def compare(seed=0, cost=None, base_specs=SPECS, head_specs=SPECS, settings=None
         for name, its, specs in (("base", None, base_specs), ("head", cost, head_specs))
     ]
     said = []
-    base, head, found = ab.compare(*commits, settings or Settings(), "harness ab", 10.0, said.append)
+    kept = []
+    found = ab.compare(
+        *commits, settings or Settings(), "harness ab", 10.0, said.append, lambda *runs: kept.append(runs)
+    )
+    base, head = kept[-1]
+    assert len(kept) == commits[0].side.processes  # after the first pass, and after every round of fresh processes
     return base, head, found, commits, said
 
 
-def test_turns_are_base_head_head_base():
+def first_asked(side):
+    """Whether verified and observed before, as each case was asked for first."""
+    return set({case_id: tuple(rest) for case_id, *rest in reversed(side.seen)}.values())
+
+
+def started(cost=None):
     rng, events = np.random.default_rng(0), []
-    sides = [MadeUpSide(name, rng, events) for name in "AB"]
+    sides = [MadeUpSide(name, rng, events, cost) for name in "AB"]
     for side in sides:
         side.start()
-    base, head = measure(*sides, SPECS[SLOW], Plan(), head_first=False)
-    assert "".join(events) == "A!B!ab" + "AB" + "ABBAABBA"
-    assert base.timing.turns == head.timing.turns == [8] * 4
     events.clear()
-    measure(*sides, SPECS[SLOW], Plan(seconds=0.0), head_first=True)
-    assert "".join(events) == "ba" + "BA" + "BAAB"
+    return sides, events
 
 
-def test_no_call_of_a_long_case_is_thrown_away():
-    rng, events = np.random.default_rng(0), []
-    sides = [MadeUpSide(name, rng, events, {SLOW: 20.0}) for name in "AB"]
+def test_turns_are_base_head_head_base_and_the_case_is_prepared_anew_among_them():
+    sides, events = started()
+    base, head = measure(*sides, SPECS[SLOW], FRESH, head_first=False)
+    assert "".join(events) == "ab" + "AB" + "AB" + "baBA" + "abAB" + "baBA"
+    assert base.timing.turns == head.timing.turns == [8] * FRESH.pairs
     for side in sides:
-        side.start()
-    base, head = measure(*sides, SPECS[SLOW], Plan(pairs=2), head_first=False)
-    assert "".join(events) == "A!B!ab" + "ABBA"
-    assert [effort["max_samples"] for effort in sides[0].efforts] == [1, Plan().turn_samples]
+        assert side.seen[-1][1:] == (True, True)  # neither verified nor observed a second time
+
+
+def test_a_case_is_taken_on_until_it_is_settled_and_no_longer_than_the_plan_has_it():
+    asked = []
+
+    def settled(base, head):
+        asked.append((len(base.timing.turns), len(head.timing.turns)))
+        return len(asked) == 3
+
+    plan = Plan(pairs=2, most_pairs=6)
+    sides, events = started()
+    base, head = measure(*sides, SPECS[SLOW], plan, head_first=True, settled=settled)
+    assert "".join(events) == "ba" + "BA" + "BA" + "abAB" + "baBA" + "abAB"
+    assert asked == [(2, 2), (3, 3), (4, 4)]
+    assert base.timing.turns == head.timing.turns == [8] * 4
+    sides, _ = started()
+    base, head = measure(*sides, SPECS[SLOW], plan, head_first=True, settled=lambda *records: False)
+    assert base.timing.turns == head.timing.turns == [8] * 6
+
+
+def test_a_long_case_is_prepared_once_and_none_of_its_calls_within_a_turn_is_thrown_away():
+    sides, events = started({SLOW: 20.0})
+    base, head = measure(*sides, SPECS[SLOW], Plan(pairs=2, most_pairs=2), head_first=False)
+    assert "".join(events) == "ab" + "AB" + "ABBA"
+    assert [effort["max_samples"] for effort in sides[0].efforts] == [1] + [FIRST.turn_samples] * 2
     assert {effort["warmup_calls"] for side in sides for effort in side.efforts} == {0}
     assert base.timing.turns == head.timing.turns == [8, 8]
+
+
+def test_what_fails_when_it_is_prepared_anew_has_failed():
+    sides, _ = started()
+    prepared, asked = sides[1].prepared, []
+
+    def second_time_out_of_memory():
+        asked.append(None)
+        record = prepared()
+        return record if len(asked) == 1 else record.model_copy(update={"status": "oom", "reasons": ["no room"]})
+
+    sides[1].prepared = second_time_out_of_memory
+    base, head = measure(*sides, SPECS[SLOW], FIRST, head_first=False)
+    assert (head.status, head.reasons, head.timing) == ("oom", ["no room"], None)
+    assert (base.status, base.timing) == ("ok", None)
 
 
 def test_the_same_commit_passes_and_little_is_taken_again():
@@ -132,8 +177,10 @@ def test_a_slow_case_is_taken_again_in_fresh_processes_and_found():
         assert commits[1].side.processes == 1 + ab.ROUNDS
         assert all((record.checks, record.conditions) == ([CHECK], SEEN) for record in rounds)
         for commit in commits:
-            assert {observed for *_, observed in commit.side.seen[: len(SPECS)]} == {False}
-            assert {asked[1:] for asked in commit.side.seen[len(SPECS) :] if asked[0] == SLOW} == {(True, True)}
+            assert {observed for _, observed in first_asked(commit.side)} == {False}
+            assert {asked[1:] for asked in commit.side.seen if asked[0] == SLOW} - first_asked(commit.side) == {
+                (True, True)
+            }
         assert base.session == head.session is not None
         starts = [event[0] for event in commits[0].side.events if event.endswith("!")]
         assert "".join(starts) == "BH" + "BHHB" * (ab.ROUNDS // 2)
@@ -168,7 +215,7 @@ def test_a_case_that_fails_on_head_alone_is_a_regression_and_the_others_are_meas
 def test_base_is_verified_only_to_know_whether_it_was_wrong_before():
     *_, commits, _ = compare(1)
     assert {verified for _, verified, _ in commits[0].side.seen} == {True}
-    assert {verified for _, verified, _ in commits[1].side.seen[: len(SPECS)]} == {False}
+    assert {verified for verified, _ in first_asked(commits[1].side)} == {False}
     *_, commits, _ = compare(1, {SLOW: "incorrect"})
     assert (SLOW, False, False) in commits[0].side.seen
 

@@ -91,6 +91,7 @@ def call(*arguments):
     return CliRunner().invoke(app, ["ab", *arguments])
 
 
+@pytest.mark.alone
 def test_two_real_commits_one_planted(repository):
     git_project.commit(repository, planted_dot_py=PLANTED.format(extra=200000))
     done = call("HEAD~1", "HEAD", "--out", "out/ab", "--minutes", "0.01", "--markdown", "out/gate.md")

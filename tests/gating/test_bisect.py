@@ -54,12 +54,12 @@ def test_swapped_and_unknown_commits_are_named(repository):
 def test_a_step_tells_git_what_the_gate_said(repository, monkeypatch, weight, code):
     commit = git_project.commit(repository, a="1")
 
-    def compare(base, head, options, minutes, timeout, case):
+    def compare(base, head, options, minutes, timeout, case, keep):
         assert (base, head, options, case) == ("good", commit, ("suites", "-x"), "a case")
         if weight == "error":
             raise CommitError("commit does not build")
         finding = judgement.Finding("a case", None, "VERDICT", weight, "")
-        return judgement.Judgement(base, head, (finding,), ()), ()
+        return judgement.Judgement(base, head, (finding,), ())
 
     monkeypatch.chdir(repository)
     monkeypatch.setattr(bisect_step, "compare_commits", compare)

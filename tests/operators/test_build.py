@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 CALL = """
 import warnings, torch
 import yoso.attention as attention
@@ -65,10 +67,12 @@ def test_a_compiler_that_fails_is_named_and_plain_torch_runs(tmp_path):
     assert "True" in rest
 
 
+@pytest.mark.alone
 def test_importing_costs_little_beside_torch_and_transformers():
     assert min(float(run(IMPORT)[0]) for _ in range(3)) < 0.3
 
 
+@pytest.mark.alone
 def test_a_warm_start_loads_the_cached_library():
     from yoso import build
 

@@ -149,7 +149,7 @@ def test_quality_without_hashes_or_with_a_broken_error_is_named_not_dropped() ->
         synthetic.record(broken, quality=Quality(reference="yoso_e", errors={"output": [float("inf")]})),
     ]
     plot = figures(of(synthetic.run(records)))["hashes"][0]["plots"][0]
-    assert plot["title"] == "Relative error of the output against yoso_e"
+    assert plot["title"] == "Relative error of the output against yoso_e; inputs: sharp (a key for each query)"
     assert plot["remarks"] == [
         "softmax is not drawn: it has no budget; 2.00e-07 against float64.",
         "broken is not drawn: an error that is not finite against yoso_e.",

@@ -94,7 +94,7 @@ def shown(page: Page) -> list[dict]:
 
 def test_it_opens_offline_and_the_download_is_the_records(opened: Opened, path: Path, realistic: Run) -> None:
     page = opened.go(path)
-    assert len(shown(page)) == 4
+    assert len(shown(page)) == 6
     assert page.locator("#trouble").is_hidden()
     text = page.evaluate("fetch(document.getElementById('download').href).then((found) => found.text())")
     assert [Run.model_validate(run) for run in json.loads(text)["runs"]] == [realistic]
@@ -235,6 +235,7 @@ def many(cases: int) -> Run:
     return synthetic.run(records)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("cases", "milliseconds"), [(2_000, 2_000), (10_000, 6_000)])
 def test_large_runs_are_interactive_soon(opened: Opened, tmp_path: Path, cases: int, milliseconds: int) -> None:
     path = html.write(view.compare([many(cases)]), tmp_path / "many.html")

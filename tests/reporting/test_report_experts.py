@@ -81,7 +81,9 @@ def test_a_time_meets_the_error_of_its_own_settings_only() -> None:
     ]  # fmt: skip
     table = frame(synthetic.run(records))
     rows = next(iter(views(table, "operation").values()))
-    (choice,) = fronts.operation_front(rows, errors.Errors(table)).choices
+    joined = errors.Errors(table)
+    (inputs,) = joined.inputs
+    (choice,) = fronts.error_front(rows, joined, inputs).choices
     assert choice.y == pytest.approx(np.sqrt(4.0 / 64))
 
 

@@ -74,7 +74,7 @@ def test_a_folder_gets_every_format(tmp_path: Path) -> None:
     names = {path.relative_to(tmp_path / "out").as_posix() for path in written}
     assert {"index.html", "report.md", "tables.tex", "cases.csv", "figures/operation-front.svg"} < names
     pictures = [path for path in written if path.parent.name == "figures"]
-    assert len(pictures) == 2 * 5
+    assert len(pictures) == 2 * 8
     for path in pictures:
         content = path.read_bytes()
         assert content.startswith(b"\x89PNG" if path.suffix == ".png" else b"<svg")

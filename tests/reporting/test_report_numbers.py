@@ -26,6 +26,7 @@ FIXED = {
     r"(?<=outputs to length )1": "the definition of YOSO",
     r"(?<=above )1(?= it failed)": "the error that is allowed, over itself",
     r"AAAI 2021 \(arXiv 2102.03902": "a citation",
+    r"NeurIPS 2021, arXiv 2110.15343": "a citation",
 }
 """Patterns of the page's own fixed words, and what their numbers are, which no record has."""
 

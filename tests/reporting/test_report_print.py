@@ -53,7 +53,7 @@ def test_a_dark_page_is_printed_whole_and_light(opened: Opened, path: Path, tmp_
     page = opened.go(path)
     before = page.evaluate("getComputedStyle(document.body).color")
     plots = page.evaluate(PRINT)
-    assert len(plots) == 4 + 1 + 1 + 1
+    assert len(plots) == 6 + 2 + 1 + 1
     assert all(plot["drawn"] or plot["empty"] for plot in plots)
     assert all(plot["svg"] == plot["width"] <= PAPER for plot in plots if plot["drawn"])
     assert {plot["ink"] for plot in plots if plot["drawn"]} == {"#1b1f24"}

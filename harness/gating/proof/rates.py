@@ -18,7 +18,7 @@ from harness.gating.proof import page
 from harness.gating.proof.recording import CASES, Recording
 from harness.gating.proof.replay import COMPARE_FAIL, Outcome, Planted, Replay
 from harness.gating.settings import Settings
-from harness.gating.turns import Plan
+from harness.gating.turns import FIRST, FRESH
 
 LEVEL = 0.95
 PLANTED = {
@@ -109,7 +109,8 @@ def settings() -> dict[str, Any]:
         "false_discovery_rate": Settings().false_discovery_rate,
         "floors": {name: metric.floor for name, metric in METRICS.items()},
         "rounds of fresh processes": [ab.SAME_FROM, ab.ROUNDS],
-        "pairs of turns, in the first pass and in a round": [Plan().pairs, ab.FRESH.pairs],
+        "pairs of turns, in the first pass": [FIRST.pairs, FIRST.most_pairs],
+        "pairs of turns, in a round": FRESH.pairs,
         "spread of one process's time, in turns and apart": [METRICS["time"].spread, METRICS["time"].spread_apart],
         "interval of the rates": f"{LEVEL:.0%}, Wilson",
     }

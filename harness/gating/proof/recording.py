@@ -7,6 +7,7 @@ two fresh processes that take all cases in turns; with ``--load`` a third one ke
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -15,12 +16,14 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel, ConfigDict
 
-from harness.gating import ab, quiet_cores
+from harness.gating import quiet_cores
 from harness.gating.side_process import SideProcess
-from harness.gating.turns import Pair, measure, pairs_of
+from harness.gating.turns import FIRST, Pair, measure, pairs_of
 from harness.record import Record
 from harness.spec import AnySpec, ModelSpec, OperationSpec, Scalar
 
+RECORDED = replace(FIRST, pairs=FIRST.most_pairs)
+"""As many pairs of turns as a first pass takes at the most."""
 DIGITS = 6
 """Significant digits of a recorded time."""
 CASES: tuple[AnySpec, ...] = (
@@ -29,9 +32,12 @@ CASES: tuple[AnySpec, ...] = (
     OperationSpec(attention="yoso", seq_len=1024, mode="forward_backward"),
     OperationSpec(attention="softmax", seq_len=512, mode="forward_backward"),
     OperationSpec(attention="sdpa", seq_len=1024, mode="forward_backward"),
+    OperationSpec(attention="softmax", seq_len=1024),
+    OperationSpec(attention="cosformer", seq_len=1024),
     ModelSpec(attention="yoso", seq_len=128, layers=2, hidden_size=256, heads=4),
 )
-"""Calls of a quarter of a millisecond to a tenth of a second; native kernels, torch's own, and a whole model."""
+"""Calls of a quarter of a millisecond to a tenth of a second; native kernels, torch's own, a whole model; and two whose
+time the memory decides, 33 MB of scores and features in plain torch."""
 SPIN = "import os\nos.sched_setaffinity(0, {0})\nwhile True: pass"
 
 
@@ -88,9 +94,7 @@ def _round(found: Recording) -> None:
             found.machine, found.commit = seen["machine"], seen["commit"]
         found.rounds.append(
             {
-                spec.case_id: _kept(
-                    *measure(base, head, spec, ab.FRESH, head_first=(number + place) % 2 == 1, again=number > 0)
-                )
+                spec.case_id: _kept(*measure(base, head, spec, RECORDED, head_first=(number + place) % 2 == 1))
                 for place, spec in enumerate(CASES)
             }
         )

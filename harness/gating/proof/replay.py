@@ -16,7 +16,7 @@ from harness.gating import ab, judgement
 from harness.gating.judgement import Judgement
 from harness.gating.proof.recording import CASES, CaseRound, Recording
 from harness.gating.settings import Settings
-from harness.gating.turns import Plan
+from harness.gating.turns import FIRST, FRESH
 from harness.record import Memory, Record, Run, Timing
 from harness.spec import AnySpec
 
@@ -56,19 +56,20 @@ class Replay:
         self._settings = settings
         self._rng = rng
         self._records: dict[tuple[str, int, int, Planted, int], Record] = {}
+        self._pairs: dict[tuple[str, int, int, Planted], int] = {}  # that the first pass takes of a round
 
     def ab(self, planted: Planted) -> Outcome:
         """``harness ab``: a first pass, then fresh rounds of what it flags."""
         where = int(self._rng.integers(len(self._specs)))
         cases = {spec.case_id: (spec, planted if n == where else Planted()) for n, spec in enumerate(self._specs)}
-        first = self._judge({case_id: [self._round(*case, Plan().pairs)] for case_id, case in cases.items()})
-        again = list(ab.flagged(first))
+        first = self._judge({case_id: [self._first(*case)] for case_id, case in cases.items()})
+        again = list(ab.flagged(first.findings))
         fresh: dict[str, list[tuple[Record, Record]]] = {case_id: [] for case_id in again}
         for number in range(ab.ROUNDS if again else 0):
             for case_id in again:
-                fresh[case_id].append(self._round(*cases[case_id], ab.FRESH.pairs))
+                fresh[case_id].append(self._round(*cases[case_id]))
             if number + 1 >= ab.SAME_FROM:
-                unsettled = set(ab.flagged(self._judge({case_id: fresh[case_id] for case_id in again})))
+                unsettled = set(ab.flagged(self._judge({case_id: fresh[case_id] for case_id in again}).findings))
                 again = [case_id for case_id in again if case_id in unsettled]
             if not again:
                 break
@@ -81,9 +82,23 @@ class Replay:
         sides = [[pair[side] for pairs in rounds.values() for pair in pairs] for side in (0, 1)]
         return judgement.judge(_run(sides[0], "replayed"), _run(sides[1], "replayed"), self._settings)
 
-    def _round(self, spec: AnySpec, planted: Planted, pairs: int) -> tuple[Record, Record]:
+    def _first(self, spec: AnySpec, planted: Planted) -> tuple[Record, Record]:
+        pick, swapped = int(self._rng.integers(len(self._recording.rounds))), int(self._rng.integers(2))
+        recorded = spec.model_copy(update={"seed": 0}).case_id
+        key = (recorded, pick, swapped, planted)
+        for pairs in (self._pairs[key],) if key in self._pairs else range(FIRST.pairs, FIRST.most_pairs + 1):
+            found = (
+                self._record(spec, pick, swapped, Planted(), pairs),
+                self._record(spec, pick, 1 - swapped, planted, pairs),
+            )
+            self._pairs[key] = pairs
+            if not ab.flagged(judgement.judge_case(*found, self._settings)):
+                break
+        return found
+
+    def _round(self, spec: AnySpec, planted: Planted) -> tuple[Record, Record]:
         pick = int(self._rng.integers(len(self._recording.rounds)))
-        return self._pair(spec, pick, pick, planted, pairs)
+        return self._pair(spec, pick, pick, planted)
 
     def gate(self, planted: Planted) -> Outcome:
         """``harness gate`` on two stored runs of one process each, taken at different times."""
@@ -109,18 +124,16 @@ class Replay:
         for number, spec in enumerate(self._specs):
             one, other = self._rng.permutation(len(self._recording.rounds))[:2]
             its = planted if number == where else Planted()
-            pair = self._pair(spec, int(one), int(other), its, ab.FRESH.pairs)
+            pair = self._pair(spec, int(one), int(other), its)
             base.append(pair[0])
             head.append(pair[1])
         return where, base, head
 
-    def _pair(
-        self, spec: AnySpec, base_round: int, head_round: int, planted: Planted, pairs: int
-    ) -> tuple[Record, Record]:
+    def _pair(self, spec: AnySpec, base_round: int, head_round: int, planted: Planted) -> tuple[Record, Record]:
         swapped = int(self._rng.integers(2))
         return (
-            self._record(spec, base_round, swapped, Planted(), pairs),
-            self._record(spec, head_round, 1 - swapped, planted, pairs),
+            self._record(spec, base_round, swapped, Planted(), FRESH.pairs),
+            self._record(spec, head_round, 1 - swapped, planted, FRESH.pairs),
         )
 
     def _record(self, spec: AnySpec, number: int, side: int, planted: Planted, pairs: int) -> Record:
