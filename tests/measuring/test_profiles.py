@@ -35,6 +35,9 @@ def test_quick_has_its_headline_at_every_length_and_enough_of_the_others_for_an_
     for name in set(lengths) - set(quick.COMPILED):
         assert len(lengths[name]) >= MIN_EXPONENT_LENGTHS
     assert {*quick.HEADLINE, *quick.COMPILED, *quick.ENCODERS} <= {*registry.names()}
+    encoders = {spec.seq_len: set(quick.encoders(spec.seq_len)) for spec in cases.model(Selection("quick"))}
+    assert encoders.pop(max(encoders)) == set(quick.HEADLINE)
+    assert set(map(frozenset, encoders.values())) == {frozenset(quick.ENCODERS)}
 
 
 def test_standard_has_every_length_but_no_quadratic_attention_at_the_longest_beside_two():
