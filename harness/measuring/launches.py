@@ -33,7 +33,7 @@ def count(call: Callable[[], Any], device: str) -> int | None:
     # One kernel that is known to run: a profiler that may not look would otherwise say that the call has none.
     known = torch.zeros(1, device=device)
     torch.cuda.synchronize(device)
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
         known.add_(1)
         call()
         torch.cuda.synchronize(device)

@@ -40,7 +40,7 @@ def peak(call: Callable[[], Any], device: str, held: Iterable[Tensor]) -> Memory
             reserved_bytes=torch.cuda.max_memory_reserved(device) - before,
             source="torch.cuda.max_memory_allocated",
         )
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         result = call()
     del result
     return Memory(

@@ -51,7 +51,7 @@ class MadeUpDevice:
     def add_(self, _):
         self.launches("vectorized_elementwise_kernel")
 
-    def profile(self, activities):
+    def profile(self, activities, acc_events):
         assert activities == [torch.profiler.ProfilerActivity.CUDA]
         return self
 

@@ -7,6 +7,9 @@ from attention_arguments import ATTENTIONS, make_attention, make_qkv
 from yoso.attention import expectation_weights, yoso_e, yoso_sampling
 from yoso.hashing import draw_planes
 
+ON_CPU = {"profile_memory": True, "activities": [torch.profiler.ProfilerActivity.CPU], "acc_events": True}
+"""torch 2.11 warns where ``acc_events`` is not said."""
+
 
 def sample_arguments(requires_grad=True):
     torch.manual_seed(0)
@@ -71,7 +74,7 @@ def test_memory_grows_linearly_with_the_length(attention):
     shape = (1, 1, 4096, 16)
     query, key, value = (torch.randn(shape) for _ in range(3))
     attention(query, key, value)
-    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(**ON_CPU) as profile:
         attention(query, key, value)
     largest = max(event.cpu_memory_usage for event in profile.events())
     assert 0 < largest < 16 * 2**20
@@ -183,7 +186,7 @@ def test_no_memory_is_kept_between_calls(name):
 
     def balance(keep):
         kept = []
-        with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        with torch.profiler.profile(**ON_CPU) as profile:
             for _ in range(4):
                 results = gradients(attention, qkv, qkv[2])
                 if keep:
