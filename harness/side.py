@@ -11,16 +11,22 @@ Both sides hold the same case at once, so that their samples can be taken a frac
 (``harness.gating.turns``): what the machine does meanwhile meets both.
 """
 
+import ctypes
 import gc
 import json
 import os
 import sys
 from typing import Any
 
+import psutil
 from pydantic import TypeAdapter
 
 from harness.line_process import READY
 from harness.spec import AnySpec
+
+KEPT_BYTES = 2 * 2**30
+"""What a process may hold between two cases. ``harness ab`` has glibc keep what is freed; after a case that took
+gigabytes both sides would hold them to the end."""
 
 
 def main() -> None:
@@ -44,6 +50,7 @@ def main() -> None:
             prepared = None
             gc.unfreeze()
             gc.collect()  # the case before is gone before this one takes memory
+            give_back()
             spec: AnySpec = TypeAdapter(AnySpec).validate_python(task["prepare"])
             # Both sides prepare and train at the same time, and two threads on one core wait for each other at every
             # barrier. In turns each has all cores to itself.
@@ -66,6 +73,13 @@ def main() -> None:
     print(READY, file=answers, flush=True)
     for line in sys.stdin:
         print(answer(json.loads(line)), file=answers, flush=True)
+
+
+def give_back() -> None:
+    """Hand freed memory to the system where the process holds more than ``KEPT_BYTES``; nothing without glibc."""
+    libc = ctypes.CDLL(None)
+    if psutil.Process().memory_info().rss > KEPT_BYTES and hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 if __name__ == "__main__":
