@@ -94,7 +94,7 @@ def call(*arguments):
 @pytest.mark.alone
 def test_two_real_commits_one_planted(repository):
     git_project.commit(repository, planted_dot_py=PLANTED.format(extra=200000))
-    done = call("HEAD~1", "HEAD", "--out", "out/ab", "--minutes", "0.01", "--markdown", "out/gate.md")
+    done = call("HEAD~1", "HEAD", "--out", "out/ab", "--minutes", "1", "--markdown", "out/gate.md")
     assert done.exit_code == 1, done.output
     words = (repository / "out" / "gate.md").read_text()
     assert words.count("SLOWER") == 1 + 2  # the count in the heading, and two rows
