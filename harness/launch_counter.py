@@ -4,14 +4,13 @@
 with a line, a number or null.
 """
 
-import gc
 import json
-import os
 import sys
+from collections.abc import Callable
 
 from pydantic import TypeAdapter
 
-from harness.line_process import READY, LineProcess
+from harness.line_process import LineProcess, serve
 from harness.record import Record
 from harness.spec import AnySpec, ModelSpec
 
@@ -60,19 +59,20 @@ class LaunchCounter:
 
 def main() -> None:
     """The process of the cases."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a plugin prints is no answer
-    import torch  # here: not for the parent's import
+    serve(_load)
 
-    from harness import runner
 
-    print(READY, file=answers, flush=True)
-    for line in sys.stdin:
+def _load() -> Callable[[str], str]:
+    from harness import runner  # torch: not for the parent's import
+    from harness.measuring import memory
+
+    def answer(line: str) -> str:
         spec: AnySpec = TypeAdapter(AnySpec).validate_python(json.loads(line))
-        print(json.dumps(runner.kernel_launches(spec)), file=answers, flush=True)
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()  # the process that times needs it
+        found = json.dumps(runner.kernel_launches(spec))
+        memory.release()  # for the process that times
+        return found
+
+    return answer
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import IO, Any
@@ -100,6 +101,20 @@ class LineProcess:
         self._said.seek(0)
         tail = self._said.read().decode(errors="replace").strip().splitlines()[-STDERR_LINES:]
         return "\n".join([ending(code), *tail])
+
+
+def serve(load: Callable[[], Callable[[str], str]]) -> None:
+    """The process itself: say that it is ready, and answer every line of standard input with one.
+
+    Args:
+        load: imports what takes long, and returns what answers. What both print goes to standard error.
+    """
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    answer = load()
+    print(READY, file=answers, flush=True)
+    for line in sys.stdin:
+        print(answer(line), file=answers, flush=True)
 
 
 def stop(process: "subprocess.Popen[Any]") -> None:

@@ -14,14 +14,13 @@ Both sides hold the same case at once, so that their samples can be taken a frac
 import ctypes
 import gc
 import json
-import os
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import psutil
 from pydantic import TypeAdapter
 
-from harness.line_process import READY
+from harness.line_process import serve
 from harness.spec import AnySpec
 
 KEPT_BYTES = 2 * 2**30
@@ -31,8 +30,10 @@ gigabytes both sides would hold them to the end."""
 
 def main() -> None:
     """The process."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a plugin prints is no answer
+    serve(_load)
+
+
+def _load() -> Callable[[str], str]:
     import torch  # here: not for who asks for this file's words alone
 
     from harness import runner
@@ -44,8 +45,9 @@ def main() -> None:
     threads = torch.get_num_threads()
     launches = LaunchCounter()
 
-    def answer(task: dict[str, Any]) -> str:
+    def answer(line: str) -> str:
         nonlocal prepared
+        task: dict[str, Any] = json.loads(line)
         if "prepare" in task:
             prepared = None
             gc.unfreeze()
@@ -70,9 +72,7 @@ def main() -> None:
                 return json.dumps(runner.failure(error))
         return json.dumps({"machine": machine.fingerprint(), "commit": machine.commit()})
 
-    print(READY, file=answers, flush=True)
-    for line in sys.stdin:
-        print(answer(json.loads(line)), file=answers, flush=True)
+    return answer
 
 
 def give_back() -> None:

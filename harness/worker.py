@@ -5,16 +5,15 @@ more time on starting than on measuring. ``python -m harness.worker`` is the oth
 standard input, as JSON, and writes its record as a line. Whatever else is printed there goes to standard error.
 """
 
-import gc
 import json
-import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 
 from pydantic import TypeAdapter
 
 from harness.isolate import failure_of
-from harness.line_process import READY, LineProcess
+from harness.line_process import LineProcess, serve
 from harness.measuring.timing import Effort
 from harness.record import Record
 from harness.spec import AnySpec
@@ -59,20 +58,21 @@ class Worker:
 
 def main() -> None:
     """The process of the cases."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a plugin prints is no record
-    import torch  # here: not for the parent's import
+    serve(_load)
 
-    from harness import runner
 
-    print(READY, file=answers, flush=True)
-    for line in sys.stdin:
+def _load() -> Callable[[str], str]:
+    from harness import runner  # torch: not for the parent's import
+    from harness.measuring import memory
+
+    def answer(line: str) -> str:
         task = json.loads(line)
         spec: AnySpec = TypeAdapter(AnySpec).validate_python(task["spec"])
-        print(runner.run(spec, Effort(**task["effort"])).model_dump_json(), file=answers, flush=True)
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()  # for the process that counts kernels
+        record = runner.run(spec, Effort(**task["effort"])).model_dump_json()
+        memory.release()  # for the process that counts kernels
+        return record
+
+    return answer
 
 
 if __name__ == "__main__":

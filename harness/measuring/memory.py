@@ -1,5 +1,6 @@
 """Peak memory of a call at torch's allocator. A pass of its own: the profiler slows what it watches."""
 
+import gc
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -48,6 +49,13 @@ def peak(call: Callable[[], Any], device: str, held: Iterable[Tensor]) -> Memory
         input_bytes=input_bytes,
         source="torch.profiler allocation events",
     )
+
+
+def release() -> None:
+    """Leave what this process no longer needs to others on the device."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _storage_bytes(tensors: Iterable[Tensor]) -> int:
