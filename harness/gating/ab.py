@@ -139,7 +139,7 @@ def _first_pass(base: Commit, head: Commit, specs: dict[str, AnySpec], settings:
 
 
 def flagged(findings: Iterable[Finding]) -> Iterable[str]:
-    """What is not settled: the cases whose time may be worse, or looks better; in their first order."""
+    """What is not settled: cases that may be worse, or look twice the floor better; in their first order."""
     return dict.fromkeys(
         one.case_id
         for one in findings
@@ -148,7 +148,7 @@ def flagged(findings: Iterable[Finding]) -> Iterable[str]:
         and one.metric.replicate == "process"  # a draw's seed gives the same one again
         and one.effect.standard_error > 0
         and one.verdict != "SAME"
-        and (one.weight != "fine" or one.effect.value < -(one.floor or 0.0))
+        and (one.weight != "fine" or one.effect.value < -judgement.PROMISE * (one.floor or 0.0))
     )
 
 

@@ -21,7 +21,7 @@ LONG_CALL_SECONDS = 0.1
 """A call from this length on starts a turn without one that is thrown away: cold caches are under 1% of it. And it is
 not prepared anew: the pages that its tensors got decide little of it."""
 ONE_CALL = {"min_samples": 1, "max_samples": 1, "seconds": 0.0, "warmup_calls": 0, "warmup_seconds": 0.0}
-"""The effort of each side's first turn, when nobody knows yet how long a call takes."""
+"""The effort of each side's first turn, when nobody knows yet how long a call takes; all that a long one's turn is."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def _in_turns(
 ) -> Iterator[tuple[list[Timing], list[Timing]]]:
     """The turns of both so far, of a case that both have prepared, after each pair."""
     turns: tuple[list[Timing], list[Timing]] = ([], [])
-    # Thrown away: nobody knows yet how long a call takes, and it is the one that the process's memory grows in.
-    seconds = min(min(_seconds(one)) for one in _pair(sides, order, ONE_CALL))
-    long = seconds >= LONG_CALL_SECONDS
+    # Nobody knows yet how long a call takes. A short one is thrown away: the process's memory grows in it.
+    first = _pair(sides, order, ONE_CALL)
+    long = min(min(_seconds(one)) for one in first) >= LONG_CALL_SECONDS
     effort = {
         "min_samples": 1,
         "max_samples": plan.turn_samples,
@@ -121,7 +121,8 @@ def _in_turns(
     for number in range(plan.most_pairs):
         if number and not long:
             _prepare_anew(sides, spec, order)
-        for taken, timing in zip(turns, _pair(sides, order, effort), strict=True):
+        pair = first if long and not number else _pair(sides, order, effort)
+        for taken, timing in zip(turns, pair, strict=True):
             taken.append(timing)
         order = order[::-1]
         yield turns
