@@ -14,6 +14,7 @@ Both sides hold the same case at once, so that their samples can be taken a frac
 import ctypes
 import gc
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,10 @@ def _load() -> Callable[[str], str]:
             # barrier. In turns each has all cores to itself.
             torch.set_num_threads(max(1, threads // 2))
             observed = task.get("observed", False)
+            known = len(sys.modules)
             record, prepared = runner.prepare(spec, task["verified"], observed)
+            if len(sys.modules) > known:  # nor are the modules that this case imports
+                gc.freeze()
             return (record if observed else launches.counted(record)).model_dump_json()
         if "sample" in task:
             assert prepared is not None, "a case must be prepared before it is sampled"

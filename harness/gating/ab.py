@@ -25,7 +25,7 @@ from harness.spec import AnySpec
 
 ROUNDS = 16
 """Rounds of fresh processes for what the first pass flagged."""
-SAME_FROM = 3
+SAME_FROM = 2
 """Rounds from which a flagged case may be let go as the same."""
 FOUND_ONCE = ("checks", "conditions", "kernel_launches", "memory")
 """Fields of a record that are the same in every process of one commit."""

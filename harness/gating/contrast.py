@@ -51,28 +51,28 @@ def of_rounds(
         if metric.name == "time" and not interleaved and len(side) < MIN_ROUNDS and few < MIN_SAMPLES:
             return f"too few samples: {name} has {few} in a process, {MIN_SAMPLES} are needed"
     rounds = min(len(base), len(head))
-    figures = [np.array([_figure(metric, turns) for turns in side]) for side in (base, head)]
     if interleaved:
-        differences = figures[1][:rounds] - figures[0][:rounds]
-        if rounds >= MIN_ROUNDS:
-            return effects.paired(differences, level, seed)
-        errors = [_jackknife(metric, *one) for one in zip(base, head, strict=False)]
-        return effects.alone(float(differences.mean()), _joint(errors), metric.spread, rounds, level)
+        both = [difference(metric, *one) for one in zip(base, head, strict=False)]
+        if rounds == 1:
+            return effects.alone(*both[0], metric.spread, rounds, level)
+        expected = math.sqrt(2 * metric.spread**2 + sum(error**2 for _, error in both) / rounds)
+        return effects.paired([value for value, _ in both], expected, level, seed)
+    figures = [np.array([_figure(metric, turns) for turns in side]) for side in (base, head)]
     if rounds >= MIN_ROUNDS:
         return effects.independent(figures[0], figures[1], level, seed)
     within = [_joint([_bootstrap(metric, turns, seed) for turns in side]) for side in (base, head)]
-    difference = float(figures[1].mean() - figures[0].mean())
-    return effects.alone(difference, math.hypot(*within), metric.spread_apart, rounds, level)
+    gap = float(figures[1].mean() - figures[0].mean())
+    return effects.alone(gap, math.hypot(*within), metric.spread_apart, rounds, level)
 
 
-def _jackknife(metric: Metric, base: Turns, head: Turns) -> float:
-    """Standard error of one round's difference, from leaving out one pair of turns at a time."""
-    pairs = list(zip(base, head, strict=False))
-    if len(pairs) < 2:
-        return 0.0
-    left = [[pair for other, pair in enumerate(pairs) if other != one] for one in range(len(pairs))]
-    values = [_figure(metric, [h for _, h in some]) - _figure(metric, [b for b, _ in some]) for some in left]
-    return float(np.std(values) * math.sqrt(len(pairs) - 1))
+def difference(metric: Metric, base: Turns, head: Turns) -> tuple[float, float]:
+    """Head minus base in one round, and its standard error: the middle of the neighbouring turns' differences.
+
+    What disturbs a machine for longer than a turn is in both and cancels. What hits one turn is at an end, and a
+    quarter of the pairs is left out at each.
+    """
+    pairs = [_figure(metric, [h]) - _figure(metric, [b]) for b, h in zip(base, head, strict=False)]
+    return effects.middle(pairs)
 
 
 def _bootstrap(metric: Metric, turns: Turns, seed: str) -> float:
@@ -95,7 +95,7 @@ def _draws(metric: Metric, base: list[float], head: list[float], level: float, s
         return f"other draws: base has {len(base)}, head {len(head)}"
     differences = [_figure(metric, [[b]]) - _figure(metric, [[a]]) for a, b in zip(base, head, strict=True)]
     if len(differences) > 1:
-        return effects.paired(differences, level, seed)
+        return effects.paired(differences, 0.0, level, seed)
     if metric.scale == "ratio" or differences == [0.0]:
         # A single draw that changed: an exact attention's error above rounding has no chance in it.
         return Effect(differences[0], differences[0], differences[0], 0.0, math.inf, 1)

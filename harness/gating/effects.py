@@ -1,9 +1,9 @@
 """How far head is from base in one metric of one case: a value, its interval, and the chance of its like.
 
 The samples of one process are no independent witnesses: they share its addresses, its pages and the minute it ran in.
-So the unit is the round, one process a side; with ``MIN_ROUNDS`` of them the spread is theirs. With fewer nobody can
-see it in the data, and the metric's ``spread`` (measured once, with one commit against itself) stands in for it: the
-interval is then wide, and honest.
+So the unit is the round, one process a side. Of one alone nobody can see how far apart two are, and the metric's
+``spread`` (measured once, with one commit against itself) says so. Of a few the spread that they show is a matter of
+luck: it counts as much as there are rounds, and the expected one as ``PRIOR_DEGREES`` more.
 """
 
 import math
@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 MIN_ROUNDS = 5
-"""Rounds from which their own spread is taken."""
+"""Rounds from which their own spread is taken, where they were not taken in turns."""
+PRIOR_DEGREES = 4
+"""Degrees of freedom that the expected spread of rounds counts for beside the one that they show."""
 MIN_SAMPLES = 3
 """Samples that a process must have where it is alone: of two nobody knows which one was disturbed."""
 TRIMMED = 0.1
+"""Share of the rounds that is left out at each end."""
+MIDDLE = 0.25
+"""And of the pairs of turns in one."""
 RESAMPLES = 2000
 ERROR_RESAMPLES = 400
 """Enough for a standard error."""
@@ -62,35 +67,57 @@ class Effect:
         return float(stats.t.cdf((self.value - floor) / self.standard_error, self.degrees))
 
 
-def paired(differences: Sequence[float] | Vector, level: float, seed: str) -> Effect:
+def paired(differences: Sequence[float] | Vector, expected: float, level: float, seed: str) -> Effect:
     """From one difference a round, the rounds being independent.
 
     The value is the mean without the ``TRIMMED`` share of the rounds at each end, and its error that of Tukey and
-    McLaughlin (1963): a round that a neighbour spoiled does not decide. The interval is a studentised bootstrap's
-    (Efron and Tibshirani 1993, chapter 12): unlike the percentiles of one it keeps its level with few rounds.
+    McLaughlin (1963): a round that a neighbour spoiled does not decide. Few rounds show too large or too small an error
+    by chance: it is moderated by the expected one (Smyth 2004, https://doi.org/10.2202/1544-6115.1027).
+    The interval is a studentised bootstrap's (Efron and Tibshirani 1993, chapter 12): unlike the percentiles of one it
+    keeps its level with few rounds.
 
     Args:
         differences: head minus base, one a round, at least two.
+        expected: standard deviation of a difference, by the metric's spread and the samples inside the rounds; 0: by
+            these it does not vary.
         level: of the two-sided interval.
         seed: what names the case: the same data give the same interval.
     """
     values = np.asarray(differences, dtype=np.float64)
-    value, error = (float(one) for one in _trimmed(values))
-    if np.ptp(values) == 0 or error == 0:
+    value, own = (float(one) for one in _trimmed(values, TRIMMED))
+    if own == 0 and expected == 0:
         return Effect(value, value, value, 0.0, np.inf, values.size)
-    means, errors = _trimmed(resamples(values, seed))
-    return _from_pivots(value, error, _degrees(values.size), _pivots(means - value, errors), level, values.size)
+    degrees, prior = _degrees(values.size), PRIOR_DEGREES if expected else 0
+
+    def moderated(errors: Vector) -> Vector:
+        return np.sqrt((prior * expected**2 / values.size + degrees * errors**2) / (prior + degrees))
+
+    error = float(moderated(np.asarray(own)))
+    means, errors = _trimmed(resamples(values, seed), TRIMMED)
+    pivots = _pivots(means - value, moderated(errors))
+    return _from_pivots(value, error, prior + degrees, pivots, level, values.size)
+
+
+def middle(differences: Sequence[float] | Vector) -> tuple[float, float]:
+    """Mean of the middle half of a round's pairs of turns, and its standard error; of one pair nobody knows that."""
+    values = np.asarray(differences, dtype=np.float64)
+    if values.size < 2:
+        return float(values[0]), 0.0
+    value, error = _trimmed(values, MIDDLE)
+    return float(value), float(error)
 
 
 def independent(base: Sequence[float] | Vector, head: Sequence[float] | Vector, level: float, seed: str) -> Effect:
     """As ``paired``, from one figure a round, the rounds of base and head having nothing in common (Yuen 1974)."""
     sides = [np.asarray(one, dtype=np.float64) for one in (base, head)]
-    (first, one), (second, other) = (_trimmed(side) for side in sides)
+    (first, one), (second, other) = (_trimmed(side, TRIMMED) for side in sides)
     value, error = float(second - first), float(np.hypot(one, other))
     rounds = min(side.size for side in sides)
     if error == 0:
         return Effect(value, value, value, 0.0, np.inf, rounds)
-    drawn = [_trimmed(resamples(side, seed + name)) for side, name in zip(sides, ("base", "head"), strict=True)]
+    drawn = [
+        _trimmed(resamples(side, seed + name), TRIMMED) for side, name in zip(sides, ("base", "head"), strict=True)
+    ]
     pivots = _pivots(drawn[1][0] - drawn[0][0] - value, np.hypot(drawn[0][1], drawn[1][1]))
     degrees = error**4 / sum(
         float(part) ** 4 / _degrees(side.size) for part, side in zip((one, other), sides, strict=True)
@@ -130,11 +157,11 @@ def discoveries(chances: Sequence[float], rate: float) -> list[bool]:
     return [bool(one <= rate) for one in adjusted]
 
 
-def _trimmed(values: Vector) -> tuple[Vector, Vector]:
-    """Trimmed mean and its standard error, over the last axis."""
+def _trimmed(values: Vector, share: float) -> tuple[Vector, Vector]:
+    """Mean without ``share`` at each end and its standard error, over the last axis."""
     ordered = np.sort(values, axis=-1)
     size = ordered.shape[-1]
-    cut = int(TRIMMED * size)
+    cut = int(share * size)
     kept = size - 2 * cut
     winsorised = np.clip(ordered, ordered[..., cut, None], ordered[..., size - 1 - cut, None])
     squares = winsorised.var(axis=-1, ddof=1) * (size - 1)

@@ -20,6 +20,9 @@ KEEP_MEMORY = {
 }
 """For both sides: glibc keeps what is freed. Left alone it gives some processes' memory back after every call and
 others' not, by luck of their addresses, and the page faults then make up most of a call; see docs/gating.md."""
+STOP_WAITING = {"GOMP_SPINCOUNT": "5000"}
+"""For both sides: a thread that has nothing more to do lets go of its core after a tenth of a millisecond. By itself
+OpenMP's waits for several, and the other side's turn begins while it does."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class SideProcess:
         """Start the process if there is none; it is ready some seconds later."""
         if self._process is None:
             self._process = LineProcess(
-                [sys.executable, "-m", "harness.side"], self.folder, os.environ | KEEP_MEMORY | self._env
+                [sys.executable, "-m", "harness.side"], self.folder, os.environ | KEEP_MEMORY | STOP_WAITING | self._env
             )
             self._ready = False
 

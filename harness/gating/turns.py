@@ -1,4 +1,4 @@
-"""One case of two commits, sampled in turns: base, head, head, base, ... a fraction of a second apart.
+"""One case of two commits, sampled in turns: base, head, head, base, ... a call at a time.
 
 Whatever the machine does for longer than a turn (another tenant, a clock that droops) meets both commits alike and
 leaves the ratio of neighbouring turns alone.
@@ -17,33 +17,37 @@ Settled = Callable[[Record, Record], bool]
 """Whether these records of base and head need no more turns."""
 Pair = tuple[list[float], list[float]]
 """Samples of neighbouring turns in seconds a call: base's and head's."""
-LONG_CALL_SECONDS = 0.1
-"""A call from this length on starts a turn without one that is thrown away: cold caches are under 1% of it. And it is
-not prepared anew: the pages that its tensors got decide little of it."""
+LONG_CALL_SECONDS = 0.03
+"""A case whose call takes this long is not prepared anew: the pages that its tensors got decide little of it."""
+SHORT_CALL_SECONDS = 2e-3
+"""A turn of calls shorter than this begins with one that says how many make a sample, and is thrown away."""
 ONE_CALL = {"min_samples": 1, "max_samples": 1, "seconds": 0.0, "warmup_calls": 0, "warmup_seconds": 0.0}
-"""The effort of each side's first turn, when nobody knows yet how long a call takes; all that a long one's turn is."""
+"""A turn on a CPU. Its speed wanders by 4 to 13% within 40 ms: the shorter a turn, the more alike are neighbours."""
+ON_A_DEVICE = {"min_samples": 1, "max_samples": 30, "seconds": 0.04, "warmup_calls": 0, "warmup_seconds": 0.0}
+"""A turn on a CUDA device: its clock takes turns of this length for steady."""
+BETWEEN_SECONDS = 3e-3
+"""About what a turn takes besides its samples: to ask, a collection, to answer."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a case is sampled: in pairs of turns, for each of which it is prepared anew, a long call only once.
+    """How long a case is sampled: how often it is prepared, each time for about ``seconds``, or one pair of turns.
 
-    At least ``pairs`` are taken, and more, up to ``most_pairs``, while ``Settled`` is not content. A turn lasts
-    ``turn_seconds``, or one call where that is longer.
+    It is prepared at least ``preparations`` times, and more often, up to ``most``, while ``Settled`` is not content. A
+    long call is prepared once, and sampled as often.
 
     The pages that a case's tensors get decide up to a third of a short call's time, for as long as it has them. Where
-    it is prepared more than once, its figure, the quickest sample, is less a matter of luck.
+    it is prepared more than once, its figure is less a matter of luck.
     """
 
-    pairs: int
-    most_pairs: int
-    turn_seconds: float = 0.04
-    turn_samples: int = 30
+    preparations: int
+    most: int
+    seconds: float = 0.2
 
 
-FIRST = Plan(pairs=3, most_pairs=8)
+FIRST = Plan(preparations=3, most=8)
 """Of the first pass, which takes a case on until it is clear that it has not changed."""
-FRESH = Plan(pairs=4, most_pairs=4)
+FRESH = Plan(preparations=3, most=3)
 """Of a round of fresh processes."""
 
 
@@ -67,7 +71,7 @@ def measure(
         again: other processes of the same code have measured it; head's output is not verified again, nor observed
             what a call does and takes. Base's is verified only where head's is wrong, to know whether it was so before:
             verification is what takes the longest.
-        settled: asked after every pair from ``plan.pairs`` on.
+        settled: asked after every preparation from ``plan.preparations`` on.
 
     Returns:
         Base's record and head's. Where one of them failed, neither has a timing.
@@ -82,9 +86,9 @@ def measure(
     if any(one.status != "ok" for one in records) or spec.kind not in ("operation", "model"):
         return records
     try:
-        for turns in _in_turns((base, head), spec, plan, order):
+        for number, turns in enumerate(_in_turns((base, head), spec, plan, order), start=1):
             found = _with_timing(records[0], turns[0]), _with_timing(records[1], turns[1])
-            if len(turns[0]) >= plan.pairs and settled(*found):
+            if number >= plan.preparations and settled(*found):
                 break
     except _Stopped as stop:
         return _with_failure(records, stop.which, stop.failed)
@@ -106,25 +110,23 @@ class _Stopped(Exception):
 def _in_turns(
     sides: tuple[SideProcess, SideProcess], spec: AnySpec, plan: Plan, order: tuple[int, ...]
 ) -> Iterator[tuple[list[Timing], list[Timing]]]:
-    """The turns of both so far, of a case that both have prepared, after each pair."""
+    """The turns of both so far, of a case that both have prepared, after each of its preparations."""
     turns: tuple[list[Timing], list[Timing]] = ([], [])
     # Nobody knows yet how long a call takes. A short one is thrown away: the process's memory grows in it.
     first = _pair(sides, order, ONE_CALL)
-    long = min(min(_seconds(one)) for one in first) >= LONG_CALL_SECONDS
-    effort = {
-        "min_samples": 1,
-        "max_samples": plan.turn_samples,
-        "seconds": plan.turn_seconds,
-        "warmup_calls": 0 if long else 1,
-        "warmup_seconds": 0.0,
-    }
-    for number in range(plan.most_pairs):
+    seconds = min(min(_seconds(one)) for one in first)
+    long = seconds >= LONG_CALL_SECONDS
+    turn = ONE_CALL if spec.device == "cpu" else ON_A_DEVICE
+    effort = turn | {"warmup_calls": 1 if seconds < SHORT_CALL_SECONDS else 0}
+    pairs = max(1, int(plan.seconds / 2 / (max(seconds, turn["seconds"]) + BETWEEN_SECONDS)))
+    for number in range(plan.most):
         if number and not long:
             _prepare_anew(sides, spec, order)
-        pair = first if long and not number else _pair(sides, order, effort)
-        for taken, timing in zip(turns, pair, strict=True):
-            taken.append(timing)
-        order = order[::-1]
+        for count in range(pairs):
+            pair = first if long and not number + count else _pair(sides, order, effort)
+            for taken, timing in zip(turns, pair, strict=True):
+                taken.append(timing)
+            order = order[::-1]
         yield turns
 
 

@@ -140,8 +140,8 @@ def quality(selection: Selection) -> list[QualitySpec]:
 
 
 def task(selection: Selection) -> list[TaskSpec]:
-    """One task, trained from scratch with eager and fused softmax and both YOSO, from standard on evaluated with others
-    too; none in the profiles gpu and paper."""
+    """One task, trained from scratch with softmax, from standard on fused too, and both YOSO, and then evaluated with
+    others; none in the profiles gpu and paper."""
     if selection.profile not in TASK_BUDGETS:
         return []
     budget = TASK_BUDGETS[selection.profile]
@@ -159,7 +159,7 @@ def task(selection: Selection) -> list[TaskSpec]:
             evaluate_with=() if selection.profile == "quick" else swaps(name),
         )
         for n in selection.lengths((budget.seq_len,))
-        for name in selection.chosen(REPRESENTATIVES)
+        for name in selection.chosen(quick.TRAINED if selection.profile == "quick" else REPRESENTATIVES)
     ]
 
 
@@ -184,7 +184,7 @@ def model(selection: Selection) -> list[ModelSpec]:
         for head in TASK_HEADS
         for n in selection.lengths(HEAD_LENGTHS[profile])
         for mode in MODEL_MODES
-        for name in selection.chosen(REPRESENTATIVES)
+        for name in selection.chosen(quick.HEADS if profile == "quick" else REPRESENTATIVES)
     ]
     rivals = [
         _model(selection, family, attention, "encoder", n, selection.dtypes[0], mode)

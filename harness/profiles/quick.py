@@ -14,6 +14,11 @@ model costs the same with all, so what another attention saves there follows fro
 LONG = 4096
 """In the encoder at this length the headline alone."""
 
+HEADS = ("sdpa", "yoso", "yoso_e")
+"""Under task heads: exact attention as it is used, and both YOSO."""
+TRAINED = ("softmax", "yoso", "yoso_e")
+"""In the task: the reference of scores, and both YOSO. The fused softmax is the same function."""
+
 
 def has(spec: OperationSpec) -> bool:
     """Whether the attention alone is measured at this one of the profile's lengths."""

@@ -11,7 +11,7 @@ from harness.cli import app
 from harness.gating import ab
 from harness.gating.collection import Collection
 from harness.gating.side_process import Failed
-from harness.gating.turns import FIRST, FRESH, Plan, measure
+from harness.gating.turns import FIRST, FRESH, ONE_CALL, Plan, measure
 from harness.record import Check, Conditions, Memory, Timing
 from harness.spec import OperationSpec
 
@@ -109,11 +109,18 @@ def started(cost=None):
 
 def test_turns_are_base_head_head_base_and_the_case_is_prepared_anew_among_them():
     sides, events = started()
-    base, head = measure(*sides, SPECS[SLOW], FRESH, head_first=False)
-    assert "".join(events) == "ab" + "AB" + "AB" + "baBA" + "abAB" + "baBA"
-    assert base.timing.turns == head.timing.turns == [8] * FRESH.pairs
+    base, head = measure(*sides, SPECS[SLOW], Plan(preparations=3, most=3, seconds=0.06), head_first=False)
+    assert "".join(events) == "ab" + "AB" + "ABBA" + "abABBA" + "abABBA"
+    assert base.timing.turns == head.timing.turns == [8] * 6
+    assert sides[0].efforts == sides[1].efforts == [ONE_CALL] * 7
     for side in sides:
         assert side.seen[-1][1:] == (True, True)  # neither verified nor observed a second time
+
+
+def test_a_pair_of_turns_is_the_least_and_who_begins_it_changes():
+    sides, events = started()
+    measure(*sides, SPECS[SLOW], Plan(preparations=3, most=3, seconds=0.0), head_first=True)
+    assert "".join(events) == "ba" + "BA" + "BA" + "abAB" + "baBA"
 
 
 def test_a_case_is_taken_on_until_it_is_settled_and_no_longer_than_the_plan_has_it():
@@ -123,24 +130,27 @@ def test_a_case_is_taken_on_until_it_is_settled_and_no_longer_than_the_plan_has_
         asked.append((len(base.timing.turns), len(head.timing.turns)))
         return len(asked) == 3
 
-    plan = Plan(pairs=2, most_pairs=6)
-    sides, events = started()
+    plan = Plan(preparations=2, most=6, seconds=0.06)
+    sides, _ = started()
     base, head = measure(*sides, SPECS[SLOW], plan, head_first=True, settled=settled)
-    assert "".join(events) == "ba" + "BA" + "BA" + "abAB" + "baBA" + "abAB"
-    assert asked == [(2, 2), (3, 3), (4, 4)]
-    assert base.timing.turns == head.timing.turns == [8] * 4
+    assert asked == [(4, 4), (6, 6), (8, 8)]
+    assert base.timing.turns == head.timing.turns == [8] * 8
     sides, _ = started()
     base, head = measure(*sides, SPECS[SLOW], plan, head_first=True, settled=lambda *records: False)
-    assert base.timing.turns == head.timing.turns == [8] * 6
+    assert base.timing.turns == head.timing.turns == [8] * 12
 
 
 def test_a_long_case_is_prepared_once_and_none_of_its_calls_is_thrown_away():
     sides, events = started({SLOW: 20.0})
-    base, head = measure(*sides, SPECS[SLOW], Plan(pairs=2, most_pairs=2), head_first=False)
-    assert "".join(events) == "ab" + "AB" + "BA"
-    assert [effort["max_samples"] for effort in sides[0].efforts] == [1, FIRST.turn_samples]
-    assert {effort["warmup_calls"] for side in sides for effort in side.efforts} == {0}
-    assert base.timing.turns == head.timing.turns == [8, 8]
+    base, head = measure(*sides, SPECS[SLOW], FRESH, head_first=False)
+    assert "".join(events) == "ab" + "AB" + "BA" + "AB"
+    assert base.timing.turns == head.timing.turns == [8] * 3
+
+
+def test_a_short_call_is_asked_for_as_often_as_makes_a_sample():
+    sides, _ = started({SLOW: 0.1})
+    measure(*sides, SPECS[SLOW], FRESH, head_first=False)
+    assert [effort["warmup_calls"] for effort in sides[0].efforts[:3]] == [0, 1, 1]
 
 
 def test_what_fails_when_it_is_prepared_anew_has_failed():

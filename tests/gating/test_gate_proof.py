@@ -22,7 +22,8 @@ def recording(rounds=24, luck=0.01, seed=0):
 
     def one():
         luck_of = np.exp(luck * rng.standard_normal(2))
-        return CaseRound(pairs=[(turn(luck_of[0]), turn(luck_of[1])) for _ in range(6)], peak_bytes=(10**6, 10**6))
+        preparations = [[(turn(luck_of[0]), turn(luck_of[1])) for _ in range(6)] for _ in range(4)]
+        return CaseRound(preparations=preparations, peak_bytes=(10**6, 10**6))
 
     found = [{spec.case_id: one() for spec in CASES} for _ in range(rounds)]
     machine = {"cpu": "made up <b>", "logical_cores": 2, "torch": "0", "torch_threads": 1}

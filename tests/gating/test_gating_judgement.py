@@ -8,7 +8,8 @@ from gate_runs import SPECS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.gating import effects, judgement
+from harness.gating import contrast, effects, judgement
+from harness.gating.metrics import METRICS
 from harness.gating.settings import Settings
 from harness.spec import OperationSpec
 
@@ -220,12 +221,12 @@ def test_thresholds_of_a_case_pattern_win_over_the_general_ones():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(1e-5, 1e3), min_size=5, max_size=12), st.floats(-3, 3))
-def test_the_sign_of_a_change_is_its_own_mirror(values, shift):
+@given(st.lists(st.floats(1e-5, 1e3), min_size=5, max_size=12), st.floats(-3, 3), st.sampled_from([0.0, 0.02]))
+def test_the_sign_of_a_change_is_its_own_mirror(values, shift, expected):
     """Head against base says the opposite of base against head."""
     noise = np.log(values)
-    there = effects.paired(noise + shift, 0.98, "case")
-    back = effects.paired(-(noise + shift), 0.98, "case")
+    there = effects.paired(noise + shift, expected, 0.98, "case")
+    back = effects.paired(-(noise + shift), expected, 0.98, "case")
     assert there.value == pytest.approx(-back.value)
     assert there.low <= there.value <= there.high
     assert there.chance_above(0.05) == pytest.approx(back.chance_below(-0.05))
@@ -235,11 +236,31 @@ def test_the_interval_of_few_rounds_keeps_its_level():
     """At 98% two-sided, 2% of the intervals miss, and of a skewed noise too not many more."""
     rng = np.random.default_rng(0)
     for draw in (rng.standard_normal, lambda n: rng.exponential(size=n) - 1):
-        missed = sum(
-            not effect.low < 0 < effect.high
-            for effect in (effects.paired(draw(8), 0.98, str(trial)) for trial in range(600))
-        )
-        assert missed / 600 < 0.05
+        for rounds, expected in ((8, 0.0), (8, 1.0), (2, 1.0)):
+            missed = sum(
+                not effect.low < 0 < effect.high
+                for effect in (effects.paired(draw(rounds), expected, 0.98, str(trial)) for trial in range(600))
+            )
+            assert missed / 600 < 0.05
+
+
+def test_a_few_rounds_that_agree_by_chance_are_not_believed_more_than_the_machine_allows():
+    agreeing = effects.paired([0.05, 0.0501, 0.0499], 0.02, 0.98, "case")
+    assert agreeing.low < 0.03
+    assert agreeing.standard_error > 50 * effects.paired([0.05, 0.0501, 0.0499], 0.0, 0.98, "case").standard_error
+    far_apart = effects.paired([-0.1, 0.1], 0.02, 0.98, "case")
+    assert 0.05 < far_apart.high < 0.5  # two rounds alone would give no bound that says anything
+
+
+def test_a_disturbance_of_a_few_turns_or_of_both_sides_does_not_move_a_round():
+    speed = np.exp(0.2 * np.sin(np.arange(40.0)))  # the machine's, the same for neighbouring turns
+    base = [[0.01 * one] for one in speed]
+    head = [[0.0101 * one] for one in speed]
+    for disturbed in (3, 17, 29):
+        head[disturbed] = [0.5]
+    gap, error = contrast.difference(METRICS["time"], base, head)
+    assert gap == pytest.approx(np.log(1.01))
+    assert error < 1e-6
 
 
 @given(st.lists(st.floats(0, 1), max_size=30), st.floats(0.001, 0.4))

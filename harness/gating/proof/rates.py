@@ -12,10 +12,10 @@ import numpy as np
 import typer
 from scipy.stats import binomtest
 
-from harness.gating import ab
+from harness.gating import ab, contrast
 from harness.gating.metrics import METRICS
 from harness.gating.proof import page
-from harness.gating.proof.recording import CASES, Recording
+from harness.gating.proof.recording import CASES, CaseRound, Recording
 from harness.gating.proof.replay import COMPARE_FAIL, Outcome, Planted, Replay
 from harness.gating.settings import Settings
 from harness.gating.turns import FIRST, FRESH
@@ -93,14 +93,14 @@ def _rate(count: int, runs: int) -> dict[str, Any]:
 def spreads(recording: Recording) -> dict[str, float]:
     """By case: the standard deviation of a round's log ratio, which the gate's own spread is chosen by."""
 
-    def figure(case: Any, side: int) -> float:
-        return float(np.log(min(min(pair[side]) for pair in case.pairs)))
+    def gap(found: CaseRound) -> float:
+        pairs = [pair for some in found.preparations for pair in some]
+        return contrast.difference(METRICS["time"], [one for one, _ in pairs], [other for _, other in pairs])[0]
 
     return {
-        spec.case_id: float(np.sqrt(np.mean([(figure(one[spec.case_id], 1) - figure(one[spec.case_id], 0)) ** 2
-                                             for one in recording.rounds])))
+        spec.case_id: float(np.sqrt(np.mean([gap(one[spec.case_id]) ** 2 for one in recording.rounds])))
         for spec in CASES
-    }  # fmt: skip
+    }
 
 
 def settings() -> dict[str, Any]:
@@ -109,8 +109,9 @@ def settings() -> dict[str, Any]:
         "false_discovery_rate": Settings().false_discovery_rate,
         "floors": {name: metric.floor for name, metric in METRICS.items()},
         "rounds of fresh processes": [ab.SAME_FROM, ab.ROUNDS],
-        "pairs of turns, in the first pass": [FIRST.pairs, FIRST.most_pairs],
-        "pairs of turns, in a round": FRESH.pairs,
+        "preparations of a case, in the first pass": [FIRST.preparations, FIRST.most],
+        "preparations of a case, in a round": FRESH.preparations,
+        "seconds of turns for each": FIRST.seconds,
         "spread of one process's time, in turns and apart": [METRICS["time"].spread, METRICS["time"].spread_apart],
         "interval of the rates": f"{LEVEL:.0%}, Wilson",
     }

@@ -4,6 +4,7 @@
 two fresh processes that take all cases in turns; with ``--load`` a third one keeps core 0 busy all the while.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -22,8 +23,8 @@ from harness.gating.turns import FIRST, Pair, measure, pairs_of
 from harness.record import Record
 from harness.spec import AnySpec, ModelSpec, OperationSpec, Scalar
 
-RECORDED = replace(FIRST, pairs=FIRST.most_pairs)
-"""As many pairs of turns as a first pass takes at the most."""
+RECORDED = replace(FIRST, preparations=1)
+"""As often as a first pass prepares a case at the most; asked after each whether it is settled, to count the pairs."""
 DIGITS = 6
 """Significant digits of a recorded time."""
 CASES: tuple[AnySpec, ...] = (
@@ -42,11 +43,11 @@ SPIN = "import os\nos.sched_setaffinity(0, {0})\nwhile True: pass"
 
 
 class CaseRound(BaseModel):
-    """One case in one pair of fresh processes: its pairs of turns in seconds, and peak bytes of both."""
+    """One case in one pair of fresh processes: pairs of turns in seconds, by preparation; peak bytes of both."""
 
     model_config = ConfigDict(extra="forbid")
 
-    pairs: list[Pair]
+    preparations: list[list[Pair]]
     peak_bytes: tuple[int, int]
 
 
@@ -94,7 +95,7 @@ def _round(found: Recording) -> None:
             found.machine, found.commit = seen["machine"], seen["commit"]
         found.rounds.append(
             {
-                spec.case_id: _kept(*measure(base, head, spec, RECORDED, head_first=(number + place) % 2 == 1))
+                spec.case_id: _case(base, head, spec, head_first=(number + place) % 2 == 1)
                 for place, spec in enumerate(CASES)
             }
         )
@@ -103,7 +104,16 @@ def _round(found: Recording) -> None:
         head.close()
 
 
-def _kept(base: Record, head: Record) -> CaseRound:
+def _case(base_side: SideProcess, head_side: SideProcess, spec: AnySpec, head_first: bool) -> CaseRound:
+    ends: list[int] = []
+
+    def never(base: Record, head: Record) -> bool:
+        assert base.timing is not None
+        assert base.timing.turns is not None
+        ends.append(len(base.timing.turns))
+        return False
+
+    base, head = measure(base_side, head_side, spec, RECORDED, head_first, settled=never)
     for one in (base, head):
         if one.timing is None or one.memory is None:
             raise SystemExit(f"{one.case_id} was not measured: {one.status}: {'; '.join(one.reasons)}")
@@ -111,8 +121,9 @@ def _kept(base: Record, head: Record) -> CaseRound:
     assert head.timing is not None
     assert base.memory is not None
     assert head.memory is not None
-    pairs = [(_rounded(one), _rounded(other)) for one, other in pairs_of(base.timing, head.timing)]
-    return CaseRound(pairs=pairs, peak_bytes=(base.memory.peak_bytes, head.memory.peak_bytes))
+    pairs: list[Pair] = [(_rounded(one), _rounded(other)) for one, other in pairs_of(base.timing, head.timing)]
+    preparations = [pairs[start:end] for start, end in itertools.pairwise([0, *ends])]
+    return CaseRound(preparations=preparations, peak_bytes=(base.memory.peak_bytes, head.memory.peak_bytes))
 
 
 def _rounded(seconds: list[float]) -> list[float]:

@@ -56,7 +56,7 @@ class Replay:
         self._settings = settings
         self._rng = rng
         self._records: dict[tuple[str, int, int, Planted, int], Record] = {}
-        self._pairs: dict[tuple[str, int, int, Planted], int] = {}  # that the first pass takes of a round
+        self._taken: dict[tuple[str, int, int, Planted], int] = {}  # preparations that the first pass takes of a round
 
     def ab(self, planted: Planted) -> Outcome:
         """``harness ab``: a first pass, then fresh rounds of what it flags."""
@@ -86,12 +86,12 @@ class Replay:
         pick, swapped = int(self._rng.integers(len(self._recording.rounds))), int(self._rng.integers(2))
         recorded = spec.model_copy(update={"seed": 0}).case_id
         key = (recorded, pick, swapped, planted)
-        for pairs in (self._pairs[key],) if key in self._pairs else range(FIRST.pairs, FIRST.most_pairs + 1):
+        for taken in (self._taken[key],) if key in self._taken else range(FIRST.preparations, FIRST.most + 1):
             found = (
-                self._record(spec, pick, swapped, Planted(), pairs),
-                self._record(spec, pick, 1 - swapped, planted, pairs),
+                self._record(spec, pick, swapped, Planted(), taken),
+                self._record(spec, pick, 1 - swapped, planted, taken),
             )
-            self._pairs[key] = pairs
+            self._taken[key] = taken
             if not ab.flagged(judgement.judge_case(*found, self._settings)):
                 break
         return found
@@ -132,20 +132,20 @@ class Replay:
     def _pair(self, spec: AnySpec, base_round: int, head_round: int, planted: Planted) -> tuple[Record, Record]:
         swapped = int(self._rng.integers(2))
         return (
-            self._record(spec, base_round, swapped, Planted(), FRESH.pairs),
-            self._record(spec, head_round, 1 - swapped, planted, FRESH.pairs),
+            self._record(spec, base_round, swapped, Planted(), FRESH.preparations),
+            self._record(spec, head_round, 1 - swapped, planted, FRESH.preparations),
         )
 
-    def _record(self, spec: AnySpec, number: int, side: int, planted: Planted, pairs: int) -> Record:
+    def _record(self, spec: AnySpec, number: int, side: int, planted: Planted, taken: int) -> Record:
         recorded = spec.model_copy(update={"seed": 0}).case_id
-        key = (recorded, number, side, planted, pairs)
+        key = (recorded, number, side, planted, taken)
         if key not in self._records:
-            self._records[key] = _record(spec, self._recording.rounds[number][recorded], side, planted, pairs)
+            self._records[key] = _record(spec, self._recording.rounds[number][recorded], side, planted, taken)
         return self._records[key].model_copy(update={"case_id": spec.case_id, "spec": spec})
 
 
-def _record(spec: AnySpec, found: CaseRound, side: int, planted: Planted, pairs: int) -> Record:
-    turns = [pair[side] for pair in found.pairs[:pairs]]
+def _record(spec: AnySpec, found: CaseRound, side: int, planted: Planted, taken: int) -> Record:
+    turns = [pair[side] for pairs in found.preparations[:taken] for pair in pairs]
     return Record.model_construct(
         case_id=spec.case_id,
         spec=spec,
