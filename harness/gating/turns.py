@@ -47,8 +47,8 @@ class Plan:
 
 FIRST = Plan(preparations=3, most=8)
 """Of the first pass, which takes a case on until it is clear that it has not changed."""
-FRESH = Plan(preparations=3, most=3)
-"""Of a round of fresh processes."""
+FRESH = Plan(preparations=6, most=6)
+"""Of a round of fresh processes, which take longer to start than a case to be sampled."""
 
 
 def measure(

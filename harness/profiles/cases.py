@@ -176,7 +176,7 @@ def model(selection: Selection) -> list[ModelSpec]:
         for dtype in selection.dtypes
         for n in selection.lengths(ENCODER_LENGTHS[profile])
         for mode in MODEL_MODES
-        for name in selection.chosen(registry.names() if cut is None else cut.encoders(n))
+        for name in selection.chosen(registry.names() if cut is None else cut.encoders(n, mode))
     ]
     heads = [
         _model(selection, "yoso", name, head, n, dtype, mode)

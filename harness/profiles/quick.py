@@ -12,8 +12,9 @@ ENCODERS = ("softmax", "sdpa", "yoso", "yoso_e", "none", "linear", "nystromforme
 """In the encoder: exact attention and YOSO, the floor, and of features, landmarks and windows one each. The rest of a
 model costs the same with all, so what another attention saves there follows from it alone."""
 LONG = 4096
-"""In the encoder at this length the headline alone."""
-
+"""At this length the headline alone, in the encoder too,"""
+LONG_BACKWARD = ("sdpa", "yoso")
+"""and forward and backward, or a step of training, these: a call of the others takes more than a second."""
 HEADS = ("sdpa", "yoso", "yoso_e")
 """Under task heads: exact attention as it is used, and both YOSO."""
 TRAINED = ("softmax", "yoso", "yoso_e")
@@ -22,16 +23,20 @@ TRAINED = ("softmax", "yoso", "yoso_e")
 
 def has(spec: OperationSpec) -> bool:
     """Whether the attention alone is measured at this one of the profile's lengths."""
+    if spec.seq_len == LONG:
+        return spec.attention in (HEADLINE if spec.mode == "forward" else LONG_BACKWARD)
     if spec.attention in HEADLINE:
         return True
     return spec.seq_len == LENGTHS[-1] if spec.attention in COMPILED else spec.seq_len in LENGTHS
 
 
-def encoders(seq_len: int) -> tuple[str, ...]:
+def encoders(seq_len: int, mode: ModelMode) -> tuple[str, ...]:
     """The attentions in the bare encoder."""
-    return HEADLINE if seq_len == LONG else ENCODERS
+    if seq_len == LONG:
+        return HEADLINE if mode == "forward" else LONG_BACKWARD
+    return ENCODERS
 
 
 def too_slow(family: Family, seq_len: int, mode: ModelMode) -> bool:
-    """A training step of transformers' YOSO at 4096 would take a tenth of the whole profile."""
-    return family == "transformers_yoso" and mode == "training_step" and seq_len > 1024
+    """A training step of transformers' models at 4096 would take a tenth of the whole profile."""
+    return family != "yoso" and mode == "training_step" and seq_len >= LONG

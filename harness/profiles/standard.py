@@ -30,8 +30,8 @@ def _quadratic(spec: OperationSpec) -> bool:
     return once is not None and twice is not None and any(twice[name] > 3 * once[name] for name in once)
 
 
-def encoders(seq_len: int) -> tuple[str, ...]:
-    """The attentions in the bare encoder: as in ``quick``, but for the longest."""
+def encoders(seq_len: int, mode: ModelMode) -> tuple[str, ...]:
+    """The attentions in the bare encoder: as in ``quick``, but for the longest, and the same in both modes."""
     return ENCODERS_AT_LENGTH if seq_len == LENGTH else ENCODERS
 
 

@@ -142,7 +142,7 @@ def test_a_case_is_taken_on_until_it_is_settled_and_no_longer_than_the_plan_has_
 
 def test_a_long_case_is_prepared_once_and_none_of_its_calls_is_thrown_away():
     sides, events = started({SLOW: 20.0})
-    base, head = measure(*sides, SPECS[SLOW], FRESH, head_first=False)
+    base, head = measure(*sides, SPECS[SLOW], Plan(preparations=3, most=3), head_first=False)
     assert "".join(events) == "ab" + "AB" + "BA" + "AB"
     assert base.timing.turns == head.timing.turns == [8] * 3
 

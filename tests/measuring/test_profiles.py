@@ -32,11 +32,17 @@ def test_quick_has_its_headline_at_every_length_and_enough_of_the_others_for_an_
         lengths.setdefault(spec.attention, set()).add(spec.seq_len)
     for name in quick.HEADLINE:
         assert lengths[name] == set(cases.OPERATION_LENGTHS["quick"])
+    steps = [spec for spec in cases.operation(Selection("quick")) if spec.mode == "forward_backward"]
+    assert {spec.attention for spec in steps if spec.seq_len == quick.LONG} == {*quick.LONG_BACKWARD}
     for name in set(lengths) - set(quick.COMPILED):
         assert len(lengths[name]) >= MIN_EXPONENT_LENGTHS
     assert {*quick.HEADLINE, *quick.COMPILED, *quick.ENCODERS} <= {*registry.names()}
-    encoders = {spec.seq_len: set(quick.encoders(spec.seq_len)) for spec in cases.model(Selection("quick"))}
-    assert encoders.pop(max(encoders)) == set(quick.HEADLINE)
+    encoders = {
+        (spec.seq_len, spec.mode): set(quick.encoders(spec.seq_len, spec.mode))
+        for spec in cases.model(Selection("quick"))
+    }
+    assert encoders.pop((quick.LONG, "forward")) == set(quick.HEADLINE)
+    assert encoders.pop((quick.LONG, "training_step")) == set(quick.LONG_BACKWARD)
     assert set(map(frozenset, encoders.values())) == {frozenset(quick.ENCODERS)}
 
 
