@@ -33,6 +33,7 @@ sanitize: $(VENV)/.ready
 RECORD ?= yes
 gate-proof: $(VENV)/.ready
 	$(if $(RECORD),$(BIN)/python -m harness.gating.proof.recording reports/gate-proof/loaded.json --seconds 900 --load)
+	$(if $(RECORD),$(BIN)/python -m harness.gating.proof.turn_length reports/gate-proof/turns.json)
 	$(BIN)/python -m harness.gating.proof.rates reports/gate-proof/loaded.json --out reports/gate-proof
 
 # On a GPU, within nine minutes: build the kernels, run tests/gpu, measure the gpu profile. With a Python that has the

@@ -83,7 +83,7 @@ def _operators(record: Record) -> list[float] | None:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("time", "s", _time, 0.04, "FASTER", "SLOWER", spread=0.01, spread_apart=0.07),
+        Metric("time", "s", _time, 0.04, "FASTER", "SLOWER", spread=0.01, spread_apart=0.2),
         Metric("memory", "byte", _memory, 0.005, "SMALLER", "LARGER"),
         Metric("check", "share of what is allowed", _check, 0.25, "BETTER", "WORSE", scale="difference"),
         Metric("error", "relative error", _error, 0.05, "BETTER", "WORSE", replicate="draw"),

@@ -1,15 +1,18 @@
 """The proof's own machinery, and the proof that is published."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.gating.proof import page, rates
+from harness.gating.proof import page, rates, turn_length
 from harness.gating.proof.recording import CASES, CaseRound, Recording
 from harness.gating.proof.replay import Planted, Replay
 from harness.gating.settings import Settings
+from harness.gating.turns import ONE_CALL
+from harness.record import Timing
 
 PUBLISHED = Path(__file__).parents[2] / "reports" / "gate-proof"
 
@@ -71,6 +74,26 @@ def test_rates_are_counted_and_shown(monkeypatch):
         rates.rates(recording(19), "few", 8)
 
 
+class Steady:
+    def __init__(self, seconds):
+        self.seconds, self.asked = seconds, []
+
+    def sample(self, effort):
+        self.asked.append(effort)
+        return Timing(wall_seconds=[self.seconds, 2 * self.seconds], warmup_calls=0, threads=1)
+
+
+def test_a_second_of_turns_has_both_figures_of_a_round():
+    sides = Steady(0.001), Steady(0.00102)
+    found = turn_length.seconds_of_turns(sides, ONE_CALL, 0.02)
+    assert found["pairs"] == len(sides[0].asked) == len(sides[1].asked) > 1
+    assert found["middle of the pairs"] == pytest.approx(np.log(1.02)) == found["quickest calls"]
+    assert found["quickest call, milliseconds"] == pytest.approx(1.0)
+    assert found["its own standard error"] < 1e-9
+    apart = turn_length._apart([found | {"middle of the pairs": value} for value in (0.1, 0.3)])
+    assert apart["standard deviation of the middle of the pairs"] == pytest.approx(np.sqrt(0.02))
+
+
 def test_the_published_page_is_of_the_published_figures():
     proof = json.loads((PUBLISHED / "proof.json").read_text())
     assert (PUBLISHED / "proof.html").read_text() == page.html(proof)
@@ -93,3 +116,41 @@ def test_the_published_rates_keep_the_bars():
         assert rows["harness ab", "nothing", cases]["alarm"]["interval"][1] < 0.01
         assert rows["harness ab", "time +10%", cases]["planted case named"]["interval"][0] >= 0.95
     assert rows["harness ab", "memory +5%", len(CASES)]["planted case named"]["share"] == 1.0
+
+
+def test_the_guide_has_the_figures_of_the_live_run_and_it_keeps_the_bar():
+    live = json.loads((PUBLISHED / "live.json").read_text())
+    assert live["seconds"] < 15 * 60
+    first, *rounds = (line for line in live["said"] if line.startswith(("first pass", "round")))
+    cases, seconds, again = (int(number) for number in re.findall(r"\d+", first))
+    left = int(rounds[-1].split(", ")[1].split()[0])
+    guide = " ".join((PUBLISHED.parents[1] / "docs" / "gating.md").read_text().split())
+    for words in (
+        f"took {live['seconds']} s",
+        f"{cases} cases in {seconds} s, of which {again} were looked at again, {again - left} of these let go",
+        f"The {left} that were left",
+        f"exit code {live['exit_code']}",
+    ):
+        assert words in guide
+
+
+def test_the_guide_has_the_figures_of_the_turns():
+    rows = json.loads((PUBLISHED / "turns.json").read_text())["rows"]
+    guide = " ".join((PUBLISHED.parents[1] / "docs" / "gating.md").read_text().split())
+
+    def of(turn, figure):
+        return [row[figure] for row in rows if row["turn"] == turn]
+
+    kept = of("one call", "standard deviation of the middle of the pairs")
+    before = of("40 ms, threads wait as by themselves", "standard deviation of the quickest calls' ratio")
+    assert max(kept) < min(before)
+    assert f"wanders by {min(kept):.1%} to {max(kept):.1%}".replace("%", "", 1) in guide
+    assert f"in turns of 40 ms, by {min(before):.1%} to {max(before):.1%}".replace("%", "", 1) in guide
+    waiting = of("one call, threads wait as by themselves", "standard error that the pairs show")
+    not_waiting = of("one call", "standard error that the pairs show")
+    assert 9 < max(one / other for one, other in zip(waiting, not_waiting, strict=True)) < 13
+    quickest = [of(turn, "quickest call, milliseconds") for turn in turn_length.SETTINGS]
+    assert f"call of {quickest[2][0]:.1f} ms takes {quickest[0][0]:.1f} so" in guide
+    for short, _, plain in list(zip(*quickest, strict=True))[1:]:
+        assert plain > 10
+        assert short == pytest.approx(plain, rel=0.01)

@@ -58,11 +58,11 @@ def test_a_change_at_the_floor_is_ambiguous_and_no_pass():
     assert found.exit_code == 2
 
 
-def test_one_process_a_side_cannot_know_a_tenth_but_knows_a_half_more():
+def test_one_process_a_side_cannot_know_a_tenth_but_knows_thrice_as_much():
     found = judge(*gate_runs.pair(rounds=1, slower={SPECS[0]: 1.1}, session=None))
     assert verdicts(found)[SPECS[0].case_id] == "AMBIGUOUS"
     assert found.exit_code == 2
-    found = judge(*gate_runs.pair(rounds=1, slower={SPECS[0]: 1.6}, session=None))
+    found = judge(*gate_runs.pair(rounds=1, slower={SPECS[0]: 3.0}, session=None))
     assert verdicts(found)[SPECS[0].case_id] == "SLOWER"
 
 
