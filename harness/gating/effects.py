@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 MIN_ROUNDS = 5
-"""Rounds from which their own spread is taken, where they were not taken in turns."""
+"""Rounds that ``harness ab`` takes whatever the time, and from which runs that took no turns show their own spread."""
 PRIOR_DEGREES = 4
 """Degrees of freedom that the expected spread of rounds counts for beside the one that they show."""
 MIN_SAMPLES = 3

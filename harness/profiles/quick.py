@@ -3,7 +3,7 @@
 from harness.spec import Family, ModelMode, OperationSpec
 
 HEADLINE = ("softmax", "sdpa", "yoso", "yoso_e")
-"""Measured alone at each of the profile's lengths: the comparison that the project is there for."""
+"""Measured alone at each of the profile's lengths, at the longest forward: what the project is there to compare."""
 LENGTHS = (512, 1024, 2048)
 """The lengths of every other attention: as few as give an exponent, and none where quadratic ones take minutes."""
 COMPILED = ("flex",)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.gating.metrics import METRICS
 from harness.gating.proof import page, rates, turn_length
 from harness.gating.proof.recording import CASES, CaseRound, Recording
 from harness.gating.proof.replay import Planted, Replay
@@ -116,6 +117,19 @@ def test_the_published_rates_keep_the_bars():
         assert rows["harness ab", "nothing", cases]["alarm"]["interval"][1] < 0.01
         assert rows["harness ab", "time +10%", cases]["planted case named"]["interval"][0] >= 0.95
     assert rows["harness ab", "memory +5%", len(CASES)]["planted case named"]["share"] == 1.0
+
+
+def test_processes_at_other_times_are_as_far_apart_as_the_gate_takes_them_for():
+    raw = Recording.model_validate_json((PUBLISHED / "loaded.json").read_text())
+
+    def quickest(found):
+        return min(min(base) for pairs in found.preparations for base, _ in pairs)
+
+    apart = [np.std([np.log(quickest(one[spec.case_id])) for one in raw.rounds], ddof=1) for spec in CASES]
+    assert max(apart) == pytest.approx(METRICS["time"].spread_apart, abs=0.02)
+    guide = (PUBLISHED.parents[1] / "docs" / "gating.md").read_text()
+    assert f"`spread_apart`, {METRICS['time'].spread_apart:.0%}:" in guide
+    assert f"{min(apart):.0%} is the steadiest's" in guide
 
 
 def test_the_guide_has_the_figures_of_the_live_run_and_it_keeps_the_bar():
