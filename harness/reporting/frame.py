@@ -11,6 +11,7 @@ Columns:
     peak_bytes: float, NaN where not measured; input_bytes, also NaN then, are the whole call's.
 """
 
+from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ COLUMNS = (
     "peak_bytes",
     "input_bytes",
 )
+Row = namedtuple("Row", COLUMNS)  # type: ignore[misc]  # the fields are the table's columns
 STATUS_WORDS = {
     "unsupported": "unsupported",
     "incorrect": "incorrect",
@@ -86,8 +88,8 @@ def machine(run: Run) -> str:
 
 
 def each(table: pd.DataFrame) -> list[Any]:
-    """The rows as named tuples; their fields are the columns."""
-    return list(table.itertuples())
+    """The rows as named tuples; their fields are the columns. Quicker than itertuples: plots ask thousands of times."""
+    return [Row(*values) for values in zip(*(table[name] for name in COLUMNS), strict=True)]
 
 
 def of_instance(rows: pd.DataFrame) -> str:

@@ -1,6 +1,7 @@
 """A table of the report: words, amounts and sentences, that every output format writes in its own way."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from harness.reporting.frame import Facets
@@ -30,7 +31,7 @@ class Table:
                 f"rows must have {len(self.columns)} cells, one for each of {self.columns}, got {uneven[0]}"
             )
 
-    @property
+    @cached_property
     def right(self) -> frozenset[str]:
         """The columns that hold numbers."""
         numeric = {place for row in self.rows for place, cell in enumerate(row) if isinstance(cell, Amount)}
