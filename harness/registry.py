@@ -17,8 +17,9 @@ class RegistryError(ValueError):
     """A name that is unknown or taken, or a plugin that does not load."""
 
 
+@cache
 def _entries(group: str) -> dict[str, list[EntryPoint]]:
-    """Entry points by name: one each, but for names that two packages took."""
+    """Entry points by name: one each, but for names that two packages took. Read once: every layer of a model asks."""
     found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=group):
         others = found.setdefault(entry.name, [])

@@ -19,7 +19,7 @@ from harness.gating.effects import MIN_ROUNDS
 from harness.gating.judgement import Finding, Judgement
 from harness.gating.settings import Settings
 from harness.gating.side_process import SideProcess
-from harness.gating.turns import FIRST, FRESH, measure
+from harness.gating.turns import FIRST, measure, of_round
 from harness.record import Record, Run
 from harness.spec import AnySpec
 
@@ -158,11 +158,11 @@ def _fresh_round(base: Commit, head: Commit, flagged: dict[str, AnySpec], number
         one.side.close()
     for one in sides:
         one.side.start()
-    order = list(enumerate(flagged.items()))
+    plan, order = of_round(len(flagged)), list(enumerate(flagged.items()))
     # Who begins changes every round, and every second round the order: what a case leaves behind in a process does not
     # always meet the same next one.
     for place, (case_id, spec) in order[::-1] if number % 4 >= 2 else order:
-        records = measure(base.side, head.side, spec, FRESH, head_first=(number + place) % 2 == 1, again=True)
+        records = measure(base.side, head.side, spec, plan, head_first=(number + place) % 2 == 1, again=True)
         for one, record in zip((base, head), records, strict=True):
             # Verified and observed once; the same code need not be again, and the record says what was found then.
             kept = record.model_copy(update={name: getattr(one.first[case_id], name) for name in FOUND_ONCE})

@@ -55,8 +55,8 @@ def of_rounds(
         both = [difference(metric, *one) for one in zip(base, head, strict=False)]
         if rounds == 1:
             return effects.alone(*both[0], metric.spread, rounds, level)
-        expected = math.sqrt(2 * metric.spread**2 + sum(error**2 for _, error in both) / rounds)
-        return effects.paired([value for value, _ in both], expected, level, seed)
+        errors = [math.hypot(error, metric.spread, metric.spread) for _, error in both]
+        return effects.paired([value for value, _ in both], errors, level, seed)
     figures = [np.array([_figure(metric, turns) for turns in side]) for side in (base, head)]
     if rounds >= MIN_ROUNDS:
         return effects.independent(figures[0], figures[1], level, seed)
@@ -95,7 +95,7 @@ def _draws(metric: Metric, base: list[float], head: list[float], level: float, s
         return f"other draws: base has {len(base)}, head {len(head)}"
     differences = [_figure(metric, [[b]]) - _figure(metric, [[a]]) for a, b in zip(base, head, strict=True)]
     if len(differences) > 1:
-        return effects.paired(differences, 0.0, level, seed)
+        return effects.paired(differences, [0.0] * len(differences), level, seed)
     if metric.scale == "ratio" or differences == [0.0]:
         # A single draw that changed: an exact attention's error above rounding has no chance in it.
         return Effect(differences[0], differences[0], differences[0], 0.0, math.inf, 1)

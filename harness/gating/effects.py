@@ -22,9 +22,9 @@ PRIOR_DEGREES = 4
 MIN_SAMPLES = 3
 """Samples that a process must have where it is alone: of two nobody knows which one was disturbed."""
 TRIMMED = 0.1
-"""Share of the rounds that is left out at each end."""
+"""Share of the rounds of stored runs that is left out at each end."""
 MIDDLE = 0.25
-"""And of the pairs of turns in one."""
+"""And of the pairs of turns in one round."""
 RESAMPLES = 2000
 ERROR_RESAMPLES = 400
 """Enough for a standard error."""
@@ -67,35 +67,39 @@ class Effect:
         return float(stats.t.cdf((self.value - floor) / self.standard_error, self.degrees))
 
 
-def paired(differences: Sequence[float] | Vector, expected: float, level: float, seed: str) -> Effect:
+def paired(differences: Sequence[float] | Vector, errors: Sequence[float] | Vector, level: float, seed: str) -> Effect:
     """From one difference a round, the rounds being independent.
 
-    The value is the mean without the ``TRIMMED`` share of the rounds at each end, and its error that of Tukey and
-    McLaughlin (1963): a round that a neighbour spoiled does not decide. Few rounds show too large or too small an error
-    by chance: it is moderated by the expected one (Smyth 2004, https://doi.org/10.2202/1544-6115.1027).
+    A round in which the machine was restless says less, and counts less: the rounds are put together as the studies of
+    a meta-analysis with random effects (DerSimonian and Laird 1986), and the error of what comes of it is Hartung and
+    Knapp's (2001). Few rounds show too large or too small an error by chance: it is moderated by the expected one
+    (Smyth 2004, https://doi.org/10.2202/1544-6115.1027).
     The interval is a studentised bootstrap's (Efron and Tibshirani 1993, chapter 12): unlike the percentiles of one it
     keeps its level with few rounds.
 
     Args:
         differences: head minus base, one a round, at least two.
-        expected: standard deviation of a difference, by the metric's spread and the samples inside the rounds; 0: by
-            these it does not vary.
+        errors: standard error of each, by the metric's spread and the samples inside the round; 0: nobody knows them,
+            and the differences show it alone.
         level: of the two-sided interval.
         seed: what names the case: the same data give the same interval.
     """
-    values = np.asarray(differences, dtype=np.float64)
-    value, own = (float(one) for one in _trimmed(values, TRIMMED))
-    if own == 0 and expected == 0:
+    values, variances = np.asarray(differences, dtype=np.float64), np.square(np.asarray(errors, dtype=np.float64))
+    known = bool(variances.all())
+    variances = variances if known else np.ones_like(values)
+    value, own = (float(one) for one in _together(values, variances))
+    if own == 0 and not known:
         return Effect(value, value, value, 0.0, np.inf, values.size)
-    degrees, prior = _degrees(values.size), PRIOR_DEGREES if expected else 0
+    degrees, prior = values.size - 1, PRIOR_DEGREES if known else 0
+    expected = 1 / np.sum(1 / variances)
 
     def moderated(errors: Vector) -> Vector:
-        return np.sqrt((prior * expected**2 / values.size + degrees * errors**2) / (prior + degrees))
+        return np.sqrt((prior * expected + degrees * errors**2) / (prior + degrees))
 
     error = float(moderated(np.asarray(own)))
-    means, errors = _trimmed(resamples(values, seed), TRIMMED)
-    pivots = _pivots(means - value, moderated(errors))
-    return _from_pivots(value, error, prior + degrees, pivots, level, values.size)
+    drawn = _drawn(values.size, seed)
+    means, owns = _together(values[drawn], variances[drawn])
+    return _from_pivots(value, error, prior + degrees, _pivots(means - value, moderated(owns)), level, values.size)
 
 
 def middle(differences: Sequence[float] | Vector) -> tuple[float, float]:
@@ -143,7 +147,7 @@ def alone(value: float, within: float, spread: float, rounds: int, level: float)
 def resamples(values: Sequence[float] | Vector, seed: str, count: int = RESAMPLES) -> Vector:
     """``[count, len(values)]``, drawn with replacement."""
     given = np.asarray(values, dtype=np.float64)
-    return given[_rng(seed).integers(0, given.size, (count, given.size))]
+    return given[_drawn(given.size, seed, count)]
 
 
 def discoveries(chances: Sequence[float], rate: float) -> list[bool]:
@@ -155,6 +159,20 @@ def discoveries(chances: Sequence[float], rate: float) -> list[bool]:
         return []
     adjusted = stats.false_discovery_control(np.clip(chances, 0.0, 1.0), method="bh")
     return [bool(one <= rate) for one in adjusted]
+
+
+def _together(values: Vector, variances: Vector) -> tuple[Vector, Vector]:
+    """Mean over the last axis and its standard error; ``variances`` are of the values, beside how far these differ."""
+    weights = 1 / variances
+    total = weights.sum(axis=-1)
+    mean = (weights * values).sum(axis=-1) / total
+    excess = (weights * (values - mean[..., None]) ** 2).sum(axis=-1) - (values.shape[-1] - 1)
+    between = np.maximum(excess, 0) / (total - (weights**2).sum(axis=-1) / total)
+    weights = 1 / (variances + between[..., None])
+    total = weights.sum(axis=-1)
+    mean = (weights * values).sum(axis=-1) / total
+    squares = (weights * (values - mean[..., None]) ** 2).sum(axis=-1)
+    return mean, np.sqrt(squares / ((values.shape[-1] - 1) * total))
 
 
 def _trimmed(values: Vector, share: float) -> tuple[Vector, Vector]:
@@ -184,5 +202,6 @@ def _from_pivots(value: float, error: float, degrees: float, pivots: Vector, lev
     return Effect(value, value - max(above, least) * error, value - min(below, -least) * error, error, degrees, rounds)
 
 
-def _rng(seed: str) -> np.random.Generator:
-    return np.random.default_rng(zlib.crc32(seed.encode()))
+def _drawn(size: int, seed: str, count: int = RESAMPLES) -> NDArray[np.int64]:
+    """Places to draw ``size`` of with replacement, ``count`` times; ``seed`` names the case."""
+    return np.random.default_rng(zlib.crc32(seed.encode())).integers(0, size, (count, size))

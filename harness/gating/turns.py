@@ -5,7 +5,7 @@ leaves the ratio of neighbouring turns alone.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -48,7 +48,14 @@ class Plan:
 FIRST = Plan(preparations=3, most=8)
 """Of the first pass, which takes a case on until it is clear that it has not changed."""
 FRESH = Plan(preparations=6, most=6)
-"""Of a round of fresh processes, which take longer to start than a case to be sampled."""
+"""The least of a round of fresh processes."""
+ROUND_SECONDS = 30.0
+"""Of turns in a round: where few cases are left, these are what is hard to tell, and get the others' time."""
+
+
+def of_round(cases: int) -> Plan:
+    """Of a round of fresh processes in which so many cases are taken again."""
+    return replace(FRESH, seconds=max(FRESH.seconds, ROUND_SECONDS / (cases * FRESH.preparations)))
 
 
 def measure(
@@ -118,7 +125,7 @@ def _in_turns(
     long = seconds >= LONG_CALL_SECONDS
     turn = ONE_CALL if spec.device == "cpu" else ON_A_DEVICE
     effort = turn | {"warmup_calls": 1 if seconds < SHORT_CALL_SECONDS else 0}
-    pairs = max(1, int(plan.seconds / 2 / (max(seconds, turn["seconds"]) + BETWEEN_SECONDS)))
+    pairs = max(1, round(plan.seconds / 2 / (max(seconds, turn["seconds"]) + BETWEEN_SECONDS)))
     for number in range(plan.most):
         if number and not long:
             _prepare_anew(sides, spec, order)

@@ -66,7 +66,7 @@ class TaskBudget(NamedTuple):
 
 
 TASK_BUDGETS = {
-    "quick": TaskBudget("needle", seq_len=64, steps=400, seeds=2, train_examples=4000, eval_examples=500),
+    "quick": TaskBudget("needle", seq_len=64, steps=300, seeds=2, train_examples=4000, eval_examples=500),
     "standard": TaskBudget("needle", seq_len=128, steps=800, seeds=3, train_examples=10000, eval_examples=1000),
     "full": TaskBudget("listops", seq_len=2000, steps=5000, seeds=5, train_examples=96000, eval_examples=2000),
 }

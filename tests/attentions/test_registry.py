@@ -1,5 +1,6 @@
 import sys
 from importlib.metadata import EntryPoint
+from inspect import unwrap
 
 import pytest
 import wrong_attentions as wrong
@@ -38,6 +39,7 @@ class Refuses(wrong.Attention):
 
 def entries(monkeypatch, *found):
     monkeypatch.setattr(registry, "entry_points", lambda group: [e for e in found if e.group == group])
+    monkeypatch.setattr(registry, "_entries", unwrap(registry._entries))
 
 
 def entry(name, value):

@@ -11,7 +11,7 @@ from harness.cli import app
 from harness.gating import ab
 from harness.gating.collection import Collection
 from harness.gating.side_process import Failed
-from harness.gating.turns import FIRST, FRESH, ONE_CALL, Plan, measure
+from harness.gating.turns import FIRST, FRESH, ONE_CALL, ROUND_SECONDS, Plan, measure, of_round
 from harness.record import Check, Conditions, Memory, Timing
 from harness.spec import OperationSpec
 
@@ -151,6 +151,13 @@ def test_a_short_call_is_asked_for_as_often_as_makes_a_sample():
     sides, _ = started({SLOW: 0.1})
     measure(*sides, SPECS[SLOW], FRESH, head_first=False)
     assert [effort["warmup_calls"] for effort in sides[0].efforts[:3]] == [0, 1, 1]
+
+
+def test_few_cases_get_the_time_of_many():
+    assert of_round(100) == FRESH
+    few = of_round(2)
+    assert few.seconds * few.preparations * 2 == pytest.approx(ROUND_SECONDS)
+    assert (few.preparations, few.most) == (FRESH.preparations, FRESH.most)
 
 
 def test_what_fails_when_it_is_prepared_anew_has_failed():

@@ -225,8 +225,9 @@ def test_thresholds_of_a_case_pattern_win_over_the_general_ones():
 def test_the_sign_of_a_change_is_its_own_mirror(values, shift, expected):
     """Head against base says the opposite of base against head."""
     noise = np.log(values)
-    there = effects.paired(noise + shift, expected, 0.98, "case")
-    back = effects.paired(-(noise + shift), expected, 0.98, "case")
+    errors = expected * np.arange(1, len(values) + 1)
+    there = effects.paired(noise + shift, errors, 0.98, "case")
+    back = effects.paired(-(noise + shift), errors, 0.98, "case")
     assert there.value == pytest.approx(-back.value)
     assert there.low <= there.value <= there.high
     assert there.chance_above(0.05) == pytest.approx(back.chance_below(-0.05))
@@ -239,16 +240,38 @@ def test_the_interval_of_few_rounds_keeps_its_level():
         for rounds, expected in ((8, 0.0), (8, 1.0), (2, 1.0)):
             missed = sum(
                 not effect.low < 0 < effect.high
-                for effect in (effects.paired(draw(rounds), expected, 0.98, str(trial)) for trial in range(600))
+                for effect in (
+                    effects.paired(draw(rounds), [expected] * rounds, 0.98, str(trial)) for trial in range(600)
+                )
             )
             assert missed / 600 < 0.05
 
 
+def restless_rounds(rng, rounds):
+    """Differences and errors of rounds of which some are ten times as restless; their errors are from six pairs."""
+    scale = 0.02 * np.exp(rng.normal(0, 1.2, rounds))
+    found = [effects.middle(one * np.sqrt(6) * rng.standard_normal(6)) for one in scale]
+    return [value for value, _ in found], [np.hypot(error, 0.014) for _, error in found]
+
+
+def test_a_restless_round_counts_for_less():
+    """The interval keeps its level where some rounds were restless, and is the narrower for knowing it."""
+    rng = np.random.default_rng(0)
+    for rounds in (2, 5, 16):
+        drawn = [restless_rounds(rng, rounds) for _ in range(300)]
+        found = [effects.paired(*one, 0.98, str(trial)) for trial, one in enumerate(drawn)]
+        assert np.mean([not effect.low < 0 < effect.high for effect in found]) < 0.04
+        equal = [effects.paired(one, [0.04] * rounds, 0.98, str(trial)) for trial, (one, _) in enumerate(drawn)]
+        assert np.std([one.value for one in found]) < 0.7 * np.std([one.value for one in equal])
+    spoiled = effects.paired([0.0, 0.01, -0.01, 0.9], [0.01, 0.01, 0.01, 0.5], 0.98, "case")
+    assert abs(spoiled.value) < 0.01
+
+
 def test_a_few_rounds_that_agree_by_chance_are_not_believed_more_than_the_machine_allows():
-    agreeing = effects.paired([0.05, 0.0501, 0.0499], 0.02, 0.98, "case")
+    agreeing = effects.paired([0.05, 0.0501, 0.0499], [0.02] * 3, 0.98, "case")
     assert agreeing.low < 0.03
-    assert agreeing.standard_error > 50 * effects.paired([0.05, 0.0501, 0.0499], 0.0, 0.98, "case").standard_error
-    far_apart = effects.paired([-0.1, 0.1], 0.02, 0.98, "case")
+    assert agreeing.standard_error > 50 * effects.paired([0.05, 0.0501, 0.0499], [0.0] * 3, 0.98, "case").standard_error
+    far_apart = effects.paired([-0.1, 0.1], [0.02] * 2, 0.98, "case")
     assert 0.05 < far_apart.high < 0.5  # two rounds alone would give no bound that says anything
 
 
