@@ -29,11 +29,13 @@ sanitize: $(VENV)/.ready
 	$(BIN)/python tests/sanitize/cuda_shim.py
 
 # How often the gate is wrong on this machine: records one commit against itself while another process loads a core
-# (fifteen minutes), then puts runs together from it. From the recording that is there: make gate-proof RECORD=
+# (fifteen minutes), adds one whole run of ab (fifteen more), then puts runs together from the recording. From the one that
+# is there: make gate-proof RECORD=
 RECORD ?= yes
 gate-proof: $(VENV)/.ready
 	$(if $(RECORD),$(BIN)/python -m harness.gating.proof.recording reports/gate-proof/loaded.json --seconds 900 --load)
 	$(if $(RECORD),$(BIN)/python -m harness.gating.proof.turn_length reports/gate-proof/turns.json)
+	$(if $(RECORD),$(BIN)/python -m harness.gating.proof.live reports/gate-proof/live.json)
 	$(BIN)/python -m harness.gating.proof.rates reports/gate-proof/loaded.json --out reports/gate-proof
 
 # On a GPU, within nine minutes: build the kernels, run tests/gpu, measure the gpu profile. With a Python that has the

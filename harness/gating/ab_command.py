@@ -30,7 +30,7 @@ def ab(
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for base.json and head.json")] = Path("out/ab"),
-    minutes: Annotated[float, typer.Option(help="no more than five fresh rounds where they would end later")] = 13.0,
+    minutes: Annotated[float, typer.Option(help="no more than five fresh rounds where they would end later")] = 14.0,
     case: Annotated[str, typer.Option(help="shell pattern of case ids")] = "*",
     case_timeout: Annotated[float, typer.Option(help="seconds that a case may take to be prepared")] = 300.0,
     markdown: Markdown = None,

@@ -25,16 +25,18 @@ ONE_CALL = {"min_samples": 1, "max_samples": 1, "seconds": 0.0, "warmup_calls": 
 """A turn on a CPU. Its speed wanders by 4 to 13% within 40 ms: the shorter a turn, the more alike are neighbours."""
 ON_A_DEVICE = {"min_samples": 1, "max_samples": 30, "seconds": 0.04, "warmup_calls": 0, "warmup_seconds": 0.0}
 """A turn on a CUDA device: its clock takes turns of this length for steady."""
+SECONDS = 0.2
+"""Of turns after a preparation, by itself."""
 BETWEEN_SECONDS = 3e-3
 """About what a turn takes besides its samples: to ask, a collection, to answer."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a case is sampled: how often it is prepared, each time for about ``seconds``, or one pair of turns.
+    """How long a case is sampled: how often it is prepared, each time for ``seconds``, or one pair of turns.
 
     It is prepared at least ``preparations`` times, and more often, up to ``most``, while ``Settled`` is not content. A
-    long call is prepared once, and sampled as often.
+    long call is prepared once, and sampled as often, each time for ``long_seconds``.
 
     The pages that a case's tensors get decide up to a third of a short call's time, for as long as it has them. Where
     it is prepared more than once, its figure is less a matter of luck.
@@ -42,7 +44,8 @@ class Plan:
 
     preparations: int
     most: int
-    seconds: float = 0.2
+    seconds: float = SECONDS
+    long_seconds: float = SECONDS
 
 
 FIRST = Plan(preparations=3, most=8)
@@ -50,12 +53,16 @@ FIRST = Plan(preparations=3, most=8)
 FRESH = Plan(preparations=6, most=6)
 """The least of a round of fresh processes."""
 ROUND_SECONDS = 30.0
-"""Of turns in a round: where few cases are left, these are what is hard to tell, and get the others' time."""
+"""Of a long call's turns in a round, where no other case is left; of several each has its part."""
 
 
 def of_round(cases: int) -> Plan:
-    """Of a round of fresh processes in which so many cases are taken again."""
-    return replace(FRESH, seconds=max(FRESH.seconds, ROUND_SECONDS / (cases * FRESH.preparations)))
+    """Of a round of fresh processes in which so many cases are taken again.
+
+    Of a long call the usual time has six pairs of turns, and they decide how sure a round is. Of a short one it has
+    hundreds: what tells two rounds apart is luck of their processes, and only more rounds help.
+    """
+    return replace(FRESH, long_seconds=max(SECONDS, ROUND_SECONDS / (cases * FRESH.preparations)))
 
 
 def measure(
@@ -125,7 +132,8 @@ def _in_turns(
     long = seconds >= LONG_CALL_SECONDS
     turn = ONE_CALL if spec.device == "cpu" else ON_A_DEVICE
     effort = turn | {"warmup_calls": 1 if seconds < SHORT_CALL_SECONDS else 0}
-    pairs = max(1, round(plan.seconds / 2 / (max(seconds, turn["seconds"]) + BETWEEN_SECONDS)))
+    time = plan.long_seconds if long else plan.seconds
+    pairs = max(1, round(time / 2 / (max(seconds, turn["seconds"]) + BETWEEN_SECONDS)))
     for number in range(plan.most):
         if number and not long:
             _prepare_anew(sides, spec, order)

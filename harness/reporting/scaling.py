@@ -21,13 +21,14 @@ def exponents(table: pd.DataFrame) -> list[Table]:
     found = []
     for kind in _KINDS:
         rows: list[tuple[Facets, list[Cell]]] = []
+        without: list[list[stats.NoAnswer]] = []
         for facets, view in views(table, kind).items():
             fits = {
                 series: stats.scaling_exponent(times, EXPONENT_FROM) for series, times in times_by_length(view).items()
             }
-            missing = {fit if isinstance(fit, stats.NoAnswer) else None for fit in fits.values()}
-            if len(fits) > 1 and len(missing) == 1 and (alike := missing.pop()):
-                rows.append((facets, ["every attention", units.ABSENT, _reason(alike)]))
+            missing = [fit for fit in fits.values() if isinstance(fit, stats.NoAnswer)]
+            if len(missing) == len(fits):
+                without.append(missing)
                 continue
             for series, fit in fits.items():
                 if isinstance(fit, stats.NoAnswer):
@@ -35,9 +36,22 @@ def exponents(table: pd.DataFrame) -> list[Table]:
                 else:
                     exponent = Amount(fit.value, "number", fit.low, fit.high)
                     rows.append((facets, [series, exponent, _span(fit.lengths)]))
+        if without:
+            rows.append(((), _nowhere(without)))
         columns = ["Attention", f"Exponent [{units.LEVEL_WORDS}]", "Lengths"]
         found.append(with_facets(kind.capitalize(), columns, rows))
     return [one for one in found if one.rows]
+
+
+def _nowhere(settings: list[list[stats.NoAnswer]]) -> list[Cell]:
+    """One row for all settings in which no attention has a slope: each on its own would bury those that have."""
+    lengths, first, needed = max(one.numbers for missing in settings for one in missing)
+    where = say("every attention (settings: {})", Amount(len(settings), "count"))
+    why = say(
+        "not enough lengths: at most {} from {} on, {} are needed",
+        *(Amount(number, "count") for number in (lengths, first, needed)),
+    )
+    return [where, units.ABSENT, why]
 
 
 def crossovers(table: pd.DataFrame) -> list[Table]:

@@ -1,6 +1,7 @@
 """``harness ab``: its order, with sides that are made up."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,11 +154,19 @@ def test_a_short_call_is_asked_for_as_often_as_makes_a_sample():
     assert [effort["warmup_calls"] for effort in sides[0].efforts[:3]] == [0, 1, 1]
 
 
-def test_few_cases_get_the_time_of_many():
+def test_few_long_cases_get_the_time_of_many():
     assert of_round(100) == FRESH
     few = of_round(2)
-    assert few.seconds * few.preparations * 2 == pytest.approx(ROUND_SECONDS)
-    assert (few.preparations, few.most) == (FRESH.preparations, FRESH.most)
+    assert few.long_seconds * few.preparations * 2 == pytest.approx(ROUND_SECONDS)
+    assert few == replace(FRESH, long_seconds=few.long_seconds)
+
+    def turns(cost, plan):
+        sides, _ = started({SLOW: cost})
+        return len(measure(*sides, SPECS[SLOW], plan, head_first=False)[0].timing.turns)
+
+    usual, longer = Plan(3, 3, seconds=0.1, long_seconds=0.1), Plan(3, 3, seconds=0.1, long_seconds=1.2)
+    assert (turns(20.0, usual), turns(20.0, longer)) == (3, 9)
+    assert turns(1.0, usual) == turns(1.0, longer) > 9  # a call of 10 ms: more of it says nothing more of its process
 
 
 def test_what_fails_when_it_is_prepared_anew_has_failed():

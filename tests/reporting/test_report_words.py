@@ -9,7 +9,7 @@ from report_page import Page, of
 
 from harness import stats
 from harness.record import Check, Quality, Run
-from harness.reporting import answer, checks, rivals, tables, units
+from harness.reporting import answer, checks, rivals, scaling, tables, units
 from harness.reporting.frame import frame, times_by_length, views
 from harness.spec import OperationSpec, QualitySpec
 
@@ -107,7 +107,19 @@ def test_exponents_and_crossovers_are_in_the_tables(page: Page) -> None:
 
 def test_too_few_lengths_are_said() -> None:
     text = of(synthetic.realistic(lengths=(512, 1024))).text
-    assert "not enough lengths: 2 from 512 on, 3 are needed" in text
+    assert "not enough lengths: at most 2 from 512 on, 3 are needed" in text
+
+
+def test_settings_without_an_exponent_are_one_row() -> None:
+    few = synthetic.realistic(lengths=(512, 1024)).records
+    models = [one for one in few if one.spec.kind == "model"]
+    enough = [one for one in synthetic.realistic().records if one.spec.kind == "operation"]
+    operations, of_models = scaling.exponents(frame(synthetic.run([*enough, *models])))
+    assert all(isinstance(row[-2], units.Amount) for row in operations.rows)
+    (row,) = of_models.rows
+    settings = len(views(frame(synthetic.run(models)), "model"))
+    assert str(row[-3]) == f"every attention (settings: {settings})"
+    assert settings > 1
 
 
 def test_rivals_are_multiples_of_bert(realistic: Run) -> None:

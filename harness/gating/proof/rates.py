@@ -18,7 +18,7 @@ from harness.gating.proof import page
 from harness.gating.proof.recording import CASES, CaseRound, Recording
 from harness.gating.proof.replay import COMPARE_FAIL, Outcome, Planted, Replay
 from harness.gating.settings import Settings
-from harness.gating.turns import FIRST, FRESH
+from harness.gating.turns import FIRST, FRESH, SECONDS
 
 LEVEL = 0.95
 PLANTED = {
@@ -111,7 +111,7 @@ def settings() -> dict[str, Any]:
         "rounds of fresh processes": [ab.SAME_FROM, ab.ROUNDS],
         "preparations of a case, in the first pass": [FIRST.preparations, FIRST.most],
         "preparations of a case, in a round": FRESH.preparations,
-        "seconds of turns for each": FIRST.seconds,
+        "seconds of turns for each": SECONDS,
         "spread of one process's time, in turns and apart": [METRICS["time"].spread, METRICS["time"].spread_apart],
         "interval of the rates": f"{LEVEL:.0%}, Wilson",
     }
