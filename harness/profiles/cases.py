@@ -39,7 +39,9 @@ ENCODER_LENGTHS = {
 }
 HEAD_LENGTHS = {"quick": (128, 1024), "standard": standard.HEADS_AT, "full": (128, 512, 1024, 4096)}
 REPRESENTATIVES = ("softmax", "sdpa", "yoso", "yoso_e")
-"""The attentions under task heads: a head costs the same with every kernel of one attention."""
+UNDER_HEADS = {"quick": quick.HEADS, "standard": REPRESENTATIVES, "full": REPRESENTATIVES}
+"""A head costs the same with every kernel of one attention."""
+TRAINED = {"quick": quick.TRAINED, "standard": REPRESENTATIVES, "full": REPRESENTATIVES}
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
 BUDGETS = (8, 16, 32, 64, 128, 256)
 """Hashes, features or landmarks."""
@@ -159,7 +161,7 @@ def task(selection: Selection) -> list[TaskSpec]:
             evaluate_with=() if selection.profile == "quick" else swaps(name),
         )
         for n in selection.lengths((budget.seq_len,))
-        for name in selection.chosen(quick.TRAINED if selection.profile == "quick" else REPRESENTATIVES)
+        for name in selection.chosen(TRAINED[selection.profile])
     ]
 
 
@@ -184,7 +186,7 @@ def model(selection: Selection) -> list[ModelSpec]:
         for head in TASK_HEADS
         for n in selection.lengths(HEAD_LENGTHS[profile])
         for mode in MODEL_MODES
-        for name in selection.chosen(quick.HEADS if profile == "quick" else REPRESENTATIVES)
+        for name in selection.chosen(UNDER_HEADS[profile])
     ]
     rivals = [
         _model(selection, family, attention, "encoder", n, selection.dtypes[0], mode)

@@ -54,6 +54,16 @@ def test_a_run_that_was_stopped_is_made_from_its_log(gpu_run, tmp_path):
     assert json.loads(run.read_text()) == {"harness": {"profile": "gpu", "records": [{"case_id": "one"}]}}
 
 
+def test_a_run_goes_on_from_its_log_only_where_that_is_asked(gpu_run, tmp_path):
+    log, run = tmp_path / "gpu.log.jsonl", tmp_path / "gpu.json"
+    assert gpu_run.from_log(log, run, resume=True) == []
+    for resume in (True, False):
+        log.write_text("{}\n")
+        run.write_text("{}")
+        assert gpu_run.from_log(log, run, resume) == ([f"--resume={log}"] if resume else [])
+        assert (log.exists(), run.exists()) == (resume, False)
+
+
 def test_a_step_that_fails_or_hangs_does_not_end_the_run(gpu_run, tmp_path):
     import time
 

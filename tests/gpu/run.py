@@ -122,6 +122,18 @@ def _is_installed() -> bool:
         return False
 
 
+def from_log(log: Path, run: Path, resume: bool) -> list[str]:
+    """The suites' option to go on from the log, where that is wanted and there is one; else it is cleared away.
+
+    An older JSON is so always: where this run writes none, it would be taken for it.
+    """
+    run.unlink(missing_ok=True)
+    if resume and log.exists():
+        return [f"--resume={log}"]
+    log.unlink(missing_ok=True)
+    return []
+
+
 def rescue(log: Path, run: Path) -> None:
     """Make the run's JSON from its log, where the run was stopped before it wrote one."""
     if run.exists() or not log.exists():
@@ -178,9 +190,7 @@ def main() -> int:
             options = ["-q", "-k", "not cpu", "--tb=short"]
             steps.run(f"tests-{group[-1]}", [*pytest, *options, *files], end - time.monotonic())
     if "suites" in wanted:
-        resumed = [f"--resume={log}"] if given.resume and log.exists() else []
-        for old in (run, *([] if resumed else [log])):
-            old.unlink(missing_ok=True)
+        resumed = from_log(log, run, given.resume)
         left = steps.left() - REPORT_SECONDS
         limits = [f"--deadline={left - 30:.0f}", f"--case-timeout={CASE_SECONDS}", "--worker"]
         where = ["--profile=gpu", "--device=cuda", f"--benchmark-json={run}", *resumed]
