@@ -6,19 +6,22 @@ PASSING = {"load_1min", "cuda_celsius", "cuda_memory_mhz"}
 """What a machine's fingerprint says of the moment and not of the machine."""
 
 
-def differences(base: Run, head: Run) -> list[str]:
+SIDES = ("base", "head")
+
+
+def differences(base: Run, head: Run, names: tuple[str, str] = SIDES) -> list[str]:
     """What was not the same, one line each, as ``torch: base has 2.12.0, head 2.13.0``; none where all was."""
     found = [
-        _line(name, base.machine.get(name), head.machine.get(name))
+        _line(name, base.machine.get(name), head.machine.get(name), names)
         for name in sorted({*base.machine, *head.machine} - PASSING)
         if base.machine.get(name) != head.machine.get(name)
     ]
     if base.profile != head.profile:
-        found.append(_line("profile", base.profile, head.profile))
+        found.append(_line("profile", base.profile, head.profile, names))
     for name in ("dtype", "device"):
         one, other = _values(base, name), _values(head, name)
         if one and other and not one & other:
-            found.append(_line(name, ", ".join(sorted(one)), ", ".join(sorted(other))))
+            found.append(_line(name, ", ".join(sorted(one)), ", ".join(sorted(other)), names))
     return found
 
 
@@ -37,5 +40,6 @@ def _values(run: Run, name: str) -> set[str]:
     return {str(getattr(record.spec, name)) for record in run.records}
 
 
-def _line(name: str, base: object, head: object) -> str:
-    return f"{name}: base has {'none' if base is None else base}, head {'none' if head is None else head}"
+def _line(what: str, base: object, head: object, names: tuple[str, str] = SIDES) -> str:
+    words = ["none" if one is None else one for one in (base, head)]
+    return f"{what}: {names[0]} has {words[0]}, {names[1]} {words[1]}"

@@ -1,4 +1,4 @@
-"""``harness gate``: two stored runs."""
+"""``harness gate``: runs that are stored."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,23 +14,24 @@ Json = Annotated[Path | None, typer.Option("--json", help="write everything as J
 
 
 def gate(
-    base: Annotated[Path, typer.Argument(help="benchmark JSON or log of the run to hold head against")],
-    head: Annotated[Path, typer.Argument(help="benchmark JSON or log of the run that is judged")],
+    base: Annotated[Path, typer.Argument(help="benchmark JSON or log to hold head against, or a folder")],
+    head: Annotated[Path, typer.Argument(help="benchmark JSON or log that is judged, or a folder")],
     anyway: Annotated[bool, typer.Option("--anyway", help="compare runs of other machines or settings too")] = False,
     markdown: Markdown = None,
     junit: Junit = None,
     json: Json = None,
 ) -> None:
-    """Judge two stored runs. Exit code 0: pass, 1: a regression, 2: nobody can judge.
+    """Judge stored runs. Exit code 0: pass, 1: a regression, 2: nobody can judge.
 
-    Thresholds are in [tool.harness.gate] of pyproject.toml.
+    A folder has runs of one commit, each a round: from five on they show how far apart two processes of it are.
+    Thresholds are in pyproject.toml's table tool.harness.gate.
     """
     from harness import store
-    from harness.gating import judgement, settings
+    from harness.gating import judgement, settings, stored
 
     try:
         thresholds = settings.load(Path.cwd())
-        found = judgement.judge(store.load(base), store.load(head), thresholds, anyway)
+        found = judgement.judge(stored.load(base), stored.load(head), thresholds, anyway)
     except (store.StoreError, settings.SettingsError) as error:
         found = judgement.Judgement(str(base), str(head), (judgement.invalid(str(error)),), ())
     write(found, markdown, junit, json)

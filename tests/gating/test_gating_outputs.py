@@ -81,6 +81,51 @@ def test_the_command_judges_files_and_writes_all_outputs(files, tmp_path):
     assert gate(paths[0], paths[0]).exit_code == 0
 
 
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Six runs of one process each on either side; head's first case is a fifth slower."""
+    for number in range(6):
+        runs = gate_runs.pair(seed=number, rounds=1, session=None, slower={SPECS[0]: 1.2})
+        for name, run in zip(("base", "head"), runs, strict=True):
+            (tmp_path / name).mkdir(exist_ok=True)
+            found = run.model_copy(update={"commit": name})
+            text = json.dumps({"benchmarks": [], "harness": found.model_dump(mode="json")})
+            (tmp_path / name / f"{number}.json").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_runs_of_a_folder_are_rounds_and_show_their_own_spread(folders):
+    done = gate("base/0.json", "head/0.json", "--json", "one.json")
+    assert done.exit_code == 2  # of one process nobody knows how far it is from the next
+    done = gate("base", "head", "--json", "all.json")
+    assert done.exit_code == 1
+    found = json.loads((folders / "all.json").read_text())["findings"]
+    assert {one["case"] for one in found if one["verdict"] == "SLOWER"} == {SPECS[0].case_id}
+    assert {one["verdict"] for one in found if one["case"] != SPECS[0].case_id} == {"SAME"}
+    assert gate("base", "base").exit_code == 0
+    assert gate("base", "head/0.json").exit_code == 2
+
+
+def test_a_folder_of_several_commits_or_machines_or_of_none_is_refused(folders, files):
+    base = gate_runs.pair(rounds=1)[0]
+    other = base.model_copy(update={"commit": "other"})
+    for run, words in (
+        (other, "commit: 0.json has base, 9.json other"),
+        (
+            base.model_copy(update={"commit": "base", "machine": base.machine | {"torch": "3"}}),
+            "torch: 0.json has 2.13.0",
+        ),
+    ):
+        files("base/9.json", run.model_copy(update={"started": "2999"}))
+        done = gate("base", "head", "--json", "found.json")
+        assert done.exit_code == 2
+        assert words in json.loads((folders / "found.json").read_text())["findings"][0]["reason"]
+    (folders / "empty").mkdir()
+    assert gate("empty", "head", "--json", "found.json").exit_code == 2
+    assert "found none" in json.loads((folders / "found.json").read_text())["findings"][0]["reason"]
+
+
 def test_another_machine_can_be_told_to_go_on(files):
     base, head = gate_runs.pair()
     paths = files("a.json", base), files("b.json", head.model_copy(update={"machine": head.machine | {"torch": "3"}}))

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from scipy.stats import binomtest
 
 from harness.gating import ab, contrast
+from harness.gating.effects import MIN_ROUNDS as MIN_PROCESSES
 from harness.gating.metrics import METRICS
 from harness.gating.proof import page
 from harness.gating.proof.recording import CASES, CaseRound, Recording
@@ -34,6 +36,7 @@ GATES: dict[str, Callable[[Replay, Planted], Outcome]] = {
     "harness ab": Replay.ab,
     "harness gate, one process a side": Replay.gate,
     f"pytest-benchmark {COMPARE_FAIL}": Replay.pytest_benchmark,
+    f"harness gate, {MIN_PROCESSES} processes a side": partial(Replay.gate, processes=MIN_PROCESSES),
 }
 BARS = ("nothing", "time +10%", "memory +5%")
 """What ``harness ab`` promises something of."""

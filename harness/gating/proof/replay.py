@@ -100,9 +100,9 @@ class Replay:
         pick = int(self._rng.integers(len(self._recording.rounds)))
         return self._pair(spec, pick, pick, planted)
 
-    def gate(self, planted: Planted) -> Outcome:
-        """``harness gate`` on two stored runs of one process each, taken at different times."""
-        where, base, head = self._stored(planted)
+    def gate(self, planted: Planted, processes: int = 1) -> Outcome:
+        """``harness gate`` on stored runs of as many processes a side, all taken at different times."""
+        where, base, head = self._stored(planted, processes)
         runs = [_run(records, session=None) for records in (base, head)]
         found = judgement.judge(runs[0], runs[1], self._settings)
         return _outcome(found, self._specs[where].case_id)
@@ -118,15 +118,16 @@ class Replay:
         ]
         return Outcome(1 if failed else 0, where in failed)
 
-    def _stored(self, planted: Planted) -> tuple[int, list[Record], list[Record]]:
+    def _stored(self, planted: Planted, processes: int = 1) -> tuple[int, list[Record], list[Record]]:
         where = int(self._rng.integers(len(self._specs)))
         base, head = [], []
         for number, spec in enumerate(self._specs):
-            one, other = self._rng.permutation(len(self._recording.rounds))[:2]
+            rounds = self._rng.permutation(len(self._recording.rounds))[: 2 * processes]
             its = planted if number == where else Planted()
-            pair = self._pair(spec, int(one), int(other), its)
-            base.append(pair[0])
-            head.append(pair[1])
+            for one, other in zip(rounds[::2], rounds[1::2], strict=True):
+                pair = self._pair(spec, int(one), int(other), its)
+                base.append(pair[0])
+                head.append(pair[1])
         return where, base, head
 
     def _pair(self, spec: AnySpec, base_round: int, head_round: int, planted: Planted) -> tuple[Record, Record]:
