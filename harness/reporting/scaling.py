@@ -27,7 +27,7 @@ def exponents(table: pd.DataFrame) -> list[Table]:
                 series: stats.scaling_exponent(times, EXPONENT_FROM) for series, times in times_by_length(view).items()
             }
             missing = [fit for fit in fits.values() if isinstance(fit, stats.NoAnswer)]
-            if len(missing) == len(fits):
+            if missing and len(missing) == len(fits):
                 without.append(missing)
                 continue
             for series, fit in fits.items():
