@@ -8,6 +8,8 @@ from harness.spec import AnySpec, Scalar
 
 SCHEMA_VERSION = 1
 Status = Literal["ok", "unsupported", "incorrect", "oom", "timeout", "crashed", "diverged"]
+NOT_BEGUN = "not begun"
+"""How the reason of a case begins that the deadline of its run left out; its status is timeout."""
 
 
 class _Strict(BaseModel):
@@ -204,6 +206,11 @@ class Record(_Strict):
         if self.status != "ok" and self.timing is not None:
             raise ValueError(f"status {self.status!r} of case {self.case_id!r} must not carry a timing")
         return self
+
+    @property
+    def not_begun(self) -> bool:
+        """Whether the deadline of its run left the case out."""
+        return self.status == "timeout" and self.reasons[0].startswith(NOT_BEGUN)
 
 
 class Run(_Strict):

@@ -14,13 +14,10 @@ from harness.gating.comparable import differences
 from harness.launch_counter import LaunchCounter
 from harness.measuring import ceilings, machine
 from harness.profiles.selection import Selection
-from harness.record import Record, Run
+from harness.record import NOT_BEGUN, Record, Run
 from harness.spec import AnySpec
 from harness.store import LOG_SUFFIX, Log, StoreError, read_part
 from harness.worker import Worker
-
-NOT_BEGUN = "not begun"
-"""How the reason of a case begins that the deadline left out."""
 
 
 class HarnessSession:
@@ -68,7 +65,7 @@ class HarnessSession:
         if resume is not None:
             before = read_part(resume)
             self._header = self._resumed(before)
-            self._finished = {one.case_id: one for one in before.records if not _left_out(one)}
+            self._finished = {one.case_id: one for one in before.records if not one.not_begun}
 
     def _resumed(self, before: Run) -> Run:
         now = Run(
@@ -144,10 +141,6 @@ class HarnessSession:
             self._worker.close()
         if self._log is not None:
             self._log.close()
-
-
-def _left_out(record: Record) -> bool:
-    return record.status == "timeout" and record.reasons[0].startswith(NOT_BEGUN)
 
 
 def _commit(run: Run) -> str:

@@ -4,9 +4,8 @@ from harness.record import Record, Run
 
 PASSING = {"load_1min", "cuda_celsius", "cuda_memory_mhz"}
 """What a machine's fingerprint says of the moment and not of the machine."""
-
-
 SIDES = ("base", "head")
+"""What the two runs are called by themselves."""
 
 
 def differences(base: Run, head: Run, names: tuple[str, str] = SIDES) -> list[str]:

@@ -22,10 +22,12 @@ PRIOR_DEGREES = 4
 MIN_SAMPLES = 3
 """Samples that a process must have where it is alone: of two nobody knows which one was disturbed."""
 TRIMMED = 0.1
-"""Share of the rounds of stored runs that is left out at each end."""
+"""Share of the rounds at each end that is left out of stored runs, and drawn in to its neighbours in turns."""
 MIDDLE = 0.25
 """And of the pairs of turns in one round."""
 RESAMPLES = 2000
+LEAST_ERROR = 0.1
+"""Share of the error of all values that a resample's own must have to be taken for one."""
 ERROR_RESAMPLES = 400
 """Enough for a standard error."""
 Vector = NDArray[np.float64]
@@ -73,7 +75,9 @@ def paired(differences: Sequence[float] | Vector, errors: Sequence[float] | Vect
     A round in which the machine was restless says less, and counts less: the rounds are put together as the studies of
     a meta-analysis with random effects (DerSimonian and Laird 1986), and the error of what comes of it is Hartung and
     Knapp's (2001). Few rounds show too large or too small an error by chance: it is moderated by the expected one
-    (Smyth 2004, https://doi.org/10.2202/1544-6115.1027).
+    (Smyth 2004, https://doi.org/10.2202/1544-6115.1027). From ten rounds on those at the ends are drawn in to their
+    neighbours (a winsorised mean, with the error of Dixon and Tukey 1968): one that went wrong as a whole, and was calm
+    in itself, does not decide.
     The interval is a studentised bootstrap's (Efron and Tibshirani 1993, chapter 12): unlike the percentiles of one it
     keeps its level with few rounds.
 
@@ -90,7 +94,7 @@ def paired(differences: Sequence[float] | Vector, errors: Sequence[float] | Vect
     value, own = (float(one) for one in _together(values, variances))
     if own == 0 and not known:
         return Effect(value, value, value, 0.0, np.inf, values.size)
-    degrees, prior = values.size - 1, PRIOR_DEGREES if known else 0
+    degrees, prior = _degrees(values.size), PRIOR_DEGREES if known else 0
     expected = 1 / np.sum(1 / variances)
 
     def moderated(errors: Vector) -> Vector:
@@ -99,7 +103,8 @@ def paired(differences: Sequence[float] | Vector, errors: Sequence[float] | Vect
     error = float(moderated(np.asarray(own)))
     drawn = _drawn(values.size, seed)
     means, owns = _together(values[drawn], variances[drawn])
-    return _from_pivots(value, error, prior + degrees, _pivots(means - value, moderated(owns)), level, values.size)
+    pivots = _pivots(means - value, moderated(owns), error)
+    return _from_pivots(value, error, prior + degrees, pivots, level, values.size)
 
 
 def middle(differences: Sequence[float] | Vector) -> tuple[float, float]:
@@ -122,7 +127,7 @@ def independent(base: Sequence[float] | Vector, head: Sequence[float] | Vector, 
     drawn = [
         _trimmed(resamples(side, seed + name), TRIMMED) for side, name in zip(sides, ("base", "head"), strict=True)
     ]
-    pivots = _pivots(drawn[1][0] - drawn[0][0] - value, np.hypot(drawn[0][1], drawn[1][1]))
+    pivots = _pivots(drawn[1][0] - drawn[0][0] - value, np.hypot(drawn[0][1], drawn[1][1]), error)
     degrees = error**4 / sum(
         float(part) ** 4 / _degrees(side.size) for part, side in zip((one, other), sides, strict=True)
     )
@@ -163,16 +168,24 @@ def discoveries(chances: Sequence[float], rate: float) -> list[bool]:
 
 def _together(values: Vector, variances: Vector) -> tuple[Vector, Vector]:
     """Mean over the last axis and its standard error; ``variances`` are of the values, beside how far these differ."""
+    ordered, size = np.sort(values, axis=-1), values.shape[-1]
+    cut = int(TRIMMED * size)
+    winsorised = np.clip(values, ordered[..., cut, None], ordered[..., size - 1 - cut, None])
     weights = 1 / variances
+    mean, squares = _weighted(winsorised, weights)
     total = weights.sum(axis=-1)
-    mean = (weights * values).sum(axis=-1) / total
-    excess = (weights * (values - mean[..., None]) ** 2).sum(axis=-1) - (values.shape[-1] - 1)
-    between = np.maximum(excess, 0) / (total - (weights**2).sum(axis=-1) / total)
+    rest = total - (weights**2).sum(axis=-1) / total
+    excess = np.maximum(squares - (size - 1), 0)
+    between = np.divide(excess, rest, out=np.zeros_like(excess), where=rest > 0)
     weights = 1 / (variances + between[..., None])
-    total = weights.sum(axis=-1)
-    mean = (weights * values).sum(axis=-1) / total
-    squares = (weights * (values - mean[..., None]) ** 2).sum(axis=-1)
-    return mean, np.sqrt(squares / ((values.shape[-1] - 1) * total))
+    mean, squares = _weighted(winsorised, weights)
+    return mean, np.sqrt(squares / ((size - 1) * weights.sum(axis=-1))) * (size - 1) / (size - 2 * cut - 1)
+
+
+def _weighted(values: Vector, weights: Vector) -> tuple[Vector, Vector]:
+    """Weighted mean over the last axis, and the weighted squares around it."""
+    mean = (weights * values).sum(axis=-1) / weights.sum(axis=-1)
+    return mean, (weights * (values - mean[..., None]) ** 2).sum(axis=-1)
 
 
 def _trimmed(values: Vector, share: float) -> tuple[Vector, Vector]:
@@ -190,9 +203,10 @@ def _degrees(size: int) -> int:
     return size - 2 * int(TRIMMED * size) - 1
 
 
-def _pivots(gaps: Vector, errors: Vector) -> Vector:
-    """Studentised gaps; a resample that drew one value only has no spread, and as good as infinite a pivot."""
-    return np.divide(gaps, errors, out=np.sign(gaps) * 1e9, where=errors > 0)
+def _pivots(gaps: Vector, errors: Vector, error: float) -> Vector:
+    """Studentised gaps. A resample that drew hardly more than one value has no error worth the name: ``error``, that of
+    all values, stands in, so that ties do not make an interval endless."""
+    return gaps / np.where(errors < LEAST_ERROR * error, error, errors)
 
 
 def _from_pivots(value: float, error: float, degrees: float, pivots: Vector, level: float, rounds: int) -> Effect:

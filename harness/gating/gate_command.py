@@ -31,7 +31,7 @@ def gate(
 
     try:
         thresholds = settings.load(Path.cwd())
-        found = judgement.judge(stored.load(base), stored.load(head), thresholds, anyway)
+        found = judgement.judge(stored.load(base, anyway), stored.load(head, anyway), thresholds, anyway)
     except (store.StoreError, settings.SettingsError) as error:
         found = judgement.Judgement(str(base), str(head), (judgement.invalid(str(error)),), ())
     write(found, markdown, junit, json)

@@ -7,6 +7,8 @@ from harness.gating.effects import Effect
 from harness.gating.judgement import Finding, Judgement
 
 HEADINGS = ("case", "metric", "verdict", "change", "interval", "why")
+LARGEST = math.log(1e6)
+"""Beyond a ratio of a million, which only an interval that nobody can bound has, the number says nothing."""
 SUMMARY = {0: "PASS: no regression", 1: "REGRESSION", 2: "CANNOT JUDGE"}
 
 
@@ -39,7 +41,9 @@ def change(finding: Finding, value: float) -> str:
     """An effect as a reader wants it: ``+10.0%`` of a ratio, ``-0.013`` of a difference, signs as in the figures."""
     assert finding.metric is not None
     signed = value if finding.metric.higher_is_worse else -value
-    return f"{math.expm1(signed):+.1%}" if finding.metric.scale == "ratio" else f"{signed:+.3g}"
+    if finding.metric.scale == "difference":
+        return f"{signed:+.3g}"
+    return f"{math.expm1(signed):+.1%}" if signed < LARGEST else "any"
 
 
 def _interval(finding: Finding, effect: Effect) -> str:

@@ -119,6 +119,15 @@ def test_the_published_rates_keep_the_bars():
     assert rows["harness ab", "memory +5%", len(CASES)]["planted case named"]["share"] == 1.0
 
 
+def test_the_guide_says_how_little_five_stored_processes_can_judge_there():
+    proof = json.loads((PUBLISHED / "proof.json").read_text())
+    rows = [row for row in proof["rows"] if row["gate"] == "harness gate, 5 processes a side"]
+    row = next(row for row in rows if (row["planted"], row["cases"]) == ("nothing", len(CASES)))
+    guide = " ".join((PUBLISHED.parents[1] / "docs" / "gating.md").read_text().split())
+    assert f"it could not judge {row['cannot judge']['count']} of {row['runs']} runs of five" in guide
+    assert all(row["alarm"]["share"] < 0.02 for row in rows if row["planted"] == "nothing")
+
+
 def test_processes_at_other_times_are_as_far_apart_as_the_gate_takes_them_for():
     raw = Recording.model_validate_json((PUBLISHED / "loaded.json").read_text())
 
@@ -156,11 +165,13 @@ def test_the_guide_has_the_figures_of_the_live_runs_and_they_keep_the_bar():
     )
     assert len(set(cases)) == 1
     guide = " ".join((PUBLISHED.parents[1] / "docs" / "gating.md").read_text().split())
+    longest = max(sum(line.startswith("round") for line in one["said"]) for one in runs)
     passed = sum(one["exit_code"] == 0 for one in runs)
     for words in (
         f"{passed} of {len(runs)} runs passed",
         f"{min(seconds)} to {max(seconds)} s",
         f"of {cases[0]} cases {min(again)} to {max(again)} were looked at again",
+        f"two to {('five', 'six', 'seven', 'eight')[longest - 5]} rounds",
     ):
         assert words in guide
 

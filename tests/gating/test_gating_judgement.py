@@ -263,6 +263,9 @@ def test_a_restless_round_counts_for_less():
         assert np.mean([not effect.low < 0 < effect.high for effect in found]) < 0.04
         equal = [effects.paired(one, [0.04] * rounds, 0.98, str(trial)) for trial, (one, _) in enumerate(drawn)]
         assert np.std([one.value for one in found]) < 0.7 * np.std([one.value for one in equal])
+    # A round that is off and calm in itself does not hide what the other fifteen say.
+    slower = [0.1 + 0.003 * number for number in range(-7, 8)]
+    assert effects.paired([*slower, -0.2], [0.0173] * 16, 0.98, "case").low > 0.05
     spoiled = effects.paired([0.0, 0.01, -0.01, 0.9], [0.01, 0.01, 0.01, 0.5], 0.98, "case")
     assert abs(spoiled.value) < 0.01
 

@@ -83,8 +83,8 @@ def test_the_command_judges_files_and_writes_all_outputs(files, tmp_path):
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Six runs of one process each on either side; head's first case is a fifth slower."""
-    for number in range(6):
+    """Seven runs of one process each on either side; head's first case is a fifth slower."""
+    for number in range(7):
         runs = gate_runs.pair(seed=number, rounds=1, session=None, slower={SPECS[0]: 1.2})
         for name, run in zip(("base", "head"), runs, strict=True):
             (tmp_path / name).mkdir(exist_ok=True)
@@ -107,6 +107,54 @@ def test_the_runs_of_a_folder_are_rounds_and_show_their_own_spread(folders):
     assert gate("base", "head/0.json").exit_code == 2
 
 
+def rewrite(path, change):
+    run = json.loads(path.read_text())
+    change(run["harness"])
+    path.write_text(json.dumps(run))
+
+
+def test_a_round_that_failed_or_never_began_hides_nothing(folders):
+    slow = SPECS[0].case_id
+
+    def fail(reason):
+        def change(run):
+            (record,) = (one for one in run["records"] if one["case_id"] == slow)
+            record |= {"status": "timeout", "reasons": [reason], "timing": None, "memory": None}
+
+        return change
+
+    rewrite(folders / "base" / "5.json", fail("not begun: the run's 5 s were over"))
+    rewrite(folders / "head" / "5.json", fail("not begun: the run's 5 s were over"))
+    rewrite(folders / "base" / "4.json", fail("after 5 s"))
+    assert gate("base", "head", "--json", "found.json").exit_code == 1
+    found = [one for one in json.loads((folders / "found.json").read_text())["findings"] if one["case"] == slow]
+    assert {one["metric"]: one["verdict"] for one in found}["time"] == "SLOWER"
+    rewrite(folders / "head" / "4.json", fail("after 5 s"))
+    gate("base", "head", "--json", "found.json")
+    found = [one for one in json.loads((folders / "found.json").read_text())["findings"] if one["case"] == slow]
+    assert [one["verdict"] for one in found] == ["STILL TIMEOUT"]
+
+
+def test_peaks_of_which_one_differs_have_an_interval_that_can_be_written(folders):
+    def change(run):
+        run["records"][0]["memory"]["peak_bytes"] = 1_020_000
+
+    rewrite(folders / "head" / "0.json", change)
+    done = gate("base", "head", "--json", "found.json")
+    assert done.exit_code == 1
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    text = (folders / "found.json").read_text()
+    assert "Infinity" not in text
+    assert max(one["interval"][1] for one in json.loads(text)["findings"] if one.get("interval")) < 1
+
+
+def test_a_run_is_no_second_round_of_itself(folders):
+    (folders / "base" / "7.json").write_text((folders / "base" / "2.json").read_text())
+    assert gate("base", "head", "--json", "found.json").exit_code == 2
+    reason = json.loads((folders / "found.json").read_text())["findings"][0]["reason"]
+    assert "2.json and 7.json hold the same" in reason
+
+
 def test_a_folder_of_several_commits_or_machines_or_of_none_is_refused(folders, files):
     base = gate_runs.pair(rounds=1)[0]
     other = base.model_copy(update={"commit": "other"})
@@ -121,6 +169,7 @@ def test_a_folder_of_several_commits_or_machines_or_of_none_is_refused(folders, 
         done = gate("base", "head", "--json", "found.json")
         assert done.exit_code == 2
         assert words in json.loads((folders / "found.json").read_text())["findings"][0]["reason"]
+    assert gate("base", "head", "--anyway").exit_code == 1
     (folders / "empty").mkdir()
     assert gate("empty", "head", "--json", "found.json").exit_code == 2
     assert "found none" in json.loads((folders / "found.json").read_text())["findings"][0]["reason"]

@@ -125,7 +125,7 @@ def _is_installed() -> bool:
 def from_log(log: Path, run: Path, resume: bool) -> list[str]:
     """The suites' option to go on from the log, where that is wanted and there is one; else it is cleared away.
 
-    An older JSON is so always: where this run writes none, it would be taken for it.
+    An older JSON is always deleted: where this run writes none, it would be taken for this run's.
     """
     run.unlink(missing_ok=True)
     if resume and log.exists():

@@ -47,6 +47,7 @@ def main(
     times: Annotated[int, typer.Option(help="runs, one after the other", min=1)] = 1,
 ) -> None:
     """Measure and add."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     runs: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else []
     for _ in range(times):
         with tempfile.TemporaryDirectory() as folder:
