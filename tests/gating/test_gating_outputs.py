@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import gate_runs
@@ -8,7 +9,7 @@ from gate_runs import SPECS
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.gating import judgement, outputs
+from harness.gating import judgement, outputs, tables
 from harness.gating.settings import Settings, SettingsError, load
 
 NASTY = "no `luck` | <script>alert(1)</script> @everyone [x](http://y) \x00\n# heading"
@@ -31,6 +32,13 @@ def test_markdown_has_a_row_a_change_and_nothing_of_a_reason_is_markup(judged):
     assert "@everyone" not in text
     assert "\n#" not in text.replace("\n### Gate", "")
     assert all(row.replace("\\|", "").count("|") == len(outputs.HEADINGS) + 1 for row in rows)
+
+
+def test_a_bound_that_nobody_can_give_is_a_word(judged):
+    slower = next(one for one in judged.findings if one.verdict == "SLOWER")
+    endless = replace(slower, effect=replace(slower.effect, high=800.0))
+    assert tables.row(endless)[4].endswith("% to any")
+    assert tables.row(slower)[4].endswith("%")
 
 
 def test_junit_counts_and_is_xml(judged):
