@@ -15,6 +15,10 @@ PAIR_OPERATIONS = 22
 """float32 operations that a pair's collision probability takes: a polynomial of the arc cosine and its power."""
 
 
+MATRIX_UNITS = 10
+"""Operations of a CUDA device's matrix units in the time of one of its vector units, at the least."""
+
+
 def softmax(spec: OperationSpec) -> dict[str, float]:
     """Two matrix products forward; five backward, of which one makes the scores again."""
     return {f"matmul {spec.dtype}": 2 * _pairs(spec) * spec.head_dim * _products(spec), "copy": _tensor_bytes(spec)}
@@ -45,8 +49,9 @@ def yoso_sampling(
     """Hashing, and the gathers of the cumulation.
 
     Forward gathers every value row once a hash, to sum a bucket, and every bucket once a query and hash. Backward does
-    so for grad_v, and for grad_q and grad_k reads the four rows of the members of every bucket; its arithmetic is three
-    products of length d a colliding pair, of which random inputs have ``n^2 / 2^tau`` a hash.
+    so for grad_v, and for grad_q and grad_k reads the four rows of the members of every bucket. Its arithmetic is three
+    products of length d a colliding pair, of which random inputs have ``n^2 / 2^tau`` a hash, or four of d^2 a member
+    of a bucket, through the bucket's moment, where that takes less time.
 
     Args:
         spec: the case.
@@ -60,20 +65,26 @@ def yoso_sampling(
     row = spec.head_dim * torch_dtype(spec.dtype).itemsize
     gathered = vectors * num_hash * 2
     hashing = 2 * vectors * rotations * dim * (log2(dim) + 1)
-    collisions = _pairs(spec) * num_hash / 2**hash_code_len
     vector = hashing + gathered * spec.head_dim
+    matrix = 2 * 2 * vectors * projections * spec.head_dim
     rows = gathered
     if _backward(spec):
         rows += gathered + 4 * vectors * num_hash
-        vector += gathered * spec.head_dim + 6 * spec.head_dim * collisions
+        vector += gathered * spec.head_dim
+        pairs = 6 * spec.head_dim * spec.seq_len / 2**hash_code_len  # operations of one member
+        moments = 8 * spec.head_dim**2
+        if moments < pairs * (MATRIX_UNITS if spec.device.startswith("cuda") else 1):
+            matrix += moments * vectors * num_hash
+        else:
+            vector += pairs * vectors * num_hash
     codes = 2 * vectors * num_hash * 2  # queries' and keys', two bytes each
     cost = {
         "vector float32": vector,
         "cache read": rows * row,
         "copy": _tensor_bytes(spec) + codes * (3 if _backward(spec) else 2),
     }
-    if projections:
-        cost[f"matmul {spec.dtype}"] = 2 * 2 * vectors * projections * spec.head_dim
+    if matrix:
+        cost[f"matmul {spec.dtype}"] = matrix
     return cost
 
 

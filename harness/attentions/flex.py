@@ -145,7 +145,10 @@ class FlexPlugin(AttentionPlugin):
 
 
 def _refusal(spec: Spec) -> list[str]:
-    """What flex_attention says before it compiles anything; only a call that asks for gradients is refused there."""
+    """What flex_attention says before it compiles anything; only a call that asks for gradients is refused there.
+
+    Torch 2.10 says nothing, and then fails to compile it.
+    """
     if not has_backward(spec) or torch.device(spec.device).type != "cpu":
         return []
     q = torch.zeros(1, 1, 16, head_dim(spec), device=spec.device, dtype=torch_dtype(spec.dtype)).requires_grad_()
@@ -153,7 +156,7 @@ def _refusal(spec: Spec) -> list[str]:
         _eager(q, q, q)
     except NotImplementedError as error:
         return [f"torch {torch.__version__}: {error}"]
-    return []
+    return [f"torch {torch.__version__}: compiled FlexAttention does not support backward on CPU"]
 
 
 def _no_cpu_kernel() -> list[str]:

@@ -32,7 +32,7 @@ SWEPT = ("yoso", "yoso_e", *EXACT)
 LONG = (65536, 131072, 262144, 524288, 1048576)
 """One sequence of one head, for the linear attention alone."""
 EIGHT_BITS = (4096, 16384, 65536)
-"""Lengths at which the code stays at 8 bits: the buckets grow with the length, and the work with its square."""
+"""Lengths at which the code stays at 8 bits: the buckets grow with the length, and their pairs with its square."""
 MODEL_LENGTHS = (4096, 16384)
 MODEL_MODES: tuple[ModelMode, ...] = ("forward", "training_step")
 FAMILIES: tuple[tuple[Family, str], ...] = (("yoso", "yoso"), ("bert", "sdpa"), ("yoso", "yoso_e"))

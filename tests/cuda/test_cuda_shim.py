@@ -55,6 +55,12 @@ def test_a_missing_barrier_shows_between_orders(selftest):
     assert len(results) > 1
 
 
+def test_a_lost_update_of_two_warps_shows_where_they_take_turns(selftest):
+    """In the other orders each runs up to the barrier."""
+    results = [numbers(selftest("lost_update", order))[0] for order in (0, 1, 2, 3, 5)]
+    assert results[0] == results[1] == results[2] > results[3] == results[4]
+
+
 def test_a_read_of_unwritten_shared_memory_shows(selftest):
     found = numbers(selftest("reads_what_nobody_wrote"))
     if selftest.sanitized:  # there the static part keeps what was in it

@@ -107,16 +107,29 @@ void resume(unsigned rank) {
   if (!block.error.empty()) raise(block.error);
 }
 
-// Every thread as far as it comes without the rest of its block.
+// One warp up to where it meets; whether any of it ran.
+bool run_to_meeting(unsigned warp) {
+  const unsigned first = warp * kWarp, lanes = std::min(kWarp, block.size - first);
+  bool ran = false;
+  for (unsigned lane : in_order(lanes)) {
+    if (block.threads[first + lane]->state != State::kReady) continue;
+    resume(first + lane);
+    ran = true;
+  }
+  return ran;
+}
+
+// Every thread as far as it comes without the rest of its block: warp by warp, or all in turns.
 void run_to_barrier() {
-  for (unsigned warp : in_order(block.warps.size())) {
-    const unsigned first = warp * kWarp, lanes = std::min(kWarp, block.size - first);
+  const auto warps = in_order(block.warps.size());
+  if (block.order > 1 && block.order % 2) {
     for (bool ran = true; ran;) {
       ran = false;
-      for (unsigned lane : in_order(lanes)) {
-        if (block.threads[first + lane]->state != State::kReady) continue;
-        resume(first + lane);
-        ran = true;
+      for (unsigned warp : warps) ran |= run_to_meeting(warp);
+    }
+  } else {
+    for (unsigned warp : warps) {
+      while (run_to_meeting(warp)) {
       }
     }
   }

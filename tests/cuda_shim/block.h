@@ -12,7 +12,7 @@ namespace cuda_shim {
 using Where = std::source_location;
 
 // The order in which the threads between two barriers run, and the blocks of a grid: 0 ascending, 1 descending, any
-// other number the seed of a random order.
+// other number the seed of a random order; with an odd one, a block's warps take turns wherever they meet.
 void set_order(uint64_t order);
 
 // What the kernels are told of the device.

@@ -5,17 +5,15 @@
 //
 // What a run here proves:
 // - the values: index arithmetic, masks, ragged ends, dispatch, launch shapes, the host's launch functions and, with
-// the
-//   stand-ins under c10/, the torch side of an operator as well;
+//   the stand-ins under c10/, the torch side of an operator as well;
 // - with the address and undefined-behaviour sanitizers: no access beyond a tensor, beyond dynamic shared memory of
-// just
-//   the size asked for or beyond a static array, no misaligned vector access, no overflow;
+//   just the size asked for or beyond a static array, no misaligned vector access, no overflow;
 // - every thread meets the same barriers: a thread that misses one is an error, not a hang, and so is a collective of
-// less
-//   than a whole warp;
+//   less than a whole warp;
 // - no read of shared memory that nobody has written: it is filled with NaN, -1 as an integer, before every block;
 // - no dependence on the order of threads between barriers or of blocks, as far as the orders that were run show it
-//   (set_order): what a missing barrier would do. It is a sample, not a race detector.
+//   (set_order): what a missing barrier would do. In some of them the warps of a block take turns where they meet. It
+//   is a sample, not a race detector.
 // What it does not prove: what ptxas makes of the code; registers, speed, launches under __launch_bounds__; anything
 // behind #ifdef __CUDACC__ (inline PTX, tensor cores, asynchronous copies); the memory model between blocks that run at
 // once; streams and graphs. Products and sums are rounded one by one here, where nvcc contracts them to fused ones.

@@ -139,7 +139,10 @@ class Shim:
         return call
 
     def set_order(self, order: int) -> None:
-        """The order of threads and blocks: 0 ascending, 1 descending, else the seed of a random one."""
+        """The order of threads and blocks: 0 ascending, 1 descending, else a random one's seed.
+
+        With an odd seed, a block's warps take turns wherever they meet.
+        """
         self._ops.set_order(order)
 
     def set_device(self, multiprocessors: int = 132, shared_bytes: int = 227 << 10) -> None:

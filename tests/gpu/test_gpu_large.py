@@ -60,6 +60,29 @@ def test_length_times_hashes_times_width_beyond_2_to_the_31(cuda, backward):
         assert all(g[0, 0, -tail:].count_nonzero() > 0 for g in grads)
 
 
+def test_equal_tokens_do_not_make_the_gradient_quadratic(cuda):
+    """All in one bucket, in every hash: 2^30 pairs a hash and head at the longer length."""
+    sizes = {"num_hash": 8, "hash_code_len": 9}
+    planes = draw_planes("hadamard", groups=64, head_dim=64, device=cuda, **sizes)
+
+    def milliseconds(n):
+        x = normal(8, 8, 1, 64).expand(-1, -1, n, -1).contiguous().requires_grad_()
+        out = yoso_sampling(x, x, x, planes=planes, **sizes)
+        grad = torch.ones_like(out)
+        took = []
+        for _ in range(3):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            (found,) = torch.autograd.grad(out, x, grad, retain_graph=True)
+            end.record()
+            end.synchronize()
+            took.append(start.elapsed_time(end))
+        assert found.isfinite().all()
+        return min(took)
+
+    assert milliseconds(2**15) < 3 * milliseconds(2**14)
+
+
 def test_tables_of_all_heads_beyond_2_to_the_31(cuda):
     """B * H * m * 2^tau * d = 2^33 though the sequence is short."""
     sizes = {"num_hash": 32, "hash_code_len": 16}

@@ -44,6 +44,7 @@ SHAPES = [
     Shape(2, 2, 512, 512, 128, 128, 16, 9),
     Shape(1, 2, 1000, 1000, 64, 64, 32, 10),
     Shape(1, 1, 2000, 2000, 32, 32, 128, 5),
+    Shape(2, 8, 300, 200, 64, 100, 3, 4),  # crowded buckets on both sides, whose gradients go through moments
 ]
 MASKS = ("none", "random", "a whole sequence")
 

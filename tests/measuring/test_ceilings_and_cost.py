@@ -66,6 +66,17 @@ def test_the_gathers_of_sampling_are_counted():
     assert cost("yoso")["cache read"] == 2 * 1024 * 32 * 2 * 64 * 4
 
 
+@pytest.mark.parametrize(("device", "most_pairs"), [("cpu", 85), ("cuda", 8)])
+def test_the_gradient_of_crowded_buckets_goes_through_moments(device, most_pairs):
+    """A member of a bucket of so many costs 6 d of them, or 8 d^2; matrix units do ten operations for one."""
+    sizes = {"knobs": {"hash_code_len": 4}, "mode": "forward_backward", "device": device}
+    few, many = (cost("yoso", seq_len=16 * a_bucket, **sizes) for a_bucket in (most_pairs, most_pairs + 1))
+    assert "matmul float32" not in few
+    assert many["matmul float32"] == 8 * 64 * 64 * 2 * 16 * (most_pairs + 1) * 32
+    assert many["vector float32"] < few["vector float32"]
+    assert cost("yoso", seq_len=32 * (most_pairs + 1), **sizes) == {name: 2 * many[name] for name in many}
+
+
 def test_nobody_has_counted_a_model():
     for name in registry.names():
         assert registry.get(name).cost(ModelSpec(attention=name, seq_len=64)) is None

@@ -40,6 +40,14 @@ __global__ void no_barrier(int* out) {
   out[blockIdx.x * 64 + threadIdx.x] = tile[63 - threadIdx.x];
 }
 
+// Two warps add to one number, and each meets between its read and its write: twice, as the last to come goes on.
+__global__ void lost_update(int* out) {
+  const int before = out[0];
+  __syncwarp();
+  __syncwarp();
+  out[0] = before + 1;
+}
+
 __global__ void count_with_atomics(int* out) {
   __shared__ int count;
   if (threadIdx.x == 0) count = 0;
@@ -89,6 +97,7 @@ const std::map<std::string, Kernel> kCases = {
     {"collectives", collectives},
     {"reverse_in_shared", reverse_in_shared},
     {"no_barrier", no_barrier},
+    {"lost_update", lost_update},
     {"count_with_atomics", count_with_atomics},
     {"reads_what_nobody_wrote", reads_what_nobody_wrote},
     {"leaves_before_the_barrier", leaves_before_the_barrier},

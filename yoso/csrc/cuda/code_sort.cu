@@ -64,7 +64,7 @@ __device__ void make_entries(const Buckets& buckets, int64_t index, int code_bit
     if (!ordered) put_in_order(keys + first, count);
     if (count == 1) {
       table[code] = keys[first] << kEntryShift | count;
-    } else if (count <= kMostListed) {
+    } else if (count <= buckets.most_listed) {
       table[code] = count == 0 ? 0 : first << kEntryShift | count;
     } else {
       // Which bucket gets which place depends on the order of threads; what is computed for it does not.
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kMostSortThreads, 2) sort_codes(CodeSortParams
   const int64_t index = blockIdx.x, row = params.first_head * buckets.num_hash + index;
   const int64_t batch = row / buckets.num_hash / params.heads_per_batch;
   const uint32_t num_key = static_cast<uint32_t>(buckets.num_key), num_query = static_cast<uint32_t>(buckets.num_query);
-  const int code_bits = params.hash_code_len;
+  const int code_bits = buckets.hash_code_len;
   const uint32_t num_codes = 1u << code_bits;
   uint32_t* counters = dynamic_shared<uint32_t>();
   uint32_t* table = words.table ? counters + words.counters : params.table + (index << code_bits);
@@ -141,53 +141,50 @@ int64_t aligned(int64_t bytes) { return (bytes + 15) / 16 * 16; }
 
 }  // namespace
 
-int64_t crowded_capacity(int64_t num_key, int32_t hash_code_len) {
-  return std::min(num_key / (kMostListed + 1), int64_t{1} << hash_code_len);
+int64_t crowded_capacity(const BucketSizes& sizes) {
+  return std::min(sizes.num_key / (sizes.most_listed + 1), int64_t{1} << sizes.hash_code_len);
 }
 
 // Each part is rounded up to 16 bytes once a head, which covers its one rounding in place_buckets.
-int64_t bucket_bytes(int64_t num_key, int64_t num_query, int32_t num_hash, int32_t hash_code_len) {
-  const SharedWords words = shared_words(num_key, hash_code_len);
-  const int64_t word = sizeof(uint32_t);
-  const int64_t table = words.table ? 0 : int64_t{1} << hash_code_len;
-  const int64_t halfway = words.keys || pass_count(hash_code_len) == 1 ? 0 : num_key;
-  return aligned(num_hash * crowded_capacity(num_key, hash_code_len) * static_cast<int64_t>(sizeof(uint2))) +
-         aligned(num_hash * num_query * word) + aligned(num_hash * num_key * word) + aligned(num_hash * word) +
-         aligned(num_hash * table * word) + aligned(num_hash * halfway * word);
+int64_t bucket_bytes(const BucketSizes& sizes) {
+  const SharedWords words = shared_words(sizes.num_key, sizes.hash_code_len);
+  const int64_t word = sizeof(uint32_t), num_hash = sizes.num_hash;
+  const int64_t table = words.table ? 0 : int64_t{1} << sizes.hash_code_len;
+  const int64_t halfway = words.keys || pass_count(sizes.hash_code_len) == 1 ? 0 : sizes.num_key;
+  return aligned(num_hash * crowded_capacity(sizes) * static_cast<int64_t>(sizeof(uint2))) +
+         aligned(num_hash * sizes.num_query * word) + aligned(num_hash * sizes.num_key * word) +
+         aligned(num_hash * word) + aligned(num_hash * table * word) + aligned(num_hash * halfway * word);
 }
 
-void place_buckets(CodeSortParams& params, int64_t num_key, int64_t num_query, int32_t num_hash, void* workspace) {
-  const SharedWords words = shared_words(num_key, params.hash_code_len);
+void place_buckets(CodeSortParams& params, const BucketSizes& sizes, void* workspace) {
+  const SharedWords words = shared_words(sizes.num_key, sizes.hash_code_len);
   unsigned char* next = static_cast<unsigned char*>(workspace);
   const auto take = [&](int64_t bytes) {
     unsigned char* here = next;
     next += aligned(bytes);
     return here;
   };
+  const int64_t rows = params.heads * sizes.num_hash, capacity = crowded_capacity(sizes);
   const auto take_words = [&](int64_t count) {
-    return reinterpret_cast<uint32_t*>(take(params.heads * num_hash * count * static_cast<int64_t>(sizeof(uint32_t))));
+    return reinterpret_cast<uint32_t*>(take(rows * count * static_cast<int64_t>(sizeof(uint32_t))));
   };
-  const int64_t capacity = crowded_capacity(num_key, params.hash_code_len);
   Buckets& buckets = params.buckets;
-  buckets.num_query = num_query;
-  buckets.num_key = num_key;
-  buckets.num_hash = num_hash;
+  static_cast<BucketSizes&>(buckets) = sizes;
   buckets.crowded_capacity = capacity;
-  buckets.crowded =
-      reinterpret_cast<uint2*>(take(params.heads * num_hash * capacity * static_cast<int64_t>(sizeof(uint2))));
-  buckets.entries = take_words(num_query);
-  buckets.ids = take_words(num_key);
+  buckets.crowded = reinterpret_cast<uint2*>(take(rows * capacity * static_cast<int64_t>(sizeof(uint2))));
+  buckets.entries = take_words(sizes.num_query);
+  buckets.ids = take_words(sizes.num_key);
   buckets.crowded_count = take_words(1);
-  params.table = words.table ? nullptr : take_words(int64_t{1} << params.hash_code_len);
-  params.halfway = words.keys || pass_count(params.hash_code_len) == 1 ? nullptr : take_words(num_key);
+  params.table = words.table ? nullptr : take_words(int64_t{1} << sizes.hash_code_len);
+  params.halfway = words.keys || pass_count(sizes.hash_code_len) == 1 ? nullptr : take_words(sizes.num_key);
 }
 
 cudaError_t launch_code_sort(const CodeSortParams& params, cudaStream_t stream) {
-  const SharedWords words = shared_words(params.buckets.num_key, params.hash_code_len);
+  const SharedWords words = shared_words(params.buckets.num_key, params.buckets.hash_code_len);
   const int64_t blocks = params.heads * params.buckets.num_hash;
   return launch(sort_codes, dim3(static_cast<unsigned>(blocks)),
-                dim3(threads_for(params.buckets.num_key, params.hash_code_len)), static_cast<size_t>(words.bytes()),
-                stream, params, words);
+                dim3(threads_for(params.buckets.num_key, params.buckets.hash_code_len)),
+                static_cast<size_t>(words.bytes()), stream, params, words);
 }
 
 }  // namespace yoso::cuda

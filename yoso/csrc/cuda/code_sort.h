@@ -8,23 +8,26 @@
 
 namespace yoso::cuda {
 
-// Beyond this many keys a bucket is crowded: listed apart, so that its sum can be made once for all its queries.
-constexpr int kMostListed = 8;
-
 // An entry holds the number of keys in its low 8 bits and 24 bits above them: with one key its id; with up to
-// kMostListed the bucket's first position in ids; with kCrowded an index into crowded.
+// most_listed the bucket's first position in ids; with kCrowded an index into crowded.
 constexpr uint32_t kCrowded = 255;
 constexpr int kEntryShift = 8;
 constexpr int64_t kMostTokens = int64_t{1} << (32 - kEntryShift);
 
+struct BucketSizes {
+  int64_t num_query, num_key;
+  int32_t num_hash;
+  uint32_t most_listed;  // beyond this many keys, at most 254, a bucket is crowded: its sums are made once for all
+  int32_t hash_code_len;
+};
+
 // In global memory, for some heads; sizes in elements.
-struct Buckets {
+struct Buckets : BucketSizes {
   uint32_t* entries;        // [heads, num_hash, num_query]
   uint32_t* ids;            // [heads, num_hash, num_key], keys by (code, token)
   uint2* crowded;           // [heads, num_hash, crowded_capacity], (first position in ids, number of keys) in any order
   uint32_t* crowded_count;  // [heads, num_hash]
-  int64_t num_query, num_key, crowded_capacity;
-  int32_t num_hash;
+  int64_t crowded_capacity;
 };
 
 struct CodeSortParams {
@@ -33,21 +36,20 @@ struct CodeSortParams {
   const bool* key_mask;         // [all heads / heads_per_batch, num_key] or null
   const bool* query_mask;       // [all heads / heads_per_batch, num_query] or null
   int64_t first_head, heads, heads_per_batch;
-  int32_t hash_code_len;
   Buckets buckets;
   uint32_t* table;    // [heads, num_hash, 2^hash_code_len], null where shared memory has it
   uint32_t* halfway;  // [heads, num_hash, num_key], null where shared memory has it or one pass is enough
 };
 
 // No more buckets than this can be crowded.
-int64_t crowded_capacity(int64_t num_key, int32_t hash_code_len);
+int64_t crowded_capacity(const BucketSizes& sizes);
 
 // Bytes of global memory that one head's buckets take.
-int64_t bucket_bytes(int64_t num_key, int64_t num_query, int32_t num_hash, int32_t hash_code_len);
+int64_t bucket_bytes(const BucketSizes& sizes);
 
 // Points params.buckets (whose sizes are set here too), table and halfway into heads * bucket_bytes() bytes, aligned to
 // 16.
-void place_buckets(CodeSortParams& params, int64_t num_key, int64_t num_query, int32_t num_hash, void* workspace);
+void place_buckets(CodeSortParams& params, const BucketSizes& sizes, void* workspace);
 
 cudaError_t launch_code_sort(const CodeSortParams& params, cudaStream_t stream);
 

@@ -15,11 +15,8 @@ struct CumulationParams {
   void* out;  // [all heads, num_query, columns]
   int64_t columns;
   float scale;
-  float* crowded_sums;  // [heads, num_hash, crowded_capacity, crowded_row_floats(columns)]
+  const float* crowded_sums;  // of value, by launch_crowded_sums
 };
-
-// Floats from one row of crowded_sums to the next.
-int64_t crowded_row_floats(int64_t columns);
 
 cudaError_t launch_cumulation(const CumulationParams& params, cudaStream_t stream);
 

@@ -1,5 +1,6 @@
 // The tokens that collide with one token, in a fixed order: hash by hash, ascending within a hash. A group of lanes
-// looks up several hashes at once and writes what it finds, a window at a time, into a list in shared memory.
+// looks up several hashes at once and writes what it finds, a window at a time, into a list in shared memory. Crowded
+// buckets are left out: their sums are taken instead.
 #pragma once
 
 #include "code_sort.h"
@@ -8,10 +9,7 @@ namespace yoso::cuda {
 
 constexpr int kWindow = 64;  // ids of one list
 
-// Whether crowded buckets are listed like the others, or left out, for their sums to be taken instead.
-enum class CrowdedBuckets { kListed, kLeftOut };
-
-template <int kLanes, CrowdedBuckets kCrowdedBuckets>
+template <int kLanes>
 struct Neighbours {
   static constexpr int kEach = kLanes < 8 ? 4 : 32 / kLanes;  // hashes of one lane, side by side
   static constexpr int kHashes = kEach * kLanes;              // of one look-up
@@ -34,7 +32,7 @@ struct Neighbours {
     }
     uint32_t own = 0;
 #pragma unroll
-    for (int r = 0; r < kEach; ++r) own += bucket(buckets, r).y;
+    for (int r = 0; r < kEach; ++r) own += bucket(r).y;
     uint32_t sum = own;
 #pragma unroll
     for (int step = 1; step < kLanes; step *= 2) {
@@ -48,11 +46,8 @@ struct Neighbours {
   __device__ bool crowded(int r) const { return (entries[r] & kCrowded) == kCrowded; }
 
   // Of this lane's r-th hash: the only id or the first position in ids, and how many ids are in the list.
-  __device__ uint2 bucket(const Buckets& buckets, int r) const {
-    const uint32_t first = entries[r] >> kEntryShift;
-    if (!crowded(r)) return make_uint2(first, entries[r] & kCrowded);
-    if (kCrowdedBuckets == CrowdedBuckets::kLeftOut) return make_uint2(0, 0);
-    return buckets.crowded[(index + r) * buckets.crowded_capacity + first];
+  __device__ uint2 bucket(int r) const {
+    return make_uint2(entries[r] >> kEntryShift, crowded(r) ? 0 : entries[r] & kCrowded);
   }
 
   // Writes places [from, from + kWindow) of the list, as far as they are this lane's.
@@ -61,7 +56,7 @@ struct Neighbours {
     uint32_t first[kEach], at[kEach], end[kEach], most = 0, next = place;
 #pragma unroll
     for (int r = 0; r < kEach; ++r) {
-      const uint2 found = bucket(buckets, r);
+      const uint2 found = bucket(r);
       const uint32_t begin = max(next, from);
       // A bucket of one key holds the id itself, and is never cut by a window.
       first[r] = found.x + (begin - next);

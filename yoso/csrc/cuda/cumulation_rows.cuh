@@ -4,33 +4,10 @@
 
 #include <cstring>
 
-#include "launch.h"
+#include "elements.cuh"
 #include "rows.h"
 
 namespace yoso::cuda {
-
-__device__ inline void to_floats(uint32_t word, float* x, const __nv_bfloat16*) {
-  x[0] = __uint_as_float(word << 16);
-  x[1] = __uint_as_float(word & 0xffff0000u);
-}
-
-__device__ inline void to_floats(uint32_t word, float* x, const __half*) {
-  const uint16_t bits[2] = {static_cast<uint16_t>(word), static_cast<uint16_t>(word >> 16)};
-  __half halves[2];
-  memcpy(halves, bits, sizeof(bits));
-  x[0] = __half2float(halves[0]);
-  x[1] = __half2float(halves[1]);
-}
-
-__device__ inline void to_floats(uint32_t word, float* x, const float*) { x[0] = __uint_as_float(word); }
-
-__device__ inline float to_float(float x) { return x; }
-__device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ inline float to_float(__half x) { return __half2float(x); }
-
-__device__ inline void round_to(float x, float& to) { to = x; }
-__device__ inline void round_to(float x, __nv_bfloat16& to) { to = __float2bfloat16_rn(x); }
-__device__ inline void round_to(float x, __half& to) { to = __float2half_rn(x); }
 
 // kVec consecutive elements, as they lie in memory.
 template <typename T, int kVec>
@@ -112,6 +89,49 @@ __device__ inline void store_row(const float* x, float scale, typename Layout::T
 #pragma unroll
     for (int c = 0; c < Layout::kVec; ++c) scaled[c] = x[v * Layout::kVec + c] * scale;
     if (Layout::column(v) < columns) Layout::Vec::store(scaled, row + Layout::column(v));
+  }
+}
+
+// x += this lane's part of a row of float32.
+template <typename Layout>
+__device__ inline void add_floats(const float* row, int columns, float* x) {
+#pragma unroll
+  for (int v = 0; v < Layout::kVecs; ++v) {
+    if (Layout::column(v) >= columns) continue;
+    const float* from = row + Layout::column(v);
+    float* to = x + v * Layout::kVec;
+    if constexpr (Layout::kVec == 1) {
+      *to += *from;
+    } else {
+#pragma unroll
+      for (int c = 0; c < Layout::kVec; c += 4) {
+        const float4 sums = *reinterpret_cast<const float4*>(from + c);
+        to[c] += sums.x;
+        to[c + 1] += sums.y;
+        to[c + 2] += sums.z;
+        to[c + 3] += sums.w;
+      }
+    }
+  }
+}
+
+// Rows under way in a group of lanes.
+constexpr int kRowsAtOnce = 4;
+
+// x += the first `wanted` of the rows that ids name.
+template <typename Layout>
+__device__ inline void add_rows(const typename Layout::T* rows, int64_t stride, int columns, uint4 ids, int wanted,
+                                float* x) {
+  const uint32_t id[kRowsAtOnce] = {ids.x, ids.y, ids.z, ids.w};
+  RowPart<Layout> parts[kRowsAtOnce];
+#pragma unroll
+  for (int u = 0; u < kRowsAtOnce; ++u) parts[u].load(rows + id[u] * stride, columns, u < wanted);
+#pragma unroll
+  for (int u = 0; u < kRowsAtOnce; ++u) {
+    float row[Layout::kFloats];
+    parts[u].floats(row);
+#pragma unroll
+    for (int c = 0; c < Layout::kFloats; ++c) x[c] += row[c];
   }
 }
 

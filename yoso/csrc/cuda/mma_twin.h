@@ -1,6 +1,6 @@
-// What mma.cuh does in PTX, in plain C++, for kernels that run on the host shim: the same fragments in the same lanes.
-// Included by mma.cuh, inside its namespace. Lanes exchange through shared memory, many words at a time: a shuffle a
-// word would be ten times slower there.
+// What mma_ptx.cuh does in PTX, in plain C++, for kernels that run on the host shim: the same fragments in the same
+// lanes. Included by mma_ptx.cuh, inside its namespace. Lanes exchange through shared memory, many words at a time: a
+// shuffle a word would be ten times slower there.
 #pragma once
 
 constexpr int kTwinWarps = 32;

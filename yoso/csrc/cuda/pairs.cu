@@ -1,10 +1,10 @@
 // A group of lanes holds one token's row and sums in registers and goes through its neighbours, some at once, so that
-// the loads and the sums across lanes of several pairs are under way together. No atomics: each side has its own pass.
+// the loads and the sums across lanes of several pairs are under way together. What crowded buckets give is taken from
+// where it has been summed. No atomics: each side has its own pass.
 #include <algorithm>
 #include <type_traits>
 
-#include "cumulation_neighbours.cuh"
-#include "cumulation_rows.cuh"
+#include "crowded_sums.cuh"
 #include "pairs.h"
 
 namespace yoso::cuda {
@@ -73,7 +73,8 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2) visit_pairs(PairsParams para
   float own[Layout::kFloats], out[Layout::kFloats] = {}, out_sum[Layout::kFloats] = {};
   own_row.floats(own);
 
-  Neighbours<Layout::kLanes, CrowdedBuckets::kListed> others;
+  Neighbours<Layout::kLanes> others;
+  bool crowded = false;
   for (int first_hash = 0; first_hash < buckets.num_hash; first_hash += others.kHashes) {
     others.find(buckets, head, token, first_hash, wanted);
     const uint32_t longest = largest_of_groups<Layout::kLanes>(others.total);
@@ -87,6 +88,18 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2) visit_pairs(PairsParams para
       }
       __syncwarp();
     }
+#pragma unroll
+    for (int r = 0; r < others.kEach; ++r) crowded |= others.crowded(r);
+    if (kSum) {
+      add_crowded_sums<Layout>(others, buckets, head, first_hash, params.crowded_sums,
+                               static_cast<int>(params.partner_dim), out_sum);
+    }
+  }
+  const uint32_t group = (kWholeWarp >> (kWarp - Layout::kLanes))
+                         << (threadIdx.x % kWarp / Layout::kLanes * Layout::kLanes);
+  if (__ballot_sync(kWholeWarp, crowded) & group) {
+    const float* sums = params.moments + (head * buckets.num_query + token) * float_row(params.direction_dim);
+    add_floats<Layout>(sums, static_cast<int>(params.direction_dim), out);
   }
   if (!wanted) return;
   const int64_t row = global_head * buckets.num_query + token;

@@ -22,6 +22,9 @@ struct PairsParams {
   float scale, sum_scale;
   void* out;      // [all heads, num_query, direction_dim]
   void* out_sum;  // [all heads, num_query, partner_dim], or null
+  // Of the crowded buckets' pairs; not read where there are none.
+  const float* moments;       // as launch_moments leaves them, before scale
+  const float* crowded_sums;  // of partner, by launch_crowded_sums, before sum_scale; of no use without out_sum
 };
 
 cudaError_t launch_pairs(const PairsParams& params, cudaStream_t stream);

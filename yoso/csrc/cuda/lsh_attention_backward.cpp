@@ -1,0 +1,128 @@
+// The torch side of lsh_attention_backward.
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+
+#include "../checks.h"
+#include "crowded_sums.h"
+#include "head_groups.h"
+#include "moments.h"
+#include "pairs.h"
+#include "scale_rows.h"
+#include "stream.h"
+
+namespace yoso::cuda {
+namespace {
+
+constexpr char kName[] = "lsh_attention_backward";
+using Mask = std::optional<at::Tensor>;
+
+// Sources of a bucket that a target visits one by one. The whole device visits pairs, and a head's moments are a few
+// blocks' work: with few heads a bucket must be larger for its moment to be the quicker way. A prediction, see
+// NOTES.md.
+int64_t most_listed(int64_t heads, int64_t direction_dim) {
+  return std::clamp<int64_t>(256 / (heads * moment_blocks(direction_dim)), 8, 254);
+}
+
+// The group's heads, which every kernel's params name alike.
+template <typename Params>
+Params of_heads(const HeadGroup& group, const at::Tensor& x) {
+  Params params{};
+  params.first_head = group.first;
+  params.heads = group.count;
+  params.heads_per_batch = x.size(1);
+  params.dtype = dtype_of(x, "value");
+  return params;
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query,
+                                                                      const at::Tensor& key, const at::Tensor& value,
+                                                                      const at::Tensor& query_codes,
+                                                                      const at::Tensor& key_codes,
+                                                                      const Mask& query_mask, const Mask& key_mask,
+                                                                      int64_t hash_code_len) {
+  check_hash_code_len(hash_code_len);
+  check_attention(query, key, value);
+  check_codes(query_codes, key_codes, value);
+  check_grad(grad, query, value);
+  check_one_device(kName, value, grad, query, key, query_codes, key_codes, query_mask, key_mask);
+  TORCH_CHECK_VALUE(query_codes.size(3) == query.size(2), "query_codes must have query's length ", query.size(2),
+                    ", got ", query_codes.size(3));
+  check_mask(query_mask, query.size(0), query.size(2), "query_mask");
+  check_mask(key_mask, key.size(0), key.size(2), "key_mask");
+  dtype_of(value, "value");
+  check_head_dim(query, "query");
+  check_head_dim(value, "value");
+  at::Tensor grad_query = at::empty(query.sizes(), query.options()), grad_key = at::empty(key.sizes(), key.options());
+  at::Tensor grad_value = at::empty(value.sizes(), value.options());
+  if (grad_query.numel() == 0 || grad_key.numel() == 0)
+    return {grad_query.zero_(), grad_key.zero_(), grad_value.zero_()};
+  const Device device(value);
+  const cudaStream_t stream = device.stream();
+  const Side queries(query_codes, query_mask), keys(key_codes, key_mask);
+  const at::Tensor g = with_dense_rows(grad.to(value.scalar_type())), v = with_dense_rows(value);
+  const at::Tensor q = unit(query, kName), k = unit(key, kName);
+
+  const int64_t dim = query.size(3), value_dim = value.size(3);
+  const int64_t most = most_listed(value.size(0) * value.size(1), dim);
+  const BucketSizes key_sizes = bucket_sizes(queries, keys, hash_code_len, most);
+  const BucketSizes query_sizes = bucket_sizes(keys, queries, hash_code_len, most);
+  const int64_t sums_bytes = crowded_sums_bytes(query_sizes, value_dim);
+  const int64_t moments_bytes =
+      std::max(queries.length(), keys.length()) * float_row(dim) * static_cast<int64_t>(sizeof(float));
+  const int64_t bytes = bucket_bytes(key_sizes) + bucket_bytes(query_sizes) + sums_bytes + moments_bytes;
+
+  for_each_group(keys, bytes, [&](HeadGroup group) {
+    const Buckets sorted_keys = sort(group, queries, keys, key_sizes, stream, kName);
+    const Buckets sorted_queries = sort(group, keys, queries, query_sizes, stream, kName);
+    float* sums = static_cast<float*>(group.take(sums_bytes));
+    float* moments = static_cast<float*>(group.take(moments_bytes));
+    const auto visit = [&](const Buckets& sources, const Buckets& targets, const at::Tensor& own,
+                           const at::Tensor& partner, const at::Tensor& direction, at::Tensor& out,
+                           at::Tensor* out_sum) {
+      auto crowded = of_heads<MomentsParams>(group, value);
+      crowded.sources = sources;
+      crowded.targets = targets;
+      crowded.own = rows_of(own);
+      crowded.partner = rows_of(partner);
+      crowded.direction = rows_of(direction);
+      crowded.partner_dim = value_dim;
+      crowded.direction_dim = dim;
+      crowded.out = moments;
+      check_launch(launch_moments(crowded, stream), kName);
+      auto pairs = of_heads<PairsParams>(group, value);
+      pairs.buckets = sources;
+      pairs.own = crowded.own;
+      pairs.partner = crowded.partner;
+      pairs.direction = crowded.direction;
+      pairs.partner_dim = value_dim;
+      pairs.direction_dim = dim;
+      pairs.sum_scale = 1.0f / static_cast<float>(sources.num_hash);
+      pairs.scale = pairs.sum_scale * static_cast<float>(hash_code_len) / 2;
+      pairs.out = out.mutable_data_ptr();
+      pairs.out_sum = out_sum ? out_sum->mutable_data_ptr() : nullptr;
+      pairs.moments = moments;
+      pairs.crowded_sums = sums;
+      check_launch(launch_pairs(pairs, stream), kName);
+    };
+    visit(sorted_keys, sorted_queries, g, v, k, grad_query, nullptr);
+    auto summed = of_heads<CrowdedSumsParams>(group, value);
+    summed.buckets = sorted_queries;
+    summed.rows = rows_of(g);
+    summed.columns = value_dim;
+    summed.sums = sums;
+    check_launch(launch_crowded_sums(summed, stream), kName);
+    visit(sorted_queries, sorted_keys, v, g, q, grad_key, &grad_value);
+  });
+  through_scaling(query, query_mask, grad_query, kName);
+  through_scaling(key, key_mask, grad_key, kName);
+  return {grad_query, grad_key, grad_value};
+}
+
+}  // namespace
+}  // namespace yoso::cuda
+
+TORCH_LIBRARY_IMPL(yoso, CUDA, m) { m.impl("lsh_attention_backward", TORCH_FN(yoso::cuda::lsh_attention_backward)); }
