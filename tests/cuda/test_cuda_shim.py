@@ -61,6 +61,16 @@ def test_a_lost_update_of_two_warps_shows_where_they_take_turns(selftest):
     assert results[0] == results[1] == results[2] > results[3] == results[4]
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_copy_that_nobody_waited_for_may_not_have_arrived(selftest, order):
+    found = numbers(selftest("reads_copies", order))
+    assert found[:64] == [14] * 64
+    if order % 2 == 0:
+        assert found[64:] == [14] * 64
+    else:
+        assert 14 not in found[64:]
+
+
 def test_a_read_of_unwritten_shared_memory_shows(selftest):
     found = numbers(selftest("reads_what_nobody_wrote"))
     if selftest.sanitized:  # there the static part keeps what was in it

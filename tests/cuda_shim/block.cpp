@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "copies.h"
 #include "fiber.h"
 #include "shared_memory.h"
 
@@ -168,6 +169,7 @@ void run_block(StaticShared& static_shared, size_t shared_bytes) {
   if (shared_bytes) memset(block.shared.get(), kPoison, shared_bytes);
   block.warps.assign((block.size + kWarp - 1) / kWarp, Warp{});
   block.predicates = 0;
+  forget_copies();
   for (unsigned rank = 0; rank < block.size; ++rank) {
     Thread& thread = *block.threads[rank];
     thread.index = {rank % blockDim.x, rank / blockDim.x % blockDim.y, rank / blockDim.x / blockDim.y};
@@ -185,6 +187,8 @@ void set_order(uint64_t order) {
   block.order = order;
   block.random.seed(order);
 }
+
+uint64_t order() { return block.order; }
 
 DeviceLimits& device_limits() {
   static DeviceLimits limits;

@@ -14,6 +14,7 @@ using Where = std::source_location;
 // The order in which the threads between two barriers run, and the blocks of a grid: 0 ascending, 1 descending, any
 // other number the seed of a random order; with an odd one, a block's warps take turns wherever they meet.
 void set_order(uint64_t order);
+uint64_t order();
 
 // What the kernels are told of the device.
 struct DeviceLimits {

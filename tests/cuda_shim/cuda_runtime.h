@@ -14,8 +14,9 @@
 // - no dependence on the order of threads between barriers or of blocks, as far as the orders that were run show it
 //   (set_order): what a missing barrier would do. In some of them the warps of a block take turns where they meet. It
 //   is a sample, not a race detector.
+// - asynchronous copies are waited for: in half of the orders they arrive as late as they may, in the others at once.
 // What it does not prove: what ptxas makes of the code; registers, speed, launches under __launch_bounds__; anything
-// behind #ifdef __CUDACC__ (inline PTX, tensor cores, asynchronous copies); the memory model between blocks that run at
+// behind #ifdef __CUDACC__ (inline PTX, tensor cores); the memory model between blocks that run at
 // once; streams and graphs. Products and sums are rounded one by one here, where nvcc contracts them to fused ones.
 //
 // What would make the host wait (cudaDeviceSynchronize, cudaMemcpy) is not declared.
@@ -26,6 +27,7 @@
 
 #include "block.h"
 #include "collectives.h"
+#include "copies.h"
 #include "intrinsics.h"
 #include "shared_memory.h"
 #include "types.h"

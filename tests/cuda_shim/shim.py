@@ -23,7 +23,7 @@ from yoso.ops import SCHEMAS
 HERE = Path(__file__).parent
 KERNELS = build.SOURCES / "cuda"
 NAMESPACE = "yoso_cuda_shim"
-SHIM = [HERE / name for name in ("block.cpp", "fiber.cpp", "shared_memory.cpp")]
+SHIM = [HERE / name for name in ("block.cpp", "copies.cpp", "fiber.cpp", "shared_memory.cpp")]
 # Kernels read bytes as what they are not, which nvcc allows; pragmas are nvcc's.
 FLAGS = ["-std=c++20", "-g1", "-fPIC", "-fno-strict-aliasing", "-fno-gnu-unique", "-Wall", "-Wno-unknown-pragmas"]
 PLAIN = ["-O2"]

@@ -48,6 +48,18 @@ __global__ void lost_update(int* out) {
   out[0] = before + 1;
 }
 
+// Block 0 waits for the older of two groups of copies and reads it, block 1 reads the newer.
+__global__ void reads_copies(int* out) {
+  __shared__ __align__(16) int tile[2][64][4];
+  static const int from[4] = {11, 12, 13, 14};
+  for (int group = 0; group < 2; ++group) {
+    cuda_shim::start_copy(tile[group][threadIdx.x], from, true);
+    cuda_shim::end_copy_group();
+  }
+  cuda_shim::wait_for_copy_groups(1);
+  out[blockIdx.x * 64 + threadIdx.x] = tile[blockIdx.x][threadIdx.x][3];
+}
+
 __global__ void count_with_atomics(int* out) {
   __shared__ int count;
   if (threadIdx.x == 0) count = 0;
@@ -98,6 +110,7 @@ const std::map<std::string, Kernel> kCases = {
     {"reverse_in_shared", reverse_in_shared},
     {"no_barrier", no_barrier},
     {"lost_update", lost_update},
+    {"reads_copies", reads_copies},
     {"count_with_atomics", count_with_atomics},
     {"reads_what_nobody_wrote", reads_what_nobody_wrote},
     {"leaves_before_the_barrier", leaves_before_the_barrier},

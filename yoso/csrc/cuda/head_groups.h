@@ -12,6 +12,9 @@
 
 namespace yoso::cuda {
 
+// Bytes for what lies between the sort and the sums of some heads: so few stay near the second-level cache.
+constexpr int64_t kSpace = int64_t{256} << 20;
+
 // The tokens of one side: their codes and which of them are real.
 struct Side {
   at::Tensor codes;
@@ -60,17 +63,19 @@ inline Buckets sort(HeadGroup& group, const Side& queries, const Side& keys, con
   return params.buckets;
 }
 
-// Calls f(group) for all heads, some at a time: what lies between the sort and the sums then stays near the
-// second-level cache's size. One head may take more.
+// How many heads share `space` bytes; one head may take more.
+inline int64_t heads_at_once(int64_t heads, int64_t bytes_a_head, int64_t space) {
+  const int64_t groups = std::clamp<int64_t>((heads * bytes_a_head + space - 1) / space, 1, heads);
+  return (heads + groups - 1) / groups;
+}
+
+// Calls f(group) for all heads, some at a time.
 template <typename F>
-void for_each_group(const Side& side, int64_t bytes_a_head, F f) {
-  constexpr int64_t kSpace = int64_t{256} << 20;
-  const int64_t heads = side.codes.size(0) * side.codes.size(1);
-  const int64_t groups = std::clamp<int64_t>((heads * bytes_a_head + kSpace - 1) / kSpace, 1, heads);
-  const int64_t most = (heads + groups - 1) / groups;
-  at::Tensor space = at::empty({most * bytes_a_head}, side.codes.options().dtype(at::kByte));
+void for_each_group(const Side& side, int64_t bytes_a_head, int64_t space, F f) {
+  const int64_t heads = side.codes.size(0) * side.codes.size(1), most = heads_at_once(heads, bytes_a_head, space);
+  at::Tensor memory = at::empty({most * bytes_a_head}, side.codes.options().dtype(at::kByte));
   for (int64_t first = 0; first < heads; first += most) {
-    f(HeadGroup{first, std::min(most, heads - first), static_cast<unsigned char*>(space.mutable_data_ptr())});
+    f(HeadGroup{first, std::min(most, heads - first), static_cast<unsigned char*>(memory.mutable_data_ptr())});
   }
 }
 

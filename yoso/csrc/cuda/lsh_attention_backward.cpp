@@ -23,8 +23,9 @@ using Mask = std::optional<at::Tensor>;
 // Sources of a bucket that a target visits one by one. The whole device visits pairs, and a head's moments are a few
 // blocks' work: with few heads a bucket must be larger for its moment to be the quicker way. A prediction, see
 // NOTES.md.
+constexpr int64_t kFewestListed = 8, kMostListed = 254;
 int64_t most_listed(int64_t heads, int64_t direction_dim) {
-  return std::clamp<int64_t>(256 / (heads * moment_blocks(direction_dim)), 8, 254);
+  return std::clamp(256 / (heads * moment_blocks(direction_dim)), kFewestListed, kMostListed);
 }
 
 // The group's heads, which every kernel's params name alike.
@@ -67,15 +68,20 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
   const at::Tensor q = unit(query, kName), k = unit(key, kName);
 
   const int64_t dim = query.size(3), value_dim = value.size(3);
-  const int64_t most = most_listed(value.size(0) * value.size(1), dim);
-  const BucketSizes key_sizes = bucket_sizes(queries, keys, hash_code_len, most);
-  const BucketSizes query_sizes = bucket_sizes(keys, queries, hash_code_len, most);
-  const int64_t sums_bytes = crowded_sums_bytes(query_sizes, value_dim);
   const int64_t moments_bytes =
       std::max(queries.length(), keys.length()) * float_row(dim) * static_cast<int64_t>(sizeof(float));
+  // Long sequences take more, up to a quarter of the call's tensors: else the moments of few heads would leave most of
+  // the device idle.
+  const int64_t tensors = 3 * query.nbytes() + 2 * key.nbytes() + 2 * value.nbytes() + query_codes.nbytes() * 2;
+  const int64_t space = std::max(kSpace, tensors / 4);
+  BucketSizes key_sizes = bucket_sizes(queries, keys, hash_code_len, kFewestListed);
+  BucketSizes query_sizes = bucket_sizes(keys, queries, hash_code_len, kFewestListed);
+  const int64_t sums_bytes = crowded_sums_bytes(query_sizes, value_dim);
   const int64_t bytes = bucket_bytes(key_sizes) + bucket_bytes(query_sizes) + sums_bytes + moments_bytes;
+  const int64_t at_once = heads_at_once(value.size(0) * value.size(1), bytes, space);
+  key_sizes.most_listed = query_sizes.most_listed = static_cast<uint32_t>(most_listed(at_once, dim));
 
-  for_each_group(keys, bytes, [&](HeadGroup group) {
+  for_each_group(keys, bytes, space, [&](HeadGroup group) {
     const Buckets sorted_keys = sort(group, queries, keys, key_sizes, stream, kName);
     const Buckets sorted_queries = sort(group, keys, queries, query_sizes, stream, kName);
     float* sums = static_cast<float*>(group.take(sums_bytes));

@@ -34,7 +34,7 @@ at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_c
   const at::Tensor rows = with_dense_rows(value);
   const BucketSizes sizes = bucket_sizes(queries, keys, hash_code_len, kMostListed);
   const int64_t sums_bytes = crowded_sums_bytes(sizes, dim);
-  for_each_group(keys, bucket_bytes(sizes) + sums_bytes, [&](HeadGroup group) {
+  for_each_group(keys, bucket_bytes(sizes) + sums_bytes, kSpace, [&](HeadGroup group) {
     const Buckets buckets = sort(group, queries, keys, sizes, device.stream(), "lsh_cumulation");
     float* sums = static_cast<float*>(group.take(sums_bytes));
     CrowdedSumsParams crowded{};

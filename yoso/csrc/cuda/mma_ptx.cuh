@@ -72,7 +72,13 @@ __device__ inline void copy_async(void* shared, const void* global, bool real) {
                : "memory");
 }
 
-// Waits for this thread's copies; __syncthreads() then shows everyone's to everyone.
+// What this thread has started since the last call is one group.
+__device__ inline void end_copy_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits for this thread's groups but the newest.
+__device__ inline void wait_for_older_copies() { asm volatile("cp.async.wait_group 1;" ::: "memory"); }
+
+// Waits for all of this thread's copies; a barrier then shows everyone's to everyone.
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 __device__ inline uint32_t pack(float low, float high, __nv_bfloat16) {

@@ -102,11 +102,9 @@ __device__ inline void load_matrices(uint32_t (&x)[4], const void* row) {
 }
 
 __device__ inline void copy_async(void* shared, const void* global, bool real) {
-  if (real) {
-    memcpy(shared, global, 16);
-  } else {
-    memset(shared, 0, 16);
-  }
+  cuda_shim::start_copy(shared, global, real);
 }
 
-__device__ inline void wait_for_copies() {}
+__device__ inline void end_copy_group() { cuda_shim::end_copy_group(); }
+__device__ inline void wait_for_older_copies() { cuda_shim::wait_for_copy_groups(1); }
+__device__ inline void wait_for_copies() { cuda_shim::wait_for_all_copies(); }
