@@ -79,9 +79,12 @@ def operation(device: str) -> list[OperationSpec]:
         for dtype, mode, name in product(BOTH, MODES, ("yoso_e", "transformers_yoso_e"))
         if not (name == "yoso_e" and dtype == "bfloat16")  # it is in the sweep
     ]
+    authors = [spec(name, 4096, mode, "float32") for mode, name in product(MODES, ("transformers_yoso", "yoso"))]
     eight_bits = [spec("yoso", n, mode, hash_code_len=8) for n, mode in product(EIGHT_BITS, MODES)]
     full = [
-        spec(name, n, mode, "float32") for n, mode, name in product((4096, 16384), MODES, ("yoso", "sdpa_efficient"))
+        spec(name, n, mode, "float32")
+        for n, mode, name in product((4096, 16384), MODES, ("yoso", "sdpa_efficient"))
+        if (n, name) != (4096, "yoso")  # it is beside the authors'
     ]
     half = [spec(name, 4096, mode, "float16") for mode, name in product(MODES, ("yoso", "yoso_e", "sdpa_flash"))]
     long = [spec("yoso", n, mode, batch=1, heads=1) for n, mode in product(LONG, MODES)]
@@ -94,7 +97,7 @@ def operation(device: str) -> list[OperationSpec]:
         for n, mode, name in product(RIVAL_LENGTHS, MODES, RIVALS)
         if name != "flex" or n == RIVAL_LENGTHS[0]
     ]
-    return [*sweep, *rival, *eight_bits, *long, *full, *half, *padded, *others]
+    return [*sweep, *rival, *authors, *eight_bits, *long, *full, *half, *padded, *others]
 
 
 def model(device: str) -> list[ModelSpec]:
