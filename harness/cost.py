@@ -15,10 +15,6 @@ PAIR_OPERATIONS = 22
 """float32 operations that a pair's collision probability takes: a polynomial of the arc cosine and its power."""
 
 
-MATRIX_UNITS = 10
-"""Operations of a CUDA device's matrix units in the time of one of its vector units, at the least."""
-
-
 def softmax(spec: OperationSpec) -> dict[str, float]:
     """Two matrix products forward; five backward, of which one makes the scores again."""
     return {f"matmul {spec.dtype}": 2 * _pairs(spec) * spec.head_dim * _products(spec), "copy": _tensor_bytes(spec)}
@@ -48,10 +44,11 @@ def yoso_sampling(
 ) -> dict[str, float]:
     """Hashing, and the gathers of the cumulation.
 
-    Forward gathers every value row once a hash, to sum a bucket, and every bucket once a query and hash. Backward does
-    so for grad_v, and for grad_q and grad_k reads the four rows of the members of every bucket. Its arithmetic is three
-    products of length d a colliding pair, of which random inputs have ``n^2 / 2^tau`` a hash, or four of d^2 a member
-    of a bucket, through the bucket's moment, where that takes less time.
+    Forward gathers a value row a colliding pair, or, where buckets have more than two keys, every row once a hash to
+    sum the bucket and that sum once a query. Backward does so for grad_v, and for grad_q and grad_k reads the four rows
+    of the members of every bucket that has any. Its arithmetic is three products of length d a colliding pair, of which
+    random inputs have ``n^2 / 2^tau`` a hash, or four of d^2 a member of a bucket, through the bucket's moment: the
+    less of the two, and both are matrix products.
 
     Args:
         spec: the case.
@@ -63,20 +60,16 @@ def yoso_sampling(
     vectors = spec.batch * spec.heads * spec.seq_len
     dim = 1 << (spec.head_dim - 1).bit_length()
     row = spec.head_dim * torch_dtype(spec.dtype).itemsize
-    gathered = vectors * num_hash * 2
+    load = spec.seq_len / 2**hash_code_len  # keys a bucket
+    gathered = vectors * num_hash * min(2, load)
     hashing = 2 * vectors * rotations * dim * (log2(dim) + 1)
     vector = hashing + gathered * spec.head_dim
     matrix = 2 * 2 * vectors * projections * spec.head_dim
     rows = gathered
     if _backward(spec):
-        rows += gathered + 4 * vectors * num_hash
+        rows += gathered + 4 * vectors * num_hash * min(1, load)
         vector += gathered * spec.head_dim
-        pairs = 6 * spec.head_dim * spec.seq_len / 2**hash_code_len  # operations of one member
-        moments = 8 * spec.head_dim**2
-        if moments < pairs * (MATRIX_UNITS if spec.device.startswith("cuda") else 1):
-            matrix += moments * vectors * num_hash
-        else:
-            vector += pairs * vectors * num_hash
+        matrix += vectors * num_hash * min(6 * spec.head_dim * load, 8 * spec.head_dim**2)
     codes = 2 * vectors * num_hash * 2  # queries' and keys', two bytes each
     cost = {
         "vector float32": vector,

@@ -16,8 +16,9 @@
 //   is a sample, not a race detector.
 // - asynchronous copies are waited for: in half of the orders they arrive as late as they may, in the others at once.
 // What it does not prove: what ptxas makes of the code; registers, speed, launches under __launch_bounds__; anything
-// behind #ifdef __CUDACC__ (inline PTX, tensor cores); the memory model between blocks that run at
-// once; streams and graphs. Products and sums are rounded one by one here, where nvcc contracts them to fused ones.
+// behind #ifdef __CUDACC__ (inline PTX, tensor cores, which truncate their sums); how much shared memory a launch may
+// have in all; the memory model between blocks that run at once; streams and graphs. Products and sums are rounded one
+// by one here, where nvcc contracts them to fused ones.
 //
 // What would make the host wait (cudaDeviceSynchronize, cudaMemcpy) is not declared.
 #pragma once

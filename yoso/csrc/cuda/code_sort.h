@@ -14,10 +14,12 @@ constexpr uint32_t kCrowded = 255;
 constexpr int kEntryShift = 8;
 constexpr int64_t kMostTokens = int64_t{1} << (32 - kEntryShift);
 
+constexpr uint32_t kFewestListed = 8, kMostListed = kCrowded - 1;
+
 struct BucketSizes {
   int64_t num_query, num_key;
   int32_t num_hash;
-  uint32_t most_listed;  // beyond this many keys, at most 254, a bucket is crowded: its sums are made once for all
+  uint32_t most_listed;  // kFewestListed to kMostListed; with more keys a bucket is crowded: its sums are made once
   int32_t hash_code_len;
 };
 

@@ -12,8 +12,8 @@
 
 namespace yoso::cuda {
 
-// Bytes for what lies between the sort and the sums of some heads: so few stay near the second-level cache.
-constexpr int64_t kSpace = int64_t{256} << 20;
+// Bytes for what lies between the sort and the sums of some heads.
+constexpr int64_t kSpace = int64_t{384} << 20;
 
 // The tokens of one side: their codes and which of them are real.
 struct Side {
@@ -42,7 +42,7 @@ struct HeadGroup {
   }
 };
 
-inline BucketSizes bucket_sizes(const Side& queries, const Side& keys, int64_t hash_code_len, int64_t most_listed) {
+inline BucketSizes bucket_sizes(const Side& queries, const Side& keys, int64_t hash_code_len, uint32_t most_listed) {
   return {queries.length(), keys.length(), static_cast<int32_t>(keys.codes.size(2)), static_cast<uint32_t>(most_listed),
           static_cast<int32_t>(hash_code_len)};
 }
@@ -63,9 +63,9 @@ inline Buckets sort(HeadGroup& group, const Side& queries, const Side& keys, con
   return params.buckets;
 }
 
-// How many heads share `space` bytes; one head may take more.
+// How many heads share `space` bytes, in groups of one size; one head may take more.
 inline int64_t heads_at_once(int64_t heads, int64_t bytes_a_head, int64_t space) {
-  const int64_t groups = std::clamp<int64_t>((heads * bytes_a_head + space - 1) / space, 1, heads);
+  const int64_t most = std::clamp<int64_t>(space / bytes_a_head, 1, heads), groups = (heads + most - 1) / most;
   return (heads + groups - 1) / groups;
 }
 

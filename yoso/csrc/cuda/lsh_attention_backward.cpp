@@ -20,14 +20,6 @@ namespace {
 constexpr char kName[] = "lsh_attention_backward";
 using Mask = std::optional<at::Tensor>;
 
-// Sources of a bucket that a target visits one by one. The whole device visits pairs, and a head's moments are a few
-// blocks' work: with few heads a bucket must be larger for its moment to be the quicker way. A prediction, see
-// NOTES.md.
-constexpr int64_t kFewestListed = 8, kMostListed = 254;
-int64_t most_listed(int64_t heads, int64_t direction_dim) {
-  return std::clamp(256 / (heads * moment_blocks(direction_dim)), kFewestListed, kMostListed);
-}
-
 // The group's heads, which every kernel's params name alike.
 template <typename Params>
 Params of_heads(const HeadGroup& group, const at::Tensor& x) {
@@ -73,13 +65,18 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
   // Long sequences take more, up to a quarter of the call's tensors: else the moments of few heads would leave most of
   // the device idle.
   const int64_t tensors = 3 * query.nbytes() + 2 * key.nbytes() + 2 * value.nbytes() + query_codes.nbytes() * 2;
-  const int64_t space = std::max(kSpace, tensors / 4);
-  BucketSizes key_sizes = bucket_sizes(queries, keys, hash_code_len, kFewestListed);
-  BucketSizes query_sizes = bucket_sizes(keys, queries, hash_code_len, kFewestListed);
-  const int64_t sums_bytes = crowded_sums_bytes(query_sizes, value_dim);
-  const int64_t bytes = bucket_bytes(key_sizes) + bucket_bytes(query_sizes) + sums_bytes + moments_bytes;
-  const int64_t at_once = heads_at_once(value.size(0) * value.size(1), bytes, space);
-  key_sizes.most_listed = query_sizes.most_listed = static_cast<uint32_t>(most_listed(at_once, dim));
+  const int64_t space = std::max(kSpace, tensors / 4), heads = value.size(0) * value.size(1);
+  BucketSizes key_sizes, query_sizes;
+  int64_t sums_bytes, bytes;
+  const auto list = [&](uint32_t most) {
+    key_sizes = bucket_sizes(queries, keys, hash_code_len, most);
+    query_sizes = bucket_sizes(keys, queries, hash_code_len, most);
+    sums_bytes = crowded_sums_bytes(query_sizes, value_dim);
+    bytes = bucket_bytes(key_sizes) + bucket_bytes(query_sizes) + sums_bytes + moments_bytes;
+  };
+  list(kFewestListed);
+  list(most_listed(heads_at_once(heads, bytes, space), value_dim, dim, dtype_of(value, "value")));
+  if (bytes > space) list(kMostListed);  // fewer buckets can be crowded, and their sums take less
 
   for_each_group(keys, bytes, space, [&](HeadGroup group) {
     const Buckets sorted_keys = sort(group, queries, keys, key_sizes, stream, kName);

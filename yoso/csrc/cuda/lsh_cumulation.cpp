@@ -13,9 +13,6 @@
 namespace yoso::cuda {
 namespace {
 
-// Keys of a bucket that a query adds by itself. From nine on, making their sum first is less work.
-constexpr int64_t kMostListed = 8;
-
 at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value,
                           const std::optional<at::Tensor>& query_mask, const std::optional<at::Tensor>& key_mask,
                           int64_t hash_code_len) {
@@ -32,7 +29,7 @@ at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_c
   const Device device(value);
   const Side queries(query_codes, query_mask), keys(key_codes, key_mask);
   const at::Tensor rows = with_dense_rows(value);
-  const BucketSizes sizes = bucket_sizes(queries, keys, hash_code_len, kMostListed);
+  const BucketSizes sizes = bucket_sizes(queries, keys, hash_code_len, kFewestListed);
   const int64_t sums_bytes = crowded_sums_bytes(sizes, dim);
   for_each_group(keys, bucket_bytes(sizes) + sums_bytes, kSpace, [&](HeadGroup group) {
     const Buckets buckets = sort(group, queries, keys, sizes, device.stream(), "lsh_cumulation");

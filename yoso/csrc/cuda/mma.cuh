@@ -165,11 +165,12 @@ struct Product<float> {
   }
 
  private:
-  // Rounded, not cut off: what is left out is four times smaller.
+  // The big part is rounded, the small one cut off: adding to its bits would turn a device's NaN, 0x7fffffff, into a
+  // zero, as it does to those of the big part.
   __device__ static void split(float x, uint32_t& big, uint32_t& small) {
     constexpr uint32_t kTf32 = 0xffffe000u, kHalfUnit = 0x1000u;
     big = (float_bits(x) + kHalfUnit) & kTf32;
-    small = (float_bits(x - float_of_bits(big)) + kHalfUnit) & kTf32;
+    small = float_bits(x - float_of_bits(big)) & kTf32;
   }
 
   __device__ static float2 load_pair(const float* x) { return *reinterpret_cast<const float2*>(x); }

@@ -12,7 +12,8 @@ __device__ inline T bits_to(const void* bits) {
   return x;
 }
 
-__device__ inline uint32_t float_bits(float x) { return bits_to<uint32_t>(&x); }
+// A device has these bits for every NaN that it makes.
+__device__ inline uint32_t float_bits(float x) { return x == x ? bits_to<uint32_t>(&x) : 0x7fffffffu; }
 __device__ inline float float_of_bits(uint32_t x) { return bits_to<float>(&x); }
 
 __device__ inline float larger_or_nan(float x, float y) { return x < y || y != y ? y : x; }

@@ -1,6 +1,7 @@
 // A block owns some columns of one head's results and goes through the hashes in order, so each number is added up in
 // one order without atomics; a warp takes a crowded bucket at a time. The moment, transposed, comes out of the tensor
 // cores into the registers where they want it for the product with the targets' rows.
+#include <algorithm>
 #include <type_traits>
 
 #include "moments_work.cuh"
@@ -43,8 +44,8 @@ __global__ void __launch_bounds__(kWarps* kWarp, sizeof(T) == 2 ? 2 : 1)
     const uint32_t count = sources.crowded_count[index];
     for (uint32_t b = warp; b < count; b += kWarps) {
       const uint2 found = sources.crowded[index * sources.crowded_capacity + b];
-      work.sources = {sources.ids + index * sources.num_key + found.x, found.y, 0};
-      work.targets = looked_up(params.targets, index, work.sources.ids[0]);
+      work.sources = {sources.ids + index * sources.num_key + found.x, found.y};
+      work.targets = looked_up(params.targets, index, work.sources.ids[0], &work.stages->lone);
       for (int partner = 0; work.targets.size > 0 && partner < params.partner_dim; partner += kPartner) {
         work.add(partner);
       }
@@ -53,13 +54,28 @@ __global__ void __launch_bounds__(kWarps* kWarp, sizeof(T) == 2 ? 2 : 1)
   }
 }
 
+int64_t blocks_of(int64_t direction_dim) { return (direction_dim + kOwned - 1) / kOwned; }
+
 }  // namespace
 
-int64_t moment_blocks(int64_t direction_dim) { return (direction_dim + kOwned - 1) / kOwned; }
+uint32_t most_listed(int64_t heads, int64_t partner_dim, int64_t direction_dim, Dtype dtype) {
+  int device = 0, multiprocessors = 132;
+  if (cudaGetDevice(&device) == cudaSuccess) {
+    cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
+  const int64_t bytes = (partner_dim + direction_dim) * (dtype == Dtype::kFloat32 ? 4 : 2);
+  const double pair = 65e-12 * static_cast<double>(bytes) / 256 * 132 / multiprocessors;
+  const int64_t blocks = std::min(heads * blocks_of(direction_dim), int64_t{2} * multiprocessors);
+  const double at_once = static_cast<double>(kWarps * blocks) / static_cast<double>(blocks_of(direction_dim));
+  const auto parts = static_cast<double>((partner_dim + kPartner - 1) / kPartner);
+  uint32_t size = kFewestListed;
+  while (size < kMostListed && size * size * pair < parts * (2e-6 + 0.5e-6 / 8 * size) / at_once) ++size;
+  return size;
+}
 
 cudaError_t launch_moments(const MomentsParams& params, cudaStream_t stream) {
   if (params.sources.crowded_capacity == 0) return cudaSuccess;
-  const int64_t blocks_a_head = moment_blocks(params.direction_dim);
+  const int64_t blocks_a_head = blocks_of(params.direction_dim);
   const MomentsLayout layout{static_cast<unsigned>(blocks_a_head),
                              in_vectors(params.own, params.partner_dim, params.dtype),
                              in_vectors(params.partner, params.partner_dim, params.dtype),

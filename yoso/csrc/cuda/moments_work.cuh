@@ -22,6 +22,7 @@ struct Tile {
   static constexpr int kWide = kPartner + kPad, kNarrow = kOwned + kPad;
   __align__(16) T wide[kRows * kWide];      // of partner or own
   __align__(16) T narrow[kRows * kNarrow];  // of direction
+  __align__(16) uint32_t lone;              // see looked_up
 };
 
 struct MomentsLayout {
@@ -59,26 +60,28 @@ __device__ void gather(T* tile, const T* rows, int64_t stride, uint32_t id, int 
 // The ids of one bucket.
 struct Bucket {
   const uint32_t* ids;
-  uint32_t size, only;  // of one token there is no list, only the id
+  uint32_t size;
 
   // This lane's id of the next kRows from `at` on; any where there are fewer.
   __device__ uint32_t id(uint32_t at) const {
     const uint32_t place = at + threadIdx.x % kWarp;
-    if (size == 1) return only;
     return threadIdx.x % kWarp < kRows && place < size ? ids[place] : 0;
   }
   __device__ int left(uint32_t at) const { return static_cast<int>(min(size - at, 1u * kRows)); }
 };
 
-// The bucket that a token looks up.
-__device__ Bucket looked_up(const Buckets& buckets, int64_t index, uint32_t token) {
+// The bucket that a token looks up. Of one token there is no list but only the id, which goes into the warp's `lone`.
+__device__ inline Bucket looked_up(const Buckets& buckets, int64_t index, uint32_t token, uint32_t* lone) {
   const uint32_t entry = buckets.entries[index * buckets.num_query + token], first = entry >> kEntryShift;
   uint2 found = make_uint2(first, entry & kCrowded);
   if (found.y == kCrowded) found = buckets.crowded[index * buckets.crowded_capacity + first];
-  return {buckets.ids + index * buckets.num_key + found.x, found.y, first};
+  if (found.y != 1) return {buckets.ids + index * buckets.num_key + found.x, found.y};
+  if (threadIdx.x % kWarp == 0) *lone = first;
+  __syncwarp();
+  return {lone, 1};
 }
 
-// A moment [kOwned, kPartner] as fragments that multiply rows of `own`: exact enough for float32 sums whatever T.
+// A moment [kOwned, kPartner] as fragments that multiply rows of `own`, to twice the bits of a 16-bit T.
 template <typename T>
 struct Moment {
   using A = typename Product<T>::A;
@@ -108,8 +111,7 @@ struct Moment {
   }
 
  private:
-  // A sum of products of float16 may pass its range: a power of two brings the largest near 2^14. No product is below
-  // 2^-48, so that with a scale of at most 2^74 what has been summed before stays in float32's.
+  // A sum of products of float16 may pass its range: a power of two brings the largest near 2^14.
   __device__ void into_range(Accumulator (&sums)[kParts][2]) {
     float largest = 0;
 #pragma unroll
@@ -118,7 +120,7 @@ struct Moment {
     for (int step = kWarp / 2; step > 0; step /= 2) {
       largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, step));
     }
-    const uint32_t exponent = max(__float_as_uint(largest) >> 23, 67u);
+    const uint32_t exponent = max(__float_as_uint(largest) >> 23, 15u);
     scale = __uint_as_float((268 - exponent) << 23);
 #pragma unroll
     for (int i = 0; i < kParts * 8; ++i) sums[i / 8][i / 4 % 2].x[i % 4] *= scale;
@@ -206,7 +208,12 @@ struct Work {
       const auto a = P::load_a_of_columns(now.narrow, kNarrow);
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
-        P::add(moment_sums[part], a, P::load_b_of_columns(now.wide + part * 16, kWide));
+        // Apart: tensor cores truncate as they add, which over a large bucket would be a drift.
+        Accumulator sums[2] = {};
+        P::add(sums, a, P::load_b_of_columns(now.wide + part * 16, kWide));
+#pragma unroll
+        for (int i = 0; i < 8; ++i) moment_sums[part][i / 4].x[i % 4] += sums[i / 4].x[i % 4];
+        if (part + 1 < kParts) __syncwarp();  // for the compiler, as in Product<float>: else registers spill
       }
       leave();
     }
@@ -214,13 +221,14 @@ struct Work {
 #pragma unroll 1
     while (tile < tiles()) {
       const int left = targets.left((tile - source_tiles()) * kRows);
-      Accumulator sums[2] = {};
-      for_each_of_mine(id_now, left, [&](float& x, int c, int i) { sums[c].x[i] = x * moment.scale; });
+      Accumulator before[2] = {}, sums[2] = {};
+      for_each_of_mine(id_now, left, [&](float& x, int c, int i) { before[c].x[i] = x; });
       arrive();
       wait_for_older_copies();
       __syncwarp();
       moment.multiply(sums, stages[tile % 2].wide, kWide);
-      for_each_of_mine(id_now, left, [&](float& x, int c, int i) { x = sums[c].x[i] * moment.unscale(); });
+      for_each_of_mine(id_now, left,
+                       [&](float& x, int c, int i) { x = before[c].x[i] + sums[c].x[i] * moment.unscale(); });
       leave();
     }
   }
