@@ -35,7 +35,8 @@ def yoso_e(
         key_padding_mask: bool ``[B, N]``, True for a real token, or None. Padded queries give zero rows.
         hash_code_len: tau, 1 to 16: how fast the weight falls with the angle.
         exact_gradient: False: the authors' surrogate, at most 0.91 of the derivative; True: the derivative itself,
-            whose pole at rows of equal direction is cut off at an angle of 1e-3.
+            whose pole at rows of equal direction is cut off at an angle of 1e-3. On CUDA give it float32: 16 bits round
+            the pole away from where it would cancel.
 
     Returns:
         ``[B, H, N, D_v]``, rows of length 1 (a row without any key: zero), in value's dtype.
@@ -72,8 +73,9 @@ def yoso_sampling(
 ) -> Tensor:
     """Sampled YOSO: the collision probability estimated from ``num_hash`` hashes. O(N num_hash D) time and O(N) memory.
 
-    A row of query or key that holds NaN or infinity is hashed like any other (a projection that is NaN is not
-    positive): no other row sees it, and its own output is finite. One of value reaches the rows that collide with it.
+    A row of query or key that holds NaN or infinity is hashed like any other (a projection that is NaN, as one of
+    infinities can be, is not positive): no other row sees it, and its own output is finite. One of value reaches the
+    rows that collide with it.
 
     Args:
         query: float ``[B, H, N, D]``, of any row lengths.

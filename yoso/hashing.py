@@ -133,10 +133,11 @@ def draw_planes(
     # torch.compile with dynamic shapes knows the calls without a generator only.
     source: dict[str, Any] = {} if generator is None else {"generator": generator}
     if hash_family == "gaussian":
-        return _sent(torch.randn(shape, **source), device)
+        return _sent(torch.randn(shape, device="cpu", **source), device)
     # Many signs of one number: few are drawn and sent to the device, where they are told apart.
     count = math.prod(shape)
-    words = _sent(torch.randint(0, 1 << _SIGNS_OF_A_DRAW, (-(-count // _SIGNS_OF_A_DRAW),), **source), device)
+    drawn = torch.randint(0, 1 << _SIGNS_OF_A_DRAW, (-(-count // _SIGNS_OF_A_DRAW),), device="cpu", **source)
+    words = _sent(drawn, device)
     bits = words[:, None] >> torch.arange(_SIGNS_OF_A_DRAW, device=device) & 1
     return (bits.flatten()[:count] * 2 - 1).to(torch.int8).view(shape)
 

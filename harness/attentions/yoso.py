@@ -114,11 +114,9 @@ class YosoSampling(AttentionPlugin):
         family, tau = str(knobs["hash_family"]), int(knobs["hash_code_len"])
         sizes = {"num_hash": int(knobs["num_hash"]), "hash_code_len": tau}
         groups = q.shape[0] * q.shape[1]
-        with torch.device("cpu"):  # where the module draws them
-            planes = hashing.draw_planes(
-                family, groups=groups, head_dim=q.shape[3], num_hash=sizes["num_hash"], hash_code_len=tau
-            )
-        planes = planes.to(q.device)
+        planes = hashing.draw_planes(
+            family, groups=groups, head_dim=q.shape[3], num_hash=sizes["num_hash"], hash_code_len=tau, device=q.device
+        )
 
         def codes(x: Tensor) -> Tensor:
             x = x.detach().float()

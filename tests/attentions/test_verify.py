@@ -1,9 +1,11 @@
 import pytest
 import torch
 import wrong_attentions as wrong
+from stand_in_kernels import kernels
 from torch.fx.experimental import _config
 
 from harness import registry
+from harness.attentions import transformers_yoso
 from harness.measuring import inputs, verify
 from harness.measuring.sampled_rows import run_oracle, sample_rows
 from harness.spec import OperationSpec
@@ -79,8 +81,9 @@ FAMILIES = [("yoso", {"hash_family": family}) for family in ("gaussian", "hadama
 
 
 @pytest.mark.parametrize(("name", "knobs"), [*((name, {}) for name in registry.names()), *FAMILIES])
-def test_an_oracle_works_where_its_inputs_are(name, knobs):
+def test_an_oracle_works_where_its_inputs_are(monkeypatch, name, knobs):
     """On torch's device without numbers, whose tensors mix with no others; there every mask is True."""
+    monkeypatch.setattr(transformers_yoso, "_kernels", kernels)  # whose codes its oracle takes
     plugin = registry.get(name)
     spec = OperationSpec(attention=name, seq_len=40, heads=2, batch=2, head_dim=16, knobs=knobs, device="meta")
     with torch.device("meta"), _config.patch(meta_nonzero_assume_all_nonzero=True):

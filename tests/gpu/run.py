@@ -24,7 +24,14 @@ from typing import IO
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-TESTS = (("build", "values"), ("attention", "planes"), ("harness",), ("torch",), ("large",), ("bad_input", "memcheck"))
+TESTS = (
+    ("build", "values"),
+    ("attention", "planes"),
+    ("harness",),
+    ("torch",),
+    ("edges", "large"),
+    ("bad_input", "memcheck"),
+)
 """The test files, a process each group, since a fault of the device ends its process; in the order of their worth."""
 CASE_SECONDS = 60
 """flex compiles for half of it."""

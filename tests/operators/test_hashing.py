@@ -166,3 +166,12 @@ def test_planes_go_to_a_gpu_without_a_wait_but_not_into_a_graph(monkeypatch, cap
 
 def test_planes_for_the_cpu_are_not_pinned():
     assert hashing._sent(Drawn(), "cpu") == ("cpu", False, False)
+
+
+@pytest.mark.parametrize("hash_family", HASH_FAMILIES)
+def test_planes_are_drawn_on_the_cpu_whatever_torchs_default_device(hash_family):
+    sizes = {"groups": 2, "head_dim": 32, "num_hash": 8, "hash_code_len": 5}
+    expected = draw_planes(hash_family, generator=torch.Generator().manual_seed(3), **sizes)
+    with torch.device("meta"):
+        found = draw_planes(hash_family, generator=torch.Generator("cpu").manual_seed(3), **sizes)
+    assert torch.equal(found, expected)

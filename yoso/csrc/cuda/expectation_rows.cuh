@@ -27,7 +27,7 @@ __device__ inline void load_rows(T* tile, const T* head, int64_t stride, int dim
 #pragma unroll 2
     for (; row < kRows; row += kPass, from += kPass * stride) {
       const bool real = row < real_rows && column < dim && (mask == nullptr || mask[first + row]);
-      copy_async(tile + row * kStride + column, from, real);
+      copy_async(tile + row * kStride + column, real ? from : head, real);
     }
   } else {
 #pragma unroll 1
