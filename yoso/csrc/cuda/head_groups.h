@@ -42,6 +42,17 @@ struct HeadGroup {
   }
 };
 
+// A kernel's params with the group's heads, which all of them name alike; the rest is zero.
+template <typename Params>
+Params of_heads(const HeadGroup& group, int64_t heads_per_batch, Dtype dtype) {
+  Params params{};
+  params.first_head = group.first;
+  params.heads = group.count;
+  params.heads_per_batch = heads_per_batch;
+  params.dtype = dtype;
+  return params;
+}
+
 inline BucketSizes bucket_sizes(const Side& queries, const Side& keys, int64_t hash_code_len, uint32_t most_listed) {
   return {queries.length(), keys.length(), static_cast<int32_t>(keys.codes.size(2)), static_cast<uint32_t>(most_listed),
           static_cast<int32_t>(hash_code_len)};

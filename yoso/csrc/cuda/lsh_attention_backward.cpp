@@ -20,17 +20,6 @@ namespace {
 constexpr char kName[] = "lsh_attention_backward";
 using Mask = std::optional<at::Tensor>;
 
-// The group's heads, which every kernel's params name alike.
-template <typename Params>
-Params of_heads(const HeadGroup& group, const at::Tensor& x) {
-  Params params{};
-  params.first_head = group.first;
-  params.heads = group.count;
-  params.heads_per_batch = x.size(1);
-  params.dtype = dtype_of(x, "value");
-  return params;
-}
-
 std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query,
                                                                       const at::Tensor& key, const at::Tensor& value,
                                                                       const at::Tensor& query_codes,
@@ -46,7 +35,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
                     ", got ", query_codes.size(3));
   check_mask(query_mask, query.size(0), query.size(2), "query_mask");
   check_mask(key_mask, key.size(0), key.size(2), "key_mask");
-  dtype_of(value, "value");
+  const Dtype dtype = dtype_of(value, "value");
   check_head_dim(query, "query");
   check_head_dim(value, "value");
   at::Tensor grad_query = at::empty(query.sizes(), query.options()), grad_key = at::empty(key.sizes(), key.options());
@@ -75,7 +64,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
     bytes = bucket_bytes(key_sizes) + bucket_bytes(query_sizes) + sums_bytes + moments_bytes;
   };
   list(kFewestListed);
-  list(most_listed(heads_at_once(heads, bytes, space), value_dim, dim, dtype_of(value, "value")));
+  list(most_listed(heads_at_once(heads, bytes, space), value_dim, dim, dtype));
   if (bytes > space) list(kMostListed);  // fewer buckets can be crowded, and their sums take less
 
   for_each_group(keys, bytes, space, [&](HeadGroup group) {
@@ -86,7 +75,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
     const auto visit = [&](const Buckets& sources, const Buckets& targets, const at::Tensor& own,
                            const at::Tensor& partner, const at::Tensor& direction, at::Tensor& out,
                            at::Tensor* out_sum) {
-      auto crowded = of_heads<MomentsParams>(group, value);
+      auto crowded = of_heads<MomentsParams>(group, value.size(1), dtype);
       crowded.sources = sources;
       crowded.targets = targets;
       crowded.own = rows_of(own);
@@ -96,7 +85,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
       crowded.direction_dim = dim;
       crowded.out = moments;
       check_launch(launch_moments(crowded, stream), kName);
-      auto pairs = of_heads<PairsParams>(group, value);
+      auto pairs = of_heads<PairsParams>(group, value.size(1), dtype);
       pairs.buckets = sources;
       pairs.own = crowded.own;
       pairs.partner = crowded.partner;
@@ -112,7 +101,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
       check_launch(launch_pairs(pairs, stream), kName);
     };
     visit(sorted_keys, sorted_queries, g, v, k, grad_query, nullptr);
-    auto summed = of_heads<CrowdedSumsParams>(group, value);
+    auto summed = of_heads<CrowdedSumsParams>(group, value.size(1), dtype);
     summed.buckets = sorted_queries;
     summed.rows = rows_of(g);
     summed.columns = value_dim;

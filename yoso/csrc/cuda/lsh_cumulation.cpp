@@ -34,22 +34,14 @@ at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_c
   for_each_group(keys, bucket_bytes(sizes) + sums_bytes, kSpace, [&](HeadGroup group) {
     const Buckets buckets = sort(group, queries, keys, sizes, device.stream(), "lsh_cumulation");
     float* sums = static_cast<float*>(group.take(sums_bytes));
-    CrowdedSumsParams crowded{};
+    auto crowded = of_heads<CrowdedSumsParams>(group, value.size(1), dtype);
     crowded.buckets = buckets;
-    crowded.first_head = group.first;
-    crowded.heads = group.count;
-    crowded.heads_per_batch = value.size(1);
-    crowded.dtype = dtype;
     crowded.rows = rows_of(rows);
     crowded.columns = dim;
     crowded.sums = sums;
     check_launch(launch_crowded_sums(crowded, device.stream()), "lsh_cumulation");
-    CumulationParams params{};
+    auto params = of_heads<CumulationParams>(group, value.size(1), dtype);
     params.buckets = buckets;
-    params.first_head = group.first;
-    params.heads = group.count;
-    params.heads_per_batch = value.size(1);
-    params.dtype = dtype;
     params.value = rows_of(rows);
     params.out = out.mutable_data_ptr();
     params.columns = dim;
