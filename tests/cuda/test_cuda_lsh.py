@@ -34,12 +34,23 @@ def test_a_thousand_tokens(shim, hash_code_len, num_hash):
     check(shim, make(1000, 1000, num_hash, hash_code_len, 32, 32, F16, buckets=500, heads=(1, 1)))
 
 
-def test_one_pass_or_two_and_memory_of_either_kind(shim):
-    """A table of 2^16 codes has no place in shared memory, nor have many keys."""
+def test_a_block_a_row_or_several_that_share_its_codes(shim):
+    """More codes than a block's table has, or more keys than it has room for."""
     check(shim, make(5, 30000, 1, 16, 8, 8, buckets=20000, heads=(1, 1)))
     check(shim, make(5, 30000, 1, 16, 8, 8, buckets=500, heads=(1, 1)))
     check(shim, make(5, 30000, 1, 9, 8, 8, buckets=512, heads=(1, 1)))
     check(shim, make(5, 30000, 1, 8, 8, 8, buckets=256, heads=(1, 1)))
+    check(shim, make(9, 50, 3, 15, 8, 8, heads=(1, 2)))
+    check(shim, make(8, 9001, 2, 13, 8, 8, buckets=4000, heads=(1, 1)))
+
+
+@pytest.mark.parametrize("width", [8000, 12000])
+def test_blocks_with_more_than_their_share_of_the_keys(shim, width):
+    """Few keys a code, and all codes of one or two of the blocks: more than there is room for."""
+    case = make(6, 30000, 1, 16, 8, 8, masks=False, heads=(1, 1))
+    for codes in (case.query_codes, case.key_codes):
+        codes.copy_((codes.int() % width + 30000).to(torch.uint16))
+    check(shim, case)
 
 
 @pytest.mark.parametrize("hash_code_len", [8, 12])

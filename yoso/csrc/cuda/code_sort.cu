@@ -1,143 +1,195 @@
-// One block a (head, hash): a table of buckets by counting, and every query's look-up in it, here where the table is
-// near. Keys go into small buckets in any order and are put in order there. Where a bucket is larger, a stable radix
-// sort of all keys takes over, in one pass of up to 8 bits or two of half of them.
+// A block a (head, hash), or several where the codes are long or the keys many: each then has the keys and the queries
+// of a range of codes. Keys are counted by code into a table of buckets, put in place in any order, and in order within
+// their bucket by counting, for each, the smaller ones. Where a bucket is large, or more keys than there is room for
+// have codes of the range, a stable radix sort takes over, in one pass of up to 8 bits or two of half of them. At last
+// every query looks its bucket up.
 #include <algorithm>
 
 #include "code_sort.h"
 #include "code_sort_radix.cuh"
+#include "code_sort_tokens.cuh"
 
 namespace yoso::cuda {
 namespace {
 
-// What every supported device gives a block, and lets two of them share a multiprocessor on the larger ones.
-constexpr int64_t kSharedBytes = 96 * 1024;
-// Up to this many keys, one thread puts a bucket in order by insertion.
-constexpr uint32_t kMostInserted = 32;
+// A block's table and keys leave room for a second block on a multiprocessor with 227 KiB, and fit 99 KiB.
+constexpr int kTableBits = 13;
+constexpr int64_t kKeysOfBlock = int64_t{1} << 13,
+                  kKeysOfPart = 2 * kKeysOfBlock;  // a range may have more than its share
+constexpr int kMostPartBits = 5;
+// Up to this many keys of a bucket are put in order by counting.
+constexpr uint32_t kMostCounted = 32;
 
-int64_t pass_count(int32_t hash_code_len) { return hash_code_len <= 8 ? 1 : 2; }
+int64_t in_fours(int64_t count) { return (count + 3) / 4 * 4; }
 
-// Words of shared memory for each use, 0 where global memory takes its place.
-struct SharedWords {
-  int64_t counters, table, keys;
-  int64_t bytes() const { return (counters + table + keys) * static_cast<int64_t>(sizeof(uint32_t)); }
+// How the work is dealt out; words of shared memory.
+struct SortLayout {
+  int part_bits;   // 2 ** part_bits blocks a (head, hash)
+  int table_bits;  // codes of a block, 2 ** table_bits
+  int digit_bits;  // of a pass of the radix sort
+  int threads;
+  uint32_t table_words, key_words, counter_words;
+
+  SortLayout(int64_t num_key, int32_t hash_code_len) {
+    part_bits = std::max(0, hash_code_len - kTableBits);
+    while (part_bits < std::min(hash_code_len, kMostPartBits) && num_key > kKeysOfBlock << part_bits) ++part_bits;
+    table_bits = hash_code_len - part_bits;
+    digit_bits = table_bits <= 8 ? table_bits : (table_bits + 1) / 2;
+    // About sixteen keys or codes a thread.
+    const int64_t work = std::max(num_key, int64_t{1} << table_bits);
+    for (threads = 64; threads < kMostSortThreads && threads * int64_t{16} < work;) threads *= 2;
+    table_words = static_cast<uint32_t>(in_fours(int64_t{1} << table_bits));
+    key_words = static_cast<uint32_t>(alone() ? in_fours(num_key) : kKeysOfPart);
+    counter_words = static_cast<uint32_t>(yoso::cuda::counter_words(threads, digit_bits));
+  }
+  // A block that is alone has room for its keys twice, placed and in order; else they are put in order where they stay.
+  // The counters of the radix sort take the place of the one or the other.
+  int64_t words() const { return table_words + (alone() ? key_words : 0) + std::max(key_words, counter_words); }
+  bool alone() const { return part_bits == 0; }
+  bool two_passes() const { return digit_bits < table_bits; }
 };
 
-// About eight keys or sixteen codes a thread.
-int threads_for(int64_t num_key, int32_t hash_code_len) {
-  const int64_t work = std::max(num_key, int64_t{1} << hash_code_len >> 1);
-  int threads = 64;
-  while (threads < kMostSortThreads && threads * int64_t{8} < work) threads *= 2;
-  return threads;
-}
-
-SharedWords shared_words(int64_t num_key, int32_t hash_code_len) {
-  const int64_t passes = pass_count(hash_code_len), bits = (hash_code_len + passes - 1) / passes;
-  const int threads = threads_for(num_key, hash_code_len);
-  SharedWords words{counter_stride(threads) << bits, int64_t{1} << hash_code_len, num_key};
-  if (words.bytes() > kSharedBytes) words.keys = 0;
-  if (words.bytes() > kSharedBytes) words.table = 0;
-  return words;
-}
-
-__device__ void put_in_order(uint32_t* keys, uint32_t count) {
-  for (uint32_t a = 1; a < count; ++a) {
-    const uint32_t key = keys[a];
-    uint32_t b = a;
-    for (; b > 0 && keys[b - 1] > key; --b) keys[b] = keys[b - 1];
-    keys[b] = key;
-  }
+// The keys of a bucket, in order by counting. `to` and `keys` do not overlap.
+__device__ void put_in_order(const Tokens& tokens, uint32_t first_code, uint32_t num_codes, const uint32_t* table,
+                             const uint32_t* keys, uint32_t* to) {
+  tokens.for_each([&](uint32_t token, uint32_t code) {
+    const uint32_t local = code - first_code;
+    if (local >= num_codes) return;
+    const uint32_t first = local > 0 ? table[local - 1] : 0, end = table[local];
+    uint32_t place = first;
+    if (end - first > 1) {
+#pragma unroll 2
+      for (uint32_t p = first; p < end; ++p) place += keys[p] < token ? 1 : 0;
+    }
+    to[place] = token;
+  });
 }
 
 // Makes a table of where buckets end one of entries. Each entry needs the end before it, so the block goes through the
-// table downwards, reading before it writes.
-__device__ void make_entries(const Buckets& buckets, int64_t index, int code_bits, bool ordered, uint32_t* keys,
-                             uint32_t* table) {
-  __shared__ uint32_t crowded_count;
-  if (threadIdx.x == 0) crowded_count = 0;
-  const int num_codes = 1 << code_bits, threads = static_cast<int>(blockDim.x);
-  for (int tile = (num_codes - 1) / threads; tile >= 0; --tile) {
-    const int code = tile * threads + static_cast<int>(threadIdx.x);
-    const uint32_t first = 0 < code && code < num_codes ? table[code - 1] : 0;
-    const uint32_t count = code < num_codes ? table[code] - first : 0;
-    __syncthreads();
-    if (code >= num_codes) continue;
-    if (!ordered) put_in_order(keys + first, count);
-    if (count == 1) {
-      table[code] = keys[first] << kEntryShift | count;
-    } else if (count <= buckets.most_listed) {
-      table[code] = count == 0 ? 0 : first << kEntryShift | count;
-    } else {
-      // Which bucket gets which place depends on the order of threads; what is computed for it does not.
-      const uint32_t place = atomicAdd(&crowded_count, 1u);
-      buckets.crowded[index * buckets.crowded_capacity + place] = make_uint2(first, count);
-      table[code] = place << kEntryShift | kCrowded;
+// table downwards, reading before it writes. `keys` are the block's in order, `before` those of smaller codes.
+template <bool kAlone>
+__device__ void make_entries(const Buckets& buckets, uint32_t index, uint32_t table_words, uint32_t before,
+                             const uint32_t* keys, uint32_t* table) {
+  __shared__ uint32_t own_count;
+  if (kAlone && threadIdx.x == 0) own_count = 0;
+  const auto entry = [&](uint32_t first, uint32_t count) {
+    if (count == 1) return keys[first] << kEntryShift | count;
+    if (count == 0) return 0u;
+    if (count <= buckets.most_listed) return (before + first) << kEntryShift | count;
+    // Which bucket gets which place depends on the order of threads; what is computed for it does not.
+    const uint32_t place = atomicAdd(kAlone ? &own_count : buckets.crowded_count + index, 1u);
+    buckets.crowded[index * buckets.crowded_capacity + place] = make_uint2(before + first, count);
+    return place << kEntryShift | kCrowded;
+  };
+  auto* fours = reinterpret_cast<uint4*>(table);
+  const int num_fours = static_cast<int>(table_words / 4), threads = static_cast<int>(blockDim.x);
+  for (int tile = (num_fours - 1) / threads; tile >= 0; --tile) {
+    const int own = tile * threads + static_cast<int>(threadIdx.x);
+    uint32_t first = 0;
+    uint4 end = make_uint4(0, 0, 0, 0);
+    if (own < num_fours) {
+      first = own > 0 ? table[4 * own - 1] : 0;
+      end = fours[own];
     }
+    __syncthreads();
+    if (own >= num_fours) continue;
+    fours[own] = make_uint4(entry(first, end.x - first), entry(end.x, end.y - end.x), entry(end.y, end.z - end.y),
+                            entry(end.z, end.w - end.z));
   }
   __syncthreads();
-  if (threadIdx.x == 0) buckets.crowded_count[index] = crowded_count;
+  if (kAlone && threadIdx.x == 0) buckets.crowded_count[index] = own_count;
 }
 
-__global__ void __launch_bounds__(kMostSortThreads, 2) sort_codes(CodeSortParams params, SharedWords words) {
+// The queries' entries. Those with codes of no block's are the first block's.
+template <bool kAlone>
+__device__ void look_up(const Tokens& queries, uint32_t first_code, uint32_t num_codes, int code_bits,
+                        const uint32_t* table, uint32_t* entries) {
+  const auto entry = [&](uint32_t code) { return code - first_code < num_codes ? table[code - first_code] : 0; };
+  if (kAlone && queries.in_fours) {
+#pragma unroll 2
+    for (uint32_t first = 4 * threadIdx.x; first < queries.count; first += 4 * blockDim.x) {
+      uint32_t code[4];
+      queries.read(first, code);
+      *reinterpret_cast<uint4*>(entries + first) =
+          make_uint4(entry(code[0]), entry(code[1]), entry(code[2]), entry(code[3]));
+    }
+    return;
+  }
+  queries.for_each([&](uint32_t query, uint32_t code) {
+    const bool own = code - first_code < num_codes || (first_code == 0 && code >> code_bits != 0);
+    if (own && query < queries.count) entries[query] = entry(code);
+  });
+}
+
+template <bool kAlone>
+__global__ void __launch_bounds__(kMostSortThreads, 2)
+    sort_codes(CodeSortParams params, SortLayout layout, bool key_fours, bool query_fours) {
   const Buckets& buckets = params.buckets;
-  const int64_t index = blockIdx.x, row = params.first_head * buckets.num_hash + index;
-  const int64_t batch = row / buckets.num_hash / params.heads_per_batch;
-  const uint32_t num_key = static_cast<uint32_t>(buckets.num_key), num_query = static_cast<uint32_t>(buckets.num_query);
-  const int code_bits = buckets.hash_code_len;
-  const uint32_t num_codes = 1u << code_bits;
-  uint32_t* counters = dynamic_shared<uint32_t>();
-  uint32_t* table = words.table ? counters + words.counters : params.table + (index << code_bits);
-  uint32_t* ids = buckets.ids + index * buckets.num_key;
-  uint32_t* keys = words.keys ? counters + words.counters + words.table : ids;
-  const uint16_t* codes = params.key_codes + row * buckets.num_key;
-  const bool* mask = params.key_mask ? params.key_mask + batch * buckets.num_key : nullptr;
-  const FromCodes source{codes, mask, code_bits, code_bits};
+  const uint32_t index = kAlone ? blockIdx.x : blockIdx.x >> layout.part_bits;
+  const uint32_t num_codes = 1u << layout.table_bits;
+  const uint32_t first_code = kAlone ? 0 : (blockIdx.x & ((1u << layout.part_bits) - 1)) << layout.table_bits;
+  const auto tokens = [&](const uint16_t* codes, const bool* mask, int64_t count, bool in_fours) {
+    const int64_t row = params.first_head * buckets.num_hash + index;
+    // 32-bit divisions: a 64-bit one costs as much as many tokens.
+    const uint32_t head = static_cast<uint32_t>(params.first_head) + index / static_cast<uint32_t>(buckets.num_hash);
+    const int64_t batch = head / static_cast<uint32_t>(params.heads_per_batch);
+    return Tokens{codes + row * count, mask ? mask + batch * count : nullptr, static_cast<uint32_t>(count), in_fours};
+  };
+  const Tokens keys = tokens(params.key_codes, params.key_mask, buckets.num_key, key_fours);
+  uint32_t* table = dynamic_shared<uint32_t>();
+  uint32_t* placed = table + layout.table_words;
+  uint32_t* spare = kAlone ? placed + layout.key_words : placed;
 
-  for (uint32_t code = threadIdx.x; code < num_codes; code += blockDim.x) table[code] = 0;
+  for (uint32_t code = threadIdx.x; code < layout.table_words; code += blockDim.x) table[code] = 0;
   __syncthreads();
-  uint32_t most = 0;
-#pragma unroll 4
-  for (uint32_t j = threadIdx.x; j < num_key; j += blockDim.x) {
-    const Item item = source(j);
-    if (item.sorted) most = max(most, atomicAdd(&table[item.digit], 1u) + 1);
-  }
-  const bool radix = __syncthreads_or(most > kMostInserted);
-  exclusive_scan(table, num_codes);
+  uint32_t smaller = 0;
+  keys.for_each([&](uint32_t, uint32_t code) {
+    if (code - first_code < num_codes) atomicAdd(&table[code - first_code], 1u);
+    if constexpr (!kAlone) smaller += code < first_code ? 1 : 0;
+  });
+  __syncthreads();
+  const Totals totals = exclusive_scan(table, layout.table_words, smaller);
+  const bool radix = totals.largest > kMostCounted || totals.sum > layout.key_words;
   // Starts become ends.
-#pragma unroll 4
-  for (uint32_t j = threadIdx.x; j < num_key; j += blockDim.x) {
-    const Item item = source(j);
-    if (!item.sorted) continue;
-    const uint32_t place = atomicAdd(&table[item.digit], 1u);
-    if (!radix) keys[place] = j;
-  }
+  keys.for_each([&](uint32_t key, uint32_t code) {
+    if (code - first_code >= num_codes) return;
+    const uint32_t place = atomicAdd(&table[code - first_code], 1u);
+    if (!radix) placed[place] = key;
+  });
   __syncthreads();
-  const uint32_t total = table[num_codes - 1];
-  if (radix && code_bits <= 8) {
-    radix_pass(source, num_key, code_bits, counters, keys);
-  } else if (radix) {
-    const int low_bits = (code_bits + 1) / 2;
-    uint32_t* halfway = words.keys ? keys : params.halfway + index * buckets.num_key;
-    radix_pass(FromCodes{codes, mask, low_bits, code_bits}, num_key, low_bits, counters, halfway);
-    radix_pass(FromHalfway{halfway}, total, code_bits - low_bits, counters, ids);
-    keys = ids;
+  const uint32_t before = kAlone ? 0 : totals.of_threads;
+  uint32_t* ids = buckets.ids + int64_t{index} * buckets.num_key + before;
+  uint32_t* in_order = radix || !kAlone ? ids : spare;
+  if (!radix) {
+    put_in_order(keys, first_code, num_codes, table, placed, in_order);
+    __syncthreads();
+    if (kAlone) {
+      for (uint32_t p = threadIdx.x; p < totals.sum; p += blockDim.x) ids[p] = in_order[p];
+    }
+  } else {
+    const bool last = layout.digit_bits == layout.table_bits;
+    uint32_t* halfway = kAlone ? placed : params.halfway + int64_t{index} * buckets.num_key + before;
+    const FromCodes source{keys.codes, keys.mask, first_code, num_codes, layout.digit_bits, last};
+    radix_pass(source, keys.count, layout.digit_bits, spare, last ? ids : halfway);
+    if (!last) radix_pass(FromHalfway{halfway}, totals.sum, layout.table_bits - layout.digit_bits, spare, ids);
   }
-  make_entries(buckets, index, code_bits, radix, keys, table);
-  if (keys != ids) {
-    for (uint32_t p = threadIdx.x; p < total; p += blockDim.x) ids[p] = keys[p];
-  }
-
-  const uint16_t* query_codes = params.query_codes + row * buckets.num_query;
-  const bool* query_mask = params.query_mask ? params.query_mask + batch * buckets.num_query : nullptr;
-  uint32_t* entries = buckets.entries + index * buckets.num_query;
-#pragma unroll 4
-  for (uint32_t i = threadIdx.x; i < num_query; i += blockDim.x) {
-    const uint32_t code = query_codes[i];
-    const bool real = code >> code_bits == 0 && (!query_mask || query_mask[i]);
-    entries[i] = real ? table[code] : 0;
-  }
+  make_entries<kAlone>(buckets, index, layout.table_words, before, in_order, table);
+  look_up<kAlone>(tokens(params.query_codes, params.query_mask, buckets.num_query, query_fours), first_code, num_codes,
+                  buckets.hash_code_len, table, buckets.entries + int64_t{index} * buckets.num_query);
 }
 
 int64_t aligned(int64_t bytes) { return (bytes + 15) / 16 * 16; }
+
+// Whether four codes, and four of a mask, can be read at once.
+bool are_fours(const uint16_t* codes, const bool* mask, int64_t count) {
+  return count % 4 == 0 && reinterpret_cast<uintptr_t>(codes) % 8 == 0 && reinterpret_cast<uintptr_t>(mask) % 4 == 0;
+}
+
+// Words of a (head, hash) of the radix sort's first pass, where shared memory has no room for them.
+int64_t halfway_words(const BucketSizes& sizes) {
+  const SortLayout layout(sizes.num_key, sizes.hash_code_len);
+  return layout.alone() || !layout.two_passes() ? 0 : sizes.num_key;
+}
 
 }  // namespace
 
@@ -147,17 +199,13 @@ int64_t crowded_capacity(const BucketSizes& sizes) {
 
 // Each part is rounded up to 16 bytes once a head, which covers its one rounding in place_buckets.
 int64_t bucket_bytes(const BucketSizes& sizes) {
-  const SharedWords words = shared_words(sizes.num_key, sizes.hash_code_len);
   const int64_t word = sizeof(uint32_t), num_hash = sizes.num_hash;
-  const int64_t table = words.table ? 0 : int64_t{1} << sizes.hash_code_len;
-  const int64_t halfway = words.keys || pass_count(sizes.hash_code_len) == 1 ? 0 : sizes.num_key;
   return aligned(num_hash * crowded_capacity(sizes) * static_cast<int64_t>(sizeof(uint2))) +
          aligned(num_hash * sizes.num_query * word) + aligned(num_hash * sizes.num_key * word) +
-         aligned(num_hash * word) + aligned(num_hash * table * word) + aligned(num_hash * halfway * word);
+         aligned(num_hash * word) + aligned(num_hash * halfway_words(sizes) * word);
 }
 
 void place_buckets(CodeSortParams& params, const BucketSizes& sizes, void* workspace) {
-  const SharedWords words = shared_words(sizes.num_key, sizes.hash_code_len);
   unsigned char* next = static_cast<unsigned char*>(workspace);
   const auto take = [&](int64_t bytes) {
     unsigned char* here = next;
@@ -175,16 +223,22 @@ void place_buckets(CodeSortParams& params, const BucketSizes& sizes, void* works
   buckets.entries = take_words(sizes.num_query);
   buckets.ids = take_words(sizes.num_key);
   buckets.crowded_count = take_words(1);
-  params.table = words.table ? nullptr : take_words(int64_t{1} << sizes.hash_code_len);
-  params.halfway = words.keys || pass_count(sizes.hash_code_len) == 1 ? nullptr : take_words(sizes.num_key);
+  params.halfway = halfway_words(sizes) ? take_words(sizes.num_key) : nullptr;
 }
 
 cudaError_t launch_code_sort(const CodeSortParams& params, cudaStream_t stream) {
-  const SharedWords words = shared_words(params.buckets.num_key, params.buckets.hash_code_len);
-  const int64_t blocks = params.heads * params.buckets.num_hash;
-  return launch(sort_codes, dim3(static_cast<unsigned>(blocks)),
-                dim3(threads_for(params.buckets.num_key, params.buckets.hash_code_len)),
-                static_cast<size_t>(words.bytes()), stream, params, words);
+  const Buckets& buckets = params.buckets;
+  const SortLayout layout(buckets.num_key, buckets.hash_code_len);
+  const int64_t rows = params.heads * buckets.num_hash;
+  if (layout.part_bits > 0) {  // a row's blocks count together
+    const cudaError_t error = cudaMemsetAsync(buckets.crowded_count, 0, rows * sizeof(uint32_t), stream);
+    if (error != cudaSuccess) return error;
+  }
+  return launch(layout.alone() ? sort_codes<true> : sort_codes<false>,
+                dim3(static_cast<unsigned>(rows << layout.part_bits)), dim3(static_cast<unsigned>(layout.threads)),
+                static_cast<size_t>(layout.words()) * sizeof(uint32_t), stream, params, layout,
+                are_fours(params.key_codes, params.key_mask, buckets.num_key),
+                are_fours(params.query_codes, params.query_mask, buckets.num_query));
 }
 
 }  // namespace yoso::cuda

@@ -39,7 +39,6 @@ struct CodeSortParams {
   const bool* query_mask;       // [all heads / heads_per_batch, num_query] or null
   int64_t first_head, heads, heads_per_batch;
   Buckets buckets;
-  uint32_t* table;    // [heads, num_hash, 2^hash_code_len], null where shared memory has it
   uint32_t* halfway;  // [heads, num_hash, num_key], null where shared memory has it or one pass is enough
 };
 
@@ -49,7 +48,7 @@ int64_t crowded_capacity(const BucketSizes& sizes);
 // Bytes of global memory that one head's buckets take.
 int64_t bucket_bytes(const BucketSizes& sizes);
 
-// Points params.buckets (whose sizes are set here too), table and halfway into heads * bucket_bytes() bytes, aligned to
+// Points params.buckets (whose sizes are set here too) and halfway into heads * bucket_bytes() bytes, aligned to
 // 16.
 void place_buckets(CodeSortParams& params, const BucketSizes& sizes, void* workspace);
 

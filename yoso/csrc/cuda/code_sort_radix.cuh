@@ -2,13 +2,17 @@
 #pragma once
 
 #include "code_sort.h"
+#include "code_sort_scan.cuh"
 
 namespace yoso::cuda {
 
-constexpr int kMostSortThreads = 1024;
-
 // Counters of one digit: one a warp, and one more, so that the digits of a warp lie in different banks.
 __host__ __device__ constexpr int64_t counter_stride(int threads) { return threads / kWarp + 1; }
+
+// Words of shared memory that a pass over digits of `bits` bits takes.
+__host__ __device__ constexpr int64_t counter_words(int threads, int bits) {
+  return ((counter_stride(threads) << bits) + 3) / 4 * 4;
+}
 
 // A key on its way into a bucket: the digit that this pass sorts by, and what it carries along.
 struct Item {
@@ -16,16 +20,19 @@ struct Item {
   uint32_t digit, word;
 };
 
-// Tokens in their own order, by the low bits of their codes; the high bits travel with the id where a pass follows.
+// Tokens in their own order, by the low bits of their codes from first_code on; the high bits travel with the id where
+// a pass follows. Codes of first_code + num_codes on are another block's.
 struct FromCodes {
   const uint16_t* codes;
   const bool* mask;
-  int low_bits, code_bits;
+  uint32_t first_code, num_codes;
+  int low_bits;
+  bool last;  // no pass follows
 
   __device__ Item operator()(uint32_t j) const {
-    const uint32_t code = codes[j], high = code >> low_bits;
-    const bool sorted = code >> code_bits == 0 && (!mask || mask[j]);
-    return {sorted, code & ((1u << low_bits) - 1), low_bits == code_bits ? j : j << kEntryShift | high};
+    const uint32_t code = codes[j] - first_code;
+    const bool sorted = code < num_codes && (!mask || mask[j]);
+    return {sorted, code & ((1u << low_bits) - 1), last ? j : j << kEntryShift | code >> low_bits};
   }
 };
 
@@ -38,35 +45,6 @@ struct FromHalfway {
     return {true, word & ((1u << kEntryShift) - 1), word >> kEntryShift};
   }
 };
-
-// Replaces each of size counts by the sum of those before it; the whole block calls it, after a barrier, and meets at
-// one again before it returns. Each warp goes through a run of counts, 32 side by side at a time.
-__device__ inline void exclusive_scan(uint32_t* counts, uint32_t size) {
-  __shared__ uint32_t sums[kMostSortThreads / kWarp];
-  const uint32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const uint32_t run = (size + blockDim.x - 1) / blockDim.x * kWarp;
-  const uint32_t begin = min(size, warp * run), end = min(size, begin + run);
-  uint32_t own = 0;
-  for (uint32_t c = begin + lane; c < end; c += kWarp) own += counts[c];
-#pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) own += __shfl_xor_sync(kWholeWarp, own, step);
-  if (lane == 0) sums[warp] = own;
-  __syncthreads();
-  uint32_t before = 0;
-  for (uint32_t w = 0; w < warp; ++w) before += sums[w];
-  for (uint32_t first = begin; first < end; first += kWarp) {
-    const uint32_t count = first + lane < end ? counts[first + lane] : 0;
-    uint32_t sum = count;
-#pragma unroll
-    for (int step = 1; step < kWarp; step *= 2) {
-      const uint32_t below = __shfl_up_sync(kWholeWarp, sum, step);
-      if (lane >= step) sum += below;
-    }
-    if (first + lane < end) counts[first + lane] = before + sum - count;
-    before += __shfl_sync(kWholeWarp, sum, kWarp - 1);
-  }
-  __syncthreads();
-}
 
 // The lanes among `voters` whose digit is this lane's.
 __device__ inline uint32_t lanes_with_same(uint32_t digit, int bits, uint32_t voters) {
@@ -88,7 +66,7 @@ __device__ void radix_pass(Source source, uint32_t size, int bits, uint32_t* cou
   const int warp = threadIdx.x / kWarp;
   const uint32_t run = (size + blockDim.x - 1) / blockDim.x * kWarp;
   const uint32_t begin = min(size, warp * run), end = min(size, begin + run);
-  const int num_counters = stride << bits;
+  const int num_counters = static_cast<int>(counter_words(blockDim.x, bits));
   for (int c = threadIdx.x; c < num_counters; c += blockDim.x) counters[c] = 0;
   __syncthreads();
 #pragma unroll 4

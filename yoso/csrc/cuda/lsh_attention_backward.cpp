@@ -64,7 +64,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
     bytes = bucket_bytes(key_sizes) + bucket_bytes(query_sizes) + sums_bytes + moments_bytes;
   };
   list(kFewestListed);
-  list(most_listed(heads_at_once(heads, bytes, space), value_dim, dim, dtype));
+  list(most_listed(heads_at_once(heads, bytes, space), key_sizes, value_dim, dim, dtype));
   if (bytes > space) list(kMostListed);  // fewer buckets can be crowded, and their sums take less
 
   for_each_group(keys, bytes, space, [&](HeadGroup group) {

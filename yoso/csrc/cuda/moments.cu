@@ -10,6 +10,8 @@ namespace yoso::cuda {
 namespace {
 
 constexpr int kWarps = 8;  // of a block
+constexpr int kFewTokens = 2;
+constexpr uint32_t kListedOfFew = 24;
 
 template <typename T>
 __global__ void __launch_bounds__(kWarps* kWarp, sizeof(T) == 2 ? 2 : 1)
@@ -58,18 +60,20 @@ int64_t blocks_of(int64_t direction_dim) { return (direction_dim + kOwned - 1) /
 
 }  // namespace
 
-uint32_t most_listed(int64_t heads, int64_t partner_dim, int64_t direction_dim, Dtype dtype) {
+uint32_t most_listed(int64_t heads, const BucketSizes& sizes, int64_t partner_dim, int64_t direction_dim, Dtype dtype) {
   int device = 0, multiprocessors = 132;
   if (cudaGetDevice(&device) == cudaSuccess) {
     cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
   }
   const int64_t bytes = (partner_dim + direction_dim) * (dtype == Dtype::kFloat32 ? 4 : 2);
-  const double pair = 65e-12 * static_cast<double>(bytes) / 256 * 132 / multiprocessors;
+  const double pair = 47e-12 * static_cast<double>(bytes) / 256 * 132 / multiprocessors;
   const int64_t blocks = std::min(heads * blocks_of(direction_dim), int64_t{2} * multiprocessors);
   const double at_once = static_cast<double>(kWarps * blocks) / static_cast<double>(blocks_of(direction_dim));
   const auto parts = static_cast<double>((partner_dim + kPartner - 1) / kPartner);
-  uint32_t size = kFewestListed;
-  while (size < kMostListed && size * size * pair < parts * (2e-6 + 0.5e-6 / 8 * size) / at_once) ++size;
+  // Where buckets are small, larger ones are few, and a pass over them costs more than their pairs do.
+  const bool few = std::max(sizes.num_query, sizes.num_key) >> sizes.hash_code_len <= kFewTokens;
+  uint32_t size = few ? kListedOfFew : kFewestListed;
+  while (size < kMostListed && size * size * pair < parts * (4.2e-6 + 0.5e-6 / 8 * size) / at_once) ++size;
   return size;
 }
 

@@ -24,8 +24,8 @@ struct MomentsParams {
 };
 
 // Sources of a bucket that a target had better visit one by one, with so many heads at once. The whole device
-// visits pairs, and a head's moments are a few blocks' work. From predicted times, see NOTES.md.
-uint32_t most_listed(int64_t heads, int64_t partner_dim, int64_t direction_dim, Dtype dtype);
+// visits pairs, and a head's moments are a few blocks' work. From measured times, see NOTES.md.
+uint32_t most_listed(int64_t heads, const BucketSizes& sizes, int64_t partner_dim, int64_t direction_dim, Dtype dtype);
 
 cudaError_t launch_moments(const MomentsParams& params, cudaStream_t stream);
 
