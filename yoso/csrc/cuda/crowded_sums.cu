@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) sum_crowded(CrowdedSumsParams p
   const int warp = threadIdx.x / kWarp, group = threadIdx.x % kWarp / Layout::kLanes;
   const int columns = static_cast<int>(params.columns);
   const unsigned head = static_cast<unsigned>(params.first_head) + index / buckets.num_hash;
-  const auto* rows = head_rows<typename Layout::T>(params.rows, head, params.heads_per_batch);
+  const LaneRows<Layout> rows(params.rows, head, params.heads_per_batch, params.columns);
   // Addresses are made anew for each bucket: few registers live through the loop.
   for (uint32_t b = part * kWarps + warp; b < buckets.crowded_count[index]; b += parts * kWarps) {
     const int64_t place = index * buckets.crowded_capacity + b;
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) sum_crowded(CrowdedSumsParams p
       for (int u = 0; u < kRowsAtOnce; ++u) {
         if (u < wanted) id[u] = ids[k + u * Layout::kGroups];
       }
-      add_rows<Layout>(rows, params.rows.stride_row, columns, make_uint4(id[0], id[1], id[2], id[3]), wanted, x);
+      add_rows<Layout>(rows, make_uint4(id[0], id[1], id[2], id[3]), wanted, x);
     }
     __syncwarp();
 #pragma unroll

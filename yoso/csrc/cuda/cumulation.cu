@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, Layout::kVec == 1 ? 3 : 4)
   const unsigned head = blockIdx.x / blocks_a_head, global_head = static_cast<unsigned>(params.first_head) + head;
   const int slot = threadIdx.x / Layout::kLanes, columns = static_cast<int>(params.columns);
   const int64_t query = int64_t{blockIdx.x % blocks_a_head} * (kWarps * Layout::kGroups) + slot;
-  const auto* value = head_rows<typename Layout::T>(params.value, global_head, params.heads_per_batch);
+  const LaneRows<Layout> value(params.value, global_head, params.heads_per_batch, params.columns);
   const bool wanted = query < buckets.num_query;
   float x[Layout::kFloats] = {};
   Neighbours<Layout::kLanes> keys;
@@ -30,11 +30,11 @@ __global__ void __launch_bounds__(kWarps* kWarp, Layout::kVec == 1 ? 3 : 4)
       keys.write(buckets, lists[slot], from);
       __syncwarp();
       const uint32_t length = keys.total > from ? min(keys.total - from, 1u * kWindow) : 0;
+      const uint32_t whole = length / kRowsAtOnce * kRowsAtOnce;
+      const auto* ids = reinterpret_cast<const uint4*>(lists[slot]);
 #pragma unroll 1
-      for (uint32_t k = 0; k < length; k += kRowsAtOnce) {
-        const uint4 ids = *reinterpret_cast<const uint4*>(&lists[slot][k]);
-        add_rows<Layout>(value, params.value.stride_row, columns, ids, static_cast<int>(length - k), x);
-      }
+      for (uint32_t k = 0; k < whole; k += kRowsAtOnce) add_rows<Layout>(value, ids[k / kRowsAtOnce], kRowsAtOnce, x);
+      if (whole < length) add_rows<Layout>(value, ids[whole / kRowsAtOnce], static_cast<int>(length - whole), x);
       __syncwarp();
     }
     add_crowded_sums<Layout>(keys, buckets, head, first_hash, params.crowded_sums, columns, x);

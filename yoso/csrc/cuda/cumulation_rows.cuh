@@ -61,18 +61,54 @@ struct RowLayout {
   __device__ static int column(int v) { return (v * kLanes + static_cast<int>(threadIdx.x) % kLanes) * kVec; }
 };
 
-// This lane's part of one row of `columns` elements, as it lies in memory; zero past the end.
+// Where a head's rows begin. Heads are counted in 32 bits: a 64-bit division costs as much as many rows.
+template <typename T>
+__device__ inline const T* head_rows(const Rows& rows, unsigned head, int64_t heads_per_batch) {
+  const unsigned heads = static_cast<unsigned>(heads_per_batch);
+  return static_cast<const T*>(rows.data) + head / heads * rows.stride_batch + head % heads * rows.stride_head;
+}
+
+// This lane's view of a head's rows of `columns` elements.
+template <typename Layout>
+struct LaneRows {
+  using T = typename Layout::T;
+  const char* first;  // this lane's first vector of the head's first row
+  uint32_t stride;    // bytes from row to row; with_dense_rows sees to it that they fit
+  int columns;
+
+  __device__ LaneRows(const Rows& rows, unsigned head, int64_t heads_per_batch, int64_t count)
+      : first(reinterpret_cast<const char*>(head_rows<T>(rows, head, heads_per_batch) + Layout::column(0))),
+        stride(static_cast<uint32_t>(rows.stride_row) * sizeof(T)),
+        columns(static_cast<int>(count)) {}
+  __device__ bool has(int v) const { return Layout::column(v) < columns; }
+  // One multiply-add makes the address.
+  __device__ const T* vector(uint32_t row, int v) const {
+    return reinterpret_cast<const T*>(first + static_cast<uint64_t>(row) * stride) +
+           v * (Layout::kLanes * Layout::kVec);
+  }
+};
+
+// This lane's part of one row, as it lies in memory; zero past the end.
 template <typename Layout>
 struct RowPart {
-  using T = typename Layout::T;
   typename Layout::Vec vectors[Layout::kVecs];
 
-  __device__ void load(const T* row, int columns, bool wanted) {
+  __device__ void clear() {
+#pragma unroll
+    for (int v = 0; v < Layout::kVecs; ++v) vectors[v] = Layout::Vec::zero();
+  }
+
+  // Into a part that has been cleared, or has held rows of as many columns.
+  __device__ void load(const LaneRows<Layout>& rows, uint32_t row) {
 #pragma unroll
     for (int v = 0; v < Layout::kVecs; ++v) {
-      vectors[v] = Layout::Vec::zero();
-      if (wanted && Layout::column(v) < columns) vectors[v] = Layout::Vec::load(row + Layout::column(v));
+      if (rows.has(v)) vectors[v] = Layout::Vec::load(rows.vector(row, v));
     }
+  }
+
+  __device__ void load_or_clear(const LaneRows<Layout>& rows, uint32_t row, bool wanted) {
+    clear();
+    if (wanted) load(rows, row);
   }
 
   __device__ void floats(float* x) const {
@@ -120,12 +156,11 @@ constexpr int kRowsAtOnce = 4;
 
 // x += the first `wanted` of the rows that ids name.
 template <typename Layout>
-__device__ inline void add_rows(const typename Layout::T* rows, int64_t stride, int columns, uint4 ids, int wanted,
-                                float* x) {
+__device__ inline void add_rows(const LaneRows<Layout>& rows, uint4 ids, int wanted, float* x) {
   const uint32_t id[kRowsAtOnce] = {ids.x, ids.y, ids.z, ids.w};
   RowPart<Layout> parts[kRowsAtOnce];
 #pragma unroll
-  for (int u = 0; u < kRowsAtOnce; ++u) parts[u].load(rows + id[u] * stride, columns, u < wanted);
+  for (int u = 0; u < kRowsAtOnce; ++u) parts[u].load_or_clear(rows, id[u], u < wanted);
 #pragma unroll
   for (int u = 0; u < kRowsAtOnce; ++u) {
     float row[Layout::kFloats];
@@ -133,13 +168,6 @@ __device__ inline void add_rows(const typename Layout::T* rows, int64_t stride, 
 #pragma unroll
     for (int c = 0; c < Layout::kFloats; ++c) x[c] += row[c];
   }
-}
-
-// Where a head's rows begin. Heads are counted in 32 bits: a 64-bit division costs as much as many rows.
-template <typename T>
-__device__ inline const T* head_rows(const Rows& rows, unsigned head, int64_t heads_per_batch) {
-  const unsigned heads = static_cast<unsigned>(heads_per_batch);
-  return static_cast<const T*>(rows.data) + head / heads * rows.stride_batch + head % heads * rows.stride_head;
 }
 
 // Whether rows of `columns` elements can be read in 16-byte vectors.

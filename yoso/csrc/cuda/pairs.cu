@@ -15,46 +15,74 @@ constexpr int kWarps = 8;  // of a block
 template <typename Layout>
 constexpr int kPairsAtOnce = Layout::kVecs == 1 ? 4 : 2;
 
-// One step: the pairs of a token with the neighbours ids[0 .. wanted), of which there may be more than kPairsAtOnce or
-// none. Called by whole warps.
+// What the group's token has met so far, and the rows that are under way.
 template <typename Layout, bool kSum>
-__device__ void visit(const PairsParams& params, const typename Layout::T* partners,
-                      const typename Layout::T* directions, const uint32_t* ids, int wanted, const float* own,
-                      float* out, float* out_sum) {
-  constexpr int kPairs = kPairsAtOnce<Layout>;
+struct Visit {
+  static constexpr int kPairs = kPairsAtOnce<Layout>;
+  const LaneRows<Layout> partners, directions;
+  float own[Layout::kFloats], out[Layout::kFloats] = {}, out_sum[Layout::kFloats] = {};
   RowPart<Layout> partner[kPairs], direction[kPairs];
+
+  __device__ Visit(const PairsParams& params, unsigned head, int64_t token, bool wanted)
+      : partners(params.partner, head, params.heads_per_batch, params.partner_dim),
+        directions(params.direction, head, params.heads_per_batch, params.direction_dim) {
+    const LaneRows<Layout> owns(params.own, head, params.heads_per_batch, params.partner_dim);
+    partner[0].load_or_clear(owns, static_cast<uint32_t>(token), wanted);
+    partner[0].floats(own);
 #pragma unroll
-  for (int u = 0; u < kPairs; ++u) {
-    const uint32_t id = u < wanted ? ids[u] : 0;
-    partner[u].load(partners + id * params.partner.stride_row, static_cast<int>(params.partner_dim), u < wanted);
-    direction[u].load(directions + id * params.direction.stride_row, static_cast<int>(params.direction_dim),
-                      u < wanted);
+    for (int u = 0; u < kPairs; ++u) partner[u].clear(), direction[u].clear();
   }
-  float weight[kPairs] = {};
+
+  // The pairs with neighbours ids[0 .. kPairs). Called by whole warps, as is add_some.
+  __device__ void add(const uint32_t* ids) {
 #pragma unroll
-  for (int u = 0; u < kPairs; ++u) {
-    float row[Layout::kFloats];
-    partner[u].floats(row);
+    for (int u = 0; u < kPairs; ++u) {
+      const uint32_t id = ids[u];
+      partner[u].load(partners, id);
+      direction[u].load(directions, id);
+    }
+    add_rows(kPairs);
+  }
+
+  // The first `wanted` of them, of which there may be more or none.
+  __device__ void add_some(const uint32_t* ids, int wanted) {
 #pragma unroll
-    for (int c = 0; c < Layout::kFloats; ++c) {
-      weight[u] += own[c] * row[c];
-      if (kSum) out_sum[c] += row[c];
+    for (int u = 0; u < kPairs; ++u) {
+      const uint32_t id = u < wanted ? ids[u] : 0;
+      partner[u].load_or_clear(partners, id, u < wanted);
+      direction[u].load_or_clear(directions, id, u < wanted);
+    }
+    add_rows(wanted);
+  }
+
+ private:
+  __device__ void add_rows(int wanted) {
+    float weight[kPairs] = {};
+#pragma unroll
+    for (int u = 0; u < kPairs; ++u) {
+      float row[Layout::kFloats];
+      partner[u].floats(row);
+#pragma unroll
+      for (int c = 0; c < Layout::kFloats; ++c) {
+        weight[u] += own[c] * row[c];
+        if (kSum) out_sum[c] += row[c];
+      }
+    }
+#pragma unroll
+    for (int step = Layout::kLanes / 2; step > 0; step /= 2) {
+#pragma unroll
+      for (int u = 0; u < kPairs; ++u) weight[u] += __shfl_xor_sync(kWholeWarp, weight[u], step);
+    }
+#pragma unroll
+    for (int u = 0; u < kPairs; ++u) {
+      if (u >= wanted) weight[u] = 0;  // own may hold a NaN
+      float row[Layout::kFloats];
+      direction[u].floats(row);
+#pragma unroll
+      for (int c = 0; c < Layout::kFloats; ++c) out[c] += weight[u] * row[c];
     }
   }
-#pragma unroll
-  for (int step = Layout::kLanes / 2; step > 0; step /= 2) {
-#pragma unroll
-    for (int u = 0; u < kPairs; ++u) weight[u] += __shfl_xor_sync(kWholeWarp, weight[u], step);
-  }
-#pragma unroll
-  for (int u = 0; u < kPairs; ++u) {
-    if (u >= wanted) weight[u] = 0;  // own may hold a NaN
-    float row[Layout::kFloats];
-    direction[u].floats(row);
-#pragma unroll
-    for (int c = 0; c < Layout::kFloats; ++c) out[c] += weight[u] * row[c];
-  }
-}
+};
 
 template <typename Layout, bool kSum>
 __global__ void __launch_bounds__(kWarps* kWarp, 2) visit_pairs(PairsParams params, unsigned blocks_a_head) {
@@ -65,14 +93,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2) visit_pairs(PairsParams para
   const int slot = threadIdx.x / Layout::kLanes;
   const int64_t token = int64_t{blockIdx.x % blocks_a_head} * (kWarps * Layout::kGroups) + slot;
   const bool wanted = token < buckets.num_query;
-  const T* partners = head_rows<T>(params.partner, global_head, params.heads_per_batch);
-  const T* directions = head_rows<T>(params.direction, global_head, params.heads_per_batch);
-  RowPart<Layout> own_row;
-  own_row.load(head_rows<T>(params.own, global_head, params.heads_per_batch) + token * params.own.stride_row,
-               static_cast<int>(params.partner_dim), wanted);
-  float own[Layout::kFloats], out[Layout::kFloats] = {}, out_sum[Layout::kFloats] = {};
-  own_row.floats(own);
-
+  Visit<Layout, kSum> visit(params, global_head, token, wanted);
   Neighbours<Layout::kLanes> others;
   bool crowded = false;
   for (int first_hash = 0; first_hash < buckets.num_hash; first_hash += others.kHashes) {
@@ -83,30 +104,33 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2) visit_pairs(PairsParams para
       __syncwarp();
       const int length = others.total > from ? static_cast<int>(min(others.total - from, 1u * kWindow)) : 0;
       const int steps = static_cast<int>(min(longest - from, 1u * kWindow));
-      for (int k = 0; k < steps; k += kPairsAtOnce<Layout>) {
-        visit<Layout, kSum>(params, partners, directions, &lists[slot][k], length - k, own, out, out_sum);
-      }
+      const int whole = kWindow - static_cast<int>(largest_of_groups<Layout::kLanes>(kWindow - length));
+      int k = 0;
+#pragma unroll 1
+      for (; k + visit.kPairs <= whole; k += visit.kPairs) visit.add(&lists[slot][k]);
+#pragma unroll 1
+      for (; k < steps; k += visit.kPairs) visit.add_some(&lists[slot][k], length - k);
       __syncwarp();
     }
 #pragma unroll
     for (int r = 0; r < others.kEach; ++r) crowded |= others.crowded(r);
     if (kSum) {
       add_crowded_sums<Layout>(others, buckets, head, first_hash, params.crowded_sums,
-                               static_cast<int>(params.partner_dim), out_sum);
+                               static_cast<int>(params.partner_dim), visit.out_sum);
     }
   }
   const uint32_t group = (kWholeWarp >> (kWarp - Layout::kLanes))
                          << (threadIdx.x % kWarp / Layout::kLanes * Layout::kLanes);
   if (__ballot_sync(kWholeWarp, crowded) & group) {
     const float* sums = params.moments + (head * buckets.num_query + token) * float_row(params.direction_dim);
-    add_floats<Layout>(sums, static_cast<int>(params.direction_dim), out);
+    add_floats<Layout>(sums, static_cast<int>(params.direction_dim), visit.out);
   }
   if (!wanted) return;
   const int64_t row = global_head * buckets.num_query + token;
-  store_row<Layout>(out, params.scale, static_cast<T*>(params.out) + row * params.direction_dim,
+  store_row<Layout>(visit.out, params.scale, static_cast<T*>(params.out) + row * params.direction_dim,
                     static_cast<int>(params.direction_dim));
   if (!kSum) return;
-  store_row<Layout>(out_sum, params.sum_scale, static_cast<T*>(params.out_sum) + row * params.partner_dim,
+  store_row<Layout>(visit.out_sum, params.sum_scale, static_cast<T*>(params.out_sum) + row * params.partner_dim,
                     static_cast<int>(params.partner_dim));
 }
 

@@ -42,10 +42,11 @@ void check_one_device(const char* name, const at::Tensor& first, const Others&..
   (check(others), ...);
 }
 
-// x itself where its rows are dense, whatever the order of its other dimensions; else a copy. Keep it as long as the
-// kernels use rows_of() it.
+// x itself where its rows are dense, whatever the order of its other dimensions; else a copy. From row to row it is
+// fewer than 2^30 elements. Keep it as long as the kernels use rows_of() it.
 inline at::Tensor with_dense_rows(const at::Tensor& x) {
-  return x.stride(-1) == 1 || x.size(-1) == 1 ? x : x.contiguous();
+  const bool dense = x.stride(-1) == 1 || x.size(-1) == 1;
+  return dense && x.stride(-2) >> 30 == 0 ? x : x.contiguous();
 }
 
 inline Rows rows_of(const at::Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
