@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,22 @@ SCRIPT = ROOT / "tests/gpu/run.py"
 KINDS = {"operation", "quality", "model"}
 
 
-@pytest.fixture(scope="module")
-def gpu_run():
-    spec = importlib.util.spec_from_file_location("gpu_run", SCRIPT)
+def module_of(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def gpu_run():
+    return module_of(SCRIPT)
+
+
+@pytest.fixture(scope="module")
+def kernel_times():
+    return module_of(SCRIPT.parent / "kernel_times.py")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -116,3 +127,42 @@ def test_every_test_file_of_the_gpu_is_run(gpu_run):
 def test_every_package_that_a_step_imports_is_looked_for(gpu_run):
     assert gpu_run.package_reasons() == [] or not torch.cuda.is_available()
     assert os.environ.get("PYTHONPATH", "") in gpu_run.Steps(Path("/nowhere"), 0.0).environment["PYTHONPATH"]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "name"),
+    [
+        ("visit_pairs<yoso::cuda::RowLayout<__nv_bfloat16, 8, 8, 1>, true>(", "visit_pairs, key's side"),
+        ("visit_pairs<yoso::cuda::RowLayout<__nv_bfloat16, 8, 8, 1>, false>(", "visit_pairs, query's side"),
+        ("cumulate<yoso::cuda::RowLayout<__nv_bfloat16, 8, 8, 1> >(", "cumulate"),
+        ("sort_codes<true>(", "sort_codes"),
+        ("unit_rows_kernel<__nv_bfloat16, 8, 8, false>(", "unit_rows"),
+        ("unit_rows_kernel<__nv_bfloat16, 8, 8, true>(", "unit_rows_backward"),
+    ],
+)
+def test_a_kernel_has_a_name_and_a_floor_that_grows_with_the_call(kernel_times, symbol, name):
+    symbol = f"void yoso::cuda::(anonymous namespace)::{symbol}yoso::cuda::Params, unsigned int)"
+    assert kernel_times.short_name(symbol) == name
+    shape = kernel_times.SHAPES[0]
+    one, two = (kernel_times.floors(name, s, s.heads * 1e5) for s in (shape, replace(shape, heads=2 * shape.heads)))
+    assert {key: 2 * amount for key, amount in one.items()} == two
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "products"),
+    [
+        ("true, false", "expectation", 2),
+        ("false, true", "expectation_backward, query's side", 3),
+        ("true, true", "expectation_backward, key's side", 4),
+    ],
+)
+def test_the_expectation_is_told_apart_by_its_products(kernel_times, flags, name, products):
+    found = kernel_times.short_name(f"void yoso::cuda::expectation_kernel<__nv_bfloat16, 64, {flags}>(X)")
+    assert found == name
+    one_product = 2 * 64 * 4096**2 * 64
+    assert kernel_times.floors(name, kernel_times.SHAPES[0], 0) == {"matmul bfloat16": products * one_product}
+
+
+def test_other_kernels_are_nobodys(kernel_times):
+    assert kernel_times.short_name("void at::native::vectorized_elementwise_kernel<4>(int)") is None
+    assert kernel_times.floors("memset", kernel_times.SHAPES[0], 0) is None

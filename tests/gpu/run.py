@@ -1,10 +1,11 @@
-"""``make gpu``: build the CUDA kernels, run the tests that need a GPU, then the gpu profile, and write the report.
+"""``make gpu``: build the CUDA kernels, run the tests that need a GPU, time each kernel, then measure the gpu profile.
 
 It needs the packages in pyproject.toml but for a few (``NOT_NEEDED``) and no network, and installs nothing. Every step
 runs in a process of its own and under a time limit; a step that fails does not keep the next from running, but makes
 the exit code 1. What is left under the output folder: ``gpu.json`` (the run), ``gpu.html`` (its report),
-``gpu.log.jsonl`` (each record as it came) and a log of every step. ``--resume`` measures what a run before had no time
-for. Where the checkout has no git, the environment variable ``HARNESS_COMMIT`` says which commit it is.
+``gpu.log.jsonl`` (each record as it came), ``kernels.json`` (each kernel beside its floor) and a log of every step.
+``--resume`` measures what a run before had no time for. Where the checkout has no git, the environment variable
+``HARNESS_COMMIT`` says which commit it is.
 """
 
 import argparse
@@ -36,6 +37,7 @@ TESTS = (
 CASE_SECONDS = 60
 """flex compiles for half of it."""
 REPORT_SECONDS = 40
+KERNEL_SECONDS = 60
 LAST_WORDS_SECONDS = 5
 """What a step's output is waited for after its end: a process that it left behind may hold the pipe."""
 MODULES = {"pytest-benchmark": "pytest_benchmark", "nvidia-ml-py": "pynvml"}
@@ -165,7 +167,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for everything that is left")
     parser.add_argument("--minutes", type=float, default=9.0, help="for all steps together")
     parser.add_argument("--test-seconds", type=float, default=150.0, help="of these for the tests")
-    parser.add_argument("--steps", default="build,tests,suites", help="a comma list of some of the three")
+    parser.add_argument("--steps", default="build,tests,kernels,suites", help="a comma list of some of the four")
     parser.add_argument("--resume", action="store_true", help="keep the cases that gpu.log.jsonl has; measure the rest")
     parser.add_argument("--check", action="store_true", help="only say whether there is a CUDA device")
     given = parser.parse_args()
@@ -196,6 +198,8 @@ def main() -> int:
             files = [str(HERE / f"test_gpu_{name}.py") for name in group]
             options = ["-q", "-k", "not cpu", "--tb=short"]
             steps.run(f"tests-{group[-1]}", [*pytest, *options, *files], end - time.monotonic())
+    if "kernels" in wanted:
+        steps.run("kernels", [str(HERE / "kernel_times.py"), str(out / "kernels.json")], KERNEL_SECONDS)
     if "suites" in wanted:
         resumed = from_log(log, run, given.resume)
         left = steps.left() - REPORT_SECONDS

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import yoso.ops  # noqa: F401  defines the operators
 from yoso import portable, reference
 from yoso.hashing import draw_planes
 

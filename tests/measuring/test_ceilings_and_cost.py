@@ -49,6 +49,18 @@ def test_the_expectation_adds_the_probability_of_every_pair():
     assert cost("transformers_yoso_e") == cost("yoso_e")
 
 
+def test_hadamard_hashing_is_butterflies_on_vector_units_or_a_product_on_matrix_units():
+    knobs = {"num_hash": 32, "hash_code_len": 12}
+    narrow = {"device": "cuda", "dtype": "bfloat16", "knobs": knobs}
+    product = cost("yoso", **narrow)
+    assert product["matmul bfloat16"] == 2 * 2 * (2 * 1024) * 32 * 12 * 64
+    assert product == cost("yoso", **narrow | {"knobs": knobs | {"hash_family": "gaussian"}})
+    for changes in ({"device": "cuda", "dtype": "float32"}, {"device": "cpu", "dtype": "bfloat16"}):
+        butterflies = cost("yoso", **narrow | changes)
+        assert not any(name.startswith("matmul") for name in butterflies)
+        assert butterflies["vector float32"] - product["vector float32"] == 2 * (2 * 1024) * 14 * 64 * 7
+
+
 @pytest.mark.parametrize("mode", ["forward", "forward_backward"])
 @pytest.mark.parametrize("family", ["gaussian", "hadamard", "hadamard_authors"])
 def test_sampling_is_linear_in_the_length(mode, family):
