@@ -86,7 +86,7 @@ class YosoSampling(AttentionPlugin):
         knobs = self.knobs(spec)
         family, hashes, tau = str(knobs["hash_family"]), int(knobs["num_hash"]), int(knobs["hash_code_len"])
         rotations = projections = 0
-        # A Hadamard rotation is a matrix of small integers, which 16-bit matrix units take in less than its butterflies.
+        # A Hadamard rotation is a matrix of small integers: 16-bit matrix units take it in less than its butterflies.
         on_matrix_units = torch.device(spec.device).type == "cuda" and spec.dtype != "float32"
         if family == "gaussian" or on_matrix_units:
             projections = hashes * tau
