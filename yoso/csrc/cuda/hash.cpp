@@ -69,6 +69,9 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
   p.heads_per_sequence = static_cast<uint32_t>(heads);
   p.length = length;
   p.dim = static_cast<int>(dim);
+  p.family = family == "gaussian"   ? HashFamily::kGaussian
+             : family == "hadamard" ? HashFamily::kHadamard
+                                    : HashFamily::kHadamardAuthors;
   p.planes = dense_planes.const_data_ptr();
   p.groups = static_cast<uint32_t>(planes.size(0));
   p.plane_rows = planes.size(1);
@@ -76,14 +79,8 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
   p.num_hash = static_cast<int>(num_hash);
   p.hash_code_len = static_cast<int>(hash_code_len);
   p.codes = codes.mutable_data_ptr<uint16_t>();
-  if (family == "gaussian") {
-    at::Tensor workspace = at::empty({hash_gaussian_workspace_bytes(p)}, x.options().dtype(at::kByte));
-    check_launch(launch_hash_gaussian(p, workspace.mutable_data_ptr(), device.stream()), "fast_hash");
-  } else if (family == "hadamard") {
-    check_launch(launch_hash_hadamard(p, device.stream()), "fast_hash");
-  } else {
-    check_launch(launch_hash_hadamard_authors(p, device.stream()), "fast_hash");
-  }
+  at::Tensor workspace = at::empty({hash_workspace_bytes(p)}, x.options().dtype(at::kByte));
+  check_launch(launch_hash(p, workspace.mutable_data_ptr(), device.stream()), "fast_hash");
   return codes;
 }
 

@@ -1,0 +1,196 @@
+// Codes of all families: the signs of a matrix product, on the tensor cores.
+//
+// A sign does not change when a vector or a direction is multiplied by a positive number. So each is scaled by a power
+// of two (hash_rows.cuh) and taken as float16 numbers: a direction as one, exactly, or two (hash_directions.h), a
+// float32 vector as two, a 16-bit vector as one. With small * small left out, a projection is off by at most 2^-20 of
+// the two lengths. The tensor cores' sums, in float32 and truncated, add 2^-22 a step of 16 columns, 16 steps at most:
+// small products go first.
+//
+// Eight columns of a product are one bit of eight hashes, its 16 rows are vectors: a lane meets the bits of its codes
+// one product after the other and shifts them into registers. The warps of a block read directions from shared memory,
+// where they arrive in stages, two of them under way while one is used.
+#include "hash_directions.h"
+#include "hash_rows.cuh"
+
+namespace yoso::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kSlots = 3;
+constexpr int kPairQuads = kPairHalves / 8;  // of 16 bytes: one a lane
+constexpr int64_t kMostBytes = int64_t{32} << 20;
+
+static_assert(kPairQuads == kWarp);
+
+// A warp with few tiles has two sums a tile, so that products need not wait for each other.
+template <int kTiles>
+constexpr int kSums = kTiles < 4 ? 2 : 1;
+
+// `directions`: this lane's quads, of one part.
+template <int kPairs, int kTiles>
+__device__ inline void project(const FragmentA (&vectors)[kTiles][2 * kPairs], const uint4* directions,
+                               Accumulator (&sums)[kSums<kTiles>][kTiles]) {
+#pragma unroll
+  for (int pair = 0; pair < kPairs; ++pair) {
+    const uint4 quad = directions[pair * kPairQuads];
+    const FragmentB first = {{quad.x, quad.y}}, second = {{quad.z, quad.w}};
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      multiply_add(sums[0][tile], vectors[tile][2 * pair], first, __half());
+    }
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      multiply_add(sums[kSums<kTiles> - 1][tile], vectors[tile][2 * pair + 1], second, __half());
+    }
+  }
+}
+
+// A lane's codes: of 2 kTiles neighbouring vectors and two hashes.
+template <int kTiles>
+struct Codes {
+  uint32_t words[2][2 * kTiles] = {};
+
+  // A sum that is 0 is +0, as sums of opposite numbers are and those that start with +0; NaN has no sign bit.
+  __device__ void push(const Accumulator (&sums)[kSums<kTiles>][kTiles]) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        float projection = sums[0][tile].x[i];
+        if constexpr (kSums<kTiles> == 2) projection += sums[1][tile].x[i];
+        uint32_t& word = words[i % 2][2 * tile + i / 2];
+        word = __funnelshift_l(float_bits(projection), word, 1);
+      }
+    }
+  }
+
+  __device__ void store(uint16_t* codes, int hash, int64_t left, bool whole) const {
+    if (whole) {
+      uint32_t both[kTiles];
+#pragma unroll
+      for (int i = 0; i < kTiles; ++i) both[i] = __byte_perm(words[hash][2 * i], words[hash][2 * i + 1], 0x5410);
+      if constexpr (kTiles == 4) {
+        *reinterpret_cast<uint4*>(codes) = {both[0], both[1], both[2], both[3]};
+      } else if constexpr (kTiles == 2) {
+        *reinterpret_cast<uint2*>(codes) = {both[0], both[1]};
+      } else {
+        *reinterpret_cast<uint32_t*>(codes) = both[0];
+      }
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      if (i < left) codes[i] = static_cast<uint16_t>(words[hash][i]);
+    }
+  }
+};
+
+template <int kPairs, int kTiles, int kParts, typename T>
+__global__ void __launch_bounds__(kWarps* kWarp, kPairs * kTiles * sizeof(T) <= 16 ? 4 : 2)
+    codes_kernel(HashParams p, Directions d, uint32_t blocks_per_head) {
+  constexpr int kVectors = 2 * kTiles, kPartQuads = kPairs * kPairQuads, kProductQuads = kParts * kPartQuads;
+  constexpr int kStageProducts = kProductQuads < 256 ? 256 / kProductQuads : 1;
+  constexpr int kStageQuads = kStageProducts * kProductQuads;
+  __shared__ uint4 slots[kSlots][kStageQuads];
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, row = lane / 4, quarter = lane % 4;
+  const uint32_t index = blockIdx.x / blocks_per_head, block = blockIdx.x % blocks_per_head;
+  const uint32_t group = index % d.groups, head = index / d.groups * p.groups + d.first_group + group;
+  const int64_t warps = blockDim.x / kWarp;
+  const int64_t first = ((block * warps + warp) * 8 + row) * kVectors, left = p.length - first;
+  const bool whole = left >= kVectors && p.length % kVectors == 0;
+  const auto* directions = reinterpret_cast<const uint4*>(d.halves + group * d.group_halves());
+  const int quads = d.products * kProductQuads, tau = p.hash_code_len;
+  uint16_t* codes = p.codes + (int64_t{head} * p.num_hash + quarter * 2) * p.length + first;
+
+  auto fill = [&](int slot, int start) {
+    for (int i = threadIdx.x; i < kStageQuads; i += blockDim.x) {
+      copy_async(&slots[slot][i], directions + start + i, start + i < quads);
+    }
+    end_copy_group();
+  };
+  fill(0, 0);
+  fill(1, kStageQuads);
+  Vectors<kPairs, kTiles, T> vectors;
+  vectors.load(p, head, first);
+  Codes<kTiles> found;
+  int hash = quarter * 2, bits = tau;  // that the codes still lack
+  for (int start = 0, slot = 0; start < quads; start += kStageQuads) {
+    wait_for_older_copies();
+    __syncthreads();  // all have their copies of this stage, and are done with the last one
+    fill(slot == 0 ? kSlots - 1 : slot - 1, start + (kSlots - 1) * kStageQuads);
+    const uint4* quad = &slots[slot][lane];
+    slot = slot == kSlots - 1 ? 0 : slot + 1;
+    const int products = min(kStageProducts, (quads - start) / kProductQuads);
+#pragma unroll 1
+    for (int product = 0; product < products; ++product, quad += kProductQuads) {
+      Accumulator sums[kSums<kTiles>][kTiles] = {};
+      const uint4* big = quad + (kParts - 1) * kPartQuads;
+      if constexpr (kParts == 2) project<kPairs, kTiles>(vectors.big, quad, sums);
+      if constexpr (Vectors<kPairs, kTiles, T>::kSplit) project<kPairs, kTiles>(vectors.small, big, sums);
+      project<kPairs, kTiles>(vectors.big, big, sums);
+      found.push(sums);
+      if (--bits > 0) continue;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (hash + i < p.num_hash && left > 0) found.store(codes + i * p.length, i, left, whole);
+      }
+      bits = tau, hash += kHashes, codes += kHashes * p.length;
+      found = {};
+    }
+  }
+  wait_for_copies();
+}
+
+template <int kPairs, int kTiles, int kParts, typename T>
+cudaError_t launch_shape(const HashParams& p, const Directions& d, cudaStream_t stream) {
+  constexpr int kVectors = 16 * kTiles;
+  const int64_t needed = (p.length + kVectors - 1) / kVectors, warps = needed < kWarps ? needed : kWarps;
+  const auto blocks_per_head = static_cast<uint32_t>((needed + warps - 1) / warps);
+  return launch(codes_kernel<kPairs, kTiles, kParts, T>, dim3(p.num_heads / p.groups * d.groups * blocks_per_head),
+                dim3(static_cast<unsigned>(warps * kWarp)), 0, stream, p, d, blocks_per_head);
+}
+
+// As many tiles as leave registers for a vector's fragments: 64 of them, 128 at 256 columns of float32.
+template <int kParts, typename T>
+cudaError_t launch_parts(const HashParams& p, const Directions& d, cudaStream_t stream) {
+  constexpr int kScale = std::is_same_v<T, float> ? 2 : 1;
+  if (d.pairs == 1) return launch_shape<1, 4, kParts, T>(p, d, stream);
+  if (d.pairs == 2) return launch_shape<2, 4 / kScale, kParts, T>(p, d, stream);
+  if (d.pairs == 4) return launch_shape<4, 2 / kScale, kParts, T>(p, d, stream);
+  return launch_shape<8, 1, kParts, T>(p, d, stream);
+}
+
+Directions layout_of(const HashParams& p) {
+  Directions d{};
+  d.products = (p.num_hash + kHashes - 1) / kHashes * p.hash_code_len;
+  d.pairs = p.dim <= 32 ? 1 : p.dim <= 64 ? 2 : p.dim <= 128 ? 4 : 8;
+  d.parts = p.family == HashFamily::kGaussian ? 2 : 1;
+  const int64_t fit = kMostBytes / (d.group_halves() * static_cast<int64_t>(sizeof(__half)));
+  d.groups = fit < p.groups ? static_cast<uint32_t>(fit) : p.groups;  // a group takes 16 MiB at most
+  return d;
+}
+
+}  // namespace
+
+int64_t hash_workspace_bytes(const HashParams& p) {
+  const Directions d = layout_of(p);
+  return d.groups * d.group_halves() * static_cast<int64_t>(sizeof(__half));
+}
+
+cudaError_t launch_hash(const HashParams& p, void* workspace, cudaStream_t stream) {
+  Directions d = layout_of(p);
+  d.halves = static_cast<__half*>(workspace);
+  cudaError_t error = cudaSuccess;
+  for (const uint32_t at_once = d.groups; d.first_group < p.groups && error == cudaSuccess; d.first_group += at_once) {
+    if (p.groups - d.first_group < at_once) d.groups = p.groups - d.first_group;
+    error = launch_directions(p, d, stream);
+    if (error != cudaSuccess) return error;
+    error = with_dtype(p.dtype, [&](auto* null) {
+      using T = std::remove_pointer_t<decltype(null)>;
+      return d.parts == 1 ? launch_parts<1, T>(p, d, stream) : launch_parts<2, T>(p, d, stream);
+    });
+  }
+  return error;
+}
+
+}  // namespace yoso::cuda
