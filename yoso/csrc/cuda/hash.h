@@ -10,18 +10,17 @@ enum class HashFamily : int32_t { kGaussian, kHadamard, kHadamardAuthors };
 
 // Strides and sizes count elements.
 struct HashParams {
-  Rows x;  // [num_heads / heads_per_sequence, heads_per_sequence, length, dim]
+  Rows x;  // [num_heads / heads_per_sequence, heads_per_sequence, length, dim], each row whole vectors of 16 bytes
   Dtype dtype;
-  bool aligned;                            // every row of x starts at 16 bytes and is a multiple of 16 bytes long
   uint32_t num_heads, heads_per_sequence;  // of 32 bits: a 64-bit division takes 100 instructions
   int64_t length;
-  int dim;  // 1 to 256
+  int dim;  // at most 256
 
   HashFamily family;
   const void* planes;  // contiguous [groups, plane_rows, plane_dim]: int8 signs of a Hadamard family, float32 Gaussian
   uint32_t groups;
   int64_t plane_rows;
-  int plane_dim;  // dim, or, for a Hadamard family, a power of two from dim to 256
+  int plane_dim;  // x's own dim, or, for a Hadamard family, a power of two from it to 256
 
   int num_hash, hash_code_len;  // hash_code_len at most 16
   uint16_t* codes;              // contiguous [num_heads, num_hash, length]

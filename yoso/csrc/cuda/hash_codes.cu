@@ -64,7 +64,7 @@ struct Codes {
     }
   }
 
-  __device__ void store(uint16_t* codes, int hash, int64_t left, bool whole) const {
+  __device__ void store(uint16_t* codes, int hash, int rows, bool whole) const {
     if (whole) {
       uint32_t both[kTiles];
 #pragma unroll
@@ -80,7 +80,7 @@ struct Codes {
     }
 #pragma unroll
     for (int i = 0; i < 2 * kTiles; ++i) {
-      if (i < left) codes[i] = static_cast<uint16_t>(words[hash][i]);
+      if (i < rows) codes[i] = static_cast<uint16_t>(words[hash][i]);
     }
   }
 };
@@ -97,7 +97,8 @@ __global__ void __launch_bounds__(kWarps* kWarp, kPairs * kTiles * sizeof(T) <= 
   const uint32_t group = index % d.groups, head = index / d.groups * p.groups + d.first_group + group;
   const int64_t warps = blockDim.x / kWarp;
   const int64_t first = ((block * warps + warp) * 8 + row) * kVectors, left = p.length - first;
-  const bool whole = left >= kVectors && p.length % kVectors == 0;
+  const int rows = left < kVectors ? static_cast<int>(max(left, int64_t{0})) : kVectors;
+  const bool whole = rows == kVectors && p.length % kVectors == 0;
   const auto* directions = reinterpret_cast<const uint4*>(d.halves + group * d.group_halves());
   const int quads = d.products * kProductQuads, tau = p.hash_code_len;
   uint16_t* codes = p.codes + (int64_t{head} * p.num_hash + quarter * 2) * p.length + first;
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, kPairs * kTiles * sizeof(T) <= 
   fill(0, 0);
   fill(1, kStageQuads);
   Vectors<kPairs, kTiles, T> vectors;
-  vectors.load(p, head, first);
+  vectors.load(p, head, first, rows);
   Codes<kTiles> found;
   int hash = quarter * 2, bits = tau;  // that the codes still lack
   for (int start = 0, slot = 0; start < quads; start += kStageQuads) {
@@ -132,7 +133,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, kPairs * kTiles * sizeof(T) <= 
       if (--bits > 0) continue;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        if (hash + i < p.num_hash && left > 0) found.store(codes + i * p.length, i, left, whole);
+        if (hash + i < p.num_hash) found.store(codes + i * p.length, i, rows, whole);
       }
       bits = tau, hash += kHashes, codes += kHashes * p.length;
       found = {};

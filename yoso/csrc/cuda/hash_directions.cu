@@ -19,17 +19,16 @@ constexpr int kOwn = 8;
 
 // Where a direction's signs and coordinate are.
 struct Rotation {
-  int64_t first, second, last;  // rows of the planes
-  int coordinate;
+  uint32_t first, second, last;  // rows of the planes
+  uint32_t coordinate;
 
-  __device__ Rotation(const HashParams& p, int hash, int bit) {
+  __device__ Rotation(const HashParams& p, uint32_t hash, uint32_t bit) {
+    const uint32_t dim = p.plane_dim, tau = p.hash_code_len;
     if (p.family == HashFamily::kHadamard) {
-      first = 0, second = 1, last = 2 + int64_t{hash / p.plane_dim} * p.hash_code_len + bit;
-      coordinate = hash % p.plane_dim;
+      first = 0, second = 1, last = 2 + hash / dim * tau + bit, coordinate = hash % dim;
     } else {
-      const int codes = p.plane_dim / p.hash_code_len;
-      first = int64_t{hash / codes} * 3, second = first + 1, last = first + 2;
-      coordinate = hash % codes * p.hash_code_len + bit;
+      const uint32_t codes = dim / tau;
+      first = hash / codes * 3, second = first + 1, last = first + 2, coordinate = hash % codes * tau + bit;
     }
   }
 };
@@ -52,38 +51,61 @@ __device__ inline void transform(float (&v)[kOwn], int lane, int lanes) {
   }
 }
 
-__device__ inline void store_columns(__half* to, const float (&v)[kOwn]) {
-  *reinterpret_cast<uint4*>(to) = {pack(v[0], v[1], __half()), pack(v[2], v[3], __half()), pack(v[4], v[5], __half()),
-                                   pack(v[6], v[7], __half())};
+__device__ inline uint4 halves_of(const float (&v)[kOwn]) {
+  return {pack(v[0], v[1], __half()), pack(v[2], v[3], __half()), pack(v[4], v[5], __half()),
+          pack(v[6], v[7], __half())};
 }
 
-__device__ inline void make_integers(const HashParams& p, int64_t group, int hash, int bit, int lane, int lanes,
-                                     float (&v)[kOwn]) {
-  const Rotation rotation(p, hash, bit);
-  const int first = lane * kOwn;
-  const int8_t* plane = static_cast<const int8_t*>(p.planes) + group * p.plane_rows * p.plane_dim;
-  auto sign = [&](int64_t row, int c) {
-    return first + c < p.plane_dim ? static_cast<float>(plane[row * p.plane_dim + first + c]) : 0.0f;
-  };
+// Signs of kOwn columns of three rows, 0 beyond the rotation's size. whole: those of a row can be read at once.
+__device__ inline void load_signs(const int8_t* const (&rows)[3], int first, int dim, bool whole,
+                                  float (&signs)[3][kOwn]) {
+  alignas(8) int8_t bytes[3][kOwn] = {};
+  if (!whole) {
+#pragma unroll
+    for (int i = 0; i < 3 * kOwn; ++i) {
+      const int c = first + i % kOwn;
+      if (c < dim) bytes[i / kOwn][i % kOwn] = rows[i / kOwn][c];
+    }
+  } else if (first < dim) {
+#pragma unroll
+    for (int i = 0; i < 3; ++i) {
+      *reinterpret_cast<uint2*>(bytes[i]) = *reinterpret_cast<const uint2*>(rows[i] + first);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 3 * kOwn; ++i) signs[i / kOwn][i % kOwn] = static_cast<float>(bytes[i / kOwn][i % kOwn]);
+}
+
+__device__ inline void make_integers(const HashParams& p, int64_t group, const Rotation& rotation, int lane, int lanes,
+                                     bool whole, float (&v)[kOwn]) {
+  const int dim = p.plane_dim, column = lane * kOwn;
+  const int8_t* plane = static_cast<const int8_t*>(p.planes) + group * p.plane_rows * dim;
+  const int8_t* const rows[3] = {plane + int64_t{rotation.first} * dim, plane + int64_t{rotation.second} * dim,
+                                 plane + int64_t{rotation.last} * dim};
+  float signs[3][kOwn];
+  load_signs(rows, column, dim, whole, signs);
+  // The coordinate's row of H: a product of signs, one for each bit that coordinate and column share.
+  float row[kOwn] = {__popc(rotation.coordinate & column) & 1 ? -1.0f : 1.0f};
 #pragma unroll
   for (int c = 0; c < kOwn; ++c) {
-    const float own = sign(rotation.last, c);
-    v[c] = __popc(rotation.coordinate & (first + c)) & 1 ? -own : own;
+    const int bit = c & -c;
+    if (c > 0) row[c] = rotation.coordinate & bit ? -row[c - bit] : row[c - bit];
+    v[c] = row[c] * signs[2][c];
   }
   transform(v, lane, lanes);
 #pragma unroll
-  for (int c = 0; c < kOwn; ++c) v[c] *= sign(rotation.second, c);
+  for (int c = 0; c < kOwn; ++c) v[c] *= signs[1][c];
   transform(v, lane, lanes);
-  const float unit = p.plane_dim < 4 ? -1.0f : -0.25f;
+  const float unit = dim < 4 ? -1.0f : -0.25f;
 #pragma unroll
-  for (int c = 0; c < kOwn; ++c) v[c] *= unit * sign(rotation.first, c);
+  for (int c = 0; c < kOwn; ++c) v[c] *= unit * signs[0][c];
 }
 
-__device__ inline void load_gaussian(const HashParams& p, int64_t group, int hash, int bit, int lane, int lanes,
-                                     bool aligned, float (&v)[kOwn]) {
-  const int64_t row = group * p.plane_rows + int64_t{hash} * p.hash_code_len + bit;
-  load_columns(static_cast<const float*>(p.planes) + row * p.dim, lane * kOwn, p.dim, aligned, v);
-  float largest = largest_of(v);
+__device__ inline void load_gaussian(const HashParams& p, int64_t row, int lane, int lanes, float (&v)[kOwn]) {
+  const float* direction = static_cast<const float*>(p.planes) + row * p.plane_dim;
+#pragma unroll
+  for (int c = 0; c < kOwn; ++c) v[c] = lane * kOwn + c < p.plane_dim ? direction[lane * kOwn + c] : 0.0f;
+  float largest = larger(0, v);
   for (int other = 1; other < lanes; other *= 2) {
     largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, other));
   }
@@ -92,33 +114,32 @@ __device__ inline void load_gaussian(const HashParams& p, int64_t group, int has
   for (float& x : v) x *= scale;
 }
 
-// aligned: rows of Gaussian planes start at 16 bytes.
-__global__ void __launch_bounds__(kWarps* kWarp)
-    directions_kernel(HashParams p, Directions d, int lanes, bool aligned) {
-  const int row = (blockIdx.y * blockDim.x + threadIdx.x) / lanes, lane = threadIdx.x % lanes;
-  if (row >= d.products * kHashes) return;  // all of a warp or none: it has 1 to 8 rows
-  const int product = row / kHashes, tau = p.hash_code_len;
-  const int hash = product / tau * kHashes + row % kHashes, bit = tau - 1 - product % tau;
-  // The last hash stands in for those beyond: shuffles want the whole warp.
-  const int real_hash = min(hash, p.num_hash - 1);
+__global__ void __launch_bounds__(kWarps* kWarp) directions_kernel(HashParams p, Directions d, int lanes, bool whole) {
+  const uint32_t row = (blockIdx.y * blockDim.x + threadIdx.x) / lanes, lane = threadIdx.x % lanes;
+  if (row >= d.products * kHashes) return;  // all of a warp or none: it has 1, 2, 4 or 8 rows
+  const uint32_t product = row / kHashes, tau = p.hash_code_len;
+  const uint32_t hash = product / tau * kHashes + row % kHashes, bit = tau - 1 - product % tau;
+  const bool real = hash < p.num_hash;
+  const uint32_t real_hash = real ? hash : 0;  // any does: shuffles want the whole warp
   const int64_t group = int64_t{d.first_group} + blockIdx.x;
   float v[kOwn];
   if (d.parts == 1) {
-    make_integers(p, group, real_hash, bit, lane, lanes, v);
+    make_integers(p, group, Rotation(p, real_hash, bit), lane, lanes, whole, v);
   } else {
-    load_gaussian(p, group, real_hash, bit, lane, lanes, aligned, v);
+    load_gaussian(p, group * p.plane_rows + real_hash * tau + bit, lane, lanes, v);
   }
-  const int column = lane * kOwn;
+  const uint32_t column = lane * kOwn;
   if (column >= d.pairs * kPairColumns) return;
-  __half* to = d.halves + blockIdx.x * d.group_halves() + int64_t{product} * d.product_halves() +
-               column / kPairColumns * kPairHalves + row % kHashes * kPairColumns + column % kPairColumns;
+  const uint32_t place = product * d.product_halves() + column / kPairColumns * kPairHalves +
+                         row % kHashes * kPairColumns + column % kPairColumns;
+  auto* to = reinterpret_cast<uint4*>(d.halves + blockIdx.x * d.group_halves()) + place / kOwn;
 #pragma unroll
-  for (float& x : v) x = hash < p.num_hash ? x : 0.0f;
-  store_columns(to + (d.parts - 1) * d.pairs * kPairHalves, v);
+  for (float& x : v) x = real ? x : 0.0f;
+  to[(d.parts - 1) * d.pairs * kPairHalves / kOwn] = halves_of(v);
   if (d.parts == 1) return;
 #pragma unroll
   for (float& x : v) x = rest(x);
-  store_columns(to, v);
+  *to = halves_of(v);
 }
 
 }  // namespace
@@ -126,9 +147,9 @@ __global__ void __launch_bounds__(kWarps* kWarp)
 cudaError_t launch_directions(const HashParams& p, const Directions& d, cudaStream_t stream) {
   const int columns = d.pairs * kPairColumns, width = d.parts == 1 && p.plane_dim > columns ? p.plane_dim : columns;
   const int lanes = width / kOwn, rows_a_block = kWarps * kWarp / lanes;
-  const bool aligned = p.dim % 4 == 0 && reinterpret_cast<uintptr_t>(p.planes) % 16 == 0;
+  const bool whole = p.plane_dim % kOwn == 0 && reinterpret_cast<uintptr_t>(p.planes) % kOwn == 0;
   const auto blocks = static_cast<unsigned>((d.products * kHashes + rows_a_block - 1) / rows_a_block);
-  return launch(directions_kernel, dim3(d.groups, blocks), dim3(kWarps * kWarp), 0, stream, p, d, lanes, aligned);
+  return launch(directions_kernel, dim3(d.groups, blocks), dim3(kWarps * kWarp), 0, stream, p, d, lanes, whole);
 }
 
 }  // namespace yoso::cuda

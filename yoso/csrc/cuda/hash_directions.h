@@ -15,11 +15,11 @@ constexpr int kPairHalves = kHashes * kPairColumns;
 struct Directions {
   __half* halves;
   uint32_t first_group, groups;  // those of the planes that are here
-  int products;                  // of a group
-  int pairs;                     // that cover dim: 1, 2, 4 or 8
-  int parts;                     // 1: integers, exact; 2: what float16 leaves of the other, then the other
+  uint32_t products;             // of a group
+  uint32_t pairs;                // that cover dim: 1, 2, 4 or 8
+  uint32_t parts;                // 1: integers, exact; 2: what float16 leaves of the other, then the other
 
-  __host__ __device__ int product_halves() const { return parts * pairs * kPairHalves; }
+  __host__ __device__ uint32_t product_halves() const { return parts * pairs * kPairHalves; }
   __host__ __device__ int64_t group_halves() const { return int64_t{products} * product_halves(); }
 };
 
