@@ -17,6 +17,7 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kSlots = 3;
+constexpr int kStage = 256;                  // of 16 bytes, or one product
 constexpr int kPairQuads = kPairHalves / 8;  // of 16 bytes: one a lane
 constexpr int64_t kMostBytes = int64_t{32} << 20;
 
@@ -85,11 +86,13 @@ struct Codes {
   }
 };
 
+// Of 64 registers of fragments or fewer there is room for four warps a scheduler: what one loads and shifts hides
+// behind the others' products.
 template <int kPairs, int kTiles, int kParts, typename T>
 __global__ void __launch_bounds__(kWarps* kWarp, kPairs * kTiles * sizeof(T) <= 16 ? 4 : 2)
     codes_kernel(HashParams p, Directions d, uint32_t blocks_per_head) {
   constexpr int kVectors = 2 * kTiles, kPartQuads = kPairs * kPairQuads, kProductQuads = kParts * kPartQuads;
-  constexpr int kStageProducts = kProductQuads < 256 ? 256 / kProductQuads : 1;
+  constexpr int kStageProducts = kProductQuads < kStage ? kStage / kProductQuads : 1;
   constexpr int kStageQuads = kStageProducts * kProductQuads;
   __shared__ uint4 slots[kSlots][kStageQuads];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, row = lane / 4, quarter = lane % 4;

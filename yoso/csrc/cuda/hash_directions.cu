@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) directions_kernel(HashParams p,
   if (row >= d.products * kHashes) return;  // all of a warp or none: it has 1, 2, 4 or 8 rows
   const uint32_t product = row / kHashes, tau = p.hash_code_len;
   const uint32_t hash = product / tau * kHashes + row % kHashes, bit = tau - 1 - product % tau;
-  const bool real = hash < p.num_hash;
+  const bool real = hash < static_cast<uint32_t>(p.num_hash);
   const uint32_t real_hash = real ? hash : 0;  // any does: shuffles want the whole warp
   const int64_t group = int64_t{d.first_group} + blockIdx.x;
   float v[kOwn];
