@@ -97,11 +97,11 @@ def test_directions_as_large_as_they_can_be(shim, hash_family, head_dim):
         assert torch.equal(codes, ops.fast_hash(integers.float(), planes, **args))
 
 
-def test_planes_of_more_groups_than_are_prepared_at_once(_shim_library):
+@pytest.mark.parametrize("shim", [2], ids=["random"], indirect=True)
+def test_planes_of_more_groups_than_are_prepared_at_once(shim):
     """The most hashes and bits: the 17th group's directions begin anew in the workspace of 32 MiB."""
-    _shim_library.set_order(2)
     x, planes, args = draw("gaussian", (2, 17), 1, 8, 1024, 16, 17, dtype=torch.bfloat16)
-    check(_shim_library.fast_hash(x, planes, *args.values()), x, planes, args)
+    check(shim.fast_hash(x, planes, *args.values()), x, planes, args)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
