@@ -15,7 +15,7 @@
 namespace yoso::cuda {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = 4, kThreads = kWarps * kWarp;
 constexpr int kSlots = 3;
 constexpr int kStage = 256;                  // of 16 bytes, or one product
 constexpr int kPairQuads = kPairHalves / 8;  // of 16 bytes: one a lane
@@ -86,47 +86,70 @@ struct Codes {
   }
 };
 
+// Quads of 16 bytes on their way through shared memory, kQuads at a time, for the whole block.
+template <int kQuads>
+class Stages {
+ public:
+  using Slots = uint4[kSlots][kQuads];
+
+  // left: quads from `from` on.
+  __device__ Stages(Slots& slots, const uint4* from, int left) : slots_(slots), next_(from + threadIdx.x), slot_(0) {
+    for (int i = 0; i < kSlots - 1; ++i) fill(i, left - i * kQuads);
+  }
+
+  // The next stage, which is the first of `left` quads. The block is then done with the last one, whose place is filled
+  // anew.
+  __device__ const uint4* take(int left) {
+    wait_for_older_copies();
+    __syncthreads();
+    const int taken = slot_;
+    fill(taken == 0 ? kSlots - 1 : taken - 1, left - (kSlots - 1) * kQuads);
+    slot_ = taken == kSlots - 1 ? 0 : taken + 1;
+    return slots_[taken];
+  }
+
+ private:
+  __device__ void fill(int slot, int left) {
+    const int thread = threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < kQuads; i += kThreads) copy_async(&slots_[slot][thread + i], next_ + i, thread + i < left);
+    end_copy_group();
+    next_ += kQuads;
+  }
+
+  Slots& slots_;
+  const uint4* next_;
+  int slot_;
+};
+
 // Of 64 registers of fragments or fewer there is room for four warps a scheduler: what one loads and shifts hides
 // behind the others' products.
 template <int kPairs, int kTiles, int kParts, typename T>
-__global__ void __launch_bounds__(kWarps* kWarp, kPairs * kTiles * sizeof(T) <= 16 ? 4 : 2)
+__global__ void __launch_bounds__(kThreads, kPairs * kTiles * sizeof(T) <= 16 ? 4 : 2)
     codes_kernel(HashParams p, Directions d, uint32_t blocks_per_head) {
   constexpr int kVectors = 2 * kTiles, kPartQuads = kPairs * kPairQuads, kProductQuads = kParts * kPartQuads;
-  constexpr int kStageProducts = kProductQuads < kStage ? kStage / kProductQuads : 1;
-  constexpr int kStageQuads = kStageProducts * kProductQuads;
-  __shared__ uint4 slots[kSlots][kStageQuads];
+  constexpr int kStageQuads = kProductQuads < kStage ? kStage / kProductQuads * kProductQuads : kProductQuads;
+  __shared__ typename Stages<kStageQuads>::Slots slots;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, row = lane / 4, quarter = lane % 4;
   const uint32_t index = blockIdx.x / blocks_per_head, block = blockIdx.x % blocks_per_head;
   const uint32_t group = index % d.groups, head = index / d.groups * p.groups + d.first_group + group;
-  const int64_t warps = blockDim.x / kWarp;
-  const int64_t first = ((block * warps + warp) * 8 + row) * kVectors, left = p.length - first;
+  const int64_t first = ((int64_t{block} * kWarps + warp) * 8 + row) * kVectors, left = p.length - first;
   const int rows = left < kVectors ? static_cast<int>(max(left, int64_t{0})) : kVectors;
+  const int most = __any_sync(kWholeWarp, rows > 0) ? kStageQuads : 0;  // a warp without rows copies its share only
   const bool whole = rows == kVectors && p.length % kVectors == 0;
-  const auto* directions = reinterpret_cast<const uint4*>(d.halves + group * d.group_halves());
-  const int quads = d.products * kProductQuads, tau = p.hash_code_len;
   uint16_t* codes = p.codes + (int64_t{head} * p.num_hash + quarter * 2) * p.length + first;
 
-  auto fill = [&](int slot, int start) {
-    for (int i = threadIdx.x; i < kStageQuads; i += blockDim.x) {
-      copy_async(&slots[slot][i], directions + start + i, start + i < quads);
-    }
-    end_copy_group();
-  };
-  fill(0, 0);
-  fill(1, kStageQuads);
+  Stages<kStageQuads> stages(slots, reinterpret_cast<const uint4*>(d.halves + group * d.group_halves()),
+                             d.products * kProductQuads);
   Vectors<kPairs, kTiles, T> vectors;
   vectors.load(p, head, first, rows);
   Codes<kTiles> found;
-  int hash = quarter * 2, bits = tau;  // that the codes still lack
-  for (int start = 0, slot = 0; start < quads; start += kStageQuads) {
-    wait_for_older_copies();
-    __syncthreads();  // all have their copies of this stage, and are done with the last one
-    fill(slot == 0 ? kSlots - 1 : slot - 1, start + (kSlots - 1) * kStageQuads);
-    const uint4* quad = &slots[slot][lane];
-    slot = slot == kSlots - 1 ? 0 : slot + 1;
-    const int products = min(kStageProducts, (quads - start) / kProductQuads);
+  int hash = quarter * 2, bits = p.hash_code_len;  // that the codes still lack
+  for (int quads = d.products * kProductQuads; quads > 0; quads -= kStageQuads) {
+    const uint4* quad = stages.take(quads) + lane;
+    const uint4* end = quad + min(quads, most);
 #pragma unroll 1
-    for (int product = 0; product < products; ++product, quad += kProductQuads) {
+    for (; quad < end; quad += kProductQuads) {
       Accumulator sums[kSums<kTiles>][kTiles] = {};
       const uint4* big = quad + (kParts - 1) * kPartQuads;
       if constexpr (kParts == 2) project<kPairs, kTiles>(vectors.big, quad, sums);
@@ -138,7 +161,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, kPairs * kTiles * sizeof(T) <= 
       for (int i = 0; i < 2; ++i) {
         if (hash + i < p.num_hash) found.store(codes + i * p.length, i, rows, whole);
       }
-      bits = tau, hash += kHashes, codes += kHashes * p.length;
+      bits = p.hash_code_len, hash += kHashes, codes += kHashes * p.length;
       found = {};
     }
   }
@@ -147,11 +170,10 @@ __global__ void __launch_bounds__(kWarps* kWarp, kPairs * kTiles * sizeof(T) <= 
 
 template <int kPairs, int kTiles, int kParts, typename T>
 cudaError_t launch_shape(const HashParams& p, const Directions& d, cudaStream_t stream) {
-  constexpr int kVectors = 16 * kTiles;
-  const int64_t needed = (p.length + kVectors - 1) / kVectors, warps = needed < kWarps ? needed : kWarps;
-  const auto blocks_per_head = static_cast<uint32_t>((needed + warps - 1) / warps);
+  constexpr int kVectors = kWarps * 16 * kTiles;
+  const auto blocks_per_head = static_cast<uint32_t>((p.length + kVectors - 1) / kVectors);
   return launch(codes_kernel<kPairs, kTiles, kParts, T>, dim3(p.num_heads / p.groups * d.groups * blocks_per_head),
-                dim3(static_cast<unsigned>(warps * kWarp)), 0, stream, p, d, blocks_per_head);
+                dim3(kThreads), 0, stream, p, d, blocks_per_head);
 }
 
 // As many tiles as leave registers for a vector's fragments: 64 of them, 128 at 256 columns of float32.
