@@ -17,9 +17,9 @@ namespace {
 
 constexpr int kWarps = 4, kThreads = kWarps * kWarp;
 constexpr int kSlots = 3;
-constexpr int kStage = 256;                  // of 16 bytes, or one product
-constexpr int kPairQuads = kPairHalves / 8;  // of 16 bytes: one a lane
-constexpr int64_t kMostBytes = int64_t{32} << 20;
+constexpr int kStage = 256;                        // of 16 bytes, or one product
+constexpr int kPairQuads = kPairHalves / 8;        // of 16 bytes: one a lane
+constexpr int64_t kMostBytes = int64_t{32} << 20;  // of directions at once: they stay in the second-level cache
 
 static_assert(kPairQuads == kWarp);
 
@@ -206,17 +206,17 @@ int64_t hash_workspace_bytes(const HashParams& p) {
 cudaError_t launch_hash(const HashParams& p, void* workspace, cudaStream_t stream) {
   Directions d = layout_of(p);
   d.halves = static_cast<__half*>(workspace);
-  cudaError_t error = cudaSuccess;
-  for (const uint32_t at_once = d.groups; d.first_group < p.groups && error == cudaSuccess; d.first_group += at_once) {
+  for (const uint32_t at_once = d.groups; d.first_group < p.groups; d.first_group += at_once) {
     if (p.groups - d.first_group < at_once) d.groups = p.groups - d.first_group;
-    error = launch_directions(p, d, stream);
+    cudaError_t error = launch_directions(p, d, stream);
     if (error != cudaSuccess) return error;
     error = with_dtype(p.dtype, [&](auto* null) {
       using T = std::remove_pointer_t<decltype(null)>;
       return d.parts == 1 ? launch_parts<1, T>(p, d, stream) : launch_parts<2, T>(p, d, stream);
     });
+    if (error != cudaSuccess) return error;
   }
-  return error;
+  return cudaSuccess;
 }
 
 }  // namespace yoso::cuda

@@ -9,9 +9,9 @@ constexpr int kHashes = 8;        // a product: one bit of so many hashes
 constexpr int kPairColumns = 32;  // two steps of a product: a lane's 16 bytes of a row of halves, four lanes a row
 constexpr int kPairHalves = kHashes * kPairColumns;
 
-// A group's directions are [products][parts][pairs][kHashes][kPairColumns], zero beyond num_hash and dim. The bits of a
-// code go from the last to the first, then come the next kHashes hashes. All are negated: a projection's sign bit says
-// "positive".
+// A group's directions are [products][parts][pairs][kHashes][kPairColumns], zero beyond num_hash; columns beyond dim
+// meet zeros of the vectors. The bits of a code go from the last to the first, then come the next kHashes hashes. All
+// are negated: a projection's sign bit says "positive".
 struct Directions {
   __half* halves;
   uint32_t first_group, groups;  // those of the planes that are here
