@@ -21,6 +21,7 @@ SIZES = [
     ((2, 3), 129, 48, 1, 1, 6),
     ((2, 3), 24, 3, 2, 2, 6),
     ((2, 3), 9, 1, 3, 1, 1),
+    ((2, 1), 5, 2, 5, 2, 2),
 ]
 
 
@@ -79,6 +80,28 @@ def test_integers_give_the_cpu_operators_codes_bit_for_bit(shim, hash_family, he
         codes = shim.fast_hash(integers, planes, *args.values())
         assert torch.equal(codes, ops.fast_hash(integers.float(), planes, **args))
         assert not codes[:, :, :, 3:5].any()
+
+
+@pytest.mark.parametrize("head_dim", [16, 64, 256])
+@pytest.mark.parametrize("hash_family", HASH_FAMILIES[1:])
+def test_directions_as_large_as_they_can_be(shim, hash_family, head_dim):
+    """Signs by a bent function: every transform of them is flat, so directions become head_dim^1.5 times an axis."""
+    x, planes, args = draw(hash_family, (1, 1), 40, head_dim, 35, 6, 1)
+    half = head_dim.bit_length() // 2
+    bent = torch.tensor([1 - 2 * (((i >> half) & i).bit_count() % 2) for i in range(head_dim)], dtype=torch.int8)
+    planes = bent.expand_as(planes).contiguous()
+    for dtype in DTYPES.values():
+        integers = (x * 2).round().to(dtype)
+        integers[:, :, 3] = 0
+        codes = shim.fast_hash(integers, planes, *args.values())
+        assert torch.equal(codes, ops.fast_hash(integers.float(), planes, **args))
+
+
+@pytest.mark.parametrize("shim", [2], ids=["random"], indirect=True)
+def test_planes_of_more_groups_than_are_prepared_at_once(shim):
+    """The most hashes and bits: the 17th group's directions begin anew in the workspace of 32 MiB."""
+    x, planes, args = draw("gaussian", (2, 17), 1, 8, 1024, 16, 17, dtype=torch.bfloat16)
+    check(shim.fast_hash(x, planes, *args.values()), x, planes, args)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)

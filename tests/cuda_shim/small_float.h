@@ -51,7 +51,13 @@ struct alignas(4) SmallFloat2 {
 CUDA_SHIM_HALF_FUNCTION(__hadd, a + b)
 CUDA_SHIM_HALF_FUNCTION(__hsub, a - b)
 CUDA_SHIM_HALF_FUNCTION(__hmul, a* b)
+CUDA_SHIM_HALF_FUNCTION(__hmax, (b != b || a > b ? a : b))  // of a number and NaN, the number
 #undef CUDA_SHIM_HALF_FUNCTION
+
+template <typename T>
+SmallFloat2<T> __habs2(SmallFloat2<T> pair) {
+  return {T::from_bits(pair.x.bits & 0x7fff), T::from_bits(pair.y.bits & 0x7fff)};
+}
 
 template <typename T>
 float __low2float(SmallFloat2<T> pair) {

@@ -63,6 +63,24 @@ def test_codes_are_the_signs_of_the_projections(device, family, dtype, shape):
     assert torch.equal(codes.long(), settled)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dim", [5, 64, 256])
+@pytest.mark.parametrize("family", HASH_FAMILIES)
+def test_integers_give_the_cpus_codes_bit_for_bit(device, family, dim, dtype):
+    """Projections of 0 included, whose sign bit the tensor cores must leave; NaN has code 0 and harms no other row."""
+    shape = Shape(1, 2, 70, 70, dim, dim, 35, 5)
+    planes = planes_of(shape, family)
+    planes = (planes * 4).round() if family == "gaussian" else planes
+    x = (torch.randn(1, 2, 70, dim) * 2).round().to(dtype)
+    x[:, :, 3] = 0
+    x[:, :, 4] = -0.0
+    x[:, :, 5] = torch.nan
+    x[:, :, 6] = -torch.nan
+    codes = torch.ops.yoso.fast_hash(*on(device, (x, planes)), 35, 5, family).cpu()
+    assert torch.equal(codes, torch.ops.yoso.fast_hash(x.float(), planes, 35, 5, family))
+    assert not codes[:, :, :, 3:7].any()
+
+
 def test_planes_shared_by_all_heads(device):
     shape = Shape(2, 3, 40, 40, 32, 32, 16, 6)
     x = make(shape).key

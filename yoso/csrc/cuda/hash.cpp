@@ -1,6 +1,7 @@
 // The torch side of fast_hash.
 #include "hash.h"
 
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -43,6 +44,15 @@ void check_planes(const at::Tensor& x, const at::Tensor& planes, int64_t num_has
                     "planes have too few rounds for num_hash ", num_hash, ": ", planes.sizes());
 }
 
+// x itself where its rows are whole vectors of 16 bytes; else a copy with zeros at their ends, which no projection
+// sees.
+at::Tensor with_whole_vectors(const at::Tensor& x) {
+  const int64_t size = x.element_size(), columns = 16 / size, rest = x.size(3) % columns;
+  if (rest != 0) return at::constant_pad_nd(x, {0, columns - rest});
+  const at::Tensor dense = with_dense_rows(x);
+  return rows_are_aligned(rows_of(dense), size, 16) ? dense : dense.clone(at::MemoryFormat::Contiguous);
+}
+
 at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_hash, int64_t hash_code_len,
                      const std::string& family) {
   check_floating(x, "x");
@@ -51,7 +61,7 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
   check_head_dim(x, "x");
   check_one_device("fast_hash", x, planes);
   check_planes(x, planes, num_hash, hash_code_len, family);
-  const int64_t batch = x.size(0), heads = x.size(1), length = x.size(2), dim = x.size(3);
+  const int64_t batch = x.size(0), heads = x.size(1), length = x.size(2);
   at::Tensor codes = at::empty({batch, heads, num_hash, length}, x.options().dtype(at::kUInt16));
   if (codes.numel() == 0) return codes;
   constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max();
@@ -60,15 +70,17 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
       "more vectors or planes than one launch serves: x ", x.sizes(), ", planes ", planes.sizes());
 
   const Device device(x);
-  const at::Tensor rows = with_dense_rows(x), dense_planes = planes.contiguous();
+  const at::Tensor rows = with_whole_vectors(x), dense_planes = planes.contiguous();
   HashParams p{};
   p.x = rows_of(rows);
   p.dtype = dtype;
-  p.aligned = dim * rows.element_size() % 16 == 0 && rows_are_aligned(p.x, rows.element_size(), 16);
   p.num_heads = static_cast<uint32_t>(batch * heads);
   p.heads_per_sequence = static_cast<uint32_t>(heads);
   p.length = length;
-  p.dim = static_cast<int>(dim);
+  p.dim = static_cast<int>(rows.size(3));
+  p.family = family == "gaussian"   ? HashFamily::kGaussian
+             : family == "hadamard" ? HashFamily::kHadamard
+                                    : HashFamily::kHadamardAuthors;
   p.planes = dense_planes.const_data_ptr();
   p.groups = static_cast<uint32_t>(planes.size(0));
   p.plane_rows = planes.size(1);
@@ -76,14 +88,8 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
   p.num_hash = static_cast<int>(num_hash);
   p.hash_code_len = static_cast<int>(hash_code_len);
   p.codes = codes.mutable_data_ptr<uint16_t>();
-  if (family == "gaussian") {
-    at::Tensor workspace = at::empty({hash_gaussian_workspace_bytes(p)}, x.options().dtype(at::kByte));
-    check_launch(launch_hash_gaussian(p, workspace.mutable_data_ptr(), device.stream()), "fast_hash");
-  } else if (family == "hadamard") {
-    check_launch(launch_hash_hadamard(p, device.stream()), "fast_hash");
-  } else {
-    check_launch(launch_hash_hadamard_authors(p, device.stream()), "fast_hash");
-  }
+  at::Tensor workspace = at::empty({hash_workspace_bytes(p)}, x.options().dtype(at::kByte));
+  check_launch(launch_hash(p, workspace.mutable_data_ptr(), device.stream()), "fast_hash");
   return codes;
 }
 

@@ -6,19 +6,21 @@
 
 namespace yoso::cuda {
 
+enum class HashFamily : int32_t { kGaussian, kHadamard, kHadamardAuthors };
+
 // Strides and sizes count elements.
 struct HashParams {
-  Rows x;  // [num_heads / heads_per_sequence, heads_per_sequence, length, dim]
+  Rows x;  // [num_heads / heads_per_sequence, heads_per_sequence, length, dim], each row whole vectors of 16 bytes
   Dtype dtype;
-  bool aligned;                            // every row of x starts at 16 bytes and is a multiple of 16 bytes long
   uint32_t num_heads, heads_per_sequence;  // of 32 bits: a 64-bit division takes 100 instructions
   int64_t length;
-  int dim;  // 1 to 256
+  int dim;  // at most 256
 
+  HashFamily family;
   const void* planes;  // contiguous [groups, plane_rows, plane_dim]: int8 signs of a Hadamard family, float32 Gaussian
   uint32_t groups;
   int64_t plane_rows;
-  int plane_dim;  // dim, or, for a Hadamard family, a power of two from dim to 256
+  int plane_dim;  // x's own dim, or, for a Hadamard family, a power of two from it to 256
 
   int num_hash, hash_code_len;  // hash_code_len at most 16
   uint16_t* codes;              // contiguous [num_heads, num_hash, length]
@@ -30,10 +32,9 @@ struct HashParams {
 };
 
 // No size is 0, and num_heads * ceil(length / 8) and groups * (num_hash + 7) * hash_code_len are below 2^31.
-cudaError_t launch_hash_hadamard(const HashParams& params, cudaStream_t stream);
-cudaError_t launch_hash_hadamard_authors(const HashParams& params, cudaStream_t stream);
-// `workspace`: hash_gaussian_workspace_bytes(params) bytes, aligned to 16.
-cudaError_t launch_hash_gaussian(const HashParams& params, void* workspace, cudaStream_t stream);
-int64_t hash_gaussian_workspace_bytes(const HashParams& params);
+// `workspace`: hash_workspace_bytes(params) bytes, aligned to 16. They are 32 MiB at most: the heads of more planes are
+// hashed some at a time.
+cudaError_t launch_hash(const HashParams& params, void* workspace, cudaStream_t stream);
+int64_t hash_workspace_bytes(const HashParams& params);
 
 }  // namespace yoso::cuda
