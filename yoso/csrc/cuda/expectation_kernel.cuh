@@ -31,6 +31,8 @@ struct ExpectationShape {
   static constexpr int kTile = kHalf ? (kDim <= 64 ? 64 : kDim == 256 && kSlope ? 16 : 32) : (kDim <= 64 ? 32 : 16);
   static constexpr int kStages = !kHalf && kDim == 256 ? 1 : 2;
   static constexpr bool kOwnInRegisters = kHalf && kDim * (kSlope ? 2 : 1) <= 128;
+  // The loop once for every tau: compiling it takes long, so only where the products leave the weights most of the time.
+  static constexpr bool kConstantTau = kHalf && kDim <= 64;
   static constexpr int kResident = resident_blocks(kHalf, kDim, kSum&& kSlope);
   static constexpr int kOwnRows = kWarps * kBlocks * 16;
   static constexpr int kStride = kDim + 16 / static_cast<int>(sizeof(T));  // ldmatrix without bank conflicts
@@ -72,7 +74,8 @@ struct OwnRows {
   }
 };
 
-// products[block][rows of the other tile] = own . other, for kGroups groups of 16 other rows.
+// products[block][rows of the other tile] = own . other, for kGroups groups of 16 other rows,
+// `other` being where the lane starts.
 template <typename T, int kDim, int kBlocks, int kGroups, int kStride, typename Own>
 __device__ inline void multiply_rows(Accumulator (&products)[kBlocks * kGroups][2], const Own& own, const T* other) {
   for_each(products, [](float& x, int) { x = 0; });
@@ -83,7 +86,7 @@ __device__ inline void multiply_rows(Accumulator (&products)[kBlocks * kGroups][
     for (int block = 0; block < kBlocks; ++block) a[block] = own.at(block, k);
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
-      const auto b = Product<T>::load_b_of_rows(other + group * 16 * kStride + k * 16, kStride);
+      const auto b = Product<T>::load_b_of_rows_from(other + group * 16 * kStride + k * 16, kStride);
 #pragma unroll
       for (int block = 0; block < kBlocks; ++block) Product<T>::add(products[block * kGroups + group], a[block], b);
     }
@@ -101,9 +104,38 @@ __device__ inline void add_weighted(Accumulator (&sums)[kBlocks][kDim / 16][2],
     for (int block = 0; block < kBlocks; ++block) a[block] = Product<T>::a_of(weights[block * kGroups + group]);
 #pragma unroll
     for (int column = 0; column < kDim / 16; ++column) {
-      const auto b = Product<T>::load_b_of_columns(other + group * 16 * kStride + column * 16, kStride);
+      const auto b = Product<T>::load_b_of_columns_from(other + group * 16 * kStride + column * 16, kStride);
 #pragma unroll
       for (int block = 0; block < kBlocks; ++block) Product<T>::add(sums[block][column], a[block], b);
+    }
+  }
+}
+
+// Adds a tile's first `rows` rows to the results of this warp's. tau and exact as with_tau has them.
+template <typename T, int kDim, bool kSum, bool kSlope, int kBlocks, typename Own, typename Tau>
+__device__ __forceinline__ void work_on_tile(Accumulator (&sum)[kBlocks][kDim / 16][2],
+                                             Accumulator (&grad_x)[kBlocks][kDim / 16][2], const Own& own_x,
+                                             const Own& own_value, const T* tile, int rows, Tau tau, bool exact,
+                                             float slope_scale) {
+  using Shape = ExpectationShape<T, kDim, kSum, kSlope>;
+  constexpr int kGroups = Shape::kStep / 16, kStride = Shape::kStride, kValues = Shape::kTile * kStride;
+  const T* by_rows = tile + Product<T>::b_of_rows_start(kStride);
+  const T* by_columns = tile + Product<T>::b_of_columns_start(kStride);
+#pragma unroll 1
+  for (int step = 0; step < rows * kStride; step += Shape::kStep * kStride) {
+    Accumulator weights[kBlocks * kGroups][2];
+    multiply_rows<T, kDim, kBlocks, kGroups, kStride>(weights, own_x, by_rows + step);
+    if constexpr (kSlope) {
+      Accumulator slopes[kBlocks * kGroups][2];
+      multiply_rows<T, kDim, kBlocks, kGroups, kStride>(slopes, own_value, by_rows + kValues + step);
+      to_weights_and_slopes<T, kSum>(weights, slopes, tau, exact);
+      if constexpr (kBase<T, kSum> != 1.0f) for_each(slopes, [&](float& y, int) { y *= slope_scale; });
+      add_weighted<T, kDim, kBlocks, kGroups, kStride>(grad_x, slopes, by_columns + step);
+    } else {
+      to_weights<T, kSum>(weights, tau);
+    }
+    if constexpr (kSum) {
+      add_weighted<T, kDim, kBlocks, kGroups, kStride>(sum, weights, by_columns + kValues + step);
     }
   }
 }
@@ -113,7 +145,7 @@ __global__ void __launch_bounds__(ExpectationShape<T, kDim, kSum, kSlope>::kThre
                                   ExpectationShape<T, kDim, kSum, kSlope>::kResident)
     expectation_kernel(const ExpectationParams p, const ExpectationLayout layout) {
   using Shape = ExpectationShape<T, kDim, kSum, kSlope>;
-  constexpr int kBlocks = Shape::kBlocks, kGroups = Shape::kStep / 16, kStride = Shape::kStride;
+  constexpr int kBlocks = Shape::kBlocks, kStride = Shape::kStride;
   constexpr int kThreads = Shape::kThreads, kOwnRows = Shape::kOwnRows, kTile = Shape::kTile;
 
   // Counts fit 32 bits, as launch_shape sees to; a row's place in memory need not.
@@ -168,28 +200,10 @@ __global__ void __launch_bounds__(ExpectationShape<T, kDim, kSum, kSlope>::kThre
       stage ^= 1;
       if (at + kTile < other_count) load_tile(at + kTile, stage);
     }
-#pragma unroll 1
-    for (int step = 0; step < kTile && at + step < other_count; step += Shape::kStep) {
-      const T* x = tile + step * kStride;
-      const T* value = x + kTile * kStride;
-      Accumulator weights[kBlocks * kGroups][2];
-      multiply_rows<T, kDim, kBlocks, kGroups, kStride>(weights, own_x, x);
-      if constexpr (kSlope) {
-        Accumulator slopes[kBlocks * kGroups][2];
-        multiply_rows<T, kDim, kBlocks, kGroups, kStride>(slopes, own_value, value);
-        if (p.exact_gradient) {
-          to_weights_and_slopes<T, kSum>(weights, slopes, p.hash_code_len);
-        } else {
-          to_weights<T, kSum>(weights, p.hash_code_len);
-          for_each(slopes, [&](float& y, int i) { y *= yoso::cuda::at(weights, i); });
-        }
-        if constexpr (kBase<T, kSum> != 1.0f) for_each(slopes, [&](float& y, int) { y *= layout.slope_scale; });
-        add_weighted<T, kDim, kBlocks, kGroups, kStride>(grad_x, slopes, x);
-      } else {
-        to_weights<T, kSum>(weights, p.hash_code_len);
-      }
-      if constexpr (kSum) add_weighted<T, kDim, kBlocks, kGroups, kStride>(sum, weights, value);
-    }
+    const int rows = min(kTile, other_count - at);
+    with_tau<Shape::kConstantTau, kSlope>(p.hash_code_len, p.exact_gradient, [&](auto tau, bool exact) {
+      work_on_tile<T, kDim, kSum, kSlope>(sum, grad_x, own_x, own_value, tile, rows, tau, exact, layout.slope_scale);
+    });
     if constexpr (Shape::kStages == 1) {
       __syncthreads();
       if (at + kTile < other_count) load_tile(at + kTile, 0);

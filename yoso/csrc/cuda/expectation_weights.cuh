@@ -2,26 +2,11 @@
 // pair this is the kernel's floor, ahead of the matrix products at d = 64: every instruction here counts.
 #pragma once
 
+#include <type_traits>
+
 #include "mma.cuh"
 
 namespace yoso::cuda {
-
-// arccos(1 - u) = sqrt(u) p(u) with p smooth: least-maximum fits of sqrt(u) p(u) / pi on [0, 1], error 1.5e-6 where the
-// weights are rounded to 8 or 11 bits and 3e-8 for float32.
-template <typename T>
-constexpr int kFitDegree = sizeof(T) == 2 ? 4 : 6;
-
-template <typename T>
-__device__ constexpr float fit_coefficient(int power) {
-  if constexpr (sizeof(T) == 2) {
-    constexpr float kFit[] = {0.4501742297f, 0.0372189028f, 0.0099253912f, -0.0004181488f, 0.0030980995f};
-    return kFit[power];
-  } else {
-    constexpr float kFit[] = {0.4501585640f, 0.0374990177f,  0.0085825269f, 0.0018925856f,
-                              0.0022030260f, -0.0011670199f, 0.0008312717f};
-    return kFit[power];
-  }
-}
 
 // Weights are kept in units of kBase ** -tau. In float16, (1/2) ** 16 is subnormal; 1.875 ** 16 = 23283 is still
 // finite.
@@ -30,18 +15,46 @@ constexpr float kBase = 1.0f;
 template <>
 constexpr float kBase<__half, true> = 1.875f;
 
-// 1 - |x|, clamped for x beyond 1 by rounding.
-__device__ inline float below_one(float x) { return larger_or_nan(1.0f - fabsf(x), 0.0f); }
+// arccos(|x|) = sqrt(u) p with u = 1 - |x|, clamped for x beyond 1 by rounding, and p smooth: least-maximum fits of
+// sqrt(u) p / pi. The error is 3e-8 for float32, 2e-6 for float16 and 1.6e-5 for bfloat16, where it makes weights wrong
+// by 2^-11 of themselves at most, a quarter of what their rounding does. NaN comes through p.
+template <typename T>
+struct Arccosine {
+  float u, p;
 
-// kBase (1 - arccos(x) / pi), given u = below_one(x): by symmetry 1/2 + sign(x) (1/2 - arccos(|x|) / pi).
-template <typename T, bool kSum>
-__device__ inline float one_minus_angle(float x, float u) {
-  constexpr float kScale = kBase<T, kSum>;
-  float p = kScale * fit_coefficient<T>(kFitDegree<T>);
+  // p is a polynomial in x^2 + d, which needs no |x|, and u: (quartic (x^2 + d) + slope u + constant) (x^2 + d) + last.
+  __device__ Arccosine(float x, float scale) {
+    constexpr bool kHalf = std::is_same_v<T, __half>;
+    constexpr float kShift = kHalf ? 5.821737255f : 10.660697985f, kSlope = kHalf ? 0.011712308621f : 0.006346245459f,
+                    kConstant = kHalf ? -0.018871631632f : 0.017764172795f, kQuartic = 0.002944406967f,
+                    kLast = kHalf ? 0.441883983f : 0.242949950783f;
+    u = __saturatef(1.0f - fabsf(x));
+    const float square = x * x + kShift;
+    float factor = scale * kSlope * u + scale * kConstant;
+    if constexpr (kHalf) factor = scale * kQuartic * square + factor;
+    p = factor * square + scale * kLast;
+  }
+};
+
+template <>
+struct Arccosine<float> {
+  float u, p;
+
+  __device__ Arccosine(float x, float scale) {
+    constexpr float kFit[] = {0.4501585640f, 0.0374990177f,  0.0085825269f, 0.0018925856f,
+                              0.0022030260f, -0.0011670199f, 0.0008312717f};
+    u = larger_or_nan(1.0f - fabsf(x), 0.0f);
+    p = scale * kFit[6];
 #pragma unroll
-  for (int i = kFitDegree<T> - 1; i >= 0; --i) p = p * u + kScale * fit_coefficient<T>(i);
-  const float from_half = 0.5f * kScale - approximate_sqrt(u) * p;
-  return 0.5f * kScale + float_of_bits(float_bits(from_half) ^ (float_bits(x) & 0x80000000u));
+    for (int i = 5; i >= 0; --i) p = p * u + scale * kFit[i];
+  }
+};
+
+// kBase (1 - arccos(x) / pi) but for its sign: for negative x it is arccos(|x|) / pi, for others what that lacks of 1.
+template <typename T, bool kSum>
+__device__ inline float one_minus_angle(float x, const Arccosine<T>& angle) {
+  const float whole = x >= 0 ? kBase<T, kSum> : 0.0f;
+  return whole - approximate_sqrt(angle.u) * angle.p;
 }
 
 // 1 / sin(arccos(x)), the pole cut off at angle 1e-3. (1 - x) (1 + x) = u (2 - u).
@@ -58,45 +71,125 @@ __device__ inline float& at(Accumulator (&x)[kCount][2], int i) {
   return x[i / 8][i / 4 % 2].x[i % 4];
 }
 
-// x ** exponent by squaring, for all elements together, so that the branch on the exponent is paid once.
-template <int kCount>
-__device__ inline void raise(Accumulator (&x)[kCount][2], int exponent) {
-  if (exponent == 0) {
-    for_each(x, [](float& y, int) { y = 1; });
-    return;
+// |x| ** kExponent.
+template <int kExponent>
+__device__ inline float power(float x) {
+  if constexpr (kExponent == 0) {
+    return 1;
+  } else if constexpr (kExponent == 1) {
+    return fabsf(x);
+  } else if constexpr (kExponent == 15) {
+    return power<3>(power<5>(x));
+  } else if constexpr (kExponent % 2 == 0) {
+    const float root = power<kExponent / 2>(x);
+    return root * root;
+  } else {
+    return power<kExponent - 1>(x) * fabsf(x);
   }
-  Accumulator power[kCount][2];
-  for_each(power, [&](float& y, int i) { y = at(x, i); });
+}
+
+// A tau that the compiler knows.
+template <int kTau>
+struct ConstantTau {};
+constexpr int kMaxTau = 16;
+
+template <int kFirst = 1, int kLast = kMaxTau, typename F>
+__device__ __forceinline__ void with_constant_tau(int tau, F f) {
+  constexpr int kMiddle = (kFirst + kLast) / 2;
+  if constexpr (kFirst == kLast) {
+    f(ConstantTau<kFirst>(), false);
+  } else if (tau <= kMiddle) {
+    with_constant_tau<kFirst, kMiddle>(tau, f);
+  } else {
+    with_constant_tau<kMiddle + 1, kLast>(tau, f);
+  }
+}
+
+// Calls f(tau, exact). With kConstant the surrogate's tau is a constant, so that loops inside f pay neither for branches
+// nor for moving elements about between the multiplications of a power.
+template <bool kConstant, bool kSlope, typename F>
+__device__ __forceinline__ void with_tau(int tau, bool exact, F f) {
+  if constexpr (!kConstant) {
+    f(tau, exact);
+  } else if (kSlope && exact) {
+    f(tau, true);
+  } else {
+    with_constant_tau(tau, f);
+  }
+}
+
+template <int kExponent, int kCount>
+__device__ inline void raise(Accumulator (&x)[kCount][2], ConstantTau<kExponent>) {
+  for_each(x, [](float& y, int) { y = power<kExponent>(y); });
+}
+
+// power = x ** exponent for an x >= 0 and an exponent that is not known, for all elements together: the branch on the
+// exponent is paid once.
+template <int kCount>
+__device__ inline void raise(Accumulator (&power)[kCount][2], Accumulator (&x)[kCount][2], int exponent) {
+  for_each(power, [&](float& y, int i) { y = exponent == 0 ? 1.0f : at(x, i); });
+  if (exponent == 0) return;
 #pragma unroll 1
   for (int bit = 30 - __clz(exponent); bit >= 0; --bit) {
     for_each(power, [](float& y, int) { y *= y; });
     if (exponent >> bit & 1) for_each(power, [&](float& y, int i) { y *= at(x, i); });
   }
+}
+
+template <int kCount>
+__device__ inline void raise(Accumulator (&x)[kCount][2], int exponent) {
+  Accumulator power[kCount][2];
+  for_each(x, [](float& y, int) { y = fabsf(y); });
+  raise(power, x, exponent);
   for_each(x, [&](float& y, int i) { y = at(power, i); });
 }
 
 // Cosines become weights.
-template <typename T, bool kSum, int kCount>
-__device__ inline void to_weights(Accumulator (&x)[kCount][2], int tau) {
-  for_each(x, [](float& y, int) { y = one_minus_angle<T, kSum>(y, below_one(y)); });
+template <typename T, bool kSum, int kCount, typename Tau>
+__device__ inline void to_weights(Accumulator (&x)[kCount][2], Tau tau) {
+  for_each(x, [](float& y, int) { y = one_minus_angle<T, kSum>(y, Arccosine<T>(y, kBase<T, kSum>)); });
   raise(x, tau);
 }
 
-// Cosines become weights, and `products` is multiplied by dW / dcosine without its factor tau / pi.
+// Cosines become weights, and `products` is multiplied by them: the surrogate's dW / dcosine without its factor tau / 2.
+template <typename T, bool kSum, int kCount, typename Tau>
+__device__ inline void to_weights_and_surrogates(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2],
+                                                 Tau tau) {
+  to_weights<T, kSum>(x, tau);
+  for_each(products, [&](float& y, int i) { y *= at(x, i); });
+}
+
+// The same with the exact dW / dcosine without its factor tau / pi.
 template <typename T, bool kSum, int kCount>
-__device__ inline void to_weights_and_slopes(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2], int tau) {
-  Accumulator angles[kCount][2];
+__device__ inline void to_weights_and_derivatives(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2],
+                                                  int tau) {
   for_each(x, [&](float& y, int i) {
-    const float u = below_one(y);
-    at(products, i) *= inverse_sine(u);
-    at(angles, i) = one_minus_angle<T, kSum>(y, u);
-    y = at(angles, i);
+    const Arccosine<T> angle(y, kBase<T, kSum>);
+    at(products, i) *= inverse_sine(angle.u);
+    y = fabsf(one_minus_angle<T, kSum>(y, angle));
   });
-  raise(x, tau - 1);
+  Accumulator power[kCount][2];
+  raise(power, x, tau - 1);
   for_each(x, [&](float& y, int i) {
-    at(products, i) *= y;
-    y *= at(angles, i);
+    at(products, i) *= at(power, i);
+    y *= at(power, i);
   });
+}
+
+template <typename T, bool kSum, int kCount, int kTau>
+__device__ inline void to_weights_and_slopes(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2],
+                                             ConstantTau<kTau> tau, bool /*exact*/) {
+  to_weights_and_surrogates<T, kSum>(x, products, tau);
+}
+
+template <typename T, bool kSum, int kCount>
+__device__ inline void to_weights_and_slopes(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2], int tau,
+                                             bool exact) {
+  if (exact) {
+    to_weights_and_derivatives<T, kSum>(x, products, tau);
+  } else {
+    to_weights_and_surrogates<T, kSum>(x, products, tau);
+  }
 }
 
 }  // namespace yoso::cuda
