@@ -31,7 +31,8 @@ struct ExpectationShape {
   static constexpr int kTile = kHalf ? (kDim <= 64 ? 64 : kDim == 256 && kSlope ? 16 : 32) : (kDim <= 64 ? 32 : 16);
   static constexpr int kStages = !kHalf && kDim == 256 ? 1 : 2;
   static constexpr bool kOwnInRegisters = kHalf && kDim * (kSlope ? 2 : 1) <= 128;
-  // The loop once for every tau: compiling it takes long, so only where the products leave the weights most of the time.
+  // The loop once for every tau: compiling it takes long, so only where the products leave the weights most of the
+  // time.
   static constexpr bool kConstantTau = kHalf && kDim <= 64;
   static constexpr int kResident = resident_blocks(kHalf, kDim, kSum&& kSlope);
   static constexpr int kOwnRows = kWarps * kBlocks * 16;

@@ -23,9 +23,8 @@ __device__ inline void load_rows(T* tile, const T* head, int64_t stride, int dim
     constexpr int kElements = 16 / sizeof(T), kVectors = kDim / kElements, kPass = kThreads / kVectors;
     const int column = threadIdx.x % kVectors * kElements;
     int row = threadIdx.x / kVectors;
-    // The first product is the block's, the second the same for every tile.
-    const T* from = head + first * stride + (row * stride + column);
-    if (mask == nullptr && real_rows >= kRows && dim == kDim) {  // as nearly always: without a question a row
+    const T* from = head + static_cast<int64_t>(first + row) * stride + column;
+    if (sizeof(T) == 2 && mask == nullptr && real_rows >= kRows && dim == kDim) {  // as nearly always: without a question a row
       static_assert(kRows % kPass == 0);
 #pragma unroll
       for (int pass = 0; pass < kRows / kPass; ++pass, from += kPass * stride) {
@@ -33,7 +32,7 @@ __device__ inline void load_rows(T* tile, const T* head, int64_t stride, int dim
       }
       return;
     }
-#pragma unroll 1
+#pragma unroll 2
     for (; row < kRows; row += kPass, from += kPass * stride) {
       const bool real = row < real_rows && column < dim && (mask == nullptr || mask[first + row]);
       copy_async(tile + row * kStride + column, real ? from : head, real);

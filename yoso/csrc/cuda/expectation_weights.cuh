@@ -105,8 +105,8 @@ __device__ __forceinline__ void with_constant_tau(int tau, F f) {
   }
 }
 
-// Calls f(tau, exact). With kConstant the surrogate's tau is a constant, so that loops inside f pay neither for branches
-// nor for moving elements about between the multiplications of a power.
+// Calls f(tau, exact). With kConstant the surrogate's tau is a constant, so that loops inside f pay neither for
+// branches nor for moving elements about between the multiplications of a power.
 template <bool kConstant, bool kSlope, typename F>
 __device__ __forceinline__ void with_tau(int tau, bool exact, F f) {
   if constexpr (!kConstant) {
@@ -151,7 +151,8 @@ __device__ inline void to_weights(Accumulator (&x)[kCount][2], Tau tau) {
   raise(x, tau);
 }
 
-// Cosines become weights, and `products` is multiplied by them: the surrogate's dW / dcosine without its factor tau / 2.
+// Cosines become weights, and `products` is multiplied by them: the surrogate's dW / dcosine without its factor tau
+// / 2.
 template <typename T, bool kSum, int kCount, typename Tau>
 __device__ inline void to_weights_and_surrogates(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2],
                                                  Tau tau) {

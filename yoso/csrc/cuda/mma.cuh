@@ -136,9 +136,15 @@ struct Product<float> {
     return a;
   }
 
-  __device__ static int b_of_rows_start(int stride) {
-    return threadIdx.x % kWarp / 4 * stride + threadIdx.x % 4 * 2;
+  __device__ static B load_b_of_rows(const float* tile, int stride) {
+    return load_b_of_rows_from(tile + b_of_rows_start(stride), stride);
   }
+
+  __device__ static B load_b_of_columns(const float* tile, int stride) {
+    return load_b_of_columns_from(tile + b_of_columns_start(stride), stride);
+  }
+
+  __device__ static int b_of_rows_start(int stride) { return threadIdx.x % kWarp / 4 * stride + threadIdx.x % 4 * 2; }
 
   __device__ static int b_of_columns_start(int stride) {
     return threadIdx.x % 4 * 2 * stride + threadIdx.x % kWarp / 4;
