@@ -24,7 +24,7 @@ __device__ inline void load_rows(T* tile, const T* head, int64_t stride, int dim
     const int column = threadIdx.x % kVectors * kElements;
     int row = threadIdx.x / kVectors;
     const T* from = head + static_cast<int64_t>(first + row) * stride + column;
-    if (sizeof(T) == 2 && mask == nullptr && real_rows >= kRows && dim == kDim) {  // as nearly always: without a question a row
+    if (mask == nullptr && real_rows >= kRows && dim == kDim) {  // as nearly always: without a question a row
       static_assert(kRows % kPass == 0);
 #pragma unroll
       for (int pass = 0; pass < kRows / kPass; ++pass, from += kPass * stride) {

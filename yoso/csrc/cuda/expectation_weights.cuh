@@ -1,10 +1,10 @@
-// (1 - arccos(x) / pi) ** tau and its derivative on the accumulators of a tile of cosines. With 15 to 20 instructions a
-// pair this is the kernel's floor, ahead of the matrix products at d = 64: every instruction here counts.
+// (1 - arccos(x) / pi) ** tau and its derivative on the accumulators of a tile of cosines. With 12 instructions a pair,
+// tau = 12 and bfloat16, this is the kernel's floor, ahead of the matrix products at d = 64: every instruction counts.
 #pragma once
 
 #include <type_traits>
 
-#include "mma.cuh"
+#include "expectation_power.cuh"
 
 namespace yoso::cuda {
 
@@ -22,7 +22,7 @@ template <typename T>
 struct Arccosine {
   float u, p;
 
-  // p is a polynomial in x^2 + d, which needs no |x|, and u: (quartic (x^2 + d) + slope u + constant) (x^2 + d) + last.
+  // p is a polynomial in x^2 + shift, which needs no |x|, and u; the quartic term is float16's alone.
   __device__ Arccosine(float x, float scale) {
     constexpr bool kHalf = std::is_same_v<T, __half>;
     constexpr float kShift = kHalf ? 5.821737255f : 10.660697985f, kSlope = kHalf ? 0.011712308621f : 0.006346245459f,
@@ -60,90 +60,6 @@ __device__ inline float one_minus_angle(float x, const Arccosine<T>& angle) {
 // 1 / sin(arccos(x)), the pole cut off at angle 1e-3. (1 - x) (1 + x) = u (2 - u).
 __device__ inline float inverse_sine(float u) { return approximate_rsqrt(larger_or_nan(u * (2.0f - u), 1e-6f)); }
 
-template <int kCount, typename F>
-__device__ inline void for_each(Accumulator (&x)[kCount][2], F f) {
-#pragma unroll
-  for (int i = 0; i < kCount * 8; ++i) f(x[i / 8][i / 4 % 2].x[i % 4], i);
-}
-
-template <int kCount>
-__device__ inline float& at(Accumulator (&x)[kCount][2], int i) {
-  return x[i / 8][i / 4 % 2].x[i % 4];
-}
-
-// |x| ** kExponent.
-template <int kExponent>
-__device__ inline float power(float x) {
-  if constexpr (kExponent == 0) {
-    return 1;
-  } else if constexpr (kExponent == 1) {
-    return fabsf(x);
-  } else if constexpr (kExponent == 15) {
-    return power<3>(power<5>(x));
-  } else if constexpr (kExponent % 2 == 0) {
-    const float root = power<kExponent / 2>(x);
-    return root * root;
-  } else {
-    return power<kExponent - 1>(x) * fabsf(x);
-  }
-}
-
-// A tau that the compiler knows.
-template <int kTau>
-struct ConstantTau {};
-constexpr int kMaxTau = 16;
-
-template <int kFirst = 1, int kLast = kMaxTau, typename F>
-__device__ __forceinline__ void with_constant_tau(int tau, F f) {
-  constexpr int kMiddle = (kFirst + kLast) / 2;
-  if constexpr (kFirst == kLast) {
-    f(ConstantTau<kFirst>(), false);
-  } else if (tau <= kMiddle) {
-    with_constant_tau<kFirst, kMiddle>(tau, f);
-  } else {
-    with_constant_tau<kMiddle + 1, kLast>(tau, f);
-  }
-}
-
-// Calls f(tau, exact). With kConstant the surrogate's tau is a constant, so that loops inside f pay neither for
-// branches nor for moving elements about between the multiplications of a power.
-template <bool kConstant, bool kSlope, typename F>
-__device__ __forceinline__ void with_tau(int tau, bool exact, F f) {
-  if constexpr (!kConstant) {
-    f(tau, exact);
-  } else if (kSlope && exact) {
-    f(tau, true);
-  } else {
-    with_constant_tau(tau, f);
-  }
-}
-
-template <int kExponent, int kCount>
-__device__ inline void raise(Accumulator (&x)[kCount][2], ConstantTau<kExponent>) {
-  for_each(x, [](float& y, int) { y = power<kExponent>(y); });
-}
-
-// power = x ** exponent for an x >= 0 and an exponent that is not known, for all elements together: the branch on the
-// exponent is paid once.
-template <int kCount>
-__device__ inline void raise(Accumulator (&power)[kCount][2], Accumulator (&x)[kCount][2], int exponent) {
-  for_each(power, [&](float& y, int i) { y = exponent == 0 ? 1.0f : at(x, i); });
-  if (exponent == 0) return;
-#pragma unroll 1
-  for (int bit = 30 - __clz(exponent); bit >= 0; --bit) {
-    for_each(power, [](float& y, int) { y *= y; });
-    if (exponent >> bit & 1) for_each(power, [&](float& y, int i) { y *= at(x, i); });
-  }
-}
-
-template <int kCount>
-__device__ inline void raise(Accumulator (&x)[kCount][2], int exponent) {
-  Accumulator power[kCount][2];
-  for_each(x, [](float& y, int) { y = fabsf(y); });
-  raise(power, x, exponent);
-  for_each(x, [&](float& y, int i) { y = at(power, i); });
-}
-
 // Cosines become weights.
 template <typename T, bool kSum, int kCount, typename Tau>
 __device__ inline void to_weights(Accumulator (&x)[kCount][2], Tau tau) {
@@ -151,8 +67,8 @@ __device__ inline void to_weights(Accumulator (&x)[kCount][2], Tau tau) {
   raise(x, tau);
 }
 
-// Cosines become weights, and `products` is multiplied by them: the surrogate's dW / dcosine without its factor tau
-// / 2.
+// Cosines become weights, and `products` is multiplied by them, the surrogate's dW / dcosine but for its
+// factor tau / 2.
 template <typename T, bool kSum, int kCount, typename Tau>
 __device__ inline void to_weights_and_surrogates(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2],
                                                  Tau tau) {
@@ -170,6 +86,7 @@ __device__ inline void to_weights_and_derivatives(Accumulator (&x)[kCount][2], A
     y = fabsf(one_minus_angle<T, kSum>(y, angle));
   });
   Accumulator power[kCount][2];
+  for_each(power, [&](float& y, int i) { y = tau == 1 ? 1.0f : at(x, i); });
   raise(power, x, tau - 1);
   for_each(x, [&](float& y, int i) {
     at(products, i) *= at(power, i);
