@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "expectation_products.cuh"
 #include "expectation_rows.cuh"
@@ -54,11 +55,13 @@ __device__ __forceinline__ void work_on_tile(Accumulator (&sum)[kBlocks][kDim / 
                                              const Own& own_value, const T* tile, int rows, Tau tau, bool exact,
                                              float slope_scale) {
   using Shape = ExpectationShape<T, kDim, kSum, kSlope>;
-  constexpr int kGroups = Shape::kStep / 16, kStride = Shape::kStride, kValues = Shape::kTile * kStride;
+  // The exact gradient holds more, and has to do with shorter steps.
+  constexpr int kStep = Shape::kConstantTau && std::is_same_v<Tau, int> ? 16 : Shape::kStep;
+  constexpr int kGroups = kStep / 16, kStride = Shape::kStride, kValues = Shape::kTile * kStride;
   const T* by_rows = tile + Product<T>::b_of_rows_start(kStride);
   const T* by_columns = tile + Product<T>::b_of_columns_start(kStride);
 #pragma unroll 1
-  for (int row = 0; row < rows; row += Shape::kStep) {
+  for (int row = 0; row < rows; row += kStep) {
     const int step = row * kStride;
     Accumulator weights[kBlocks * kGroups][2];
     multiply_rows<T, kDim, kBlocks, kGroups, kStride>(weights, own_x, by_rows + step);
