@@ -15,9 +15,9 @@
 namespace yoso::cuda {
 
 // Blocks a multiprocessor, which is to say 65536 / 128 / blocks registers a thread: as many as do without spills.
-constexpr int resident_blocks(bool half, int dim, bool both) {
+constexpr int resident_blocks(bool half, int dim, bool slope, bool both) {
   if (dim == 32) return half ? 4 : 3;
-  return half && (dim == 64 || (dim == 128 && !both)) ? 3 : 2;
+  return half && ((dim == 64 && !slope) || (dim == 128 && !both)) ? 3 : 2;
 }
 
 // The shape of a block. Shared memory stays within the 99 KiB of sm_86 and sm_89; results, cosines and products within
@@ -27,16 +27,18 @@ struct ExpectationShape {
   static constexpr bool kHalf = sizeof(T) == 2;
   static constexpr int kWarps = !kHalf && kDim == 256 && kSlope ? 2 : 4;
   static constexpr int kThreads = kWarps * kWarp;
-  // 32 rows a warp halve the reads of shared memory; from d = 128 on, registers are too few.
-  static constexpr int kBlocks = kHalf && kDim <= 64 && !kSlope ? 2 : 1;
+  // 32 rows a warp halve the reads of shared memory, which 16 rows keep busier than anything else (24 to 32 cycles a
+  // pair in the gradient); from d = 128 on, registers are too few.
+  static constexpr int kBlocks = kHalf && (kDim == 64 || (kDim == 32 && !kSlope)) ? 2 : 1;
   static constexpr int kStep = kBlocks == 1 && kHalf && kDim <= 128 ? 32 : 16;
   static constexpr int kTile = kHalf ? (kDim <= 64 ? 64 : kDim == 256 && kSlope ? 16 : 32) : (kDim <= 64 ? 32 : 16);
   static constexpr int kStages = !kHalf && kDim == 256 ? 1 : 2;
   static constexpr bool kOwnInRegisters = kHalf && kDim * (kSlope ? 2 : 1) <= 128;
+  static constexpr bool kOwnValueInRegisters = kOwnInRegisters && !(kDim == 64 && kSum);
   // The loop once for every tau: compiling it takes long, so only where the products leave the weights most of the
   // time.
   static constexpr bool kConstantTau = kHalf && kDim <= 64;
-  static constexpr int kResident = resident_blocks(kHalf, kDim, kSum&& kSlope);
+  static constexpr int kResident = resident_blocks(kHalf, kDim, kSlope, kSum&& kSlope);
   static constexpr int kOwnRows = kWarps * kBlocks * 16;
   static constexpr int kStride = kDim + 16 / static_cast<int>(sizeof(T));  // ldmatrix without bank conflicts
   static constexpr int kElements = kStride * ((kSlope ? 2 : 1) * kOwnRows + kStages * 2 * kTile);
@@ -49,10 +51,10 @@ struct ExpectationLayout {
 };
 
 // Adds a tile's first `rows` rows to the results of this warp's. tau and exact as with_tau has them.
-template <typename T, int kDim, bool kSum, bool kSlope, int kBlocks, typename Own, typename Tau>
+template <typename T, int kDim, bool kSum, bool kSlope, int kBlocks, typename OwnX, typename OwnValue, typename Tau>
 __device__ __forceinline__ void work_on_tile(Accumulator (&sum)[kBlocks][kDim / 16][2],
-                                             Accumulator (&grad_x)[kBlocks][kDim / 16][2], const Own& own_x,
-                                             const Own& own_value, const T* tile, int rows, Tau tau, bool exact,
+                                             Accumulator (&grad_x)[kBlocks][kDim / 16][2], const OwnX& own_x,
+                                             const OwnValue& own_value, const T* tile, int rows, Tau tau, bool exact,
                                              float slope_scale) {
   using Shape = ExpectationShape<T, kDim, kSum, kSlope>;
   // The exact gradient holds more, and has to do with shorter steps.
@@ -123,9 +125,9 @@ __global__ void __launch_bounds__(ExpectationShape<T, kDim, kSum, kSlope>::kThre
   __syncthreads();
 
   const int warp_row = threadIdx.x / kWarp * kBlocks * 16;
-  using Own = OwnRows<T, kDim, kBlocks, kStride, Shape::kOwnInRegisters>;
-  const Own own_x(own_x_tile + warp_row * kStride);
-  const Own own_value((kSlope ? own_value_tile : own_x_tile) + warp_row * kStride);
+  const OwnRows<T, kDim, kBlocks, kStride, Shape::kOwnInRegisters> own_x(own_x_tile + warp_row * kStride);
+  const OwnRows<T, kDim, kBlocks, kStride, Shape::kOwnValueInRegisters> own_value(
+      (kSlope ? own_value_tile : own_x_tile) + warp_row * kStride);
   Accumulator sum[kBlocks][kDim / 16][2], grad_x[kBlocks][kDim / 16][2];
 #pragma unroll
   for (int block = 0; block < kBlocks; ++block) {
