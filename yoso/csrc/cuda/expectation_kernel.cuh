@@ -6,16 +6,18 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
+#include "expectation_products.cuh"
 #include "expectation_rows.cuh"
 #include "expectation_weights.cuh"
 
 namespace yoso::cuda {
 
 // Blocks a multiprocessor, which is to say 65536 / 128 / blocks registers a thread: as many as do without spills.
-constexpr int resident_blocks(bool half, int dim, bool both) {
+constexpr int resident_blocks(bool half, int dim, bool slope, bool both) {
   if (dim == 32) return half ? 4 : 3;
-  return half && (dim == 64 || (dim == 128 && !both)) ? 3 : 2;
+  return half && ((dim == 64 && !slope) || (dim == 128 && !both)) ? 3 : 2;
 }
 
 // The shape of a block. Shared memory stays within the 99 KiB of sm_86 and sm_89; results, cosines and products within
@@ -25,13 +27,18 @@ struct ExpectationShape {
   static constexpr bool kHalf = sizeof(T) == 2;
   static constexpr int kWarps = !kHalf && kDim == 256 && kSlope ? 2 : 4;
   static constexpr int kThreads = kWarps * kWarp;
-  // 32 rows a warp halve the reads of shared memory; from d = 128 on, registers are too few.
-  static constexpr int kBlocks = kHalf && kDim <= 64 && !kSlope ? 2 : 1;
+  // 32 rows a warp halve the reads of shared memory, which 16 rows keep busier than anything else (24 to 32 cycles a
+  // pair in the gradient); from d = 128 on, registers are too few.
+  static constexpr int kBlocks = kHalf && (kDim == 64 || (kDim == 32 && !kSlope)) ? 2 : 1;
   static constexpr int kStep = kBlocks == 1 && kHalf && kDim <= 128 ? 32 : 16;
   static constexpr int kTile = kHalf ? (kDim <= 64 ? 64 : kDim == 256 && kSlope ? 16 : 32) : (kDim <= 64 ? 32 : 16);
   static constexpr int kStages = !kHalf && kDim == 256 ? 1 : 2;
   static constexpr bool kOwnInRegisters = kHalf && kDim * (kSlope ? 2 : 1) <= 128;
-  static constexpr int kResident = resident_blocks(kHalf, kDim, kSum&& kSlope);
+  static constexpr bool kOwnValueInRegisters = kOwnInRegisters && !(kDim == 64 && kSum);
+  // The loop once for every tau: compiling it takes long, so only where the products leave the weights most of the
+  // time.
+  static constexpr bool kConstantTau = kHalf && kDim <= 64;
+  static constexpr int kResident = resident_blocks(kHalf, kDim, kSlope, kSum&& kSlope);
   static constexpr int kOwnRows = kWarps * kBlocks * 16;
   static constexpr int kStride = kDim + 16 / static_cast<int>(sizeof(T));  // ldmatrix without bank conflicts
   static constexpr int kElements = kStride * ((kSlope ? 2 : 1) * kOwnRows + kStages * 2 * kTile);
@@ -43,67 +50,34 @@ struct ExpectationLayout {
   bool x_vectors, value_vectors;  // see load_rows
 };
 
-// Rows of the own side as fragments: kept in registers, or read again from shared memory where there are too many.
-template <typename T, int kDim, int kBlocks, int kStride, bool kInRegisters>
-struct OwnRows {
-  typename Product<T>::A kept[kInRegisters ? kBlocks : 1][kInRegisters ? kDim / 16 : 1];
-  const T* tile;
-
-  __device__ explicit OwnRows(const T* warp_tile) : tile(warp_tile) {
-    if constexpr (kInRegisters) {
-#pragma unroll
-      for (int block = 0; block < kBlocks; ++block) {
-#pragma unroll
-        for (int k = 0; k < kDim / 16; ++k) kept[block][k] = load(block, k);
-      }
-    }
-  }
-
-  __device__ typename Product<T>::A load(int block, int k) const {
-    return Product<T>::load_a(tile + block * 16 * kStride + k * 16, kStride);
-  }
-
-  __device__ typename Product<T>::A at(int block, int k) const {
-    if constexpr (kInRegisters) {
-      return kept[block][k];
+// Adds a tile's first `rows` rows to the results of this warp's. tau and exact as with_tau has them.
+template <typename T, int kDim, bool kSum, bool kSlope, int kBlocks, typename OwnX, typename OwnValue, typename Tau>
+__device__ __forceinline__ void work_on_tile(Accumulator (&sum)[kBlocks][kDim / 16][2],
+                                             Accumulator (&grad_x)[kBlocks][kDim / 16][2], const OwnX& own_x,
+                                             const OwnValue& own_value, const T* tile, int rows, Tau tau, bool exact,
+                                             float slope_scale) {
+  using Shape = ExpectationShape<T, kDim, kSum, kSlope>;
+  // The exact gradient holds more, and has to do with shorter steps.
+  constexpr int kStep = Shape::kConstantTau && std::is_same_v<Tau, int> ? 16 : Shape::kStep;
+  constexpr int kGroups = kStep / 16, kStride = Shape::kStride, kValues = Shape::kTile * kStride;
+  const T* by_rows = tile + Product<T>::b_of_rows_start(kStride);
+  const T* by_columns = tile + Product<T>::b_of_columns_start(kStride);
+#pragma unroll 1
+  for (int row = 0; row < rows; row += kStep) {
+    const int step = row * kStride;
+    Accumulator weights[kBlocks * kGroups][2];
+    multiply_rows<T, kDim, kBlocks, kGroups, kStride>(weights, own_x, by_rows + step);
+    if constexpr (kSlope) {
+      Accumulator slopes[kBlocks * kGroups][2];
+      multiply_rows<T, kDim, kBlocks, kGroups, kStride>(slopes, own_value, by_rows + kValues + step);
+      to_weights_and_slopes<T, kSum>(weights, slopes, tau, exact);
+      if constexpr (kBase<T, kSum> != 1.0f) for_each(slopes, [&](float& y, int) { y *= slope_scale; });
+      add_weighted<T, kDim, kBlocks, kGroups, kStride>(grad_x, slopes, by_columns + step);
     } else {
-      return load(block, k);
+      to_weights<T, kSum>(weights, tau);
     }
-  }
-};
-
-// products[block][rows of the other tile] = own . other, for kGroups groups of 16 other rows.
-template <typename T, int kDim, int kBlocks, int kGroups, int kStride, typename Own>
-__device__ inline void multiply_rows(Accumulator (&products)[kBlocks * kGroups][2], const Own& own, const T* other) {
-  for_each(products, [](float& x, int) { x = 0; });
-#pragma unroll
-  for (int k = 0; k < kDim / 16; ++k) {
-    typename Product<T>::A a[kBlocks];
-#pragma unroll
-    for (int block = 0; block < kBlocks; ++block) a[block] = own.at(block, k);
-#pragma unroll
-    for (int group = 0; group < kGroups; ++group) {
-      const auto b = Product<T>::load_b_of_rows(other + group * 16 * kStride + k * 16, kStride);
-#pragma unroll
-      for (int block = 0; block < kBlocks; ++block) Product<T>::add(products[block * kGroups + group], a[block], b);
-    }
-  }
-}
-
-// sums[block] += weights[block] other.
-template <typename T, int kDim, int kBlocks, int kGroups, int kStride>
-__device__ inline void add_weighted(Accumulator (&sums)[kBlocks][kDim / 16][2],
-                                    const Accumulator (&weights)[kBlocks * kGroups][2], const T* other) {
-#pragma unroll
-  for (int group = 0; group < kGroups; ++group) {
-    typename Product<T>::A a[kBlocks];
-#pragma unroll
-    for (int block = 0; block < kBlocks; ++block) a[block] = Product<T>::a_of(weights[block * kGroups + group]);
-#pragma unroll
-    for (int column = 0; column < kDim / 16; ++column) {
-      const auto b = Product<T>::load_b_of_columns(other + group * 16 * kStride + column * 16, kStride);
-#pragma unroll
-      for (int block = 0; block < kBlocks; ++block) Product<T>::add(sums[block][column], a[block], b);
+    if constexpr (kSum) {
+      add_weighted<T, kDim, kBlocks, kGroups, kStride>(sum, weights, by_columns + kValues + step);
     }
   }
 }
@@ -113,7 +87,7 @@ __global__ void __launch_bounds__(ExpectationShape<T, kDim, kSum, kSlope>::kThre
                                   ExpectationShape<T, kDim, kSum, kSlope>::kResident)
     expectation_kernel(const ExpectationParams p, const ExpectationLayout layout) {
   using Shape = ExpectationShape<T, kDim, kSum, kSlope>;
-  constexpr int kBlocks = Shape::kBlocks, kGroups = Shape::kStep / 16, kStride = Shape::kStride;
+  constexpr int kBlocks = Shape::kBlocks, kStride = Shape::kStride;
   constexpr int kThreads = Shape::kThreads, kOwnRows = Shape::kOwnRows, kTile = Shape::kTile;
 
   // Counts fit 32 bits, as launch_shape sees to; a row's place in memory need not.
@@ -151,9 +125,9 @@ __global__ void __launch_bounds__(ExpectationShape<T, kDim, kSum, kSlope>::kThre
   __syncthreads();
 
   const int warp_row = threadIdx.x / kWarp * kBlocks * 16;
-  using Own = OwnRows<T, kDim, kBlocks, kStride, Shape::kOwnInRegisters>;
-  const Own own_x(own_x_tile + warp_row * kStride);
-  const Own own_value((kSlope ? own_value_tile : own_x_tile) + warp_row * kStride);
+  const OwnRows<T, kDim, kBlocks, kStride, Shape::kOwnInRegisters> own_x(own_x_tile + warp_row * kStride);
+  const OwnRows<T, kDim, kBlocks, kStride, Shape::kOwnValueInRegisters> own_value(
+      (kSlope ? own_value_tile : own_x_tile) + warp_row * kStride);
   Accumulator sum[kBlocks][kDim / 16][2], grad_x[kBlocks][kDim / 16][2];
 #pragma unroll
   for (int block = 0; block < kBlocks; ++block) {
@@ -168,28 +142,10 @@ __global__ void __launch_bounds__(ExpectationShape<T, kDim, kSum, kSlope>::kThre
       stage ^= 1;
       if (at + kTile < other_count) load_tile(at + kTile, stage);
     }
-#pragma unroll 1
-    for (int step = 0; step < kTile && at + step < other_count; step += Shape::kStep) {
-      const T* x = tile + step * kStride;
-      const T* value = x + kTile * kStride;
-      Accumulator weights[kBlocks * kGroups][2];
-      multiply_rows<T, kDim, kBlocks, kGroups, kStride>(weights, own_x, x);
-      if constexpr (kSlope) {
-        Accumulator slopes[kBlocks * kGroups][2];
-        multiply_rows<T, kDim, kBlocks, kGroups, kStride>(slopes, own_value, value);
-        if (p.exact_gradient) {
-          to_weights_and_slopes<T, kSum>(weights, slopes, p.hash_code_len);
-        } else {
-          to_weights<T, kSum>(weights, p.hash_code_len);
-          for_each(slopes, [&](float& y, int i) { y *= yoso::cuda::at(weights, i); });
-        }
-        if constexpr (kBase<T, kSum> != 1.0f) for_each(slopes, [&](float& y, int) { y *= layout.slope_scale; });
-        add_weighted<T, kDim, kBlocks, kGroups, kStride>(grad_x, slopes, x);
-      } else {
-        to_weights<T, kSum>(weights, p.hash_code_len);
-      }
-      if constexpr (kSum) add_weighted<T, kDim, kBlocks, kGroups, kStride>(sum, weights, value);
-    }
+    const int rows = min(kTile, other_count - at);
+    with_tau<Shape::kConstantTau, kSlope>(p.hash_code_len, p.exact_gradient, [&](auto tau, bool exact) {
+      work_on_tile<T, kDim, kSum, kSlope>(sum, grad_x, own_x, own_value, tile, rows, tau, exact, layout.slope_scale);
+    });
     if constexpr (Shape::kStages == 1) {
       __syncthreads();
       if (at + kTile < other_count) load_tile(at + kTile, 0);

@@ -24,6 +24,14 @@ __device__ inline void load_rows(T* tile, const T* head, int64_t stride, int dim
     const int column = threadIdx.x % kVectors * kElements;
     int row = threadIdx.x / kVectors;
     const T* from = head + static_cast<int64_t>(first + row) * stride + column;
+    if (mask == nullptr && real_rows >= kRows && dim == kDim) {  // as nearly always: without a question a row
+      static_assert(kRows % kPass == 0);
+#pragma unroll
+      for (int pass = 0; pass < kRows / kPass; ++pass, from += kPass * stride) {
+        copy_async(tile + (row + pass * kPass) * kStride + column, from, true);
+      }
+      return;
+    }
 #pragma unroll 2
     for (; row < kRows; row += kPass, from += kPass * stride) {
       const bool real = row < real_rows && column < dim && (mask == nullptr || mask[first + row]);

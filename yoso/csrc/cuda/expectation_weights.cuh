@@ -1,27 +1,12 @@
-// (1 - arccos(x) / pi) ** tau and its derivative on the accumulators of a tile of cosines. With 15 to 20 instructions a
-// pair this is the kernel's floor, ahead of the matrix products at d = 64: every instruction here counts.
+// (1 - arccos(x) / pi) ** tau and its derivative on the accumulators of a tile of cosines. With 12 instructions a pair,
+// tau = 12 and bfloat16, this is the kernel's floor, ahead of the matrix products at d = 64: every instruction counts.
 #pragma once
 
-#include "mma.cuh"
+#include <type_traits>
+
+#include "expectation_power.cuh"
 
 namespace yoso::cuda {
-
-// arccos(1 - u) = sqrt(u) p(u) with p smooth: least-maximum fits of sqrt(u) p(u) / pi on [0, 1], error 1.5e-6 where the
-// weights are rounded to 8 or 11 bits and 3e-8 for float32.
-template <typename T>
-constexpr int kFitDegree = sizeof(T) == 2 ? 4 : 6;
-
-template <typename T>
-__device__ constexpr float fit_coefficient(int power) {
-  if constexpr (sizeof(T) == 2) {
-    constexpr float kFit[] = {0.4501742297f, 0.0372189028f, 0.0099253912f, -0.0004181488f, 0.0030980995f};
-    return kFit[power];
-  } else {
-    constexpr float kFit[] = {0.4501585640f, 0.0374990177f,  0.0085825269f, 0.0018925856f,
-                              0.0022030260f, -0.0011670199f, 0.0008312717f};
-    return kFit[power];
-  }
-}
 
 // Weights are kept in units of kBase ** -tau. In float16, (1/2) ** 16 is subnormal; 1.875 ** 16 = 23283 is still
 // finite.
@@ -30,73 +15,99 @@ constexpr float kBase = 1.0f;
 template <>
 constexpr float kBase<__half, true> = 1.875f;
 
-// 1 - |x|, clamped for x beyond 1 by rounding.
-__device__ inline float below_one(float x) { return larger_or_nan(1.0f - fabsf(x), 0.0f); }
+// arccos(|x|) = sqrt(u) p with u = 1 - |x|, clamped for x beyond 1 by rounding, and p smooth: least-maximum fits of
+// sqrt(u) p / pi. The error is 3e-8 for float32, 2e-6 for float16 and 1.6e-5 for bfloat16, where weights are then wrong
+// by 2^-10.7 of themselves at tau = 16, the worst: a third of what their rounding does. NaN comes through p.
+template <typename T>
+struct Arccosine {
+  float u, p;
 
-// kBase (1 - arccos(x) / pi), given u = below_one(x): by symmetry 1/2 + sign(x) (1/2 - arccos(|x|) / pi).
-template <typename T, bool kSum>
-__device__ inline float one_minus_angle(float x, float u) {
-  constexpr float kScale = kBase<T, kSum>;
-  float p = kScale * fit_coefficient<T>(kFitDegree<T>);
+  // p is a polynomial in x^2 + shift, which needs no |x|, and u; the quartic term is float16's alone.
+  __device__ Arccosine(float x, float scale) {
+    constexpr bool kHalf = std::is_same_v<T, __half>;
+    constexpr float kShift = kHalf ? 5.821737255f : 10.660697985f, kSlope = kHalf ? 0.011712308621f : 0.006346245459f,
+                    kConstant = kHalf ? -0.018871631632f : 0.017764172795f, kQuartic = 0.002944406967f,
+                    kLast = kHalf ? 0.441883983f : 0.242949950783f;
+    u = __saturatef(1.0f - fabsf(x));
+    const float square = x * x + kShift;
+    float factor = scale * kSlope * u + scale * kConstant;
+    if constexpr (kHalf) factor = scale * kQuartic * square + factor;
+    p = factor * square + scale * kLast;
+  }
+};
+
+template <>
+struct Arccosine<float> {
+  float u, p;
+
+  __device__ Arccosine(float x, float scale) {
+    constexpr float kFit[] = {0.4501585640f, 0.0374990177f,  0.0085825269f, 0.0018925856f,
+                              0.0022030260f, -0.0011670199f, 0.0008312717f};
+    u = larger_or_nan(1.0f - fabsf(x), 0.0f);
+    p = scale * kFit[6];
 #pragma unroll
-  for (int i = kFitDegree<T> - 1; i >= 0; --i) p = p * u + kScale * fit_coefficient<T>(i);
-  const float from_half = 0.5f * kScale - approximate_sqrt(u) * p;
-  return 0.5f * kScale + float_of_bits(float_bits(from_half) ^ (float_bits(x) & 0x80000000u));
+    for (int i = 5; i >= 0; --i) p = p * u + scale * kFit[i];
+  }
+};
+
+// kBase (1 - arccos(x) / pi) but for its sign: for negative x it is arccos(|x|) / pi, for others what that lacks of 1.
+template <typename T, bool kSum>
+__device__ inline float one_minus_angle(float x, const Arccosine<T>& angle) {
+  const float whole = x >= 0 ? kBase<T, kSum> : 0.0f;
+  return whole - approximate_sqrt(angle.u) * angle.p;
 }
 
 // 1 / sin(arccos(x)), the pole cut off at angle 1e-3. (1 - x) (1 + x) = u (2 - u).
 __device__ inline float inverse_sine(float u) { return approximate_rsqrt(larger_or_nan(u * (2.0f - u), 1e-6f)); }
 
-template <int kCount, typename F>
-__device__ inline void for_each(Accumulator (&x)[kCount][2], F f) {
-#pragma unroll
-  for (int i = 0; i < kCount * 8; ++i) f(x[i / 8][i / 4 % 2].x[i % 4], i);
-}
-
-template <int kCount>
-__device__ inline float& at(Accumulator (&x)[kCount][2], int i) {
-  return x[i / 8][i / 4 % 2].x[i % 4];
-}
-
-// x ** exponent by squaring, for all elements together, so that the branch on the exponent is paid once.
-template <int kCount>
-__device__ inline void raise(Accumulator (&x)[kCount][2], int exponent) {
-  if (exponent == 0) {
-    for_each(x, [](float& y, int) { y = 1; });
-    return;
-  }
-  Accumulator power[kCount][2];
-  for_each(power, [&](float& y, int i) { y = at(x, i); });
-#pragma unroll 1
-  for (int bit = 30 - __clz(exponent); bit >= 0; --bit) {
-    for_each(power, [](float& y, int) { y *= y; });
-    if (exponent >> bit & 1) for_each(power, [&](float& y, int i) { y *= at(x, i); });
-  }
-  for_each(x, [&](float& y, int i) { y = at(power, i); });
-}
-
 // Cosines become weights.
-template <typename T, bool kSum, int kCount>
-__device__ inline void to_weights(Accumulator (&x)[kCount][2], int tau) {
-  for_each(x, [](float& y, int) { y = one_minus_angle<T, kSum>(y, below_one(y)); });
+template <typename T, bool kSum, int kCount, typename Tau>
+__device__ inline void to_weights(Accumulator (&x)[kCount][2], Tau tau) {
+  for_each(x, [](float& y, int) { y = one_minus_angle<T, kSum>(y, Arccosine<T>(y, kBase<T, kSum>)); });
   raise(x, tau);
 }
 
-// Cosines become weights, and `products` is multiplied by dW / dcosine without its factor tau / pi.
+// Cosines become weights, and `products` is multiplied by them, the surrogate's dW / dcosine but for its
+// factor tau / 2.
+template <typename T, bool kSum, int kCount, typename Tau>
+__device__ inline void to_weights_and_surrogates(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2],
+                                                 Tau tau) {
+  to_weights<T, kSum>(x, tau);
+  for_each(products, [&](float& y, int i) { y *= at(x, i); });
+}
+
+// The same with the exact dW / dcosine without its factor tau / pi.
 template <typename T, bool kSum, int kCount>
-__device__ inline void to_weights_and_slopes(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2], int tau) {
-  Accumulator angles[kCount][2];
+__device__ inline void to_weights_and_derivatives(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2],
+                                                  int tau) {
   for_each(x, [&](float& y, int i) {
-    const float u = below_one(y);
-    at(products, i) *= inverse_sine(u);
-    at(angles, i) = one_minus_angle<T, kSum>(y, u);
-    y = at(angles, i);
+    const Arccosine<T> angle(y, kBase<T, kSum>);
+    at(products, i) *= inverse_sine(angle.u);
+    y = fabsf(one_minus_angle<T, kSum>(y, angle));
   });
-  raise(x, tau - 1);
+  Accumulator power[kCount][2];
+  for_each(power, [&](float& y, int i) { y = tau == 1 ? 1.0f : at(x, i); });
+  raise(power, x, tau - 1);
   for_each(x, [&](float& y, int i) {
-    at(products, i) *= y;
-    y *= at(angles, i);
+    at(products, i) *= at(power, i);
+    y *= at(power, i);
   });
+}
+
+template <typename T, bool kSum, int kCount, int kTau>
+__device__ inline void to_weights_and_slopes(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2],
+                                             ConstantTau<kTau> tau, bool /*exact*/) {
+  to_weights_and_surrogates<T, kSum>(x, products, tau);
+}
+
+template <typename T, bool kSum, int kCount>
+__device__ inline void to_weights_and_slopes(Accumulator (&x)[kCount][2], Accumulator (&products)[kCount][2], int tau,
+                                             bool exact) {
+  if (exact) {
+    to_weights_and_derivatives<T, kSum>(x, products, tau);
+  } else {
+    to_weights_and_surrogates<T, kSum>(x, products, tau);
+  }
 }
 
 }  // namespace yoso::cuda

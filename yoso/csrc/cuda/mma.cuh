@@ -37,17 +37,34 @@ struct Product {
 
   // B = the transpose of tile: B[k][n] = tile[n][k].
   __device__ static B load_b_of_rows(const T* tile, int stride) {
-    const int lane = threadIdx.x % kWarp, matrix = lane / 8;
-    uint32_t x[4];
-    load_matrices<false>(x, tile + (matrix / 2 * 8 + lane % 8) * stride + matrix % 2 * 8);
-    return {{{{x[0], x[1]}}, {{x[2], x[3]}}}};
+    return load_b_of_rows_from(tile + b_of_rows_start(stride), stride);
   }
 
   // B[k][n] = tile[k][n].
   __device__ static B load_b_of_columns(const T* tile, int stride) {
+    return load_b_of_columns_from(tile + b_of_columns_start(stride), stride);
+  }
+
+  // The same, from where this lane starts within the tile, for loops that find that once.
+  __device__ static int b_of_rows_start(int stride) {
     const int lane = threadIdx.x % kWarp, matrix = lane / 8;
+    return (matrix / 2 * 8 + lane % 8) * stride + matrix % 2 * 8;
+  }
+
+  __device__ static int b_of_columns_start(int stride) {
+    const int lane = threadIdx.x % kWarp, matrix = lane / 8;
+    return (matrix % 2 * 8 + lane % 8) * stride + matrix / 2 * 8;
+  }
+
+  __device__ static B load_b_of_rows_from(const T* start, int /*stride*/) {
     uint32_t x[4];
-    load_matrices<true>(x, tile + (matrix % 2 * 8 + lane % 8) * stride + matrix / 2 * 8);
+    load_matrices<false>(x, start);
+    return {{{{x[0], x[1]}}, {{x[2], x[3]}}}};
+  }
+
+  __device__ static B load_b_of_columns_from(const T* start, int /*stride*/) {
+    uint32_t x[4];
+    load_matrices<true>(x, start);
     return {{{{x[0], x[1]}}, {{x[2], x[3]}}}};
   }
 
@@ -120,12 +137,24 @@ struct Product<float> {
   }
 
   __device__ static B load_b_of_rows(const float* tile, int stride) {
-    const float* start = tile + threadIdx.x % kWarp / 4 * stride + threadIdx.x % 4 * 2;
-    return b_of([&](int k, int half) { return load_pair(start + half * 8 * stride + k * 8); });
+    return load_b_of_rows_from(tile + b_of_rows_start(stride), stride);
   }
 
   __device__ static B load_b_of_columns(const float* tile, int stride) {
-    const float* start = tile + threadIdx.x % 4 * 2 * stride + threadIdx.x % kWarp / 4;
+    return load_b_of_columns_from(tile + b_of_columns_start(stride), stride);
+  }
+
+  __device__ static int b_of_rows_start(int stride) { return threadIdx.x % kWarp / 4 * stride + threadIdx.x % 4 * 2; }
+
+  __device__ static int b_of_columns_start(int stride) {
+    return threadIdx.x % 4 * 2 * stride + threadIdx.x % kWarp / 4;
+  }
+
+  __device__ static B load_b_of_rows_from(const float* start, int stride) {
+    return b_of([&](int k, int half) { return load_pair(start + half * 8 * stride + k * 8); });
+  }
+
+  __device__ static B load_b_of_columns_from(const float* start, int stride) {
     return b_of([&](int k, int half) {
       const float* pair = start + k * 8 * stride + half * 8;
       return make_float2(pair[0], pair[stride]);
