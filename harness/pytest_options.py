@@ -59,6 +59,14 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
+def json_path(config: pytest.Config) -> Path | None:
+    """What ``--benchmark-json`` names: a path, and before pytest-benchmark 5.3 a file that is open already."""
+    given = config.getoption("benchmark_json", None)
+    if given is None:
+        return None
+    return Path(given if isinstance(given, str | os.PathLike) else given.name)
+
+
 def session_of(config: pytest.Config) -> HarnessSession:
     """The run that the options ask for.
 
@@ -88,7 +96,7 @@ def session_of(config: pytest.Config) -> HarnessSession:
         return HarnessSession(
             asked,
             reproducing_command(config.invocation_params.args, config.rootpath),
-            Path(log) if log else log_path_for(config.getoption("benchmark_json"), config.rootpath),
+            Path(log) if log else log_path_for(json_path(config), config.rootpath),
             isolated=not worker and (config.getoption("harness_isolate", False) or timeout is not None),
             timeout=timeout,
             worker=worker,

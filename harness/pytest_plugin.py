@@ -22,7 +22,7 @@ import pytest
 
 from harness.profiles import cases
 from harness.profiles.selection import Selection
-from harness.pytest_options import add_options, session_of
+from harness.pytest_options import add_options, json_path, session_of
 from harness.record import Record, Status
 from harness.session import HarnessSession
 from harness.spec import AnySpec, Spec
@@ -191,6 +191,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     counts = session.counts()
     write("")
     write("cases: " + ", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status]))
-    if config.getoption("benchmark_json"):
-        write(f"JSON: {config.getoption('benchmark_json')}")
+    if path := json_path(config):
+        write(f"JSON: {path}")
     write(f"log: {session.log_path}")

@@ -1,11 +1,13 @@
 """The harness inside a real pytest session: what lands in the JSON, in the log and on the screen."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import wrong_attentions as wrong
 from inner_run import block, run
 
+from harness.pytest_options import json_path
 from harness.store import load
 
 pytest_plugins = ["pytester", "harness_session"]
@@ -161,3 +163,12 @@ def test_without_a_json_the_log_is_with_the_benchmarks(pytester, suite):
     pytester.runpytest_inprocess()
     (log,) = (pytester.path / ".benchmarks").glob("*.log.jsonl")
     assert len(load(log).records) == 1
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["a path", "a file, before pytest-benchmark 5.3"])
+def test_the_json_option_is_a_path_in_every_pytest_benchmark(tmp_path, opened):
+    path = tmp_path / "run.json"
+    with path.open("wb") as file:
+        given = file if opened else str(path)
+        assert json_path(SimpleNamespace(getoption=lambda name, default: given)) == path
+    assert json_path(SimpleNamespace(getoption=lambda name, default: default)) is None

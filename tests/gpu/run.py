@@ -143,9 +143,14 @@ def from_log(log: Path, run: Path, resume: bool) -> list[str]:
     return []
 
 
+def has_run(run: Path) -> bool:
+    """Whether it was written: pytest-benchmark before 5.3 opens the file first."""
+    return run.exists() and run.stat().st_size > 0
+
+
 def rescue(log: Path, run: Path) -> None:
     """Make the run's JSON from its log, where the run was stopped before it wrote one."""
-    if run.exists() or not log.exists():
+    if has_run(run) or not log.exists():
         return
     header, *records = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
     run.write_text(json.dumps({"harness": header | {"records": records}}))
@@ -207,9 +212,9 @@ def main() -> int:
         where = ["--profile=gpu", "--device=cuda", f"--benchmark-json={run}", *resumed]
         steps.run("suites", [*pytest, "-v", "--tb=line", "suites", *where, *limits], left)
         rescue(log, run)
-    if run.exists() and importlib.util.find_spec("plotly") is None:
+    if has_run(run) and importlib.util.find_spec("plotly") is None:
         print(f"no report: plotly is not installed here. Elsewhere: harness report {run.name} --out gpu.html")
-    elif run.exists():
+    elif has_run(run):
         command = "from harness.cli import app; app()"
         steps.run("report", ["-c", command, "report", str(run), "--out", str(out / "gpu.html")], REPORT_SECONDS)
     print("\n".join(["== all steps succeeded" if not steps.failed else "== failed:", *steps.failed]))

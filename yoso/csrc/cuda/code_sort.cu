@@ -1,8 +1,8 @@
 // A block a (head, hash), or several where the codes are long or the keys many: each then has the keys and the queries
-// of a range of codes. Keys are counted by code into a table of buckets, put in place in any order, and in order within
-// their bucket by counting, for each, the smaller ones. Where a bucket is large, or more keys than there is room for
-// have codes of the range, a stable radix sort takes over, in one pass of up to 8 bits or two of half of them. At last
-// every query looks its bucket up.
+// of a range of codes. Keys are counted by code, and put in place with their codes in any order within a bucket; each
+// then finds its place among its neighbours, of which it sees those that share its code, and the first of a bucket
+// makes its entry. Where a bucket is large, or more keys than there is room for have codes of the range, a stable radix
+// sort takes over, in one pass of up to 8 bits or two of half of them. At last every query looks its bucket up.
 #include <algorithm>
 
 #include "code_sort.h"
@@ -13,12 +13,12 @@ namespace yoso::cuda {
 namespace {
 
 // A block's table and keys leave room for a second block on a multiprocessor with 227 KiB, and fit 99 KiB.
-constexpr int kTableBits = 13;
-constexpr int64_t kKeysOfBlock = int64_t{1} << 13,
-                  kKeysOfPart = 2 * kKeysOfBlock;  // a range may have more than its share
+constexpr int kTableBits = 13, kKeyBits = 32 - kTableBits;
+constexpr int64_t kKeysOfBlock = int64_t{1} << 13;
+constexpr int64_t kKeysOfPart = 2 * kKeysOfBlock;  // a range may have more than its share
 constexpr int kMostPartBits = 5;
-// Up to this many keys of a bucket are put in order by counting.
-constexpr uint32_t kMostCounted = 32;
+// Up to this many keys of a bucket are put in order one by one.
+constexpr uint32_t kMostCompared = 32;
 
 int64_t in_fours(int64_t count) { return (count + 3) / 4 * 4; }
 
@@ -42,62 +42,64 @@ struct SortLayout {
     key_words = static_cast<uint32_t>(alone() ? in_fours(num_key) : kKeysOfPart);
     counter_words = static_cast<uint32_t>(yoso::cuda::counter_words(threads, digit_bits));
   }
-  // A block that is alone has room for its keys twice, placed and in order; else they are put in order where they stay.
-  // The counters of the radix sort take the place of the one or the other.
-  int64_t words() const { return table_words + (alone() ? key_words : 0) + std::max(key_words, counter_words); }
+  // The radix sort has its counters after the keys that it leaves halfway there, or in their place.
+  int64_t words() const {
+    return table_words + (alone() ? key_words + counter_words : std::max(key_words, counter_words));
+  }
   bool alone() const { return part_bits == 0; }
   bool two_passes() const { return digit_bits < table_bits; }
 };
 
-// The keys of a bucket, in order by counting. `to` and `keys` do not overlap.
-__device__ void put_in_order(const Tokens& tokens, uint32_t first_code, uint32_t num_codes, const uint32_t* table,
-                             const uint32_t* keys, uint32_t* to) {
-  tokens.for_each([&](uint32_t token, uint32_t code) {
-    const uint32_t local = code - first_code;
-    if (local >= num_codes) return;
-    const uint32_t first = local > 0 ? table[local - 1] : 0, end = table[local];
-    uint32_t place = first;
-    if (end - first > 1) {
-#pragma unroll 2
-      for (uint32_t p = first; p < end; ++p) place += keys[p] < token ? 1 : 0;
+// An entry for a bucket of `count` keys of which the first, of all the (head, hash)'s, is the first-th, and is `key`.
+struct EntryMaker {
+  const Buckets& buckets;
+  uint32_t index;
+  uint32_t* crowded_count;  // the block's own, or the (head, hash)'s where blocks share it
+
+  __device__ uint32_t operator()(uint32_t first, uint32_t count, uint32_t key) const {
+    if (count == 0) return 0;
+    if (count == 1) return key << kEntryShift | count;
+    if (count <= buckets.most_listed) return first << kEntryShift | count;
+    // Which bucket gets which place depends on the order of threads; what is computed for it does not.
+    const uint32_t place = atomicAdd(crowded_count, 1u);
+    buckets.crowded[index * buckets.crowded_capacity + place] = make_uint2(first, count);
+    return place << kEntryShift | kCrowded;
+  }
+};
+
+// Of `total` words, code << kKeyBits | key, ordered by code alone: writes the keys' ids in order, and the entries of
+// their codes. `before` keys have smaller codes than the block's.
+__device__ void put_in_order(const uint32_t* words, uint32_t total, uint32_t before, uint32_t* ids, uint32_t* table,
+                             const EntryMaker& make_entry) {
+  for (uint32_t p = threadIdx.x; p < total; p += blockDim.x) {
+    const uint32_t word = words[p], code = word >> kKeyBits, key = word & ((1u << kKeyBits) - 1);
+    uint32_t place = p, first = p, end = p + 1;
+    for (; first > 0; --first) {
+      const uint32_t other = words[first - 1];
+      if (other >> kKeyBits != code) break;
+      place -= other > word ? 1 : 0;
     }
-    to[place] = token;
-  });
+    for (; end < total; ++end) {
+      const uint32_t other = words[end];
+      if (other >> kKeyBits != code) break;
+      place += other < word ? 1 : 0;
+    }
+    ids[place] = key;
+    if (first == p) table[code] = make_entry(before + first, end - first, key);
+  }
 }
 
 // Makes a table of where buckets end one of entries. Each entry needs the end before it, so the block goes through the
-// table downwards, reading before it writes. `keys` are the block's in order, `before` those of smaller codes.
-template <bool kAlone>
-__device__ void make_entries(const Buckets& buckets, uint32_t index, uint32_t table_words, uint32_t before,
-                             const uint32_t* keys, uint32_t* table) {
-  __shared__ uint32_t own_count;
-  if (kAlone && threadIdx.x == 0) own_count = 0;
-  const auto entry = [&](uint32_t first, uint32_t count) {
-    if (count == 1) return keys[first] << kEntryShift | count;
-    if (count == 0) return 0u;
-    if (count <= buckets.most_listed) return (before + first) << kEntryShift | count;
-    // Which bucket gets which place depends on the order of threads; what is computed for it does not.
-    const uint32_t place = atomicAdd(kAlone ? &own_count : buckets.crowded_count + index, 1u);
-    buckets.crowded[index * buckets.crowded_capacity + place] = make_uint2(before + first, count);
-    return place << kEntryShift | kCrowded;
-  };
-  auto* fours = reinterpret_cast<uint4*>(table);
-  const int num_fours = static_cast<int>(table_words / 4), threads = static_cast<int>(blockDim.x);
-  for (int tile = (num_fours - 1) / threads; tile >= 0; --tile) {
-    const int own = tile * threads + static_cast<int>(threadIdx.x);
-    uint32_t first = 0;
-    uint4 end = make_uint4(0, 0, 0, 0);
-    if (own < num_fours) {
-      first = own > 0 ? table[4 * own - 1] : 0;
-      end = fours[own];
-    }
+// table downwards, reading before it writes. `ids` are the block's keys in order; it meets before and after.
+__device__ void make_entries(uint32_t table_words, uint32_t before, const uint32_t* ids, uint32_t* table,
+                             const EntryMaker& make_entry) {
+  for (int tile = static_cast<int>((table_words - 1) / blockDim.x); tile >= 0; --tile) {
+    const uint32_t code = tile * blockDim.x + threadIdx.x;
+    const uint32_t first = 0 < code && code < table_words ? table[code - 1] : 0;
+    const uint32_t count = code < table_words ? table[code] - first : 0;
     __syncthreads();
-    if (own >= num_fours) continue;
-    fours[own] = make_uint4(entry(first, end.x - first), entry(end.x, end.y - end.x), entry(end.y, end.z - end.y),
-                            entry(end.z, end.w - end.z));
+    if (code < table_words) table[code] = make_entry(before + first, count, count == 1 ? ids[first] : 0);
   }
-  __syncthreads();
-  if (kAlone && threadIdx.x == 0) buckets.crowded_count[index] = own_count;
 }
 
 // The queries' entries. Those with codes of no block's are the first block's.
@@ -115,10 +117,12 @@ __device__ void look_up(const Tokens& queries, uint32_t first_code, uint32_t num
     }
     return;
   }
-  queries.for_each([&](uint32_t query, uint32_t code) {
-    const bool own = code - first_code < num_codes || (first_code == 0 && code >> code_bits != 0);
-    if (own && query < queries.count) entries[query] = entry(code);
-  });
+  // Neighbouring lanes have neighbouring queries, so that blocks share few sectors.
+#pragma unroll 4
+  for (uint32_t query = threadIdx.x; query < queries.count; query += blockDim.x) {
+    const uint32_t code = queries.code(query);
+    if (code - first_code < num_codes || (first_code == 0 && code >> code_bits != 0)) entries[query] = entry(code);
+  }
 }
 
 template <bool kAlone>
@@ -138,10 +142,17 @@ __global__ void __launch_bounds__(kMostSortThreads, 2)
   const Tokens keys = tokens(params.key_codes, params.key_mask, buckets.num_key, key_fours);
   uint32_t* table = dynamic_shared<uint32_t>();
   uint32_t* placed = table + layout.table_words;
-  uint32_t* spare = kAlone ? placed + layout.key_words : placed;
+  __shared__ uint32_t own_crowded;
+  const EntryMaker make_entry{buckets, index, kAlone ? &own_crowded : buckets.crowded_count + index};
+  const auto clear_table = [&] {
+    for (uint32_t v = threadIdx.x; v < layout.table_words / 4; v += blockDim.x) {
+      reinterpret_cast<uint4*>(table)[v] = make_uint4(0, 0, 0, 0);
+    }
+    __syncthreads();
+  };
 
-  for (uint32_t code = threadIdx.x; code < layout.table_words; code += blockDim.x) table[code] = 0;
-  __syncthreads();
+  if (threadIdx.x == 0) own_crowded = 0;
+  clear_table();
   uint32_t smaller = 0;
   keys.for_each([&](uint32_t, uint32_t code) {
     if (code - first_code < num_codes) atomicAdd(&table[code - first_code], 1u);
@@ -149,31 +160,31 @@ __global__ void __launch_bounds__(kMostSortThreads, 2)
   });
   __syncthreads();
   const Totals totals = exclusive_scan(table, layout.table_words, smaller);
-  const bool radix = totals.largest > kMostCounted || totals.sum > layout.key_words;
+  const uint32_t before = kAlone ? 0 : totals.of_threads;
+  const bool radix = totals.largest > kMostCompared || totals.sum > layout.key_words || keys.count >> kKeyBits != 0;
   // Starts become ends.
   keys.for_each([&](uint32_t key, uint32_t code) {
-    if (code - first_code >= num_codes) return;
-    const uint32_t place = atomicAdd(&table[code - first_code], 1u);
-    if (!radix) placed[place] = key;
+    const uint32_t local = code - first_code;
+    if (local >= num_codes) return;
+    const uint32_t place = atomicAdd(&table[local], 1u);
+    if (!radix) placed[place] = local << kKeyBits | key;
   });
   __syncthreads();
-  const uint32_t before = kAlone ? 0 : totals.of_threads;
   uint32_t* ids = buckets.ids + int64_t{index} * buckets.num_key + before;
-  uint32_t* in_order = radix || !kAlone ? ids : spare;
   if (!radix) {
-    put_in_order(keys, first_code, num_codes, table, placed, in_order);
-    __syncthreads();
-    if (kAlone) {
-      for (uint32_t p = threadIdx.x; p < totals.sum; p += blockDim.x) ids[p] = in_order[p];
-    }
+    clear_table();
+    put_in_order(placed, totals.sum, before, ids, table, make_entry);
   } else {
     const bool last = layout.digit_bits == layout.table_bits;
+    uint32_t* counters = kAlone ? placed + layout.key_words : placed;
     uint32_t* halfway = kAlone ? placed : params.halfway + int64_t{index} * buckets.num_key + before;
     const FromCodes source{keys.codes, keys.mask, first_code, num_codes, layout.digit_bits, last};
-    radix_pass(source, keys.count, layout.digit_bits, spare, last ? ids : halfway);
-    if (!last) radix_pass(FromHalfway{halfway}, totals.sum, layout.table_bits - layout.digit_bits, spare, ids);
+    radix_pass(source, keys.count, layout.digit_bits, counters, last ? ids : halfway);
+    if (!last) radix_pass(FromHalfway{halfway}, totals.sum, layout.table_bits - layout.digit_bits, counters, ids);
+    make_entries(layout.table_words, before, ids, table, make_entry);
   }
-  make_entries<kAlone>(buckets, index, layout.table_words, before, in_order, table);
+  __syncthreads();
+  if (kAlone && threadIdx.x == 0) buckets.crowded_count[index] = own_crowded;
   look_up<kAlone>(tokens(params.query_codes, params.query_mask, buckets.num_query, query_fours), first_code, num_codes,
                   buckets.hash_code_len, table, buckets.entries + int64_t{index} * buckets.num_query);
 }

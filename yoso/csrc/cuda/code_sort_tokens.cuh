@@ -13,6 +13,8 @@ struct Tokens {
   uint32_t count;
   bool in_fours;  // count is a multiple of four, and codes and mask are aligned to four of theirs
 
+  __device__ uint32_t code(uint32_t token) const { return !mask || mask[token] ? codes[token] : kNoCode; }
+
   // Of tokens first ... first + 3; kNoCode of masked ones and beyond the last.
   __device__ void read(uint32_t first, uint32_t (&code)[4]) const {
     if (in_fours) {
@@ -26,7 +28,7 @@ struct Tokens {
     } else {
 #pragma unroll
       for (uint32_t u = 0; u < 4; ++u) {
-        code[u] = first + u < count && (!mask || mask[first + u]) ? codes[first + u] : kNoCode;
+        code[u] = first + u < count ? this->code(first + u) : kNoCode;
       }
     }
   }
