@@ -136,6 +136,8 @@ def test_every_package_that_a_step_imports_is_looked_for(gpu_run):
         ("visit_pairs<yoso::cuda::RowLayout<__nv_bfloat16, 8, 8, 1>, false>(", "visit_pairs, query's side"),
         ("cumulate<yoso::cuda::RowLayout<__nv_bfloat16, 8, 8, 1> >(", "cumulate"),
         ("sort_codes<true>(", "sort_codes"),
+        ("codes_kernel<2, 4, 1, __nv_bfloat16>(", "codes_kernel"),
+        ("directions_kernel(", "directions_kernel"),
         ("unit_rows_kernel<__nv_bfloat16, 8, 8, false>(", "unit_rows"),
         ("unit_rows_kernel<__nv_bfloat16, 8, 8, true>(", "unit_rows_backward"),
     ],
@@ -161,6 +163,13 @@ def test_the_expectation_is_told_apart_by_its_products(kernel_times, flags, name
     assert found == name
     one_product = 2 * 64 * 4096**2 * 64
     assert kernel_times.floors(name, kernel_times.SHAPES[0], 0) == {"matmul bfloat16": products * one_product}
+
+
+def test_crowded_buckets_leave_what_gathers_without_a_floor(kernel_times):
+    shape = kernel_times.SHAPES[0]
+    few, many = (kernel_times.floors("cumulate", shape, keys * shape.vectors * shape.num_hash) for keys in (2, 20))
+    assert few["cache read"] == 2 * shape.vectors * shape.num_hash * 128
+    assert many is None
 
 
 def test_other_kernels_are_nobodys(kernel_times):

@@ -63,10 +63,15 @@ SHAPES = (
     Shape(64, 4096, 64, 32, 12, "hadamard_authors"),
 )
 LONGEST_EXPECTATION = 4096
+CROWDED = 8
+"""Colliding keys of a query and hash from which on buckets are crowded as a rule."""
 
 
 def floors(kernel: str, shape: Shape, pairs: float) -> dict[str, float] | None:
     """What all launches of a kernel in one call must do at least, by ceiling; None for a kernel without a floor.
+
+    Where buckets are crowded, their pairs are not gathered one by one, and how they are shared out is not known here:
+    what gathers then has no floor. A Gaussian direction takes two float16 products, a Hadamard one is exact in one.
 
     Args:
         kernel: as ``short_name`` has it.
@@ -75,22 +80,27 @@ def floors(kernel: str, shape: Shape, pairs: float) -> dict[str, float] | None:
     """
     tensor, hashes = shape.vectors * shape.row_bytes, shape.vectors * shape.num_hash
     products = 2 * shape.vectors * shape.length * shape.dim
+    parts = 2 if shape.hash_family == "gaussian" else 1
+    directions = shape.heads * shape.num_hash * shape.hash_code_len * shape.dim
     known: dict[str, dict[str, float]] = {
-        "project": {
-            "matmul float16": 2 * 2.0 * hashes * shape.hash_code_len * shape.dim,
+        "codes_kernel": {
+            "matmul float16": 2 * parts * 2.0 * hashes * shape.hash_code_len * shape.dim,
             "copy": 2.0 * (tensor + 2 * hashes),
         },
+        "directions_kernel": {"copy": 2 * parts * 2.0 * directions},
         "sort_codes": {"copy": 12.0 * hashes},
-        "cumulate": {"cache read": pairs * shape.row_bytes, "copy": tensor + 4.0 * hashes},
-        "visit_pairs, query's side": {"cache read": 2 * pairs * shape.row_bytes, "copy": 2 * tensor + 4.0 * hashes},
-        "visit_pairs, key's side": {"cache read": 2 * pairs * shape.row_bytes, "copy": 3 * tensor + 4.0 * hashes},
-        "add_moments": {"matmul bfloat16": 2 * 4.0 * hashes * shape.dim**2},
         "unit_rows": {"copy": 2.0 * tensor},
         "unit_rows_backward": {"copy": 3.0 * tensor},
         "expectation": {"matmul bfloat16": 2.0 * products},
         "expectation_backward, query's side": {"matmul bfloat16": 3.0 * products},
         "expectation_backward, key's side": {"matmul bfloat16": 4.0 * products},
     }
+    if pairs < CROWDED * hashes:
+        known |= {
+            "cumulate": {"cache read": pairs * shape.row_bytes, "copy": tensor + 4.0 * hashes},
+            "visit_pairs, query's side": {"cache read": 2 * pairs * shape.row_bytes, "copy": 2 * tensor + 4.0 * hashes},
+            "visit_pairs, key's side": {"cache read": 2 * pairs * shape.row_bytes, "copy": 3 * tensor + 4.0 * hashes},
+        }
     return known.get(kernel)
 
 
@@ -108,7 +118,7 @@ def short_name(symbol: str) -> str | None:
     if name == "expectation_kernel":
         side = "" if flags[-1] == "false" else f"_backward, {'key' if flags[-2] == 'true' else 'query'}'s side"
         return f"expectation{side}"
-    return "project" if name.startswith(("hash_", "project")) else name
+    return name
 
 
 def times(call: Callable[[int], Any]) -> dict[str, tuple[float, int]]:
