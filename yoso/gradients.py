@@ -21,7 +21,8 @@ def _register(name: str, backward: Callable[..., Any], save: Callable[..., None]
 
     Its generated Function is refused under ``torch.func.grad`` and vmap. This one is applied as torch applies its own
     operators' nodes: for the one transform whose turn it is, while what lies below is left to the dispatcher, and so to
-    the vmap rules. It is applied without a gradient too, so that forward-mode differentiation is refused, not dropped.
+    the vmap rules. Under forward-mode differentiation it is applied without a gradient too, and refuses; else a call
+    without gradients goes past the node, which costs the host as much as several launches.
     """
 
     def forward(*args: Any) -> Any:
@@ -42,13 +43,22 @@ def _register(name: str, backward: Callable[..., Any], save: Callable[..., None]
     schema = getattr(_ops, name).default._schema
 
     def apply(*args: Any) -> Any:
-        args, _ = fill_defaults(schema, args, {})  # the dispatcher drops what equals its default
         if not torch._C._are_functorch_transforms_active():
+            if _no_derivative_of(args):
+                return forward(*args)
+            args, _ = fill_defaults(schema, args, {})  # the dispatcher drops what equals its default
             return node.apply(*args)
+        args, _ = fill_defaults(schema, args, {})
         with enable_single_level_autograd_function():
             return super(torch.autograd.Function, node).apply(*args)  # past the refusal of Function.apply
 
     _library.impl(name, apply, "Autograd")
+
+
+def _no_derivative_of(args: tuple[Any, ...]) -> bool:
+    if torch.autograd.forward_ad._current_level >= 0:
+        return False
+    return not torch.is_grad_enabled() or not any(isinstance(x, Tensor) and x.requires_grad for x in args)
 
 
 @contextmanager

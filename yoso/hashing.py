@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 _SIGNS_OF_A_DRAW = 32
+_BITS = torch.arange(256, device="cpu")[:, None] >> torch.arange(8, device="cpu") & 1
+_SIGNS_OF_OCTET = (_BITS * 2 - 1).to(torch.int8)
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
 SHARED_ROUNDS = {"hadamard": 2, "hadamard_authors": 0}
 """Rounds H D of a Hadamard family that all its blocks start from."""
@@ -136,12 +138,14 @@ def draw_planes(
     source: dict[str, Any] = {} if generator is None else {"generator": generator}
     if hash_family == "gaussian":
         return _sent(torch.randn(shape, device="cpu", **source), device)
-    # Many signs of one number: few are drawn and sent to the device, where they are told apart.
+    # 32 signs of one number, eight at a time from a table: made here, so that the device has one copy to do.
     count = math.prod(shape)
     drawn = torch.randint(0, 1 << _SIGNS_OF_A_DRAW, (-(-count // _SIGNS_OF_A_DRAW),), device="cpu", **source)
-    words = _sent(drawn, device)
-    bits = words[:, None] >> torch.arange(_SIGNS_OF_A_DRAW, device=device) & 1
-    return (bits.flatten()[:count] * 2 - 1).to(torch.int8).view(shape)
+    octets = drawn[:, None] >> torch.arange(0, _SIGNS_OF_A_DRAW, 8, device="cpu") & 0xFF
+    signs = _SIGNS_OF_OCTET.index_select(0, octets.flatten()).flatten()[:count]
+    return _sent(
+        signs.clone().view(shape), device
+    )  # no view of the table's rows, whose 8 torch.compile takes for a length
 
 
 def _sent(drawn: Tensor, device: torch.device | str) -> Tensor:
