@@ -1,11 +1,11 @@
 // A block a (head, hash), or several where the codes are long or the keys many: each then has the keys and the queries
-// of a range of codes. Keys are counted by code, and put in place with their codes in any order within a bucket; each
-// then finds its place among its neighbours, of which it sees those that share its code, and the first of a bucket
-// makes its entry. Where a bucket is large, or more keys than there is room for have codes of the range, a stable radix
+// of a range of codes. Keys are counted by code into a table of buckets and put in place, in any order within a bucket,
+// then in order. Where a bucket is large, or more keys than there is room for have codes of the range, a stable radix
 // sort takes over, in one pass of up to 8 bits or two of half of them. At last every query looks its bucket up.
 #include <algorithm>
 
 #include "code_sort.h"
+#include "code_sort_order.cuh"
 #include "code_sort_radix.cuh"
 #include "code_sort_tokens.cuh"
 
@@ -13,7 +13,7 @@ namespace yoso::cuda {
 namespace {
 
 // A block's table and keys leave room for a second block on a multiprocessor with 227 KiB, and fit 99 KiB.
-constexpr int kTableBits = 13, kKeyBits = 32 - kTableBits;
+constexpr int kTableBits = 32 - kKeyBits;
 constexpr int64_t kKeysOfBlock = int64_t{1} << 13;
 constexpr int64_t kKeysOfPart = 2 * kKeysOfBlock;  // a range may have more than its share
 constexpr int kMostPartBits = 5;
@@ -42,65 +42,12 @@ struct SortLayout {
     key_words = static_cast<uint32_t>(alone() ? in_fours(num_key) : kKeysOfPart);
     counter_words = static_cast<uint32_t>(yoso::cuda::counter_words(threads, digit_bits));
   }
-  // The radix sort has its counters after the keys that it leaves halfway there, or in their place.
-  int64_t words() const {
-    return table_words + (alone() ? key_words + counter_words : std::max(key_words, counter_words));
-  }
+  // A block that is alone has room for its keys twice, placed and in order. The counters of the radix sort take the
+  // place of those in order, or of the only ones.
+  int64_t words() const { return table_words + (alone() ? key_words : 0) + std::max(key_words, counter_words); }
   bool alone() const { return part_bits == 0; }
   bool two_passes() const { return digit_bits < table_bits; }
 };
-
-// An entry for a bucket of `count` keys of which the first, of all the (head, hash)'s, is the first-th, and is `key`.
-struct EntryMaker {
-  const Buckets& buckets;
-  uint32_t index;
-  uint32_t* crowded_count;  // the block's own, or the (head, hash)'s where blocks share it
-
-  __device__ uint32_t operator()(uint32_t first, uint32_t count, uint32_t key) const {
-    if (count == 0) return 0;
-    if (count == 1) return key << kEntryShift | count;
-    if (count <= buckets.most_listed) return first << kEntryShift | count;
-    // Which bucket gets which place depends on the order of threads; what is computed for it does not.
-    const uint32_t place = atomicAdd(crowded_count, 1u);
-    buckets.crowded[index * buckets.crowded_capacity + place] = make_uint2(first, count);
-    return place << kEntryShift | kCrowded;
-  }
-};
-
-// Of `total` words, code << kKeyBits | key, ordered by code alone: writes the keys' ids in order, and the entries of
-// their codes. `before` keys have smaller codes than the block's.
-__device__ void put_in_order(const uint32_t* words, uint32_t total, uint32_t before, uint32_t* ids, uint32_t* table,
-                             const EntryMaker& make_entry) {
-  for (uint32_t p = threadIdx.x; p < total; p += blockDim.x) {
-    const uint32_t word = words[p], code = word >> kKeyBits, key = word & ((1u << kKeyBits) - 1);
-    uint32_t place = p, first = p, end = p + 1;
-    for (; first > 0; --first) {
-      const uint32_t other = words[first - 1];
-      if (other >> kKeyBits != code) break;
-      place -= other > word ? 1 : 0;
-    }
-    for (; end < total; ++end) {
-      const uint32_t other = words[end];
-      if (other >> kKeyBits != code) break;
-      place += other < word ? 1 : 0;
-    }
-    ids[place] = key;
-    if (first == p) table[code] = make_entry(before + first, end - first, key);
-  }
-}
-
-// Makes a table of where buckets end one of entries. Each entry needs the end before it, so the block goes through the
-// table downwards, reading before it writes. `ids` are the block's keys in order; it meets before and after.
-__device__ void make_entries(uint32_t table_words, uint32_t before, const uint32_t* ids, uint32_t* table,
-                             const EntryMaker& make_entry) {
-  for (int tile = static_cast<int>((table_words - 1) / blockDim.x); tile >= 0; --tile) {
-    const uint32_t code = tile * blockDim.x + threadIdx.x;
-    const uint32_t first = 0 < code && code < table_words ? table[code - 1] : 0;
-    const uint32_t count = code < table_words ? table[code] - first : 0;
-    __syncthreads();
-    if (code < table_words) table[code] = make_entry(before + first, count, count == 1 ? ids[first] : 0);
-  }
-}
 
 // The queries' entries. Those with codes of no block's are the first block's.
 template <bool kAlone>
@@ -142,6 +89,7 @@ __global__ void __launch_bounds__(kMostSortThreads, 2)
   const Tokens keys = tokens(params.key_codes, params.key_mask, buckets.num_key, key_fours);
   uint32_t* table = dynamic_shared<uint32_t>();
   uint32_t* placed = table + layout.table_words;
+  uint32_t* spare = kAlone ? placed + layout.key_words : placed;
   __shared__ uint32_t own_crowded;
   const EntryMaker make_entry{buckets, index, kAlone ? &own_crowded : buckets.crowded_count + index};
   const auto clear_table = [&] {
@@ -167,20 +115,24 @@ __global__ void __launch_bounds__(kMostSortThreads, 2)
     const uint32_t local = code - first_code;
     if (local >= num_codes) return;
     const uint32_t place = atomicAdd(&table[local], 1u);
-    if (!radix) placed[place] = local << kKeyBits | key;
+    if (!radix) placed[place] = kAlone ? key : local << kKeyBits | key;
   });
   __syncthreads();
   uint32_t* ids = buckets.ids + int64_t{index} * buckets.num_key + before;
-  if (!radix) {
+  if (!radix && kAlone) {
+    order_by_table(keys, num_codes, table, placed, spare);
+    __syncthreads();
+    for (uint32_t p = threadIdx.x; p < totals.sum; p += blockDim.x) ids[p] = spare[p];
+    make_entries(layout.table_words, before, spare, table, make_entry);
+  } else if (!radix) {
     clear_table();
-    put_in_order(placed, totals.sum, before, ids, table, make_entry);
+    order_by_neighbours(placed, totals.sum, before, ids, table, make_entry);
   } else {
     const bool last = layout.digit_bits == layout.table_bits;
-    uint32_t* counters = kAlone ? placed + layout.key_words : placed;
     uint32_t* halfway = kAlone ? placed : params.halfway + int64_t{index} * buckets.num_key + before;
     const FromCodes source{keys.codes, keys.mask, first_code, num_codes, layout.digit_bits, last};
-    radix_pass(source, keys.count, layout.digit_bits, counters, last ? ids : halfway);
-    if (!last) radix_pass(FromHalfway{halfway}, totals.sum, layout.table_bits - layout.digit_bits, counters, ids);
+    radix_pass(source, keys.count, layout.digit_bits, spare, last ? ids : halfway);
+    if (!last) radix_pass(FromHalfway{halfway}, totals.sum, layout.table_bits - layout.digit_bits, spare, ids);
     make_entries(layout.table_words, before, ids, table, make_entry);
   }
   __syncthreads();
