@@ -63,6 +63,8 @@ SHAPES = (
     Shape(64, 4096, 64, 32, 12, "hadamard_authors"),
 )
 LONGEST_EXPECTATION = 4096
+SORTS = 3
+"""Of a forward and a backward call: the keys, and again the keys and the queries."""
 CROWDED = 8
 """Colliding keys of a query and hash from which on buckets are crowded as a rule."""
 
@@ -88,7 +90,7 @@ def floors(kernel: str, shape: Shape, pairs: float) -> dict[str, float] | None:
             "copy": 2.0 * (tensor + 2 * hashes),
         },
         "directions_kernel": {"copy": 2 * parts * 2.0 * directions},
-        "sort_codes": {"copy": 12.0 * hashes},
+        "sort_codes": {"copy": SORTS * 12.0 * hashes},
         "unit_rows": {"copy": 2.0 * tensor},
         "unit_rows_backward": {"copy": 3.0 * tensor},
         "expectation": {"matmul bfloat16": 2.0 * products},
@@ -178,20 +180,24 @@ def measure(shape: Shape, limits: dict[str, float]) -> dict[str, Any]:
     if shape.length <= LONGEST_EXPECTATION and shape.hash_family == "hadamard":
         expected = times(lambda index: step(lambda q, k, v: yoso_e(q, k, v, hash_code_len=shape.hash_code_len), index))
         found |= {name: value for name, value in expected.items() if name.startswith("expectation")}
-    kernels = {}
-    for name, (seconds, launches) in found.items():
-        amounts = floors(name, shape, pairs)
-        if name.startswith("unit_rows") and amounts:
-            amounts = {key: amount * launches for key, amount in amounts.items()}
-        by_ceiling = {key: amount / limits[key] for key, amount in (amounts or {}).items()}
-        floor = max(by_ceiling.values()) if by_ceiling else None
-        kernels[name] = {
-            "seconds": seconds,
-            "launches": launches,
-            "floor_seconds": by_ceiling,
-            "fraction": floor / seconds if floor else None,
-        }
+    kernels = {name: beside_floor(name, shape, pairs, limits, *taken) for name, taken in found.items()}
     return {"shape": asdict(shape), "colliding_pairs": pairs, "kernels": kernels}
+
+
+def beside_floor(
+    name: str, shape: Shape, pairs: float, limits: dict[str, float], seconds: float, launches: int
+) -> dict[str, Any]:
+    """A kernel's seconds and launches a call, its floors in seconds, and the larger's fraction of what it took."""
+    amounts = floors(name, shape, pairs) or {}
+    if name.startswith("unit_rows"):
+        amounts = {key: amount * launches for key, amount in amounts.items()}
+    by_ceiling = {key: amount / limits[key] for key, amount in amounts.items()}
+    return {
+        "seconds": seconds,
+        "launches": launches,
+        "floor_seconds": by_ceiling,
+        "fraction": max(by_ceiling.values()) / seconds if by_ceiling else None,
+    }
 
 
 def main() -> None:

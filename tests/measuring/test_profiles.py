@@ -116,13 +116,14 @@ def test_the_gpu_profile_has_the_rivals_in_both_modes():
     found = [(spec.attention, spec.mode) for spec in cases.operation(Selection("gpu", "cuda"))]
     for name in gpu.RIVALS:
         assert name in registry.names()
-        assert found.count((name, "forward")) == found.count((name, "forward_backward")) == (1 if name == "flex" else 2)
+        assert found.count((name, "forward")) == found.count((name, "forward_backward")) == 1
 
 
-def test_the_gpu_profile_takes_six_minutes_at_a_quarter_of_an_h100s_ceilings():
+def test_the_gpu_profile_takes_seven_minutes_at_a_quarter_of_an_h100s_ceilings():
     """Each case: its fixed cost, and the calls of verification, warm-up, samples and memory at a fraction of the bound.
 
-    The ceilings are an H100's, from its datasheet or measured elsewhere: a budget needs no better.
+    The ceilings and the fixed cost, of which half is counting kernels in the other process, are an H100's as
+    ``reports/gpu-h100/run.json`` has them.
     """
     rates = {"matmul bfloat16": 8e14, "matmul float16": 8e14, "matmul float32": 5e13, "vector float32": 6e13}
     rates |= {"copy": 3e12, "cache read": 5e12}
@@ -134,11 +135,11 @@ def test_the_gpu_profile_takes_six_minutes_at_a_quarter_of_an_h100s_ceilings():
         work = registry.get(spec.attention).cost(spec)
         call = max(amount / rates[name] for name, amount in work.items()) / 0.25
         samples = min(max(0.5 / call, 3), 60)
-        seconds += 0.5 + (6 + samples) * call
+        seconds += 1.3 + (6 + samples) * call
         if spec.attention == "flex":
             seconds += COMPILE_SECONDS
     seconds += 3.0 * len(cases.model(selection)) + 1.0 * len(cases.quality(selection))
-    assert 60 < seconds < 360
+    assert 60 < seconds < 420
 
 
 @pytest.mark.parametrize(
