@@ -3,8 +3,10 @@
 import json
 import re
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 
 from harness import store
@@ -14,32 +16,76 @@ from harness.spec import OperationSpec
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUN = ROOT / "reports" / "cpu-standard" / "run.json"
+GPU_RUN = ROOT / "reports" / "gpu-h100" / "run.json"
 LENGTHS = (512, 2048, 4096, 8192, 16384)
+GPU_LENGTHS = (512, 2048, 4096, 8192, 16384, 65536)
 ATTENTIONS = ("softmax", "sdpa", "yoso_e", "yoso")
+GPU_ATTENTIONS = ("sdpa_flash", "sdpa_cudnn", "yoso_e", "yoso")
 
 
-def operation_table(run: Run) -> str:
-    """The table between README's marks: median milliseconds of the standard profile's operation cases."""
+def table(run: Run, lengths: Sequence[int], attentions: Sequence[str], rival: str, digits: int) -> str:
+    """A table between README's marks: median milliseconds of a run's operation cases, the device's own on a GPU."""
     found = {
-        (record.spec.mode, record.spec.attention, record.spec.seq_len): statistics.median(record.timing.wall_seconds)
+        (record.spec.mode, record.spec.attention, record.spec.seq_len): statistics.median(
+            record.timing.device_seconds or record.timing.wall_seconds
+        )
         for record in run.records
-        if isinstance(record.spec, OperationSpec) and record.timing is not None and not record.spec.padding
+        if isinstance(record.spec, OperationSpec)
+        and record.timing is not None
+        and not record.spec.padding
+        and not record.spec.knobs
+        and record.spec.dtype == run.records[0].spec.dtype
     }
-    lines = ["| | " + " | ".join(f"n={n:,}" for n in LENGTHS) + " |", "|---|" + "---:|" * len(LENGTHS)]
+    lines = ["| | " + " | ".join(f"n={n:,}" for n in lengths) + " |", "|---|" + "---:|" * len(lengths)]
     for mode, words in (("forward", "forward"), ("forward_backward", "forward + backward")):
-        for attention in ATTENTIONS:
-            times = [found.get((mode, attention, n)) for n in LENGTHS]
-            cells = ["\N{EN DASH}" if time is None else f"{1e3 * time:,.1f}" for time in times]
+        for attention in attentions:
+            times = [found.get((mode, attention, n)) for n in lengths]
+            cells = ["\N{EN DASH}" if time is None else f"{1e3 * time:,.{digits}f}" for time in times]
             lines.append(f"| {words}, {attention} | " + " | ".join(cells) + " |")
-        ratios = [f"{found[mode, 'sdpa', n] / found[mode, 'yoso', n]:.1f}x" for n in LENGTHS]
-        lines.append("| *sdpa / yoso* | " + " | ".join(ratios) + " |")
+        ratios = [f"{found[mode, rival, n] / found[mode, 'yoso', n]:.1f}x" for n in lengths]
+        lines.append(f"| *{rival} / yoso* | " + " | ".join(ratios) + " |")
     return "\n".join(lines)
 
 
-def test_the_table_is_the_committed_runs():
-    between = re.search(r"<!-- table: operation -->\n(.*?)<!-- end of table -->", README, re.DOTALL)
+@pytest.mark.parametrize(
+    ("mark", "expected"),
+    [
+        ("operation", lambda: table(store.load(RUN), LENGTHS, ATTENTIONS, "sdpa", 1)),
+        ("gpu", lambda: table(store.load(GPU_RUN), GPU_LENGTHS, GPU_ATTENTIONS, "sdpa_cudnn", 2)),
+    ],
+)
+def test_a_table_is_the_committed_runs(mark, expected):
+    between = re.search(rf"<!-- table: {mark} -->\n(.*?)<!-- end of table -->", README, re.DOTALL)
     assert between is not None
-    assert between[1].strip() == operation_table(store.load(RUN))
+    assert between[1].strip() == expected()
+
+
+def test_the_gpus_figures_are_the_committed_runs():
+    """The sentences under the table."""
+    found = {
+        (r.spec.attention, r.spec.mode, r.spec.dtype, r.spec.seq_len): statistics.median(r.timing.device_seconds)
+        for r in store.load(GPU_RUN).records
+        if r.timing is not None and not r.spec.knobs
+    }
+
+    def ratio(rival, dtype, mode, own_dtype, own="yoso"):
+        return found[rival, mode, dtype, 4096] / found[own, mode, own_dtype, 4096]
+
+    words = " ".join(README.split())
+    modes = "forward", "forward_backward"
+    half, full = ([ratio("transformers_yoso", "float32", m, own) for m in modes] for own in ("bfloat16", "float32"))
+    assert f"take {half[0]:.0f} and {half[1]:.0f} times as long" in words
+    assert f"in float32 ours is {full[0]:.1f} and {full[1]:.1f} times as fast" in words
+    rival = ratio("transformers_yoso_e", "bfloat16", "forward", "bfloat16", "yoso_e")
+    assert f"YOSO-E is {rival:.0f} times as fast as transformers'" in words
+    crowded = statistics.median(
+        next(
+            r.timing.device_seconds
+            for r in store.load(GPU_RUN).records
+            if (r.spec.knobs, r.spec.mode, r.spec.seq_len) == ({"hash_code_len": 8}, "forward_backward", 4096)
+        )
+    )
+    assert f"takes {1e3 * crowded:.1f} ms" in words
 
 
 def test_the_gates_rates_are_the_committed_proofs():
