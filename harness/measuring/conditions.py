@@ -75,7 +75,8 @@ class _Watch(TorchDispatchMode):
         self.dropout |= _drops(func, args, kwargs or {}, self.rows)
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.numel() >= self.rows:
-                if tensor.is_floating_point():
+                # Not what is kept a row, as fused attention does its sums, in float32 whatever it computes in.
+                if tensor.is_floating_point() and tensor.numel() >= self.input_size:
                     self.dtypes.add(str(tensor.dtype).removeprefix("torch."))
                 self.all_pairs |= tensor.dim() > 1 and min(tensor.shape[-2:]) >= self.length
         name = func.__name__.split(".")[0]

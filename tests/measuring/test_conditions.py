@@ -15,10 +15,10 @@ from harness.spec import ModelSpec, OperationSpec
 EFFORT = Effort(min_samples=1, max_samples=1, seconds=0.0, warmup_calls=1, warmup_seconds=0.0)
 
 
-def seen(attend, module=None, **fields):
+def seen(attend, module=None, dtype=torch.float32, **fields):
     """The conditions of one call of ``attend(q, k, v)`` and its backward pass."""
     spec = OperationSpec(**{"attention": "x", "seq_len": 48, "heads": 2, "head_dim": 8, "batch": 2} | fields)
-    q, k, v = (torch.randn(2, 2, 48, 8).requires_grad_() for _ in range(3))
+    q, k, v = (torch.randn(2, 2, 48, 8, dtype=dtype).requires_grad_() for _ in range(3))
 
     def call():
         out = attend(q, k, v)
@@ -85,6 +85,12 @@ def test_operators_are_counted_forward_and_backward_and_views_are_not():
     assert seen(lambda q, k, v: attend(q, k, v.transpose(1, 2).transpose(1, 2))).operators == plain
 
 
+def scaled_dot_product_attention_keeps_float32():
+    q, k, v = (torch.randn(2, 2, 48, 8, dtype=torch.bfloat16) for _ in range(3))
+    _, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+    return sums.dtype == torch.float32
+
+
 def test_another_dtype_and_tf32_are_seen():
     def half(q, k, v):
         return attend(*(x.bfloat16() for x in (q, k, v))).float()
@@ -97,6 +103,9 @@ def test_another_dtype_and_tf32_are_seen():
             torch.set_float32_matmul_precision("highest")
 
     assert seen(half).dtypes == ["bfloat16", "float32"]
+    # Fused attention keeps a sum a row, in float32 whatever it computes in.
+    assert scaled_dot_product_attention_keeps_float32()
+    assert seen(attend, dtype=torch.bfloat16).dtypes == ["bfloat16"]
     assert seen(reduced).float32_matmul == "high"
 
 
