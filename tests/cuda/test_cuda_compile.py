@@ -18,7 +18,6 @@ ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 # A kernel whose spills or stack frame are accepted: a part of its name, and why.
 ACCEPTED: dict[str, str] = {
     "expectation_kernel<float, 256,": "float32 with heads wider than 128: row pointers, stored and read once a tile",
-    "sum_crowded<": "crowded buckets of rows that are no whole vectors: once a bucket, and rarely",
 }
 
 try:

@@ -11,8 +11,14 @@ namespace {
 constexpr int kWarps = 8;  // of a block
 static_assert(kWindow % kRowsAtOnce == 0 && kRowsAtOnce == 4, "a list is read in vectors of kRowsAtOnce ids");
 
+// Blocks a multiprocessor: as many as do without spills.
 template <typename Layout>
-__global__ void __launch_bounds__(kWarps* kWarp, Layout::kVec == 1 ? 3 : 4)
+constexpr int kResident = Layout::kVec == 1    ? 2
+                          : Layout::kVecs == 2 ? 3
+                                               : 4;
+
+template <typename Layout>
+__global__ void __launch_bounds__(kWarps* kWarp, kResident<Layout>)
     cumulate(CumulationParams params, unsigned blocks_a_head) {
   __shared__ __align__(16) uint32_t lists[kWarps * Layout::kGroups][kWindow];
   const Buckets& buckets = params.buckets;
