@@ -33,10 +33,10 @@ sanitize: $(VENV)/.ready
 # is there: make gate-proof RECORD=
 RECORD ?= yes
 gate-proof: $(VENV)/.ready
-	$(if $(RECORD),$(BIN)/python -m harness.gating.proof.recording reports/gate-proof/loaded.json --seconds 900 --load)
-	$(if $(RECORD),$(BIN)/python -m harness.gating.proof.turn_length reports/gate-proof/turns.json)
-	$(if $(RECORD),$(BIN)/python -m harness.gating.proof.live reports/gate-proof/live.json)
-	$(BIN)/python -m harness.gating.proof.rates reports/gate-proof/loaded.json --out reports/gate-proof
+	$(if $(RECORD),$(BIN)/python -m suites.studies.gate_proof.recording reports/gate-proof/loaded.json --seconds 900 --load)
+	$(if $(RECORD),$(BIN)/python -m suites.studies.gate_proof.turn_length reports/gate-proof/turns.json)
+	$(if $(RECORD),$(BIN)/python -m suites.studies.gate_proof.live reports/gate-proof/live.json)
+	$(BIN)/python -m suites.studies.gate_proof.rates reports/gate-proof/loaded.json --out reports/gate-proof
 
 # On a GPU, within nine minutes: build the kernels, run tests/gpu, measure the gpu profile. With a Python that has the
 # packages, and without a network: make gpu GPU_PYTHON=python3

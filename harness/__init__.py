@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "AttentionPlugin": "harness.plugin",
-    "OperationSpec": "harness.spec",
-    "ModelSpec": "harness.spec",
-    "QualitySpec": "harness.spec",
-    "TaskSpec": "harness.spec",
-    "Record": "harness.record",
+    "AttentionPlugin": "harness.core.plugin",
+    "OperationSpec": "harness.core.spec",
+    "ModelSpec": "harness.core.spec",
+    "QualitySpec": "harness.core.spec",
+    "TaskSpec": "harness.core.spec",
+    "Record": "harness.core.record",
 }
 __all__ = ["AttentionPlugin", "ModelSpec", "OperationSpec", "QualitySpec", "Record", "TaskSpec"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from yoso.attention import yoso_e, yoso_sampling
-from yoso.hashing import draw_planes
+from yoso.ops.hashing import draw_planes
 
 SIZES: dict[str, Any] = {"num_hash": 6, "hash_code_len": 4}
 

@@ -54,10 +54,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def _native_kernels_are_built_once(request: pytest.FixtureRequest) -> None:
     """Under ``pytest -n 2``, by the first worker that comes; where they cannot be built, the tests of them say why."""
     if hasattr(request.config, "workerinput"):
-        from yoso import build
+        from yoso.build import jit
 
-        with contextlib.closing(_Lock(build.SOURCES)), contextlib.suppress(build.BuildError):
-            build.library()
+        with contextlib.closing(_Lock(jit.SOURCES)), contextlib.suppress(jit.BuildError):
+            jit.library()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from wrong_attentions import Attention, _Cached, of, right
 
-from harness.capabilities import Capabilities
+from harness.core.capabilities import Capabilities
 
 
 def nan_at_long_n(q, k, v, mask):

@@ -3,8 +3,8 @@
 import numpy as np
 import synthetic
 
-from harness.record import Memory, Run, Timing
-from harness.spec import OperationSpec
+from harness.core.record import Memory, Run, Timing
+from harness.core.spec import OperationSpec
 
 SPECS = tuple(OperationSpec(attention=name, seq_len=n) for name in ("sdpa", "yoso") for n in (128, 512, 2048))
 

@@ -2,13 +2,14 @@
 
 import pytest
 
-from harness import registry, runner
+from harness.cases import runner
+from harness.core import registry
+from harness.core.spec import OperationSpec
 from harness.profiles.selection import Selection
-from harness.spec import OperationSpec
 
 SUITE = """
 import pytest
-from harness.spec import OperationSpec, QualitySpec
+from harness.core.spec import OperationSpec, QualitySpec
 
 def specs(selection):
     return [OperationSpec(attention=name, seq_len=128, heads=2) for name in {names}]

@@ -1,6 +1,6 @@
 """A pytest session within a test, and the run that it leaves."""
 
-from harness.store import load
+from harness.core.store import load
 
 
 def run(pytester, *arguments):

@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
-from harness.record import Run
-from harness.reporting import html, view
+from harness.core.record import Run
+from harness.report.formats import html
+from harness.report.model import comparison
 
 BLOCKS = {
     "title", "h1", "h2", "h3", "h4", "p", "li", "th", "td", "dt", "dd", "option", "summary", "button", "label", "span",
@@ -85,7 +86,7 @@ class Page(HTMLParser):
 
 def of(*runs: Run) -> Page:
     """The page of a report on these runs."""
-    return Page(html.render(view.compare(runs)))
+    return Page(html.render(comparison.compare(runs)))
 
 
 def data(page: Page) -> dict:

@@ -5,8 +5,8 @@ from typing import get_args
 
 import numpy as np
 
-from harness.record import Check, Memory, Quality, Record, Run, Status, Swapped, TaskResult, Timing
-from harness.spec import (
+from harness.core.record import Check, Memory, Quality, Record, Run, Status, Swapped, TaskResult, Timing
+from harness.core.spec import (
     AnySpec,
     Dtype,
     ModelSpec,

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from harness.plugin import AttentionPlugin
-from harness.softmax_oracle import softmax_attention
+from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.core.plugin import AttentionPlugin
 
 
 def right(q, k, v, mask):

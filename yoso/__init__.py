@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "YosoConfig": "yoso.config",
-    "YosoForMaskedLM": "yoso.masked_lm",
-    "YosoForMultipleChoice": "yoso.heads",
-    "YosoForQuestionAnswering": "yoso.heads",
-    "YosoForSequenceClassification": "yoso.heads",
-    "YosoForTokenClassification": "yoso.heads",
-    "YosoModel": "yoso.modeling",
-    "YosoPreTrainedModel": "yoso.modeling",
+    "YosoConfig": "yoso.models.config",
+    "YosoForMaskedLM": "yoso.models.masked_lm",
+    "YosoForMultipleChoice": "yoso.models.heads",
+    "YosoForQuestionAnswering": "yoso.models.heads",
+    "YosoForSequenceClassification": "yoso.models.heads",
+    "YosoForTokenClassification": "yoso.models.heads",
+    "YosoModel": "yoso.models.encoder",
+    "YosoPreTrainedModel": "yoso.models.encoder",
     "expectation_weights": "yoso.attention",
     "yoso_e": "yoso.attention",
     "yoso_sampling": "yoso.attention",

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-import yoso.gradients
-import yoso.transforms  # noqa: F401  registers their vmap and autocast rules
-from yoso import ops
-from yoso.autocast import to_autocast_dtype
-from yoso.checks import check_attention, check_hash_code_len, check_num_hash
-from yoso.hashing import check_family, draw_planes
+import yoso.ops.autograd
+import yoso.ops.vmap  # noqa: F401  registers their vmap and autocast rules
+from yoso.ops import operators
+from yoso.ops.arguments import check_attention, check_hash_code_len, check_num_hash
+from yoso.ops.autocast import to_autocast_dtype
+from yoso.ops.hashing import check_family, draw_planes
 
 
 def yoso_e(
@@ -47,7 +47,7 @@ def yoso_e(
     query, key, value = to_autocast_dtype(query, key, value)
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
-    context = ops.expectation(
+    context = operators.expectation(
         query,
         key,
         value,
@@ -56,7 +56,7 @@ def yoso_e(
         hash_code_len=hash_code_len,
         exact_gradient=exact_gradient,
     )
-    return ops.unit_rows_of_own(context)
+    return operators.unit_rows_of_own(context)
 
 
 def yoso_sampling(
@@ -84,9 +84,9 @@ def yoso_sampling(
         key_padding_mask: bool ``[B, N]``, True for a real token, or None. Padded queries give zero rows.
         num_hash: m; the error against YOSO-E falls as 1 / sqrt(m).
         hash_code_len: tau, 1 to 16.
-        hash_family: one of ``yoso.hashing.HASH_FAMILIES``.
+        hash_family: one of ``yoso.ops.hashing.HASH_FAMILIES``.
         lsh_backward: True: gradients from the collisions; False: from the probability, over all pairs.
-        planes: from ``yoso.hashing.draw_planes``; None: drawn anew, one set a head and sequence, from torch's
+        planes: from ``yoso.ops.hashing.draw_planes``; None: drawn anew, one set a head and sequence, from torch's
             default CPU generator.
 
     Returns:
@@ -110,10 +110,10 @@ def yoso_sampling(
             device=query.device,
         )
     query_codes, key_codes = (
-        ops.fast_hash(x.detach(), planes, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family)
+        operators.fast_hash(x.detach(), planes, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family)
         for x in (query, key)
     )
-    context = ops.lsh_attention(
+    context = operators.lsh_attention(
         query,
         key,
         value,
@@ -124,7 +124,7 @@ def yoso_sampling(
         hash_code_len=hash_code_len,
         lsh_backward=lsh_backward,
     )
-    return ops.unit_rows_of_own(context)
+    return operators.unit_rows_of_own(context)
 
 
 def expectation_weights(

@@ -5,10 +5,10 @@ import math
 from torch import Tensor, nn
 
 from harness import AttentionPlugin
-from harness.capabilities import Capabilities
-from harness.capacity import quadratic_reasons
-from harness.spec import Spec
-from harness.traits import device_reasons
+from harness.attentions.shared.capacity import quadratic_reasons
+from harness.core.attention_shape import device_reasons
+from harness.core.capabilities import Capabilities
+from harness.core.spec import Spec
 
 
 class SigmoidAttention(nn.Module):

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch._dynamo import config as dynamo_config
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.capacity import quadratic_reasons
-from harness.plugin import AttentionPlugin, torch_dtype
-from harness.softmax_oracle import softmax_attention
-from harness.spec import OperationSpec, Spec
-from harness.traits import device_reasons, has_backward, head_dim
+from harness.attentions.shared import cost
+from harness.attentions.shared.capacity import device_reasons, quadratic_reasons
+from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.core.attention_shape import has_backward, head_dim
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin, torch_dtype
+from harness.core.spec import OperationSpec, Spec
 
 BLOCK = 128
 """Keys and queries a block of the mask: flex_attention's default."""
@@ -35,7 +35,7 @@ class Flex(nn.Module):
     """flex_attention with padding as a block mask: blocks of padding alone are skipped, not masked."""
 
     compiles_inside = True
-    """Torch compiles a wrapper also in the eager form: see ``harness.measuring.conditions``."""
+    """Torch compiles a wrapper also in the eager form: see ``harness.measure.conditions``."""
 
     def __init__(self, compiled: bool) -> None:
         super().__init__()

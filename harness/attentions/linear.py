@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.plugin import AttentionPlugin
-from harness.spec import OperationSpec, Spec
-from harness.traits import device_reasons
+from harness.attentions.shared import cost
+from harness.attentions.shared.capacity import device_reasons
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin
+from harness.core.spec import OperationSpec, Spec
 
 
 def features(x: Tensor) -> Tensor:

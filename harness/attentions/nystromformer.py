@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, scaled_dot_product_attention
 
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.plugin import AttentionPlugin, torch_dtype
-from harness.spec import OperationSpec, Scalar, Spec
-from harness.traits import batch_and_heads, device_reasons
+from harness.attentions.shared import cost
+from harness.attentions.shared.capacity import device_reasons
+from harness.core.attention_shape import batch_and_heads
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin, torch_dtype
+from harness.core.spec import OperationSpec, Scalar, Spec
 
 
 def segments(landmarks: int, key_padding_mask: Tensor) -> Tensor:

@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.plugin import AttentionPlugin, torch_dtype
-from harness.spec import OperationSpec, QualitySpec, Scalar, Spec
-from harness.traits import device_reasons, head_dim
+from harness.attentions.shared import cost
+from harness.attentions.shared.capacity import device_reasons
+from harness.core.attention_shape import head_dim
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin, torch_dtype
+from harness.core.spec import OperationSpec, QualitySpec, Scalar, Spec
 
 Kind = Literal["softmax", "relu"]
 

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.plugin import AttentionPlugin
-from harness.spec import OperationSpec, Scalar, Spec
-from harness.traits import batch_and_heads, device_reasons, head_dim
+from harness.attentions.shared import cost
+from harness.attentions.shared.capacity import device_reasons
+from harness.core.attention_shape import batch_and_heads, head_dim
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin
+from harness.core.spec import OperationSpec, Scalar, Spec
 
 OPEN = 1e-4
 """Projections of a unit vector that are nearer to one another than this are for the float32 hash to decide."""

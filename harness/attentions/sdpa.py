@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.capacity import quadratic_reasons
-from harness.plugin import AttentionPlugin, torch_dtype
-from harness.softmax_oracle import softmax_attention
-from harness.spec import OperationSpec, Spec
-from harness.traits import device_reasons, has_backward, has_padding, head_dim
+from harness.attentions.shared import cost
+from harness.attentions.shared.capacity import device_reasons, quadratic_reasons
+from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.core.attention_shape import has_backward, has_padding, head_dim
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin, torch_dtype
+from harness.core.spec import OperationSpec, Spec
 
 _BACKENDS = {
     SDPBackend.MATH: "math",

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.capacity import quadratic_reasons
-from harness.plugin import AttentionPlugin
-from harness.softmax_oracle import softmax_attention
-from harness.spec import OperationSpec, Spec
-from harness.traits import device_reasons
+from harness.attentions.shared import cost
+from harness.attentions.shared.capacity import device_reasons, quadratic_reasons
+from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin
+from harness.core.spec import OperationSpec, Spec
 
 
 class EagerSoftmax(nn.Module):

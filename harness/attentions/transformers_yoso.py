@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.plugin import AttentionPlugin
-from harness.spec import OperationSpec, Scalar, Spec
-from harness.traits import batch_and_heads, device_reasons, has_backward, head_dim
-from yoso import hashing, reference
+from harness.attentions.shared import cost
+from harness.attentions.shared.capacity import device_reasons
+from harness.core.attention_shape import batch_and_heads, has_backward, head_dim
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin
+from harness.core.spec import OperationSpec, Scalar, Spec
+from yoso.ops import hashing, reference
 
 EXTENSION = "fast_lsh_cumulation"
 """The module that the authors' repository builds; ``tests/gpu/authors_kernels.py`` builds it from a clone."""
@@ -34,7 +35,7 @@ class TransformersYosoSamplingModule(nn.Module):
         self.sizes = {"num_hash": num_hash, "hash_code_len": hash_code_len, "use_fast_hash": True, "lsh_backward": True}
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
-        """See ``harness.plugin.AttentionPlugin``."""
+        """See ``harness.core.plugin.AttentionPlugin``."""
         query, key = (normalize(x.flatten(0, 1), dim=-1) for x in (q, k))
         mask = _mask(q, key_padding_mask)
         out = self.cumulation(mask, mask, query, key, v.flatten(0, 1), self.sizes)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.capacity import quadratic_reasons
-from harness.plugin import AttentionPlugin
-from harness.spec import OperationSpec, Scalar, Spec
-from harness.traits import device_reasons, has_padding
-from yoso import hashing, reference
+from harness.attentions.shared import cost
+from harness.attentions.shared.capacity import device_reasons, quadratic_reasons
+from harness.core.attention_shape import has_padding
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin
+from harness.core.spec import OperationSpec, Scalar, Spec
+from yoso.ops import hashing, reference
 
 
 class TransformersYosoModule(nn.Module):
@@ -26,7 +26,7 @@ class TransformersYosoModule(nn.Module):
         self.hash_code_len = hash_code_len
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
-        """See ``harness.plugin.AttentionPlugin``; there is no mask."""
+        """See ``harness.core.plugin.AttentionPlugin``; there is no mask."""
         del key_padding_mask
         heads = [x.flatten(0, 1) for x in (normalize(q, dim=-1), normalize(k, dim=-1), v)]
         mask = torch.ones(heads[0].shape[:2], dtype=torch.int32, device=q.device)

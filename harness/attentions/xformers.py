@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.plugin import AttentionPlugin, torch_dtype
-from harness.softmax_oracle import softmax_attention
-from harness.spec import OperationSpec, Spec
-from harness.traits import device_reasons, has_backward, has_padding, head_dim
+from harness.attentions.shared import cost
+from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.core.attention_shape import has_backward, has_padding, head_dim
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin, torch_dtype
+from harness.core.spec import OperationSpec, Spec
 
 _OPERATORS = {
     "cutlass": ("cutlass", "CUTLASS kernels"),

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 import yoso.attention
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.plugin import AttentionPlugin
-from harness.spec import OperationSpec, QualitySpec, Scalar, Spec
-from yoso import build, hashing, ops, reference
-from yoso.checks import check_hash_code_len, check_num_hash
+from harness.attentions.shared import cost
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin
+from harness.core.spec import OperationSpec, QualitySpec, Scalar, Spec
+from yoso.build import jit
+from yoso.ops import hashing, operators, reference
+from yoso.ops.arguments import check_hash_code_len, check_num_hash
 
 SETTLED = {"cpu": 2**16, "cuda": 2**20}
 """Positions of all heads whose codes the oracle settles at a time, by device; on others as on the CPU."""
@@ -28,7 +29,7 @@ class YosoSamplingModule(nn.Module):
         self.lsh_backward = lsh_backward
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
-        """See ``harness.plugin.AttentionPlugin``."""
+        """See ``harness.core.plugin.AttentionPlugin``."""
         return yoso.attention.yoso_sampling(
             q,
             k,
@@ -77,10 +78,10 @@ class YosoSampling(AttentionPlugin):
 
     def kernel(self, spec: Spec) -> str:
         """Native or plain torch, as ``yoso.build`` found."""
-        return build.describe(spec.device)
+        return jit.describe(spec.device)
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Hashing and the gathers of the cumulation; see ``harness.cost``."""
+        """Hashing and the gathers of the cumulation; see ``harness.attentions.shared.cost``."""
         if not isinstance(spec, OperationSpec):
             return None
         knobs = self.knobs(spec)
@@ -122,7 +123,7 @@ class YosoSampling(AttentionPlugin):
 
         def codes(x: Tensor) -> Tensor:
             x = x.detach().float()
-            given = ops.fast_hash(x.to(spec.device), planes.to(spec.device), hash_family=family, **sizes)
+            given = operators.fast_hash(x.to(spec.device), planes.to(spec.device), hash_family=family, **sizes)
             given, rows = given.to(x.device).flatten(0, 1), x.flatten(0, 1)
             # By heads and stretches: the projections of all at once would not fit, and one head at a time waits.
             at_a_time = SETTLED.get(x.device.type, SETTLED["cpu"])

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from harness import registry
-from harness.capabilities import Capabilities
-from harness.plugin import AttentionPlugin, torch_dtype
-from harness.spec import ModelSpec, OperationSpec, Scalar, Spec
-from harness.traits import batch_and_heads
-from yoso.conv import ValueConvolution
+from harness.core import registry
+from harness.core.attention_shape import batch_and_heads
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin, torch_dtype
+from harness.core.spec import ModelSpec, OperationSpec, Scalar, Spec
+from yoso.models.convolution import ValueConvolution
 
 
 class YosoWithConvolution(nn.Module):

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 import yoso.attention
-from harness import cost
-from harness.capabilities import Capabilities
-from harness.plugin import AttentionPlugin
-from harness.spec import OperationSpec, Scalar, Spec
-from yoso import build, hashing, reference
+from harness.attentions.shared import cost
+from harness.core.capabilities import Capabilities
+from harness.core.plugin import AttentionPlugin
+from harness.core.spec import OperationSpec, Scalar, Spec
+from yoso.build import jit
+from yoso.ops import hashing, reference
 
 
 class YosoExpectationModule(nn.Module):
@@ -20,7 +21,7 @@ class YosoExpectationModule(nn.Module):
         self.hash_code_len = hash_code_len
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
-        """See ``harness.plugin.AttentionPlugin``."""
+        """See ``harness.core.plugin.AttentionPlugin``."""
         return yoso.attention.yoso_e(q, k, v, key_padding_mask, hash_code_len=self.hash_code_len)
 
 
@@ -38,7 +39,7 @@ class YosoExpectation(AttentionPlugin):
 
     def kernel(self, spec: Spec) -> str:
         """Native or plain torch, as ``yoso.build`` found."""
-        return build.describe(spec.device)
+        return jit.describe(spec.device)
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
         """The products of softmax attention, and every pair's probability."""

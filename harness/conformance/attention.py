@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.measuring import inputs
-from harness.measuring.inputs import Inputs
-from harness.measuring.sampled_rows import relative_error, run_oracle, sample_rows
-from harness.measuring.verify import FACTOR, FLOOR_EPS, MOST, ROWS
-from harness.plugin import AttentionPlugin
-from harness.spec import Dtype, OperationSpec
+from harness.core.plugin import AttentionPlugin
+from harness.core.spec import Dtype, OperationSpec
+from harness.measure import inputs
+from harness.measure.inputs import Inputs
+from harness.measure.sampled_rows import relative_error, run_oracle, sample_rows
+from harness.measure.verify import FACTOR, FLOOR_EPS, MOST, ROWS
 
 SIZES = {"batch": 2, "heads": 2, "head_dim": 64, "seq_len": 256}
 """Of most tests: what most kernels take. Awkward lengths have a test of their own."""

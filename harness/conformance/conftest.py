@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness import registry
 from harness.conformance.attention import Attention
+from harness.core import registry
 from harness.pytest_plugin import selection
 
 pytest_plugins = ["harness.pytest_plugin"]

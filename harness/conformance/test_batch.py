@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from harness.conformance.attention import Attention, call, other
-from harness.measuring import inputs
-from harness.measuring.sampled_rows import relative_error
+from harness.measure import inputs
+from harness.measure.sampled_rows import relative_error
 
 
 def test_other_sequences_are_not_seen(attention: Attention) -> None:

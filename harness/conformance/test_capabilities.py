@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from harness.conformance.attention import SIZES, Attention, call, differences, results
-from harness.measuring import inputs
-from harness.measuring.sampled_rows import relative_error
-from harness.spec import Dtype, OperationSpec
+from harness.core.spec import Dtype, OperationSpec
+from harness.measure import inputs
+from harness.measure.sampled_rows import relative_error
 
 SHORTER = 100
 

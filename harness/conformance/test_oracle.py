@@ -5,8 +5,8 @@ from typing import get_args
 import pytest
 
 from harness.conformance.attention import Attention
-from harness.measuring import inputs, verify
-from harness.spec import Dtype
+from harness.core.spec import Dtype
+from harness.measure import inputs, verify
 
 AWKWARD = (1, 7, 33, 1000)
 LONG = 4096

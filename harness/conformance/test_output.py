@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.conformance.attention import Attention, call, differences, other, results, same_bits
-from harness.measuring import inputs
+from harness.measure import inputs
 
 
 def _heads_last(x: Tensor) -> Tensor:

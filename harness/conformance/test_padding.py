@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from harness.conformance.attention import Attention, call
-from harness.measuring import inputs, verify
-from harness.measuring.inputs import Inputs
-from harness.measuring.sampled_rows import relative_error
-from harness.spec import OperationSpec
+from harness.core.spec import OperationSpec
+from harness.measure import inputs, verify
+from harness.measure.inputs import Inputs
+from harness.measure.sampled_rows import relative_error
 
 WHERE = ("end", "front", "middle")
 

@@ -6,10 +6,10 @@ from typing import get_args
 import pytest
 import torch
 
-from harness import registry
 from harness.conformance.attention import SIZES, Attention
-from harness.plugin import torch_dtype
-from harness.spec import Dtype, ModelSpec, OperationSpec, QualitySpec, TaskSpec
+from harness.core import registry
+from harness.core.plugin import torch_dtype
+from harness.core.spec import Dtype, ModelSpec, OperationSpec, QualitySpec, TaskSpec
 
 
 def test_it_loads(attention_name: str) -> None:

@@ -16,8 +16,8 @@ from harness.conformance.attention import (
     results,
     same_bits,
 )
-from harness.measuring import inputs
-from harness.measuring.sampled_rows import relative_error
+from harness.measure import inputs
+from harness.measure.sampled_rows import relative_error
 
 MOVED = 0.1
 """An output of other values is at least so far away; independent values give about 1.4."""

@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple, TypeVar, get_args
 
-from harness import registry
-from harness.profiles import gpu, paper, quick, standard
-from harness.profiles.selection import Selection
-from harness.profiles.swaps import swaps
-from harness.spec import (
+from harness.core import registry
+from harness.core.spec import (
     Dtype,
     Family,
     Head,
@@ -21,6 +18,9 @@ from harness.spec import (
     Scalar,
     TaskSpec,
 )
+from harness.profiles import gpu, paper, quick, standard
+from harness.profiles.selection import Selection
+from harness.profiles.swaps import swaps
 
 Asked = TypeVar("Asked", OperationSpec, ModelSpec, QualitySpec)
 OPERATION_MODES: tuple[OperationMode, ...] = get_args(OperationMode)

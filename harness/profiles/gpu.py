@@ -6,16 +6,7 @@ Cases come in the order of their worth: where a run's time is over, the last are
 
 from itertools import product
 
-from harness.spec import (
-    Dtype,
-    Family,
-    ModelMode,
-    ModelSpec,
-    OperationMode,
-    OperationSpec,
-    QualitySpec,
-    Scalar,
-)
+from harness.core.spec import Dtype, Family, ModelMode, ModelSpec, OperationMode, OperationSpec, QualitySpec, Scalar
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 MODES: tuple[OperationMode, ...] = ("forward", "forward_backward")

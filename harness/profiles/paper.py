@@ -9,7 +9,7 @@ optimizer; here it has one.
 
 from itertools import product
 
-from harness.spec import ModelSpec, Scalar
+from harness.core.spec import ModelSpec, Scalar
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 COMMON_BATCH = {"cpu": 1, "cuda": 16}

@@ -1,6 +1,6 @@
 """What the profile ``quick`` leaves out, so that it takes minutes on two cores; what is asked for is measured."""
 
-from harness.spec import Family, ModelMode, OperationSpec
+from harness.core.spec import Family, ModelMode, OperationSpec
 
 HEADLINE = ("softmax", "sdpa", "yoso", "yoso_e")
 """Measured alone at each of the profile's lengths, at the longest forward: what the project is there to compare."""

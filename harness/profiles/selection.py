@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from harness import registry
-from harness.measuring.timing import Effort
-from harness.spec import Dtype
+from harness.core import registry
+from harness.core.spec import Dtype, Effort
 
 Profile = Literal["quick", "standard", "full", "gpu", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)

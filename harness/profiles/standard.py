@@ -1,9 +1,9 @@
 """What the profile ``standard`` leaves out of lengths and attentions, so that two cores take it in an hour and a half;
 what is asked for is measured."""
 
-from harness import registry
+from harness.core import registry
+from harness.core.spec import Family, ModelMode, OperationSpec
 from harness.profiles.quick import ENCODERS
-from harness.spec import Family, ModelMode, OperationSpec
 
 LONGEST = 16384
 """Here a quadratic attention takes minutes a case: two that are fused stand for all."""

@@ -1,6 +1,6 @@
 """Which attentions a trained model is also evaluated with."""
 
-from harness.spec import Swap
+from harness.core.spec import Swap
 
 HASHES = (4, 8, 16, 32, 64, 128)
 

@@ -7,8 +7,8 @@ Long Range Arena's own, 160,000 and 20,000: the authors' file repeats the Image 
 from itertools import product
 from typing import Any, NamedTuple
 
-from harness import registry
-from harness.spec import Scalar, TaskSpec
+from harness.core import registry
+from harness.core.spec import Scalar, TaskSpec
 
 
 class LraSettings(NamedTuple):

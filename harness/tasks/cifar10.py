@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from harness.tasks import data_files
-from harness.tasks.images import FIRST_LEVEL, PAD, to_tokens
+from harness.tasks.image_tokens import FIRST_LEVEL, PAD, to_tokens
 from harness.tasks.task import LabelledSequences, Split, Task
 
 ARCHIVE = "cifar-10-binary.tar.gz"

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from harness.tasks.images import FIRST_LEVEL, PAD, to_tokens
+from harness.tasks.image_tokens import FIRST_LEVEL, PAD, to_tokens
 from harness.tasks.task import LabelledSequences, Split, Task
 
 LEVELS = 17

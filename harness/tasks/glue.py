@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.tasks import data_files, tables
+from harness.tasks import data_files, data_tables
 from harness.tasks.byte_tokens import PAD, VOCAB_SIZE, encode
 from harness.tasks.task import LabelledSequences, Split, Task
 
@@ -67,7 +67,7 @@ class Glue(Task):
         Raises:
             ValueError: a file is missing or has no such columns, or a label is none of the task's.
         """
-        table = tables.read(self.name, self._path(split), [*self.form.columns, "label"])
+        table = data_tables.read(self.name, self._path(split), [*self.form.columns, "label"])
         order = np.random.default_rng(seed).permutation(len(table["label"]))[:examples]
         texts = [[str(table[column][at]).encode() for column in self.form.columns] for at in order]
         ids = torch.from_numpy(np.stack([encode(parts, seq_len) for parts in texts]))
@@ -83,7 +83,7 @@ class Glue(Task):
 
     def _path(self, split: Split) -> Path:
         stem = f"glue/{self.part}/{'train' if split == 'train' else self.form.held_out}"
-        return data_files.find(self.name, *(f"{stem}.{suffix}" for suffix in tables.SUFFIXES), how=HOW)
+        return data_files.find(self.name, *(f"{stem}.{suffix}" for suffix in data_tables.SUFFIXES), how=HOW)
 
 
 COLA, SST2, MRPC, STSB, QQP, MNLI, QNLI, RTE = (Glue(part) for part in FORMS)

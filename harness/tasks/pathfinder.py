@@ -5,9 +5,9 @@ import math
 import numpy as np
 import torch
 
-from harness.tasks.contours import render, scene
 from harness.tasks.generated import Drawn, GeneratedTask
-from harness.tasks.images import FIRST_LEVEL, PAD, to_tokens
+from harness.tasks.image_tokens import FIRST_LEVEL, PAD, to_tokens
+from harness.tasks.pathfinder_contours import render, scene
 from harness.tasks.task import Split
 
 LEVELS = 256

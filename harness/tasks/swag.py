@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.tasks import data_files, tables
+from harness.tasks import data_files, data_tables
 from harness.tasks.byte_tokens import PAD, VOCAB_SIZE, encode
 from harness.tasks.task import LabelledSequences, Split, Task
 
@@ -33,7 +33,7 @@ class Swag(Task):
         Raises:
             ValueError: a file is missing or has no such columns, or a label is none of the task's.
         """
-        table = tables.read(self.name, self._path(split), ["sent1", "sent2", *ENDINGS, "label"])
+        table = data_tables.read(self.name, self._path(split), ["sent1", "sent2", *ENDINGS, "label"])
         order = np.random.default_rng(seed).permutation(len(table["label"]))[:examples]
         rows = [[_choice(table, at, ending, seq_len) for ending in ENDINGS] for at in order.tolist()]
         ids = torch.from_numpy(np.array(rows))
@@ -46,7 +46,7 @@ class Swag(Task):
 
     def _path(self, split: Split) -> Path:
         stem = f"swag/{FILES[split]}"
-        return data_files.find(self.name, *(f"{stem}.{suffix}" for suffix in tables.SUFFIXES), how=HOW)
+        return data_files.find(self.name, *(f"{stem}.{suffix}" for suffix in data_tables.SUFFIXES), how=HOW)
 
 
 def _choice(table: dict[str, list[str]], at: int, ending: str, seq_len: int) -> np.ndarray:

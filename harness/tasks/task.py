@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from harness.tasks import metrics
+from harness.tasks import task_metrics
 
 Split = Literal["train", "eval"]
 TaskHead = Literal[
@@ -57,7 +57,7 @@ class Task(ABC):
     name: str
     head: TaskHead = "sequence_classification"
     metric: str = "accuracy"
-    """What the score is: a name of ``harness.tasks.metrics``."""
+    """What the score is: a name of ``harness.tasks.task_metrics``."""
     other_metrics: tuple[str, ...] = ()
     """What is recorded beside the score."""
     data: str
@@ -97,7 +97,7 @@ class Task(ABC):
         if self.head in ("token_classification", "masked_lm"):
             scored = labels != IGNORED
             predicted, labels = predicted[scored], labels[scored]
-        return {name: metrics.METRICS[name](predicted, labels) for name in (self.metric, *self.other_metrics)}
+        return {name: task_metrics.METRICS[name](predicted, labels) for name in (self.metric, *self.other_metrics)}
 
     def majority(self, labels: Tensor) -> float:
         """The score of always giving the most frequent of these labels."""

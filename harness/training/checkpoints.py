@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from transformers import TrainerCallback
 
-from harness.spec import TaskSpec
+from harness.core.spec import TaskSpec
 from harness.training.trainer import Clock
 
 SAVE_SECONDS = 60.0

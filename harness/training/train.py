@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel, Trainer
 
-from harness import registry, transformers_seam
-from harness.measuring import memory
-from harness.record import Memory, Swapped, TaskResult
-from harness.spec import Swap, TaskSpec
+from harness.core import registry
+from harness.core.record import Memory, Swapped, TaskResult
+from harness.core.spec import Swap, TaskSpec
+from harness.measure import memory
+from harness.models import transformers_seam
 from harness.tasks.data_files import DATA_DIR
 from harness.tasks.task import LabelledSequences, Task, examples_sha256
 from harness.training.checkpoints import SAVE_SECONDS, Save, SeedFolder, SeedResult
-from harness.training.diverged import Diverged
-from harness.training.models import make_model
+from harness.training.divergence import Diverged
+from harness.training.task_models import make_model
 from harness.training.trainer import NOT_FINITE, Clock, Progress, Report, make_trainer
 
 

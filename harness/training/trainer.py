@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from harness.spec import TaskSpec
+from harness.core.spec import TaskSpec
 from harness.tasks.task import LabelledSequences, Task
-from harness.training.diverged import Diverged
+from harness.training.divergence import Diverged
 
 Progress = Callable[[int, int], None]
 """Called after each optimizer step with the steps that are done and those that there are, over all seeds."""

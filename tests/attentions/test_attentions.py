@@ -5,10 +5,10 @@ import sys
 import pytest
 import torch
 
-from harness import registry
-from harness.measuring import inputs, verify
-from harness.softmax_oracle import softmax_attention
-from harness.spec import ModelSpec, OperationSpec, TaskSpec
+from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.core import registry
+from harness.core.spec import ModelSpec, OperationSpec, TaskSpec
+from harness.measure import inputs, verify
 
 RUN_ON_A_CPU = ("softmax", "sdpa", "sdpa_math", "sdpa_flash", "yoso", "yoso_e")
 XFORMERS = ("xformers_cutlass", "xformers_flash2", "xformers_flash3", "xformers_triton_splitk")
@@ -72,7 +72,7 @@ def test_a_square_that_does_not_fit(name, spec):
 
 
 def test_training_keeps_more_than_inference(monkeypatch):
-    monkeypatch.setattr("harness.capacity.available_bytes", lambda device: 2 * 1024**3)
+    monkeypatch.setattr("harness.attentions.shared.capacity.available_bytes", lambda device: 2 * 1024**3)
     softmax = registry.get("softmax")
     sizes = {"attention": "softmax", "seq_len": 4096, "layers": 12, "heads": 8}
     assert softmax.unsupported(ModelSpec(mode="forward", **sizes)) == []

@@ -3,9 +3,9 @@
 import pytest
 import wrong_attentions as wrong
 
-from harness import registry, runner
-from harness.measuring.timing import Effort
-from harness.spec import OperationSpec
+from harness.cases import runner
+from harness.core import registry
+from harness.core.spec import Effort, OperationSpec
 
 EFFORT = Effort(min_samples=1, max_samples=1, seconds=0.0, warmup_calls=1, warmup_seconds=0.0)
 STATUSES = (

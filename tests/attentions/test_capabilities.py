@@ -4,11 +4,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from harness import registry
-from harness.capabilities import HEADINGS, Capabilities
-from harness.cli import app
-from harness.measuring import inputs, verify
-from harness.spec import OperationSpec
+from harness.commands.app import app
+from harness.core import registry
+from harness.core.capabilities import HEADINGS, Capabilities
+from harness.core.spec import OperationSpec
+from harness.measure import inputs, verify
 
 SIZES = {"batch": 2, "heads": 4, "head_dim": 16, "seq_len": 40}
 INDUCTOR = {"flex"}

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from harness import registry
-from harness.catalogue import markdown
-from harness.cli import app
-from harness.plugin import AttentionPlugin
+from harness.commands.app import app
+from harness.commands.catalogue import markdown
+from harness.core import registry
+from harness.core.plugin import AttentionPlugin
 
 PAGE = Path(__file__).parents[2] / "docs" / "attentions.md"
 

@@ -11,9 +11,10 @@ import wrong_attentions as wrong
 from contract_breakers import BREAKERS
 
 import harness.conformance
-from harness import registry, runner
+from harness.cases import runner
+from harness.core import registry
+from harness.core.spec import OperationSpec
 from harness.profiles.selection import Selection
-from harness.spec import OperationSpec
 
 pytest_plugins = ["pytester"]
 

@@ -31,7 +31,7 @@ def installed(tmp_path_factory):
     return run
 
 
-LIST = "from harness.cli import app; app(['list', '--why'])"
+LIST = "from harness.commands.app import app; app(['list', '--why'])"
 
 
 def row(done, name):

@@ -6,8 +6,9 @@ import pytest
 import wrong_attentions as wrong
 from typer.testing import CliRunner
 
-from harness import registry, runner
-from harness.cli import app
+from harness.cases import runner
+from harness.commands.app import app
+from harness.core import registry
 from harness.profiles import cases
 from harness.profiles.selection import Selection
 

@@ -9,11 +9,11 @@ import torch
 from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import create_block_mask
 
-from harness import registry
 from harness.attentions import flash_attn, flex
-from harness.measuring import inputs, verify
-from harness.softmax_oracle import softmax_attention
-from harness.spec import OperationSpec
+from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.core import registry
+from harness.core.spec import OperationSpec
+from harness.measure import inputs, verify
 
 compiles = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 

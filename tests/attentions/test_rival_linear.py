@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from harness import registry
 from harness.attentions.performer import draw_projection
-from harness.measuring import inputs, verify
-from harness.spec import OperationSpec, QualitySpec
+from harness.core import registry
+from harness.core.spec import OperationSpec, QualitySpec
+from harness.measure import inputs, verify
 
 NAMES = ("none", "linear", "performer_softmax", "performer_relu", "cosformer")
 PERFORMERS = ("performer_softmax", "performer_relu")

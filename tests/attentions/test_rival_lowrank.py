@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from harness import registry
 from harness.attentions.nystromformer import iterative_inverse, segments
-from harness.measuring import inputs, verify
-from harness.spec import ModelSpec, OperationSpec, TaskSpec
+from harness.core import registry
+from harness.core.spec import ModelSpec, OperationSpec, TaskSpec
+from harness.measure import inputs, verify
 
 LINFORMER, NYSTROMFORMER = registry.get("linformer"), registry.get("nystromformer")
 KNOBS = [

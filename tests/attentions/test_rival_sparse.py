@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness import cost, registry
 from harness.attentions import bigbird, longformer, reformer
-from harness.measuring import inputs, verify
-from harness.spec import ModelSpec, OperationSpec
+from harness.attentions.shared import cost
+from harness.core import registry
+from harness.core.spec import ModelSpec, OperationSpec
+from harness.measure import inputs, verify
 
 CASES = [
     ("longformer", {}),

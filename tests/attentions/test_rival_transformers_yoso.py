@@ -8,10 +8,10 @@ import pytest
 import torch
 from stand_in_kernels import kernels, lsh_cumulation, lsh_weighted_cumulation
 
-from harness import registry
 from harness.attentions import transformers_yoso
-from harness.measuring import inputs, verify
-from harness.spec import ModelSpec, OperationSpec
+from harness.core import registry
+from harness.core.spec import ModelSpec, OperationSpec
+from harness.measure import inputs, verify
 
 PLUGIN = registry.get("transformers_yoso")
 ROOT = Path(__file__).parents[2]

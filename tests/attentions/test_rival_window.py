@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from harness import registry
-from harness.measuring import inputs, verify
-from harness.spec import OperationSpec
+from harness.core import registry
+from harness.core.spec import OperationSpec
+from harness.measure import inputs, verify
 
 PLUGIN = registry.get("local_window")
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from harness import registry
-from harness.measuring import inputs, verify
-from harness.spec import ModelSpec, OperationSpec, TaskSpec
+from harness.core import registry
+from harness.core.spec import ModelSpec, OperationSpec, TaskSpec
+from harness.measure import inputs, verify
 
 PLUGIN = registry.get("yoso_conv")
 

@@ -4,11 +4,11 @@ import wrong_attentions as wrong
 from stand_in_kernels import kernels
 from torch.fx.experimental import _config
 
-from harness import registry
 from harness.attentions import transformers_yoso
-from harness.measuring import inputs, verify
-from harness.measuring.sampled_rows import run_oracle, sample_rows
-from harness.spec import OperationSpec
+from harness.core import registry
+from harness.core.spec import OperationSpec
+from harness.measure import inputs, verify
+from harness.measure.sampled_rows import run_oracle, sample_rows
 
 
 def spec_of(plugin, **changes):
@@ -98,7 +98,7 @@ def test_the_oracle_in_chunks_equals_the_oracle_at_once(monkeypatch):
     given = inputs.make(spec)
     rows = torch.arange(40)
     whole = run_oracle(wrong.RIGHT, spec, given, rows, torch.float64, backward=True)
-    monkeypatch.setattr("harness.measuring.sampled_rows.ORACLE_BYTES", {"cpu": 1})
+    monkeypatch.setattr("harness.measure.sampled_rows.ORACLE_BYTES", {"cpu": 1})
     chunked = run_oracle(wrong.RIGHT, spec, given, rows, torch.float64, backward=True)
     for ours, theirs in zip(whole.named().values(), chunked.named().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)

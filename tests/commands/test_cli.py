@@ -4,8 +4,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import app
-from harness.store import load
+from harness.commands.app import app
+from harness.core.store import load
 
 SUITE = """
 import pytest
@@ -41,7 +41,7 @@ def test_run_and_report_are_one_way(tmp_path):
     (tmp_path / "suites").mkdir()
     (tmp_path / "suites" / "conftest.py").write_text('pytest_plugins = ["harness.pytest_plugin"]')
     (tmp_path / "suites" / "test_mine.py").write_text(SUITE.replace('pytest_plugins = ["harness.pytest_plugin"]', ""))
-    command = [sys.executable, "-c", "from harness.cli import app; app()"]
+    command = [sys.executable, "-c", "from harness.commands.app import app; app()"]
     options = ["--attention", "sdpa,softmax", "--seq-len", "32", "--seq-len", "64", "-o", "out/run.json"]
     done = subprocess.run([*command, "run", *options], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -68,5 +68,5 @@ def test_a_wrong_argument_is_one_clear_line(arguments, words):
 
 
 def test_help_and_import_load_no_torch():
-    code = "import sys, harness, harness.cli; assert not {'torch', 'pytest', 'rich.table'} & set(sys.modules)"
+    code = "import sys, harness, harness.commands.app; assert not {'torch', 'pytest', 'rich.table'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,8 +7,8 @@ import pytest
 import wrong_attentions as wrong
 from inner_run import block, run
 
-from harness.pytest_options import json_path
-from harness.store import load
+from harness.core.store import load
+from harness.pytest_plugin.options import json_path
 
 pytest_plugins = ["pytester", "harness_session"]
 pytestmark = pytest.mark.usefixtures("imported", "out")
@@ -79,7 +79,7 @@ def test_cases_without_a_timing_are_in_the_block_alone(pytester):
     pytester.makepyfile(
         test_suite="""
         import pytest
-        from harness.spec import QualitySpec
+        from harness.core.spec import QualitySpec
         pytest_plugins = ["harness.pytest_plugin"]
 
         @pytest.mark.quality(specs=lambda selection: [QualitySpec(attention="sdpa", seq_len=64, draws=1)])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from inner_run import block, run
 
-from harness.store import load
+from harness.core.store import load
 
 pytest_plugins = ["pytester", "harness_session"]
 pytestmark = pytest.mark.usefixtures("imported", "out")
@@ -60,7 +60,7 @@ def test_a_worker_runs_all_cases_and_outlives_one_that_crashes(pytester):
     pytester.makepyfile(
         test_suite="""
         import pytest
-        from harness.spec import OperationSpec
+        from harness.core.spec import OperationSpec
 
         def specs(selection):
             knobs = ({}, {"nonsense": 1}, {})

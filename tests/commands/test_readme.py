@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import store
-from harness.record import Run
-from harness.spec import OperationSpec
+from harness.core import store
+from harness.core.record import Run
+from harness.core.spec import OperationSpec
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

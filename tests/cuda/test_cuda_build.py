@@ -8,14 +8,14 @@ from functools import cache
 import pytest
 import torch
 
-from yoso import build, toolchain
-from yoso.toolchain import BuildError
+from yoso.build import jit, toolchain
+from yoso.build.toolchain import BuildError
 
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered(monkeypatch):
     for name in ("_reason_against", "_reason_or_warning"):
-        monkeypatch.setattr(build, name, cache(getattr(build, name).__wrapped__))
+        monkeypatch.setattr(jit, name, cache(getattr(jit, name).__wrapped__))
 
 
 @pytest.fixture
@@ -120,12 +120,12 @@ def test_where_it_cannot_be_built_plain_torch_serves_and_says_so_once(toolkit, d
     toolkit("12.4")
     monkeypatch.setenv("YOSO_CACHE", str(tmp_path / "cache"))
     with pytest.warns(RuntimeWarning, match=r"plain-torch kernels: the CUDA toolkit .* is 12\.4"):
-        assert not build.load("cuda")
-    assert not build.load("cuda")
-    assert build.describe("cuda") == "plain torch on cuda"
+        assert not jit.load("cuda")
+    assert not jit.load("cuda")
+    assert jit.describe("cuda") == "plain torch on cuda"
     # Not the CPU's library: a process takes in only one.
-    monkeypatch.setattr(build, "describe", lambda device: device)
-    assert "is 12.4" in build.status()["CUDA kernels"]
+    monkeypatch.setattr(jit, "describe", lambda device: device)
+    assert "is 12.4" in jit.status()["CUDA kernels"]
 
 
 def test_what_is_built_where_nothing_is_missing(toolkit, devices, monkeypatch, tmp_path):
@@ -144,8 +144,8 @@ def test_what_is_built_where_nothing_is_missing(toolkit, devices, monkeypatch, t
             library.write("built")
 
     monkeypatch.setattr(cpp_extension, "load", load)
-    assert build.library("cuda").read_text() == "built"
-    assert build.library("cuda").read_text() == "built"
+    assert jit.library("cuda").read_text() == "built"
+    assert jit.library("cuda").read_text() == "built"
     ((sources, options),) = calls
     assert str(home) == cpp_extension.CUDA_HOME
     names = {os.path.basename(path) for path in sources}
@@ -162,10 +162,10 @@ def test_a_change_for_one_device_type_leaves_the_other_as_it_is(toolkit, devices
     for path in ("checks.h", "cpu/a.cpp", "cuda/a.cu"):
         (sources / path).parent.mkdir(parents=True, exist_ok=True)
         (sources / path).touch()
-    monkeypatch.setattr(build, "SOURCES", sources)
+    monkeypatch.setattr(jit, "SOURCES", sources)
 
     def prints():
-        return [build._fingerprint(device_type, []) for device_type in ("cpu", "cuda")]
+        return [jit._fingerprint(device_type, []) for device_type in ("cpu", "cuda")]
 
     before = prints()
     (sources / "cuda/a.cu").write_text("changed")

@@ -12,7 +12,7 @@ import torch
 from cuda_shim.shim import KERNELS, with_headers
 from torch.utils import cpp_extension
 
-from yoso import build, toolchain
+from yoso.build import jit, toolchain
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 # A kernel whose spills or stack frame are accepted: a part of its name, and why.
@@ -31,7 +31,7 @@ def cached(kind, source, command):
     digest = hashlib.sha256(f"{command} {torch.__version__} {os.path.realpath(HOME)}".encode())
     for path in sorted(with_headers(source)):
         digest.update(path.name.encode() + path.read_bytes())
-    report = build.cache_dir() / "cuda-compile" / f"{source.name}-{kind}-{digest.hexdigest()[:16]}.txt"
+    report = jit.cache_dir() / "cuda-compile" / f"{source.name}-{kind}-{digest.hexdigest()[:16]}.txt"
     if not report.exists():
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
@@ -44,14 +44,14 @@ def cached(kind, source, command):
 
 def compile_kernels(source):
     targets = [f"-gencode=arch={name.replace('sm', 'compute')},code={name}" for name in ARCHITECTURES]
-    flags = [*build.NVCC_FLAGS, *targets, "-Xptxas", "-v", "-Werror", "all-warnings"]
+    flags = [*jit.NVCC_FLAGS, *targets, "-Xptxas", "-v", "-Werror", "all-warnings"]
     return cached("ptxas", source, [str(HOME / "bin/nvcc"), *flags, "-c", str(source), "-o", os.devnull])
 
 
 @pytest.fixture(scope="module")
 def reports():
     """ptxas's report by file, made by as many processes as there are cores."""
-    sources = sorted(KERNELS.glob("*.cu"))
+    sources = sorted(KERNELS.rglob("*.cu"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip([source.name for source in sources], pool.map(compile_kernels, sources), strict=True))
 
@@ -84,7 +84,7 @@ def test_what_is_accepted_is_still_there(reports):
 
 
 def test_kernels_know_nothing_of_torch():
-    for source in KERNELS.glob("*.cu"):
+    for source in KERNELS.rglob("*.cu"):
         for path in with_headers(source):
             for included in re.findall(r"^#include [<\"](.*)[>\"]", path.read_text(), re.M):
                 assert not included.startswith(("ATen", "c10", "torch")), f"{path.name} includes {included}"
@@ -97,6 +97,6 @@ def test_the_torch_side_compiles_against_torchs_cuda_headers():
     include = [f"-isystem{path}" for path in [*cpp_extension.include_paths(), str(HOME / "include")]]
     # A torch without CUDA ships the headers, less one that its own build would have written.
     flags = ["-std=c++20", "-fsyntax-only", "-Wall", "-Werror", "-DC10_USING_CUSTOM_GENERATED_MACROS"]
-    sources = sorted(KERNELS.glob("*.cpp"))
+    sources = sorted(KERNELS.rglob("*.cpp"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda source: cached("syntax", source, [compiler, *flags, *include, str(source)]), sources))

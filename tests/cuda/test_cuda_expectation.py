@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from yoso import reference
+from yoso.ops import reference
 
 # Relative Frobenius errors. float32: two TF32 numbers keep 22 bits. bfloat16 and float16: the weights are rounded
 # to 8 and 11 bits before they meet the values, the results once more.

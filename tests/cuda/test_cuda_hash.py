@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from yoso import ops, reference
-from yoso.hashing import HASH_FAMILIES, draw_planes
+from yoso.ops import operators, reference
+from yoso.ops.hashing import HASH_FAMILIES, draw_planes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -78,7 +78,7 @@ def test_integers_give_the_cpu_operators_codes_bit_for_bit(shim, hash_family, he
         integers[:, :, 3] = 0
         integers[:, :, 4] = -0.0
         codes = shim.fast_hash(integers, planes, *args.values())
-        assert torch.equal(codes, ops.fast_hash(integers.float(), planes, **args))
+        assert torch.equal(codes, operators.fast_hash(integers.float(), planes, **args))
         assert not codes[:, :, :, 3:5].any()
 
 
@@ -94,7 +94,7 @@ def test_directions_as_large_as_they_can_be(shim, hash_family, head_dim):
         integers = (x * 2).round().to(dtype)
         integers[:, :, 3] = 0
         codes = shim.fast_hash(integers, planes, *args.values())
-        assert torch.equal(codes, ops.fast_hash(integers.float(), planes, **args))
+        assert torch.equal(codes, operators.fast_hash(integers.float(), planes, **args))
 
 
 @pytest.mark.parametrize("shim", [2], ids=["random"], indirect=True)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from yoso import portable
+from yoso.ops import portable
 
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
 LENGTHS = [1, 7, 33, 1000]

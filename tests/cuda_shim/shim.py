@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from torch.utils import cpp_extension
 
-from yoso import build
-from yoso.ops import SCHEMAS
+from yoso.build import jit
+from yoso.ops.operators import SCHEMAS
 
 HERE = Path(__file__).parent
-KERNELS = build.SOURCES / "cuda"
+KERNELS = jit.SOURCES / "cuda"
 NAMESPACE = "yoso_cuda_shim"
 SHIM = [HERE / name for name in ("block.cpp", "copies.cpp", "fiber.cpp", "shared_memory.cpp")]
 # Kernels read bytes as what they are not, which nvcc allows; pragmas are nvcc's.
@@ -36,7 +36,7 @@ def library(sanitized: bool = False) -> Path:
     ``YOSO_SHIM_ONLY="hash unit_rows"`` takes only the kernels' files that begin so: for work on one of them.
     """
     only = tuple(os.environ.get("YOSO_SHIM_ONLY", "").split()) or ("",)
-    kernels = [path for path in sorted(KERNELS.iterdir()) if path.name.startswith(only)]
+    kernels = [path for path in sorted(KERNELS.rglob("*")) if path.name.startswith(only)]
     sources = [*SHIM, HERE / "controls.cpp", *(path for path in kernels if path.suffix in (".cu", ".cpp"))]
     torch_libraries = ["-lc10", "-ltorch_cpu", *(f"-L{path}" for path in cpp_extension.library_paths())]
     linked = _build(sources, "so", ["-shared", "-Wl,-z,defs", *torch_libraries], sanitized)
@@ -53,7 +53,7 @@ def _build(sources: list[Path], suffix: str, link: list[str], sanitized: bool) -
     """Compile and link; each object is cached by what it is made of."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     assert compiler, "the shim needs g++"
-    cache = build.cache_dir() / "cuda-shim"
+    cache = jit.cache_dir() / "cuda-shim"
     cache.mkdir(parents=True, exist_ok=True)
     flags = FLAGS + (SANITIZED if sanitized else PLAIN)
     include = [f"-I{HERE}", *(f"-isystem{path}" for path in cpp_extension.include_paths())]
@@ -65,7 +65,7 @@ def _build(sources: list[Path], suffix: str, link: list[str], sanitized: bool) -
         built = cache / f"{source.stem}{source.suffix}-{digest.hexdigest()[:16]}.o"
         objects.append(built)
         if not built.exists():
-            takes_torch = source.suffix == ".cpp" and source.parent == KERNELS
+            takes_torch = source.suffix == ".cpp" and source.is_relative_to(KERNELS)
             forced = ["-include", str(HERE / "library.h")] if takes_torch else []
             commands.append(([compiler, *flags, *include, *forced, "-x", "c++", "-c", str(source)], built))
     with ThreadPoolExecutor(os.cpu_count()) as pool:

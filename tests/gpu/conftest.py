@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from yoso import build
+from yoso.build import jit
 
 # cuBLAS is deterministic with a workspace of fixed size; it must be set before the first call.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the helpers of the othe
 def _need(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    if not build.load(device):
+    if not jit.load(device):
         pytest.fail(f"YOSO's {device} kernels could not be built: run `harness doctor`")
 
 

@@ -6,7 +6,7 @@ import torch
 from yoso_cases import DTYPES, OPERATORS, SHAPES, make, on, planes_of, run
 
 import yoso.attention  # noqa: F401  registers the operators
-from yoso.hashing import HASH_FAMILIES
+from yoso.ops.hashing import HASH_FAMILIES
 
 
 def main(device: str) -> None:

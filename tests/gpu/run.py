@@ -215,7 +215,7 @@ def main() -> int:
     if has_run(run) and importlib.util.find_spec("plotly") is None:
         print(f"no report: plotly is not installed here. Elsewhere: harness report {run.name} --out gpu.html")
     elif has_run(run):
-        command = "from harness.cli import app; app()"
+        command = "from harness.commands.app import app; app()"
         steps.run("report", ["-c", command, "report", str(run), "--out", str(out / "gpu.html")], REPORT_SECONDS)
     print("\n".join(["== all steps succeeded" if not steps.failed else "== failed:", *steps.failed]))
     return 1 if steps.failed else 0

@@ -7,9 +7,9 @@ import torch
 from attention_arguments import make_qkv
 from yoso_cases import BACKWARD, DTYPES, assert_near, on
 
-from yoso import reference
 from yoso.attention import yoso_e, yoso_sampling
-from yoso.hashing import HASH_FAMILIES, draw_planes
+from yoso.ops import reference
+from yoso.ops.hashing import HASH_FAMILIES, draw_planes
 
 M, TAU = 24, 7
 SIZES = {"num_hash": M, "hash_code_len": TAU}

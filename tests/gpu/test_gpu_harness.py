@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from harness import runner
-from harness.launch_counter import LaunchCounter
-from harness.measuring import ceilings, memory
-from harness.measuring.device_time import DeviceClock
-from harness.measuring.timing import Effort
-from harness.spec import OperationSpec
+from harness.cases import runner
+from harness.core.spec import Effort, OperationSpec
+from harness.measure import ceilings, memory
+from harness.measure.device_time import DeviceClock
+from harness.processes.launch_counter import LaunchCounter
 
 EFFORT = Effort(min_samples=5, max_samples=5, seconds=0.0, warmup_calls=2, warmup_seconds=0.0)
 MIB = 2**20
@@ -62,7 +61,7 @@ def test_a_case_is_verified_and_measured(cuda, name):
 
 
 def test_kernels_are_counted_alike_time_after_time(cuda):
-    """The profiler loses records of a session, more with every one; see ``harness.measuring.launches``."""
+    """The profiler loses records of a session, more with every one; see ``harness.measure.launches``."""
     record = runner.run(case("none", mode="forward"), EFFORT)
     counter = LaunchCounter()
     try:

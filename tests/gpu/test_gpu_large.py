@@ -5,7 +5,7 @@ import torch
 from yoso_cases import assert_near
 
 from yoso.attention import yoso_e, yoso_sampling
-from yoso.hashing import draw_planes
+from yoso.ops.hashing import draw_planes
 
 GIB = 2**30
 

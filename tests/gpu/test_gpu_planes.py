@@ -5,7 +5,7 @@ import torch
 from test_gpu_attention import SIZES, leaves
 
 from yoso.attention import yoso_sampling
-from yoso.hashing import HASH_FAMILIES, draw_planes
+from yoso.ops.hashing import HASH_FAMILIES, draw_planes
 
 
 def drawn(family, device):

@@ -5,7 +5,7 @@ import torch
 from test_gpu_attention import NAMES, attention, leaves, results
 from yoso_cases import OPERATORS, Shape, arguments, assert_near, make, on, operator, planes_of
 
-from harness.measuring import launches
+from harness.measure import launches
 
 SHAPE = Shape(2, 2, 30, 30, 16, 16, 6, 4)
 

@@ -20,8 +20,8 @@ from yoso_cases import (
     truth,
 )
 
-from yoso import reference
-from yoso.hashing import HASH_FAMILIES
+from yoso.ops import reference
+from yoso.ops.hashing import HASH_FAMILIES
 
 FULL = Shape(2, 2, 1, 1, 64, 64, 4, 4)
 

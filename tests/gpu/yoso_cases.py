@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 import yoso.ops  # noqa: F401  defines the operators
-from yoso import portable, reference
-from yoso.hashing import draw_planes
+from yoso.ops import portable, reference
+from yoso.ops.hashing import draw_planes
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 FORWARD = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}

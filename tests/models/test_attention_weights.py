@@ -10,14 +10,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from harness import registry, runner, transformers_seam
 from harness.attentions.linformer import LinformerPlugin
-from harness.measuring import largest_batch, model_agreement, models
-from harness.measuring.timing import Effort
+from harness.cases import runner
+from harness.core import registry
+from harness.core.spec import Effort, ModelSpec, Swap, TaskSpec
+from harness.measure import largest_batch, model_agreement
+from harness.models import model_case, transformers_seam
 from harness.profiles import paper
-from harness.spec import ModelSpec, Swap, TaskSpec
 from harness.tasks.listops import ListOps
-from harness.training.models import make_model
+from harness.training.task_models import make_model
 from harness.training.train import train
 
 EFFORT = Effort(min_samples=2, max_samples=2, seconds=0.0, warmup_calls=0, warmup_seconds=0.0)
@@ -66,7 +67,7 @@ def test_a_model_case_runs_verified_and_counts_the_weights(attention, family, he
     layers = 1 if family == "lra" else 2  # there all layers are one
     outputs = {f"layer {layer + 1}: output" for layer in range(layers)}
     assert outputs <= {check.what for check in record.checks}
-    without = models.build(spec.model_copy(update={"attention": "none", "knobs": {}})).parameters
+    without = model_case.build(spec.model_copy(update={"attention": "none", "knobs": {}})).parameters
     assert record.parameters == without + layers * NUMBERS[attention]
     assert record.conditions.parameters == record.parameters
 
@@ -75,7 +76,7 @@ def test_a_model_case_runs_verified_and_counts_the_weights(attention, family, he
 @pytest.mark.parametrize("attention", WEIGHTED)
 def test_the_verification_takes_a_right_attention_at_any_length(attention, seq_len):
     for seed in range(3):
-        case = models.build(spec := model_spec(attention, seq_len=seq_len, seed=seed, head="multiple_choice"))
+        case = model_case.build(spec := model_spec(attention, seq_len=seq_len, seed=seed, head="multiple_choice"))
         assert [one for one in model_agreement.check(registry.get(attention), spec, case) if not one.passed] == []
 
 
@@ -107,9 +108,9 @@ def test_other_weights_than_the_oracles_are_incorrect(shifted):
 
 def test_a_layer_that_does_not_run_its_weights_is_incorrect(monkeypatch):
     spec = model_spec()
-    built = models.build(spec)
+    built = model_case.build(spec)
     idle = transformers_seam.Given(nn.Identity(), built.attentions[0].case)
-    monkeypatch.setattr(models, "build", lambda _: replace(built, attentions=[*built.attentions, idle]))
+    monkeypatch.setattr(model_case, "build", lambda _: replace(built, attentions=[*built.attentions, idle]))
     first, *others = model_agreement.check(registry.get("linformer"), spec, built)
     assert "did not run" in first.what
     assert (first.error, first.passed) == (pytest.approx(1 / 3), False)
@@ -120,8 +121,8 @@ def test_a_layer_that_does_not_run_its_weights_is_incorrect(monkeypatch):
 @pytest.mark.parametrize("family", ["yoso", "lra"])
 def test_the_models_own_weights_are_those_of_every_attention(attention, family):
     head = "sequence_classification"
-    rest, own = split(models.build(model_spec(attention, family=family, head=head)).model, attention)
-    plain = models.build(model_spec("sdpa", family=family, head=head)).model.state_dict()
+    rest, own = split(model_case.build(model_spec(attention, family=family, head=head)).model, attention)
+    plain = model_case.build(model_spec("sdpa", family=family, head=head)).model.state_dict()
     assert equal(rest, dict(plain))
     assert own
     task_rest, task_own = split(make_model(task_spec(attention, family=family), ListOps(), 3), attention)
@@ -134,7 +135,7 @@ def test_the_weights_come_from_the_seed_and_differ_from_layer_to_layer(attention
     first, same, other = (split(make_model(task_spec(attention), ListOps(), s), attention)[1] for s in (3, 3, 4))
     assert equal(first, same)
     assert all(not torch.equal(first[name], other[name]) for name in first)
-    one, two = (models.build(model_spec(attention, seed=seed)).attentions for seed in (0, 1))
+    one, two = (model_case.build(model_spec(attention, seed=seed)).attentions for seed in (0, 1))
     weights = [next(module.parameters()) for module, _ in [*one, *two]]
     assert len(weights) == 4
     assert all(not torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
@@ -142,14 +143,14 @@ def test_the_weights_come_from_the_seed_and_differ_from_layer_to_layer(attention
 
 @pytest.mark.parametrize("attention", WEIGHTED)
 def test_a_training_step_moves_them(attention):
-    case = models.build(model_spec(attention, mode="training_step"))
+    case = model_case.build(model_spec(attention, mode="training_step"))
     before = {name: tensor.clone() for name, tensor in split(case.model, attention)[1].items()}
     case.call()
     assert all(not torch.equal(tensor, before[name]) for name, tensor in split(case.model, attention)[1].items())
 
 
 def test_a_window_of_the_attentions_own_gives_the_model_none():
-    case = models.build(model_spec("yoso_conv"))
+    case = model_case.build(model_spec("yoso_conv"))
     assert case.model.config.conv_window is None
     assert all(getattr(part, "conv", None) is None for part in case.model.modules())
     assert {module.convolution.weight.shape[2] for module, _ in case.attentions} == {5}

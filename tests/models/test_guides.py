@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness import registry
+from harness.core import registry
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDES = sorted((DOCS / "guides").glob("*.md"))

@@ -11,7 +11,7 @@ from safetensors.torch import load_model
 from transformers import AutoConfig, AutoModel
 
 import yoso
-from harness import transformers_seam
+from harness.models import transformers_seam
 
 LENGTH, REAL = 20, 13
 IDS = tokens(2, LENGTH, vocab_size=60)

@@ -7,8 +7,9 @@ from torch import nn
 from transformers import AttentionInterface, BertConfig, BertModel
 from transformers.masking_utils import AttentionMaskInterface
 
-from harness import registry, transformers_seam
-from harness.plugin import AttentionPlugin
+from harness.core import registry
+from harness.core.plugin import AttentionPlugin
+from harness.models import transformers_seam
 from yoso import yoso_e, yoso_sampling
 
 IDS = tokens(2, 20, vocab_size=60)

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from yoso import portable
 from yoso.attention import expectation_weights, yoso_e
-from yoso.hashing import draw_planes
+from yoso.ops import portable
+from yoso.ops.hashing import draw_planes
 
 
 def unit_inputs(length=12, dim=6, value_dim=5):

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from yoso import hashing, ops, portable, reference
-from yoso.hashing import HASH_FAMILIES, draw_planes, rotation_layout
+from yoso.ops import hashing, operators, portable, reference
+from yoso.ops.hashing import HASH_FAMILIES, draw_planes, rotation_layout
 
 SHAPES = [(1, 1), (5, 3), (32, 9), (64, 12), (70, 16)]
 
@@ -24,7 +24,7 @@ def integer_planes(hash_family: str, **sizes: int) -> torch.Tensor:
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
 @pytest.mark.parametrize(("num_hash", "hash_code_len"), SHAPES)
 @pytest.mark.parametrize("head_dim", [16, 24, 100])
-@pytest.mark.parametrize("kernel", [ops.fast_hash, portable.fast_hash], ids=["native", "portable"])
+@pytest.mark.parametrize("kernel", [operators.fast_hash, portable.fast_hash], ids=["native", "portable"])
 def test_codes_equal_the_definition_bit_for_bit(kernel, hash_family, num_hash, hash_code_len, head_dim):
     torch.manual_seed(0)
     sizes = {"num_hash": num_hash, "hash_code_len": hash_code_len}
@@ -42,7 +42,7 @@ def test_every_length_is_hashed_to_its_last_vector(length):
     x = exact_vectors(1, 2, length, 64)
     planes = draw_planes("hadamard", groups=2, head_dim=64, num_hash=32, hash_code_len=9)
     args = {"num_hash": 32, "hash_code_len": 9, "hash_family": "hadamard"}
-    assert torch.equal(ops.fast_hash(x, planes, **args).long(), reference.fast_hash(x, planes, **args))
+    assert torch.equal(operators.fast_hash(x, planes, **args).long(), reference.fast_hash(x, planes, **args))
 
 
 @pytest.mark.parametrize("groups", [1, 3, 6])
@@ -52,9 +52,9 @@ def test_planes_are_shared_by_group(groups):
     planes = draw_planes("hadamard", groups=groups, head_dim=32, num_hash=8, hash_code_len=5)
     args = {"num_hash": 8, "hash_code_len": 5, "hash_family": "hadamard"}
     expected = torch.stack(
-        [ops.fast_hash(x.flatten(0, 1)[g, None, None], planes[g % groups, None], **args)[0, 0] for g in range(6)]
+        [operators.fast_hash(x.flatten(0, 1)[g, None, None], planes[g % groups, None], **args)[0, 0] for g in range(6)]
     ).reshape(2, 3, 8, 20)
-    assert torch.equal(ops.fast_hash(x, planes, **args), expected)
+    assert torch.equal(operators.fast_hash(x, planes, **args), expected)
 
 
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
@@ -63,7 +63,7 @@ def test_query_and_key_are_hashed_each_for_itself(hash_family):
     torch.manual_seed(0)
     planes = draw_planes(hash_family, groups=1, head_dim=32, num_hash=16, hash_code_len=8)
     codes = [
-        ops.fast_hash(torch.randn(1, 1, 50, 32), planes, num_hash=16, hash_code_len=8, hash_family=hash_family)
+        operators.fast_hash(torch.randn(1, 1, 50, 32), planes, num_hash=16, hash_code_len=8, hash_family=hash_family)
         for _ in range(2)
     ]
     assert not torch.equal(codes[0], codes[1])
@@ -75,12 +75,12 @@ def test_a_code_depends_on_direction_alone_and_strides_do_not_matter():
     args = {"num_hash": 32, "hash_code_len": 9, "hash_family": "hadamard"}
     base = exact_vectors(2, 40, 2, 64)
     x = base.transpose(1, 2)
-    expected = ops.fast_hash(x.contiguous(), planes, **args)
-    assert torch.equal(ops.fast_hash(x, planes, **args), expected)
-    assert torch.equal(ops.fast_hash(4 * x, planes, **args), expected)
+    expected = operators.fast_hash(x.contiguous(), planes, **args)
+    assert torch.equal(operators.fast_hash(x, planes, **args), expected)
+    assert torch.equal(operators.fast_hash(4 * x, planes, **args), expected)
     wide = torch.zeros(2, 2, 40, 128)
     wide[..., ::2] = x
-    assert torch.equal(ops.fast_hash(wide[..., ::2], planes, **args), expected)
+    assert torch.equal(operators.fast_hash(wide[..., ::2], planes, **args), expected)
 
 
 def test_same_seed_same_planes_and_the_default_generator_moves_on():
@@ -103,7 +103,7 @@ def collision_rate(
     y = y - (x * y).sum(-1, keepdim=True) * x
     y = cosine * x + math.sqrt(1 - cosine**2) * y / y.norm(dim=-1, keepdim=True)
     pair = torch.stack([x, y], 1)[None]
-    codes = ops.fast_hash(pair, planes, hash_family=hash_family, **sizes)[0].int()
+    codes = operators.fast_hash(pair, planes, hash_family=hash_family, **sizes)[0].int()
     rates = (codes[:, :, 0] == codes[:, :, 1]).double().mean(1)
     return rates.mean().item(), rates.std().item() / math.sqrt(draws)
 

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yoso import build, portable, reference
 from yoso.attention import expectation_weights, yoso_e, yoso_sampling
-from yoso.hashing import HASH_FAMILIES, draw_planes
-from yoso.ops import unit_rows
+from yoso.build import jit
+from yoso.ops import portable, reference
+from yoso.ops.hashing import HASH_FAMILIES, draw_planes
+from yoso.ops.operators import unit_rows
 
 SHAPES = [
     # batch, heads, query and key length, head_dim, value_dim, num_hash, hash_code_len
@@ -56,7 +57,7 @@ def assert_close(actual, expected, tolerance, scale=None):
 
 @pytest.fixture(autouse=True)
 def _native_kernels_are_tested():
-    assert build.load("cpu"), "these tests are of the native kernels; they could not be built"
+    assert jit.load("cpu"), "these tests are of the native kernels; they could not be built"
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from yoso import ops, portable
 from yoso.attention import yoso_e, yoso_sampling
-from yoso.hashing import draw_planes
+from yoso.ops import operators, portable
+from yoso.ops.hashing import draw_planes
 
 
 def qkv(**overrides):
@@ -51,11 +51,11 @@ def test_codes():
     codes = torch.zeros(2, 3, 4, 10, dtype=torch.uint16)
     value = torch.randn(2, 3, 10, 8)
     with pytest.raises(ValueError, match=r"key_codes must be uint16.*got torch.int32"):
-        ops.lsh_cumulation(codes, codes.int(), value, hash_code_len=4)
+        operators.lsh_cumulation(codes, codes.int(), value, hash_code_len=4)
     with pytest.raises(ValueError, match=r"key_codes must have value's length 10, got 9"):
-        ops.lsh_cumulation(codes, codes[..., :9].contiguous(), value, hash_code_len=4)
+        operators.lsh_cumulation(codes, codes[..., :9].contiguous(), value, hash_code_len=4)
     with pytest.raises(ValueError, match=r"same num_hash, got 4 and 3"):
-        ops.lsh_cumulation(codes, codes[:, :, :3], value, hash_code_len=4)
+        operators.lsh_cumulation(codes, codes[:, :, :3], value, hash_code_len=4)
 
 
 @pytest.mark.parametrize("kernel", [torch.ops.yoso.lsh_cumulation, portable.lsh_cumulation], ids=["native", "portable"])

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from yoso import build, ops, portable
-from yoso.hashing import HASH_FAMILIES, draw_planes
+from yoso.build import jit
+from yoso.ops import operators, portable
+from yoso.ops.hashing import HASH_FAMILIES, draw_planes
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # Of the largest entry. Both sides sum in float32 or wider, so half precision differs by its last rounding alone.
@@ -23,7 +24,7 @@ LENGTHS = st.one_of(st.integers(1, 20), st.integers(1, 40), st.integers(1, 70), 
 
 @pytest.fixture(autouse=True, scope="module")
 def _native_kernels_are_tested():
-    assert build.load("cpu"), "these tests are of the native kernels; they could not be built"
+    assert jit.load("cpu"), "these tests are of the native kernels; they could not be built"
 
 
 def contiguous(x):
@@ -162,8 +163,10 @@ def test_a_million_rows_in_one_call():
     query, key, value = (torch.randn(1, 1, length, dim) for _ in range(3))
     planes = draw_planes("gaussian", groups=1, head_dim=dim, **sizes)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    query_codes, key_codes = (ops.fast_hash(x, planes, hash_family="gaussian", **sizes)[0, 0] for x in (query, key))
-    out = ops.lsh_cumulation(query_codes[None, None], key_codes[None, None], value, hash_code_len=16)
+    query_codes, key_codes = (
+        operators.fast_hash(x, planes, hash_family="gaussian", **sizes)[0, 0] for x in (query, key)
+    )
+    out = operators.lsh_cumulation(query_codes[None, None], key_codes[None, None], value, hash_code_len=16)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 2 * 1024**3
     wide = value[0, 0].double()

@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from yoso import build
 from yoso.attention import yoso_e, yoso_sampling
-from yoso.hashing import HASH_FAMILIES, draw_planes
+from yoso.build import jit
+from yoso.ops.hashing import HASH_FAMILIES, draw_planes
 
 native = torch.ops.yoso
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _native_kernels_are_tested():
-    assert build.load("cpu"), "these tests are of the native kernels; they could not be built"
+    assert jit.load("cpu"), "these tests are of the native kernels; they could not be built"
 
 
 def rows_and_codes():

@@ -5,7 +5,7 @@ import torch
 from attention_arguments import ATTENTIONS, make_attention, make_qkv
 
 from yoso.attention import expectation_weights, yoso_e, yoso_sampling
-from yoso.hashing import draw_planes
+from yoso.ops.hashing import draw_planes
 
 ON_CPU = {"profile_memory": True, "activities": [torch.profiler.ProfilerActivity.CPU], "acc_events": True}
 """torch 2.11 warns where ``acc_events`` is not said."""

@@ -8,7 +8,7 @@ from torch._dynamo.utils import counters
 
 from yoso import YosoConfig, YosoModel
 from yoso.attention import yoso_sampling
-from yoso.hashing import draw_planes
+from yoso.ops.hashing import draw_planes
 
 # torch's own copy of an exported program copies a tree specification whose class it has deprecated.
 ignore_torchs_own_deprecation = pytest.mark.filterwarnings(

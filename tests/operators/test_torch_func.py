@@ -7,7 +7,7 @@ from torch.func import grad, jvp, vjp, vmap
 from torch.testing import assert_close
 
 from yoso.attention import yoso_sampling
-from yoso.hashing import draw_planes
+from yoso.ops.hashing import draw_planes
 
 OPS = torch.ops.yoso
 MAPPED = 3
@@ -55,7 +55,7 @@ def assert_equals_a_loop(name, args, dims):
 
 
 def test_the_cases_are_all_the_operators():
-    from yoso.ops import SCHEMAS
+    from yoso.ops.operators import SCHEMAS
 
     assert set(CASES) == set(SCHEMAS) - {"unit_rows_"}  # which is for results that no transform sees
 

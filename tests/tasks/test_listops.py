@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from harness import registry
+from harness.core import registry
 from harness.tasks.listops import VOCABULARY, ListOps
 from harness.tasks.task import LabelledSequences, Task
 

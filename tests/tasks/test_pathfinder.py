@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.tasks.contours import CLEARANCE, CONTOUR_DASHES, DASH, GAP, SEED_DISTANCE, render, scene
 from harness.tasks.pathfinder import Pathfinder
+from harness.tasks.pathfinder_contours import CLEARANCE, CONTOUR_DASHES, DASH, GAP, SEED_DISTANCE, render, scene
 
 
 def contours(dashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,12 +10,13 @@ from types import ModuleType
 
 import pytest
 
-from harness import registry, seeds
+from harness.core import registry
+from harness.core.record import Record
+from harness.core.spec import TaskSpec
+from harness.core.store import load
 from harness.profiles import task_presets
 from harness.profiles.selection import Selection
-from harness.record import Record
-from harness.spec import TaskSpec
-from harness.store import load
+from harness.statistics import intervals
 from harness.training.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -82,17 +83,17 @@ def test_the_small_bert_and_its_grid():
 
 
 def test_the_mean_of_seeds_has_students_interval():
-    found = seeds.mean([0.5, 0.6, 0.7])
+    found = intervals.mean([0.5, 0.6, 0.7])
     assert found.mean == pytest.approx(0.6)
     # The quantile of t with 2 degrees of freedom is 4.302653; the standard error is 0.1 / sqrt(3).
     assert found.low == pytest.approx(0.6 - 4.302653 * 0.1 / 3**0.5)
     assert found.high == pytest.approx(0.6 + 4.302653 * 0.1 / 3**0.5)
     assert found.excludes(0.35)
     assert not found.excludes(0.36)
-    assert seeds.mean([0.9]) == (0.9, None, None)
-    assert not seeds.mean([0.9]).excludes(0.1), "one seed says nothing of the noise"
+    assert intervals.mean([0.9]) == (0.9, None, None)
+    assert not intervals.mean([0.9]).excludes(0.1), "one seed says nothing of the noise"
     with pytest.raises(ValueError, match="one or more, got none"):
-        seeds.mean([])
+        intervals.mean([])
 
 
 def test_lra_is_every_task_with_both_numbers_of_hashes():
@@ -133,7 +134,7 @@ def test_a_suite_keeps_its_trainings_and_goes_on(tmp_path):
     (tmp_path / "conftest.py").write_text((ROOT / "suites" / "conftest.py").read_text())
     (tmp_path / "test_tiny.py").write_text(
         "import pytest\n"
-        "from harness.spec import TaskSpec\n"
+        "from harness.core.spec import TaskSpec\n"
         "def specs(selection):\n"
         "    return [TaskSpec(attention='yoso_e', task='needle', seq_len=8, steps=3, batch=4, train_examples=8,\n"
         "                     eval_examples=20, hidden_size=16, layers=1)]\n"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness import registry
-from harness.spec import TaskSpec
-from harness.tasks import aan, cifar10, data_files, glue, imdb, swag, tables
+from harness.core import registry
+from harness.core.spec import TaskSpec
+from harness.tasks import aan, cifar10, data_files, data_tables, glue, imdb, swag
 from harness.tasks.byte_tokens import FIRST_BYTE, PAD, SPECIAL
 from harness.training.train import train
 
@@ -163,7 +163,7 @@ def rows_of(part: str) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("suffix", tables.SUFFIXES)
+@pytest.mark.parametrize("suffix", data_tables.SUFFIXES)
 @pytest.mark.parametrize("part", ["cola", "stsb", "mnli"])
 def test_glue_reads_each_format(part, suffix, folder):
     form = glue.FORMS[part]

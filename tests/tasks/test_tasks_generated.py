@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import registry
+from harness.core import registry
 from harness.tasks import associative_recall, distant_label, masked_copy, needle, python_source, span_search
 from harness.tasks.byte_tokens import CLS, FIRST_BYTE, PAD, SPECIAL, encode
 from harness.tasks.task import IGNORED, LabelledSequences, Task

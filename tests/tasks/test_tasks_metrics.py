@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from harness.tasks.listops import ListOps
-from harness.tasks.metrics import METRICS
 from harness.tasks.task import IGNORED, Task, TaskHead
+from harness.tasks.task_metrics import METRICS
 
 
 def a_task(head: TaskHead, metric: str = "accuracy") -> Task:

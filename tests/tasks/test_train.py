@@ -10,16 +10,17 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from harness import registry, runner
 from harness.attentions.softmax import EagerSoftmax, Softmax
+from harness.cases import runner
+from harness.core import registry
+from harness.core.record import Divergence, Record, TaskResult
+from harness.core.registry import RegistryError
+from harness.core.spec import TaskSpec
 from harness.profiles.selection import EFFORTS
-from harness.record import Divergence, Record, TaskResult
-from harness.registry import RegistryError
-from harness.spec import TaskSpec
 from harness.tasks.listops import ListOps
-from harness.training.diverged import Diverged
-from harness.training.models import make_model
-from harness.training.shown import train_shown
+from harness.training.divergence import Diverged
+from harness.training.progress import train_shown
+from harness.training.task_models import make_model
 from harness.training.train import train
 from harness.training.trainer import make_trainer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.spec import Swap, TaskSpec
+from harness.core.spec import Swap, TaskSpec
 from harness.training.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ SPEC = TaskSpec(
 SCRIPT = f"""
 import os, sys
 from pathlib import Path
-from harness.spec import TaskSpec
+from harness.core.spec import TaskSpec
 from harness.training.train import train
 
 spec = TaskSpec.model_validate_json({SPEC.model_dump_json()!r})

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness import runner
+from harness.cases import runner
+from harness.core.spec import Swap, TaskSpec
 from harness.profiles.selection import EFFORTS
-from harness.spec import Swap, TaskSpec
 from harness.training.checkpoints import SeedFolder, SeedResult
 from harness.training.train import train
 

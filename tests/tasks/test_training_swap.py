@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness import registry
-from harness.lra_model import LraForSequenceClassification
-from harness.registry import RegistryError
-from harness.spec import Swap, TaskSpec
+from harness.core import registry
+from harness.core.registry import RegistryError
+from harness.core.spec import Swap, TaskSpec
+from harness.models.lra_model import LraForSequenceClassification
 from harness.tasks.listops import ListOps
-from harness.training.models import make_model
+from harness.training.task_models import make_model
 from harness.training.train import train
 from yoso import YosoConfig
 

@@ -1,5 +1,5 @@
-// What the kernels rely on. yoso/checks.py gives the friendly messages; these keep a direct operator call from reading
-// out of bounds.
+// What the kernels rely on. yoso/ops/arguments.py gives the friendly messages; these keep a direct operator call from
+// reading out of bounds.
 #pragma once
 
 #include <ATen/core/Tensor.h>

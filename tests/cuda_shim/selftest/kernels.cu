@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "../../../yoso/csrc/cuda/launch.h"
+#include "../../../yoso/csrc/cuda/common/launch.h"
 
 using yoso::cuda::dynamic_shared;
 using yoso::cuda::kWholeWarp;

@@ -1,4 +1,4 @@
-// The operators on the CPU; yoso/ops.py documents them.
+// The operators on the CPU; yoso/ops/operators.py documents them.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,4 +1,4 @@
-// Registers the CPU kernels under the schemas that yoso/ops.py defines.
+// Registers the CPU kernels under the schemas that yoso/ops/operators.py defines.
 #include <torch/library.h>
 
 #include "kernels.h"

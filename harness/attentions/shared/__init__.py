@@ -1,0 +1,1 @@
+"""What several attentions need: the softmax oracle, the cost of a call, and whether its tensors fit."""

@@ -1,0 +1,45 @@
+"""Whether an attention's n x n tensors fit, so that a case is refused with a reason instead of swapping."""
+
+import psutil
+import torch
+
+from harness.core.attention_shape import batch_and_heads, has_backward, layers
+from harness.core.plugin import torch_dtype
+from harness.core.spec import Spec
+
+GIB = 1024**3
+
+
+def available_bytes(device: str) -> int:
+    """Memory that can be allocated now: RAM of a CPU, free and cached memory of a CUDA device."""
+    if torch.device(device).type != "cuda":
+        return int(psutil.virtual_memory().available)
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def quadratic_reasons(spec: Spec, forward_copies: int, backward_copies: int) -> list[str]:
+    """The reason why ``[B, H, N, N]`` tensors of this spec do not fit, or an empty list.
+
+    Args:
+        spec: the case.
+        forward_copies: how many such tensors live at once in a forward pass.
+        backward_copies: how many in a forward and backward pass; each layer of a model keeps as many.
+    """
+    batch, heads = batch_and_heads(spec)
+    copies = backward_copies * layers(spec) if has_backward(spec) else forward_copies
+    needed = batch * heads * spec.seq_len**2 * torch_dtype(spec.dtype).itemsize * copies
+    available = available_bytes(spec.device)
+    if needed <= available:
+        return []
+    return [
+        f"its n x n tensors need {needed / GIB:.1f} GiB at n={spec.seq_len} and {available / GIB:.1f} GiB "
+        f"are available on {spec.device}"
+    ]
+
+
+def device_reasons(spec: Spec) -> list[str]:
+    """The reason why the device of the spec is not there, or an empty list."""
+    if torch.device(spec.device).type == "cuda" and not torch.cuda.is_available():
+        return [f"device {spec.device!r} is not there: torch {torch.__version__} sees no CUDA device"]
+    return []

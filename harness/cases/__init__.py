@@ -1,0 +1,1 @@
+"""One case from its spec to its record."""

@@ -1,0 +1,230 @@
+"""What is measured: frozen specs, one a case. A spec says everything that a case needs and nothing of its result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Scalar = bool | int | float | str
+Dtype = Literal["float32", "bfloat16", "float16"]
+OperationMode = Literal["forward", "forward_backward"]
+ModelMode = Literal["forward", "training_step"]
+Head = Literal[
+    "encoder",
+    "masked_lm",
+    "sequence_classification",
+    "multiple_choice",
+    "token_classification",
+    "question_answering",
+]
+Family = Literal["yoso", "bert", "transformers_yoso", "lra"]
+TaskFamily = Literal["yoso", "lra"]
+Schedule = Literal["linear", "one_cycle"]
+QualityInputs = Literal["matched", "clustered"]
+
+_SHORT = {
+    "float32": "fp32",
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "forward": "fwd",
+    "forward_backward": "fwdbwd",
+    "training_step": "step",
+}
+
+
+class Spec(BaseModel):
+    """What every case has.
+
+    ``knobs`` are parameters of the attention itself (for YOSO ``num_hash``, ``hash_code_len``, ...); what is
+    not given is the plugin's default. ``seed`` feeds inputs, weights and the attention's own randomness.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attention: str
+    seq_len: int = Field(gt=0)
+    device: str = "cpu"
+    dtype: Dtype = "float32"
+    knobs: Mapping[str, Scalar] = Field(default_factory=dict)
+    seed: int = 0
+
+    def _id(self, *parts: str) -> str:
+        knobs = [f"{name}={value}" for name, value in sorted(self.knobs.items())]
+        seed = [f"seed{self.seed}"] if self.seed else []
+        words = [self.attention, f"n{self.seq_len}", *parts, _SHORT[self.dtype], self.device, *knobs, *seed]
+        return "-".join(words)
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+
+class OperationSpec(Spec):
+    """The attention alone on random inputs ``[batch, heads, seq_len, head_dim]``.
+
+    ``padding`` is the fraction of each sequence that is padded away (0: no mask is passed).
+    """
+
+    kind: Literal["operation"] = "operation"
+    batch: int = Field(default=1, gt=0)
+    heads: int = Field(default=8, gt=0)
+    head_dim: int = Field(default=64, gt=0)
+    mode: OperationMode = "forward"
+    padding: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    @property
+    def case_id(self) -> str:
+        """The test id of this case; equal ids are equal cases."""
+        pad = [f"pad{self.padding:g}"] if self.padding else []
+        shape = f"b{self.batch}-h{self.heads}-d{self.head_dim}"
+        return "operation/" + self._id(shape, *pad, _SHORT[self.mode])
+
+
+class ModelSpec(Spec):
+    """A whole model with the attention inside: an encoder, bare or under one of the task heads.
+
+    ``family`` is the architecture's source: this project's YOSO model, or transformers' BERT and YOSO as rivals
+    (they bring their own attention: ``attention`` then names it, ``sdpa`` for BERT and ``yoso_e`` for YOSO), or
+    ``lra``, the YOSO authors' Long Range Arena model with one layer's weights for all layers.
+
+    With ``largest_batch`` the case is measured at the largest batch that fits, and ``batch`` has no effect.
+    """
+
+    kind: Literal["model"] = "model"
+    family: Family = "yoso"
+    head: Head = "encoder"
+    mode: ModelMode = "forward"
+    batch: int = Field(default=1, gt=0)
+    largest_batch: bool = False
+    layers: int = Field(default=2, gt=0)
+    hidden_size: int = Field(default=256, gt=0)
+    heads: int = Field(default=4, gt=0)
+    vocab_size: int = Field(default=1024, gt=0)
+    conv_window: int | None = Field(default=None, description="of the convolution beside the attention, in tokens")
+
+    @property
+    def case_id(self) -> str:
+        """The test id of this case; equal ids are equal cases."""
+        batch = "max" if self.largest_batch else self.batch
+        shape = f"b{batch}-l{self.layers}-w{self.hidden_size}-h{self.heads}-v{self.vocab_size}"
+        conv = [f"conv{self.conv_window}"] if self.conv_window else []
+        return f"model/{self.family}-{self.head}-" + self._id(shape, *conv, _SHORT[self.mode])
+
+
+class QualitySpec(Spec):
+    """How far an approximate attention is from the attention it estimates, over several draws.
+
+    Errors are relative Frobenius norms, forward output and input gradients, one value a draw. They are of one kind of
+    inputs, as an approximation that is good on one may be useless on the other (docs/errors.md): ``matched``, sharp
+    attention, each query like the key of its own position; or ``clustered``, smooth attention, tokens around the
+    centres of a few clusters. ``similarity`` is the cosine of each query with that key, or of each row with its centre.
+    """
+
+    kind: Literal["quality"] = "quality"
+    batch: int = Field(default=1, gt=0)
+    heads: int = Field(default=2, gt=0)
+    head_dim: int = Field(default=64, gt=0)
+    draws: int = Field(default=8, gt=0)
+    inputs: QualityInputs = "matched"
+    similarity: float = Field(default=0.9, ge=0.0, le=1.0)
+
+    @property
+    def case_id(self) -> str:
+        """The test id of this case; equal ids are equal cases."""
+        kind = [] if self.inputs == "matched" else [self.inputs]
+        shape = f"b{self.batch}-h{self.heads}-d{self.head_dim}-draws{self.draws}"
+        return "quality/" + self._id(shape, *kind, f"cos{self.similarity:g}")
+
+
+class Swap(BaseModel):
+    """An attention that a trained model is evaluated with in the place of its own; its weights stay as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attention: str
+    knobs: Mapping[str, Scalar] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The attention and its knobs, as a case id has them."""
+        return "-".join([self.attention, *(f"{name}={value}" for name, value in sorted(self.knobs.items()))])
+
+    def __hash__(self) -> int:
+        return hash(self.label)
+
+
+class TaskSpec(Spec):
+    """A task model trained from scratch with the attention inside, and its score on held-out data.
+
+    ``family`` is the model: ``yoso`` with the task's head, or ``lra``, the YOSO authors' Long Range Arena model.
+    Training ends after ``steps``, or after the first step that ends past ``seconds``. ``evaluate_with`` are attentions
+    that each trained model is also scored with.
+    """
+
+    kind: Literal["task"] = "task"
+    task: str = "listops"
+    family: TaskFamily = "yoso"
+    seeds: int = Field(default=2, gt=0, description="independent trainings: seed, seed + 1, ...")
+    steps: int = Field(default=200, gt=0)
+    seconds: float | None = Field(default=None, gt=0, description="of training, a seed")
+    batch: int = Field(default=32, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int | None = Field(default=None, ge=0, description="None: a tenth of the steps")
+    schedule: Schedule = "linear"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    train_examples: int = Field(default=4000, gt=0)
+    eval_examples: int = Field(default=500, gt=0)
+    layers: int = Field(default=2, gt=0)
+    hidden_size: int = Field(default=64, gt=0)
+    intermediate_size: int | None = Field(default=None, gt=0, description="None: twice the hidden size")
+    heads: int = Field(default=2, gt=0)
+    evaluate_with: tuple[Swap, ...] = ()
+
+    @model_validator(mode="after")
+    def _warms_up_within_its_steps(self) -> "TaskSpec":
+        if self.warmup_steps is not None and self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps must not pass the {self.steps} steps, got {self.warmup_steps}; give fewer, or more steps"
+            )
+        warmup = self.steps // 10 if self.warmup_steps is None else self.warmup_steps
+        if self.schedule == "one_cycle" and not 2 <= warmup < self.steps:
+            raise ValueError(
+                f"schedule 'one_cycle' needs 2 or more warmup_steps and a step after them, got {warmup} of "
+                f"{self.steps}; give more steps"
+            )
+        return self
+
+    @property
+    def case_id(self) -> str:
+        """The test id of this case; equal ids are equal cases."""
+        shape = f"b{self.batch}-l{self.layers}-w{self.hidden_size}-h{self.heads}"
+        budget = f"steps{self.steps}-lr{self.learning_rate:g}-of{self.train_examples}-eval{self.eval_examples}"
+        own = {
+            "": None if self.family == "yoso" else self.family,
+            "ffn": self.intermediate_size,
+            "drop": self.dropout or None,
+            "warmup": self.warmup_steps,
+            "sec": None if self.seconds is None else f"{self.seconds:g}",
+            "schedule": None if self.schedule == "linear" else self.schedule,
+            "swap": "+".join(swap.label for swap in self.evaluate_with) or None,
+        }
+        words = [f"{name}{value}" for name, value in own.items() if value is not None]
+        return f"task/{self.task}-" + self._id(shape, budget, *words, f"seeds{self.seeds}")
+
+
+AnySpec = Annotated[OperationSpec | ModelSpec | QualitySpec | TaskSpec, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long one case is sampled.
+
+    At least ``min_samples`` are taken, then more until ``seconds`` are spent or ``max_samples`` are there. Before,
+    the call is warmed up at least ``warmup_calls`` times and for ``warmup_seconds``.
+    """
+
+    min_samples: int
+    max_samples: int
+    seconds: float
+    warmup_calls: int
+    warmup_seconds: float

@@ -1,0 +1,1 @@
+"""Two commits checked out, built and measured in turns."""

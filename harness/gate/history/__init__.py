@@ -1,0 +1,1 @@
+"""Runs over time: an append-only store, its git branch, trends and their page."""

@@ -1,0 +1,1 @@
+"""From the records of two runs to verdicts and an exit code."""

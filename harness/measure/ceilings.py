@@ -1,0 +1,122 @@
+"""What a device can do at most, measured on it in a few seconds: the ceilings that a kernel's time is held against.
+
+Every figure comes from what torch has, on random data (zeros draw less power and run faster). They are what a program
+reaches here and now, so they lie below the datasheet; a kernel may pass one by some per cent.
+"""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.core.plugin import torch_dtype
+from harness.core.record import Ceiling
+from harness.core.spec import Dtype
+
+SAMPLES = 5
+CUDA_COPY_BYTES = 2**30
+CUDA_MATRIX = 8192
+CPU_COPY_BYTES = 2**26
+CPU_MATRIX = 1024
+CUDA_WARM_SECONDS = 0.2
+"""An idle device runs at a fifth of its clock and takes some tenths of a second to come up."""
+CACHE_READS = 64
+"""Times that the cache's content is read in one call."""
+CHAINS, STEPS, VECTOR_NUMBERS = 8, 256, 2**24
+"""Independent chains of multiply-adds a number, their length, and how many numbers."""
+
+
+def measure(device: str) -> list[Ceiling]:
+    """Every ceiling of ``device``; one that cannot be measured says why."""
+    if torch.device(device).type == "cuda":
+        found = [_attempt(_copy, device, CUDA_COPY_BYTES)]
+        dtypes: tuple[Dtype, ...] = ("bfloat16", "float16", "float32")
+        found += [_attempt(_matmul, device, dtype, CUDA_MATRIX) for dtype in dtypes]
+        found += [_attempt(_vector, device), _attempt(_cache_read, device)]
+        torch.cuda.empty_cache()
+        return found
+    matmul = _attempt(_matmul, device, "float32", CPU_MATRIX)
+    # A CPU multiplies matrices on its vector units.
+    return [_attempt(_copy, device, CPU_COPY_BYTES), matmul, matmul.model_copy(update={"name": "vector float32"})]
+
+
+def _copy(device: str, size: int) -> Ceiling:
+    """A large copy; bytes read and bytes written both count."""
+    source = torch.randn(size // 4, device=device)
+    target = torch.empty_like(source)
+    return _ceiling("copy", device, "byte", 2 * size, lambda: target.copy_(source))
+
+
+def _matmul(device: str, dtype: Dtype, size: int) -> Ceiling:
+    """A square matrix product, in float32 without TF32."""
+    left, right = (torch.randn(size, size, device=device).to(torch_dtype(dtype)) for _ in range(2))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        return _ceiling(f"matmul {dtype}", device, "operation", 2 * size**3, lambda: left @ right)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _vector(device: str) -> Ceiling:
+    """Multiply-adds in registers, by an elementwise kernel that torch compiles at run time."""
+    names = [f"x{chain}" for chain in range(CHAINS)]
+    starts = " ".join(f"T {name} = x + T({chain});" for chain, name in enumerate(names))
+    steps = " ".join(f"{name} = {name} * x + T(1);" for name in names)
+    source = (
+        f"template <typename T> T chains(T x) {{ {starts} "
+        f"for (int i = 0; i < {STEPS}; ++i) {{ {steps} }} return {' + '.join(names)}; }}"
+    )
+    kernel = torch.cuda.jiterator._create_jit_fn(source)
+    x = torch.rand(VECTOR_NUMBERS, device=device)
+    amount = 2 * CHAINS * STEPS * VECTOR_NUMBERS
+    return _ceiling("vector float32", device, "operation", amount, lambda: kernel(x))
+
+
+def _cache_read(device: str) -> Ceiling:
+    """Half the L2 cache, summed again and again in one call: what ``torch.sum`` reads from it."""
+    size = torch.cuda.get_device_properties(device).L2_cache_size // 2
+    x = torch.randn(size // 4, device=device).expand(CACHE_READS, -1)
+    return _ceiling("cache read", device, "byte", CACHE_READS * size, lambda: x.sum(-1))
+
+
+def _ceiling(name: str, device: str, unit: Any, amount: float, call: Callable[[], Tensor]) -> Ceiling:
+    on_cuda = torch.device(device).type == "cuda"
+    time = _cuda_seconds if on_cuda else _cpu_seconds
+    warm_until = perf_counter() + (CUDA_WARM_SECONDS if on_cuda else 0.0)
+    calls = 0
+    while calls < 2 or perf_counter() < warm_until:
+        time(call)
+        calls += 1
+    return Ceiling(name=name, device=device, unit=unit, amount=amount, seconds=[time(call) for _ in range(SAMPLES)])
+
+
+def _cpu_seconds(call: Callable[[], Tensor]) -> float:
+    start = perf_counter()
+    call()
+    return perf_counter() - start
+
+
+def _cuda_seconds(call: Callable[[], Tensor]) -> float:
+    first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    first.record()
+    call()
+    last.record()
+    torch.cuda.synchronize()
+    return first.elapsed_time(last) / 1e3
+
+
+def _attempt(make: Callable[..., Ceiling], device: str, *arguments: Any) -> Ceiling:
+    """A ceiling is worth less than the run that it stands beside: what goes wrong becomes its reason."""
+    try:
+        if torch.device(device).type == "cuda":
+            with torch.cuda.device(device):
+                return make(device, *arguments)
+        return make(device, *arguments)
+    except (RuntimeError, AttributeError) as error:
+        words = " ".join([make.__name__.strip("_").replace("_", " "), *(a for a in arguments if isinstance(a, str))])
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Ceiling(name=words, device=device, unit="operation", amount=0.0, seconds=[], reason=reason)

@@ -1,0 +1,118 @@
+"""What the run ran on: hardware, versions and settings that move a number. No host name, no paths."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from harness.core.spec import Scalar
+
+PACKAGES = ("torch", "transformers", "xformers", "pytest-benchmark", "numpy", "triton")
+COMMIT = "HARNESS_COMMIT"
+ISA_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
+
+
+def fingerprint() -> dict[str, Scalar | None]:
+    """One flat mapping; a value is None where this machine or environment has no such thing."""
+    return _cpu() | _software() | _cuda()
+
+
+def _cpu() -> dict[str, Scalar | None]:
+    import cpuinfo  # a fifth of a second, and a process of its own
+
+    info = cpuinfo.get_cpu_info()
+    flags = set(info.get("flags", []))
+    return {
+        "cpu": info.get("brand_raw"),
+        "architecture": platform.machine(),
+        "cores": psutil.cpu_count(logical=False),
+        "logical_cores": psutil.cpu_count(),
+        "isa": " ".join(flag for flag in ISA_FLAGS if flag in flags),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load_1min": round(psutil.getloadavg()[0], 2),
+    }
+
+
+def _software() -> dict[str, Scalar | None]:
+    found: dict[str, Scalar | None] = {
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found | {
+        "torch_threads": torch.get_num_threads(),
+        "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "torch_mkl": torch.backends.mkl.is_available(),
+        "torch_float32_matmul": torch.get_float32_matmul_precision(),
+        "torch_cuda": torch.version.cuda,
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+    }
+
+
+def _cuda() -> dict[str, Scalar | None]:
+    if not torch.cuda.is_available():
+        return {"cuda_device": None}
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {
+        "cuda_device": properties.name,
+        "cuda_devices": torch.cuda.device_count(),
+        "cuda_capability": f"{properties.major}.{properties.minor}",
+        "cuda_memory_bytes": properties.total_memory,
+        "cuda_l2_bytes": properties.L2_cache_size,
+        "cuda_multiprocessors": properties.multi_processor_count,
+        "cudnn": torch.backends.cudnn.version(),
+    } | _driver(str(properties.uuid))
+
+
+def _driver(uuid: str) -> dict[str, Scalar | None]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return {"nvml": str(error)}
+    try:
+        # By uuid: NVML and CUDA number the devices differently.
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        return {
+            "cuda_driver": pynvml.nvmlSystemGetDriverVersion(),
+            "cuda_power_limit_watts": pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
+            "cuda_max_sm_mhz": pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+            "cuda_memory_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+            "cuda_celsius": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+        }
+    except pynvml.NVMLError as error:
+        return {"nvml": str(error)}
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def commit() -> str | None:
+    """The git commit of this code, with ``+dirty`` where the tree has changes.
+
+    Outside a checkout: what the environment variable ``HARNESS_COMMIT`` says of this copy, or None.
+    """
+    here = Path(__file__).resolve()
+    said = os.environ.get(COMMIT)
+    try:
+        # An installed copy inside somebody else's repository is not tracked there.
+        if _git("ls-files", "--error-unmatch", here.name, cwd=here.parent) is None:
+            return said
+        head = _git("rev-parse", "HEAD", cwd=here.parent)
+        changes = _git("status", "--porcelain", cwd=here.parent)
+    except FileNotFoundError:  # no git
+        return said
+    return f"{head}+dirty" if head and changes else head
+
+
+def _git(*arguments: str, cwd: Path) -> str | None:
+    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,116 @@
+"""Time of a call: raw samples in seconds, no statistics."""
+
+import gc
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from time import perf_counter
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+from harness.core.record import Timing
+from harness.core.spec import Effort
+from harness.measure.device_time import DeviceClock
+
+Call = Callable[[], Any]
+Taken = TypeVar("Taken")
+
+
+SHORT_CALL_SECONDS = 1e-3
+"""Calls shorter than this are grouped until a sample lasts that long: the clock and the loop then cost under 0.1%."""
+
+
+class _WarmUp(NamedTuple):
+    """Calls made, and the seconds that the quickest took: in all, and until it returned."""
+
+    calls: int
+    seconds: float
+    submit_seconds: float
+
+
+def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()) -> Timing:
+    """Sample ``call``, with the garbage collector off.
+
+    On CUDA caches are flushed before every sample, and each has the device's time, the host's to submit and the wall's
+    to the end of a synchronisation; see ``harness.measure.device_time``. On a CPU there is the wall's alone.
+
+    Args:
+        call: what to time.
+        device: where it runs.
+        effort: how long.
+        others: the same call on other inputs of the same size; the samples take all of them in turn.
+    """
+    on_cuda = torch.device(device).type == "cuda"
+    turns = cycle([call, *others])
+    with _collector_off():
+        # Created first: its buffer is a neighbour of the inputs, and not of what the call leaves in the pool.
+        clock = DeviceClock(device) if on_cuda else None
+        warm = _warm_up(turns, device, effort, at_least=1 + len(others) if on_cuda else 0)
+        if clock is not None:
+            samples = _collect(lambda: clock.sample(next(turns), warm.submit_seconds, warm.seconds), effort)
+            return Timing(
+                wall_seconds=[sample.wall for sample in samples],
+                device_seconds=[sample.device for sample in samples],
+                submit_seconds=[sample.submit for sample in samples],
+                warmup_calls=warm.calls,
+                flushed_bytes=clock.flushed_bytes,
+                input_sets=1 + len(others),
+            )
+        group = max(1, math.ceil(SHORT_CALL_SECONDS / warm.seconds)) if warm.seconds < SHORT_CALL_SECONDS else 1
+        return Timing(
+            wall_seconds=_collect(lambda: _cpu_sample(turns, group), effort),
+            warmup_calls=warm.calls,
+            calls_per_sample=group,
+            threads=torch.get_num_threads(),
+            input_sets=1 + len(others),
+        )
+
+
+def _collect(take: Callable[[], Taken], effort: Effort) -> list[Taken]:
+    began = perf_counter()
+    samples: list[Taken] = []
+    while len(samples) < effort.min_samples or (
+        len(samples) < effort.max_samples and perf_counter() - began < effort.seconds
+    ):
+        samples.append(take())
+    return samples
+
+
+def _warm_up(turns: Iterator[Call], device: str, effort: Effort, at_least: int) -> _WarmUp:
+    began = perf_counter()
+    calls, quickest, submit = 0, math.inf, math.inf
+    while calls < max(effort.warmup_calls, at_least) or perf_counter() - began < effort.warmup_seconds:
+        call = next(turns)
+        start = perf_counter()
+        call()
+        submit = min(submit, perf_counter() - start)
+        _synchronize(device)
+        quickest = min(quickest, perf_counter() - start)
+        calls += 1
+    return _WarmUp(calls, quickest, submit)
+
+
+def _cpu_sample(turns: Iterator[Call], group: int) -> float:
+    start = perf_counter()
+    for _ in range(group):
+        next(turns)()
+    return (perf_counter() - start) / group
+
+
+def _synchronize(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,201 @@
+"""A model case made ready: the model with the attention inside, its inputs, and the call to measure."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.models import yoso as transformers_yoso
+
+import yoso
+from harness.core import registry
+from harness.core.plugin import torch_dtype
+from harness.core.record import Check
+from harness.core.spec import Head, ModelSpec
+from harness.models import transformers_seam
+from harness.models.lra_model import LraForSequenceClassification
+from yoso.models.layers import POSITION_OFFSET
+
+CHOICES = 2
+LABELS = 2
+MASKED_FRACTION = 0.15
+FIRST_TOKEN = 3
+"""Ids below are special in every family: padding, start and end."""
+LEARNING_RATE = 1e-4
+
+_CLASSES: dict[Head, str] = {
+    "encoder": "Model",
+    "masked_lm": "ForMaskedLM",
+    "sequence_classification": "ForSequenceClassification",
+    "multiple_choice": "ForMultipleChoice",
+    "token_classification": "ForTokenClassification",
+    "question_answering": "ForQuestionAnswering",
+}
+
+
+@dataclass(frozen=True)
+class ModelCase:
+    """A model, its inputs, and one call of it: an inference or a step of training.
+
+    ``attentions`` are those modules of the model that are an attention with weights of its own.
+    """
+
+    model: nn.Module
+    inputs: Mapping[str, Tensor]
+    call: Callable[[], Tensor]
+    attentions: Sequence[transformers_seam.Given] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters; shared ones count once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def held(self) -> list[Tensor]:
+        """The tensors that are there before a call: weights and inputs."""
+        return [*self.model.parameters(), *self.inputs.values()]
+
+    def check(self) -> list[Check]:
+        """One call gives finite numbers. The attention itself is held to its oracle by the operation's cases."""
+        result = self.call()
+        return [_finite("share of numbers that are not finite in the result", result.isfinite())]
+
+
+def build(spec: ModelSpec) -> ModelCase:
+    """Make a case ready. Weights and inputs depend on ``spec.seed`` and the sizes alone, not on the attention.
+
+    An attention with weights of its own brings these on top, one module a layer.
+
+    A forward call runs in evaluation mode without gradients and returns the output (the logits, or the last hidden
+    states of the bare encoder). A training step runs forward, loss, backward and AdamW without dropout, and returns the
+    loss; the loss of the bare encoder is the mean square of its output.
+
+    Raises:
+        RegistryError: the attention is unknown.
+        ValueError: a setting that the family, the model or the attention rejects.
+    """
+    registry.get(spec.attention)
+    if spec.vocab_size <= FIRST_TOKEN:
+        raise ValueError(f"vocab_size: expected more than the {FIRST_TOKEN} special tokens, got {spec.vocab_size}")
+    case = transformers_seam.layer_case(spec)
+    knobs = transformers_seam.configured(case)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        model = _FAMILIES[spec.family](spec, knobs)
+    model.to(spec.device, torch_dtype(spec.dtype))  # type: ignore[arg-type]  # its decorator hides self
+    attentions = [] if spec.family in _WITH_AN_ATTENTION else transformers_seam.insert(model, case)
+    inputs = {name: tensor.to(spec.device) for name, tensor in _inputs(spec).items()}
+    make_call = _training_step if spec.mode == "training_step" else _forward
+    return ModelCase(model, inputs, make_call(model, inputs), attentions)
+
+
+def _forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> Callable[[], Tensor]:
+    model.eval()
+
+    def call() -> Tensor:
+        with torch.inference_mode():
+            return model(**inputs)[0]
+
+    return call
+
+
+def _training_step(model: nn.Module, inputs: Mapping[str, Tensor]) -> Callable[[], Tensor]:
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+    labelled = any(name in inputs for name in ("labels", "start_positions"))
+
+    def call() -> Tensor:
+        first = model(**inputs)[0]
+        loss = first if labelled else first.square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    return call
+
+
+def _inputs(spec: ModelSpec) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(spec.seed)
+
+    def draw(low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high, shape, generator=generator)
+
+    choices = [CHOICES] if spec.head == "multiple_choice" else []
+    inputs = {"input_ids": draw(FIRST_TOKEN, spec.vocab_size, spec.batch, *choices, spec.seq_len)}
+    if spec.mode == "forward":
+        return inputs
+    match spec.head:
+        case "masked_lm":
+            masked = torch.rand(spec.batch, spec.seq_len, generator=generator).argsort() < math.ceil(
+                MASKED_FRACTION * spec.seq_len
+            )
+            inputs["labels"] = inputs["input_ids"].masked_fill(~masked, -100)
+        case "sequence_classification":
+            inputs["labels"] = draw(0, LABELS, spec.batch)
+        case "multiple_choice":
+            inputs["labels"] = draw(0, CHOICES, spec.batch)
+        case "token_classification":
+            inputs["labels"] = draw(0, LABELS, spec.batch, spec.seq_len)
+        case "question_answering":
+            inputs["start_positions"] = draw(0, spec.seq_len, spec.batch)
+            inputs["end_positions"] = draw(0, spec.seq_len, spec.batch)
+    return inputs
+
+
+def _sizes(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.hidden_size,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "intermediate_size": 4 * spec.hidden_size,
+        "max_position_embeddings": spec.seq_len,
+        "type_vocab_size": 1,
+        "num_labels": LABELS,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    } | ({} if spec.conv_window is None else {"conv_window": spec.conv_window})
+
+
+def _yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
+    return getattr(yoso, f"Yoso{_CLASSES[spec.head]}")(yoso.YosoConfig(**_sizes(spec), **knobs))
+
+
+def _bert(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
+    sizes = _sizes(spec)
+    # As many positions as YOSO's table has, so that the families have the same embeddings.
+    sizes["max_position_embeddings"] += POSITION_OFFSET
+    config = transformers.BertConfig(**sizes, **knobs)
+    bare = {"add_pooling_layer": False} if spec.head == "encoder" else {}
+    return getattr(transformers, f"Bert{_CLASSES[spec.head]}")(config, **bare)
+
+
+def _transformers_yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
+    if spec.attention != "yoso_e":
+        raise ValueError(
+            "family 'transformers_yoso' brings its own attention: expected attention 'yoso_e', got "
+            f"{spec.attention!r}; family 'yoso' and 'bert' run any attention"
+        )
+    config = transformers_yoso.YosoConfig(**_sizes(spec), **knobs)
+    return getattr(transformers_yoso, f"Yoso{_CLASSES[spec.head]}")(config)
+
+
+def _lra(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
+    if spec.head != "sequence_classification":
+        raise ValueError(f"family 'lra' has the head 'sequence_classification' only, got {spec.head!r}")
+    return LraForSequenceClassification(yoso.YosoConfig(**_sizes(spec), **knobs, shared_layers=True))
+
+
+_FAMILIES = {"yoso": _yoso, "bert": _bert, "transformers_yoso": _transformers_yoso, "lra": _lra}
+_WITH_AN_ATTENTION = ("transformers_yoso",)
+"""Families whose attention is their own and is not looked up by name."""
+
+
+def _finite(what: str, finite: Tensor) -> Check:
+    share = 1.0 - finite.float().mean().item()
+    return Check(what=what, error=share, allowed=0.0, passed=share == 0.0)

@@ -1,0 +1,64 @@
+"""A table of the report: words, amounts and sentences, that every output format writes in its own way."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from harness.report.model.records_table import Facets
+from harness.report.model.sentence import Sentence
+from harness.report.model.units import Amount
+
+Cell = str | Amount | Sentence
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells. ``note`` says what is the same in every row.
+
+    Raises:
+        ValueError: a row has more or fewer cells than there are columns.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]] = field(default_factory=list)
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        uneven = [row for row in self.rows if len(row) != len(self.columns)]
+        if uneven:
+            raise ValueError(
+                f"rows must have {len(self.columns)} cells, one for each of {self.columns}, got {uneven[0]}"
+            )
+
+    @cached_property
+    def right(self) -> frozenset[str]:
+        """The columns that hold numbers."""
+        numeric = {place for row in self.rows for place, cell in enumerate(row) if isinstance(cell, Amount)}
+        return frozenset(self.columns[place] for place in numeric)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        rows = [[cell if isinstance(cell, str) else cell.plain() for cell in row] for row in self.rows]
+        return {"title": self.title, "note": self.note, "columns": self.columns, "rows": rows}
+
+
+def with_facets(
+    title: str, columns: list[str], rows: list[tuple[Facets, list[Cell]]], implied: str | None = None
+) -> Table:
+    """A table of rows from several settings: facets that differ become columns, the others the note.
+
+    The facet ``implied`` is left out where the others tell its values apart.
+    """
+    others = {tuple(pair for pair in facets if pair[0] != implied) for facets, _ in rows}
+    if len(others) == len({facets for facets, _ in rows}) > 1:
+        rows = [(tuple(pair for pair in facets if pair[0] != implied), cells) for facets, cells in rows]
+    values: dict[str, list[str]] = {}
+    for facets, _ in rows:
+        for name, value in facets:
+            if value not in values.setdefault(name, []):
+                values[name].append(value)
+    varying = [name for name, seen in values.items() if len(seen) > 1]
+    cells: list[list[Cell]] = [[*(dict(facets).get(name, "") for name in varying), *own] for facets, own in rows]
+    note = ", ".join(seen[0] for seen in values.values() if len(seen) == 1)
+    return Table(title, varying + columns, cells, note)

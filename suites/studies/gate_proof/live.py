@@ -1,0 +1,71 @@
+"""Whole runs of ``harness ab`` of the latest commit against itself, on this machine: how long one takes, what it says.
+
+``python -m suites.studies.gate_proof.live OUT`` measures one, some quarter of an hour, and adds it to those that
+OUT holds.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any
+
+import typer
+
+from harness.core import store
+from harness.core.record import Run
+from harness.gate.judge.finding_rows import SUMMARY
+
+COMMAND = ("harness", "ab", "HEAD", "HEAD", "--", "suites", "--profile", "quick")
+OF_THE_WHOLE = ("measured on", "first pass", "round", "time is over", *SUMMARY.values())
+"""How a line begins that is not of one case."""
+
+
+def row(run: Run, said: Sequence[str], seconds: float, exit_code: int) -> dict[str, Any]:
+    """One run, as the JSON holds it.
+
+    Args:
+        run: base's, as ``ab`` stored it.
+        said: the lines that ``ab`` wrote.
+        seconds: of the whole command: checkouts, builds and the collection of cases included.
+        exit_code: of the command.
+    """
+    return {
+        "started": run.started,
+        "commit": run.commit,
+        "machine": run.machine,
+        "seconds": round(seconds),
+        "exit_code": exit_code,
+        "said": [line.strip() for line in said if line.startswith(OF_THE_WHOLE)],
+    }
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="JSON file; what it has is kept")],
+    times: Annotated[int, typer.Option(help="runs, one after the other", min=1)] = 1,
+) -> None:
+    """Measure and add."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    runs: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else []
+    for _ in range(times):
+        with tempfile.TemporaryDirectory() as folder:
+            program = str(Path(sys.executable).with_name(COMMAND[0]))
+            began = monotonic()
+            done = subprocess.run(
+                [program, *COMMAND[1:4], "--out", folder, *COMMAND[4:]], capture_output=True, text=True, check=False
+            )
+            seconds = monotonic() - began
+            try:
+                run = store.load(Path(folder) / "base.json")
+            except store.StoreError as error:
+                raise SystemExit(f"{error}\n{done.stdout}{done.stderr}") from error
+        runs.append(row(run, done.stdout.splitlines(), seconds, done.returncode))
+        out.write_text(json.dumps({"command": " ".join(COMMAND), "runs": runs}, indent=1) + "\n", encoding="utf-8")
+        typer.echo(f"{seconds:.0f} s, exit code {done.returncode}: {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

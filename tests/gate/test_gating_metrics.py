@@ -1,0 +1,91 @@
+"""What is gated beside time and memory: errors, accuracy, counts, compile time."""
+
+import gate_runs
+import numpy as np
+import pytest
+import synthetic
+from gate_runs import SPECS
+
+from harness.core.record import Check, Conditions, Quality
+from harness.core.spec import QualitySpec
+from harness.gate.judge import judgement
+from harness.gate.judge.thresholds import Settings
+
+
+def judge(base, head):
+    return judgement.judge(base, head, Settings())
+
+
+def verdicts(found, metric):
+    return {one.case_id: one.verdict for one in found.findings if one.metric is not None and one.metric.name == metric}
+
+
+def quality(errors):
+    spec = QualitySpec(attention="yoso", seq_len=64, draws=len(errors))
+    return synthetic.run([synthetic.record(spec, quality=Quality(reference="yoso_e", errors={"output": errors}))])
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        ([0.2, 0.21, 0.19, 0.2], "SAME"),
+        ([0.3, 0.31, 0.29, 0.3], "WORSE"),
+        ([0.1, 0.11, 0.09, 0.1], "BETTER"),
+        ([0.2, 0.32, 0.19, 0.2], "AMBIGUOUS"),
+    ],
+)
+def test_an_approximation_that_gets_worse_is_found(after, verdict):
+    found = judge(quality([0.2, 0.21, 0.19, 0.2]), quality(after))
+    assert list(verdicts(found, "error").values()) == [verdict]
+
+
+def test_rounding_is_no_error():
+    assert judge(quality([3e-7]), quality([9e-7])).exit_code == 0
+    assert judge(quality([3e-7]), quality([9e-3])).exit_code == 1
+
+
+def test_a_check_that_comes_near_its_limit_is_found():
+    def checked(error):
+        check = Check(what="output", error=error, allowed=1e-6, passed=True)
+        return synthetic.run([synthetic.record(SPECS[0], checks=[check])])
+
+    assert judge(checked(2e-7), checked(3e-7)).exit_code == 0
+    assert judge(checked(2e-7), checked(9e-7)).exit_code == 1
+
+
+def test_task_accuracy_is_worse_when_it_is_lower():
+    def scored(scores):
+        return synthetic.run([synthetic.task("yoso", scores)])
+
+    before = [0.5, 0.52, 0.51, 0.5, 0.53]
+    assert judge(scored(before), scored(before)).exit_code == 0
+    worse = judge(scored(before), scored([score - 0.1 - 0.002 * i for i, score in enumerate(before)]))
+    assert list(verdicts(worse, "accuracy").values()) == ["WORSE"]
+    assert judge(scored(before[:1]), scored([0.1])).exit_code == 2
+
+
+def counted(launches, operators, seconds):
+    seen = Conditions(parameters=0, compiled=operators is None, float32_matmul="highest", operators=operators)
+    changes = {"kernel_launches": launches, "conditions": seen, "compile_seconds": seconds}
+    return synthetic.run([gate_runs.timed(SPECS[0], np.random.default_rng(0)).model_copy(update=changes)])
+
+
+def test_counts_and_compile_time_are_gated_where_the_record_has_them():
+    found = judge(counted(4, 20, 10.0), counted(5, 21, 30.0))
+    assert {one.metric.name: one.verdict for one in found.with_weight("regression")} == {
+        "launches": "MORE",
+        "operators": "MORE",
+        "compile_time": "SLOWER",
+    }
+    assert verdicts(judge(counted(0, 0, None), counted(0, 1, None)), "operators") == {SPECS[0].case_id: "MORE"}
+    assert verdicts(judge(counted(0, 0, None), counted(0, 1, None)), "launches") == {SPECS[0].case_id: "SAME"}
+    assert verdicts(judge(counted(4, 20, 10.0), counted(4, 20, 10.2)), "compile_time") == {SPECS[0].case_id: "SAME"}
+    assert verdicts(judge(counted(4, 20, None), counted(4, 20, 10.0)), "compile_time") == {SPECS[0].case_id: "SLOWER"}
+    assert verdicts(judge(counted(4, 20, 10.0), counted(4, 20, None)), "compile_time") == {SPECS[0].case_id: "FASTER"}
+
+
+def test_what_is_compiled_now_has_no_operators_to_count_and_is_no_regression():
+    found = judge(counted(4, 20, None), counted(4, None, None))
+    assert not found.with_weight("regression")
+    assert not verdicts(found, "operators")
+    assert verdicts(judge(counted(4, 20, None), counted(None, 20, None)), "launches") == {SPECS[0].case_id: "VANISHED"}

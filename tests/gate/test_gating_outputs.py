@@ -1,0 +1,247 @@
+import json
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import gate_runs
+import pytest
+import synthetic
+from gate_runs import SPECS
+from typer.testing import CliRunner
+
+from harness.commands.app import app
+from harness.gate.judge import finding_rows, judgement, outputs
+from harness.gate.judge.thresholds import Settings, SettingsError, load
+
+NASTY = "no `luck` | <script>alert(1)</script> @everyone [x](http://y) \x00\n# heading"
+
+
+@pytest.fixture(scope="module")
+def judged():
+    base, head = gate_runs.pair(slower={SPECS[0]: 1.3, SPECS[1]: 0.8}, larger={SPECS[2]: 1.1})
+    head.records.append(synthetic.record(SPECS[3].model_copy(update={"seed": 7}), "crashed", reasons=[NASTY]))
+    return judgement.judge(base, head, Settings())
+
+
+def test_markdown_has_a_row_a_change_and_nothing_of_a_reason_is_markup(judged):
+    text = outputs.markdown(judged)
+    assert text.startswith(outputs.MARKER)
+    rows = [line for line in text.splitlines() if line.startswith("| operation")]
+    assert [row.split(" | ")[2] for row in rows] == ["SLOWER", "LARGER", "NEWLY FAILING", "FASTER"]
+    assert "| +30" in rows[0] or "| +29" in rows[0]
+    assert "<script>" not in text
+    assert "@everyone" not in text
+    assert "\n#" not in text.replace("\n### Gate", "")
+    assert all(row.replace("\\|", "").count("|") == len(outputs.HEADINGS) + 1 for row in rows)
+
+
+def test_a_bound_that_nobody_can_give_is_a_word(judged):
+    slower = next(one for one in judged.findings if one.verdict == "SLOWER")
+    endless = replace(slower, effect=replace(slower.effect, high=800.0))
+    assert finding_rows.row(endless)[4].endswith("% to any")
+    assert finding_rows.row(slower)[4].endswith("%")
+
+
+def test_junit_counts_and_is_xml(judged):
+    suite = ElementTree.fromstring(outputs.junit(judged).encode())
+    assert (suite.get("failures"), suite.get("errors")) == ("3", "0")
+    assert len(suite.findall("testcase")) == int(suite.get("tests")) == len(judged.findings)
+    assert {one.find("failure").get("type") for one in suite if one.find("failure") is not None} == {
+        "SLOWER", "LARGER", "NEWLY FAILING",
+    }  # fmt: skip
+
+
+def test_json_has_every_finding(judged):
+    found = json.loads(outputs.as_json(judged))
+    assert found["exit_code"] == 1
+    assert len(found["findings"]) == len(judged.findings)
+    slower = next(one for one in found["findings"] if one["verdict"] == "SLOWER")
+    low, high = slower["interval"]
+    assert low < slower["effect, above 0 where worse"] < high
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("")
+
+    def write(name, run):
+        path = tmp_path / name
+        path.write_text(json.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}))
+        return path
+
+    return write
+
+
+def gate(*arguments):
+    return CliRunner().invoke(app, ["gate", *map(str, arguments)])
+
+
+def test_the_command_judges_files_and_writes_all_outputs(files, tmp_path):
+    base, head = gate_runs.pair(slower={SPECS[0]: 1.3})
+    paths = files("base.json", base), files("head.json", head)
+    wanted = ["--markdown", "o/gate.md", "--junit", "o/gate.xml", "--json", "o/gate.json"]
+    done = gate(*paths, *wanted)
+    assert done.exit_code == 1
+    assert "SLOWER" in done.stdout
+    assert SPECS[0].case_id in done.stdout
+    assert json.loads((tmp_path / "o" / "gate.json").read_text())["exit_code"] == 1
+    assert (tmp_path / "o" / "gate.md").read_text().startswith(outputs.MARKER)
+    assert gate(paths[0], paths[0]).exit_code == 0
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Seven runs of one process each on either side; head's first case is a fifth slower."""
+    for number in range(7):
+        runs = gate_runs.pair(seed=number, rounds=1, session=None, slower={SPECS[0]: 1.2})
+        for name, run in zip(("base", "head"), runs, strict=True):
+            (tmp_path / name).mkdir(exist_ok=True)
+            found = run.model_copy(update={"commit": name})
+            text = json.dumps({"benchmarks": [], "harness": found.model_dump(mode="json")})
+            (tmp_path / name / f"{number}.json").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_runs_of_a_folder_are_rounds_and_show_their_own_spread(folders):
+    done = gate("base/0.json", "head/0.json", "--json", "one.json")
+    assert done.exit_code == 2  # of one process nobody knows how far it is from the next
+    done = gate("base", "head", "--json", "all.json")
+    assert done.exit_code == 1
+    found = json.loads((folders / "all.json").read_text())["findings"]
+    assert {one["case"] for one in found if one["verdict"] == "SLOWER"} == {SPECS[0].case_id}
+    assert {one["verdict"] for one in found if one["case"] != SPECS[0].case_id} == {"SAME"}
+    assert gate("base", "base").exit_code == 0
+    assert gate("base", "head/0.json").exit_code == 2
+
+
+def rewrite(path, change):
+    run = json.loads(path.read_text())
+    change(run["harness"])
+    path.write_text(json.dumps(run))
+
+
+def test_a_round_that_failed_or_never_began_hides_nothing(folders):
+    slow = SPECS[0].case_id
+
+    def fail(reason):
+        def change(run):
+            (record,) = (one for one in run["records"] if one["case_id"] == slow)
+            record |= {"status": "timeout", "reasons": [reason], "timing": None, "memory": None}
+
+        return change
+
+    rewrite(folders / "base" / "5.json", fail("not begun: the run's 5 s were over"))
+    rewrite(folders / "head" / "5.json", fail("not begun: the run's 5 s were over"))
+    rewrite(folders / "base" / "4.json", fail("after 5 s"))
+    assert gate("base", "head", "--json", "found.json").exit_code == 1
+    found = [one for one in json.loads((folders / "found.json").read_text())["findings"] if one["case"] == slow]
+    assert {one["metric"]: one["verdict"] for one in found}["time"] == "SLOWER"
+    rewrite(folders / "head" / "4.json", fail("after 5 s"))
+    gate("base", "head", "--json", "found.json")
+    found = [one for one in json.loads((folders / "found.json").read_text())["findings"] if one["case"] == slow]
+    assert [one["verdict"] for one in found] == ["STILL TIMEOUT"]
+
+
+def test_peaks_of_which_one_differs_have_an_interval_that_can_be_written(folders):
+    def change(run):
+        run["records"][0]["memory"]["peak_bytes"] = 1_020_000
+
+    rewrite(folders / "head" / "0.json", change)
+    done = gate("base", "head", "--json", "found.json")
+    assert done.exit_code == 1
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    text = (folders / "found.json").read_text()
+    assert "Infinity" not in text
+    assert max(one["interval"][1] for one in json.loads(text)["findings"] if one.get("interval")) < 1
+
+
+def test_a_run_is_no_second_round_of_itself(folders):
+    (folders / "base" / "7.json").write_text((folders / "base" / "2.json").read_text())
+    assert gate("base", "head", "--json", "found.json").exit_code == 2
+    reason = json.loads((folders / "found.json").read_text())["findings"][0]["reason"]
+    assert "2.json and 7.json hold the same" in reason
+
+
+def test_a_folder_of_several_commits_or_machines_or_of_none_is_refused(folders, files):
+    base = gate_runs.pair(rounds=1)[0]
+    other = base.model_copy(update={"commit": "other"})
+    for run, words in (
+        (other, "commit: 0.json has base, 9.json other"),
+        (
+            base.model_copy(update={"commit": "base", "machine": base.machine | {"torch": "3"}}),
+            "torch: 0.json has 2.13.0",
+        ),
+    ):
+        files("base/9.json", run.model_copy(update={"started": "2999"}))
+        done = gate("base", "head", "--json", "found.json")
+        assert done.exit_code == 2
+        assert words in json.loads((folders / "found.json").read_text())["findings"][0]["reason"]
+    assert gate("base", "head", "--anyway").exit_code == 1
+    (folders / "empty").mkdir()
+    assert gate("empty", "head", "--json", "found.json").exit_code == 2
+    assert "found none" in json.loads((folders / "found.json").read_text())["findings"][0]["reason"]
+
+
+def test_another_machine_can_be_told_to_go_on(files):
+    base, head = gate_runs.pair()
+    paths = files("a.json", base), files("b.json", head.model_copy(update={"machine": head.machine | {"torch": "3"}}))
+    done = gate(*paths)
+    assert done.exit_code == 2
+    assert "torch: base has 2.13.0, head 3" in done.stdout
+    done = gate(*paths, "--anyway")
+    assert done.exit_code == 0
+    assert "not the same: torch" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "cut off"),
+        ('{"harness": {"schema_ver', "cut off"),
+        ("\x00\x01", "cut off"),
+        ("[]", "'harness' block"),
+        ('{"benchmarks": []}', "'harness' block"),
+        ('{"harness": {"schema_version": 0}}', "expected schema version 1, found 0"),
+        ('{"harness": {"schema_version": 2}}', "expected schema version 1, found 2"),
+        ('{"harness": {"schema_version": 1, "records": 3}}', "not a run"),
+    ],
+)
+def test_bad_input_is_a_named_verdict_and_never_a_traceback(files, tmp_path, text, words):
+    good = files("good.json", gate_runs.pair()[0])
+    (tmp_path / "bad.json").write_text(text)
+    for order in ((good, "bad.json"), ("bad.json", good)):
+        done = gate(*order, "--json", "found.json")
+        assert done.exit_code == 2
+        assert not isinstance(done.exception, Exception)
+        found = json.loads((tmp_path / "found.json").read_text())
+        assert [one["verdict"] for one in found["findings"]] == ["INVALID"]
+        assert words in found["findings"][0]["reason"]
+    assert gate(good, "nope.json").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[tool.harness.gate]\ntime = { flor = 1 }", "tool.harness.gate.time.Threshold.flor"),
+        ("[tool.harness.gate]\nfalse_discovery_rate = 2", "false_discovery_rate: Input should be less than 0.5, got 2"),
+        ("[tool.harness.gate]\nspeed = 3", "tool.harness.gate.speed"),
+        ("[tool.harness", "not TOML"),
+        ("tool = 3", "tool.harness.gate"),
+    ],
+)
+def test_wrong_thresholds_are_named(files, tmp_path, text, words):
+    good = files("good.json", gate_runs.pair()[0])
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(SettingsError) as error:
+        load(tmp_path)
+    assert words in str(error.value)
+    assert gate(good, good).exit_code == 2
+
+
+def test_thresholds_are_found_from_a_folder_below(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool.harness.gate]\nmemory = { floor = 0.3 }\ntime = false")
+    (tmp_path / "below").mkdir()
+    found = load(tmp_path / "below")
+    assert found.threshold("memory", "x").floor == 0.3
+    assert found.threshold("time", "x") is None

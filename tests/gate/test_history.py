@@ -1,0 +1,148 @@
+import json
+from pathlib import Path
+
+import gate_runs
+import git_project
+import numpy as np
+import pytest
+from gate_runs import SPECS
+from typer.testing import CliRunner
+
+from harness.commands.app import app
+from harness.core.store import load
+from harness.gate.history import history_page, run_history, trend
+from harness.gate.history.run_history import HistoryError
+from harness.gate.history.trend import Point
+
+
+def run_of(number, scale=1.0, machine="A CPU"):
+    base, _ = gate_runs.pair(number, rounds=1, session=None, specs=SPECS[:1])
+    record = base.records[0]
+    record.timing.wall_seconds = [scale * value for value in record.timing.wall_seconds]
+    started = f"2026-01-{1 + number:02}T00:00:00+00:00"
+    changes = {"commit": f"{number:040x}", "started": started, "machine": {"cpu": machine, "torch": str(number)}}
+    return base.model_copy(update=changes)
+
+
+def test_a_store_is_by_machine_and_commit_and_append_only(tmp_path):
+    first = run_history.add(run_of(1), tmp_path)
+    assert first.parent.name.startswith("a-cpu-")
+    assert first.name == f"20260101T000000-{1:040x}.json".replace("20260101", "20260102")
+    assert run_history.add(run_of(1), tmp_path) == first
+    assert load(first) == run_of(1)
+    with pytest.raises(HistoryError, match="append-only"):
+        run_history.add(run_of(1, scale=2.0), tmp_path)
+    other = run_history.add(run_of(2, machine="Another"), tmp_path)
+    assert other.parent != first.parent
+    assert run_history.add(run_of(3), tmp_path).parent == first.parent  # another torch, the same machine
+    assert len(list(run_history.read(tmp_path))) == 3
+    with pytest.raises(HistoryError, match="without a commit"):
+        run_history.add(run_of(4).model_copy(update={"commit": None}), tmp_path)
+    with pytest.raises(HistoryError, match="expected a folder of runs"):
+        list(run_history.read(tmp_path / "nope"))
+
+
+def points(values):
+    return [Point(f"day {number}", f"{number:040x}", float(value)) for number, value in enumerate(values)]
+
+
+def noisy(levels, each=12, noise=0.01, seed=0):
+    rng = np.random.default_rng(seed)
+    return points(np.repeat(levels, each) * np.exp(noise * rng.standard_normal(len(levels) * each)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_step_is_found_where_it_is_and_a_level_series_has_none(seed):
+    (step,) = trend.steps(noisy([1.0, 1.1], seed=seed))
+    assert abs(int(step.at.commit, 16) - 12) <= 1
+    assert step.ratio == pytest.approx(1.1, rel=0.02)
+    assert trend.steps(noisy([1.0], each=30, seed=seed)) == []
+    assert len(trend.steps(noisy([1.0, 1.2, 1.0], seed=seed))) == 2
+
+
+def test_a_few_points_and_one_outlier_are_no_step():
+    assert trend.steps(points([1.0, 2.0, 2.0])) == []
+    values = [point.value for point in noisy([1.0])]
+    values[5] = 1.6
+    assert trend.steps(points(values)) == []
+    assert trend.steps(points([5.0] * 10)) == []
+
+
+def test_the_page_marks_the_step_and_escapes_names(tmp_path):
+    series = {("machine", "operation/<b>x", "time"): noisy([1.0, 1.3])}
+    assert history_page.write(series, tmp_path / "h.html") == 1
+    text = (tmp_path / "h.html").read_text()
+    assert "+30" in text or "+29" in text
+    assert "<b>x" not in text
+    assert "src=" not in text.split("</script>")[-1]
+
+
+@pytest.fixture
+def clones(tmp_path):
+    """Two clones of one bare repository, as two machines have them."""
+    origin = tmp_path / "origin.git"
+    origin.mkdir()
+    git_project.git(origin, "init", "--quiet", "--bare", "--initial-branch=main")
+    first = git_project.new(tmp_path / "one")
+    git_project.git(first, "remote", "add", "origin", str(origin))
+    git_project.commit(first, code_dot_py="x = 1")
+    git_project.git(first, "push", "--quiet", "origin", "main")
+    git_project.git(tmp_path, "clone", "--quiet", str(origin), "two")
+    for name, value in (("user.name", "Test"), ("user.email", "test@localhost")):
+        git_project.git(tmp_path / "two", "config", name, value)
+    return first, tmp_path / "two"
+
+
+def call(monkeypatch, folder, *arguments):
+    monkeypatch.chdir(folder)
+    return CliRunner().invoke(app, ["history", *map(str, arguments)])
+
+
+def saved(folder, run):
+    path = Path(folder) / f"{run.commit[-3:]}.json"
+    path.write_text(json.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}))
+    return path
+
+
+def test_two_machines_push_and_one_pulls(clones, tmp_path, monkeypatch):
+    one, two = clones
+    assert call(monkeypatch, one, "push", saved(tmp_path, run_of(1))).exit_code == 0
+    done = call(monkeypatch, two, "push", saved(tmp_path, run_of(2)), saved(tmp_path, run_of(3, machine="Another")))
+    assert done.exit_code == 0, done.output
+    assert call(monkeypatch, two, "push", tmp_path / "002.json").exit_code == 0  # again: nothing to do
+    done = call(monkeypatch, one, "pull", "--store", tmp_path / "store")
+    assert done.stdout.startswith("3 new runs")
+    assert call(monkeypatch, one, "pull", "--store", tmp_path / "store").stdout.startswith("0 new runs")
+    assert {stored.run.commit[-1] for stored in run_history.read(tmp_path / "store")} == {"1", "2", "3"}
+    # The branch has only the runs, the checkouts are as before, and no worktree or ref is left.
+    assert git_project.git(one, "ls-tree", "--name-only", "FETCH_HEAD").splitlines()[0] == "README.md"
+    assert "code.py" not in git_project.git(one, "ls-tree", "-r", "--name-only", "FETCH_HEAD")
+    for clone in clones:
+        assert git_project.git(clone, "status", "--porcelain") == ""
+        assert len(git_project.git(clone, "worktree", "list").splitlines()) == 1
+        assert git_project.git(clone, "for-each-ref", "--format=%(refname)", "refs/heads") == "refs/heads/main"
+
+
+def test_what_git_refuses_is_one_line(clones, tmp_path, monkeypatch):
+    one, _ = clones
+    for arguments, words in (
+        (("pull", "--branch", "nope"), "has no runs"),
+        (("push", saved(tmp_path, run_of(1)), "--remote", "nowhere"), "nowhere"),
+        (("push", saved(tmp_path, run_of(1)), "--branch", "a b"), "check-ref-format"),
+        (("plot", "--store", "nope"), "expected a folder of runs"),
+        (("add", "nope.json"), "cannot read it"),
+    ):
+        done = call(monkeypatch, one, *arguments)
+        assert done.exit_code == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.output
+
+
+def test_add_and_plot_are_one_way(tmp_path, monkeypatch):
+    paths = [saved(tmp_path, run_of(number, scale=1.0 if number < 6 else 1.5)) for number in range(12)]
+    assert call(monkeypatch, tmp_path, "add", *paths).exit_code == 0
+    done = call(monkeypatch, tmp_path, "plot", "--case", "operation/sdpa*")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("3 series, 1 changes")
+    assert "on (2026-01-07" in (tmp_path / "history.html").read_text()
+    assert call(monkeypatch, tmp_path, "plot", "--case", "nope").exit_code == 2

@@ -1,0 +1,174 @@
+import pytest
+
+from harness.core import registry
+from harness.profiles import cases, gpu, quick, standard
+from harness.profiles.selection import PROFILES, Selection
+from harness.statistics.growth import MIN_EXPONENT_LENGTHS
+
+SIZES = tuple(profile for profile in PROFILES if profile not in ("gpu", "paper"))
+KINDS = (cases.operation, cases.model, cases.quality, cases.task)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_case_ids_are_unique(kind, profile):
+    ids = [spec.case_id for spec in kind(Selection(profile, device="cuda"))]
+    assert ids or (profile, kind) == ("gpu", cases.task) or (profile == "paper" and kind is not cases.model)
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("profile", SIZES)
+def test_every_attention_is_measured_alone_and_in_full_in_the_encoder(profile):
+    selection = Selection(profile)
+    for kind in (cases.operation, cases.model):
+        found = {(spec.attention, spec.mode) for spec in kind(selection)}
+        few = profile != "full" and kind is cases.model
+        assert len(found) == 2 * len(quick.ENCODERS if few else registry.names())
+
+
+def test_quick_has_its_headline_at_every_length_and_enough_of_the_others_for_an_exponent():
+    lengths = {}
+    for spec in cases.operation(Selection("quick")):
+        lengths.setdefault(spec.attention, set()).add(spec.seq_len)
+    for name in quick.HEADLINE:
+        assert lengths[name] == set(cases.OPERATION_LENGTHS["quick"])
+    steps = [spec for spec in cases.operation(Selection("quick")) if spec.mode == "forward_backward"]
+    assert {spec.attention for spec in steps if spec.seq_len == quick.LONG} == {*quick.LONG_BACKWARD}
+    for name in set(lengths) - set(quick.COMPILED):
+        assert len(lengths[name]) >= MIN_EXPONENT_LENGTHS
+    assert {*quick.HEADLINE, *quick.COMPILED, *quick.ENCODERS} <= {*registry.names()}
+    encoders = {
+        (spec.seq_len, spec.mode): set(quick.encoders(spec.seq_len, spec.mode))
+        for spec in cases.model(Selection("quick"))
+    }
+    assert encoders.pop((quick.LONG, "forward")) == set(quick.HEADLINE)
+    assert encoders.pop((quick.LONG, "training_step")) == set(quick.LONG_BACKWARD)
+    assert set(map(frozenset, encoders.values())) == {frozenset(quick.ENCODERS)}
+
+
+def test_standard_has_every_length_but_no_quadratic_attention_at_the_longest_beside_two():
+    found = [spec for spec in cases.operation(Selection("standard")) if not spec.padding]
+    longest = {spec.attention for spec in found if spec.seq_len == standard.LONGEST}
+    assert {"sdpa", "yoso_e", "yoso", "linear", "nystromformer", "longformer", "performer_relu"} <= longest
+    assert not longest & {"softmax", "sdpa_math", "sdpa_flash", "flex", "transformers_yoso_e", "xformers_cutlass"}
+    assert {spec.attention for spec in found if spec.seq_len == 8192} == {*registry.names()}
+    assert {spec.seq_len for spec in cases.operation(Selection("standard")) if spec.padding} == {*standard.PADDED}
+
+
+def test_what_was_asked_for_by_name_or_length_is_not_cut_by_quick():
+    asked = cases.operation(Selection("quick", attentions=("linear",)))
+    assert {spec.seq_len for spec in asked} == set(cases.OPERATION_LENGTHS["quick"])
+    asked = cases.operation(Selection("quick", seq_lens=(64,)))
+    assert {spec.attention for spec in asked} == {*registry.names()}
+
+
+@pytest.mark.parametrize("profile", SIZES)
+def test_the_comparison_with_transformers_is_in_every_profile_at_equal_sizes(profile):
+    rivals = [
+        spec
+        for spec in cases.model(Selection(profile))
+        if (spec.seq_len, spec.mode, spec.head, spec.dtype) == (4096, "forward", "encoder", "float32")
+        and (spec.family, spec.attention) in {("bert", "sdpa"), ("transformers_yoso", "yoso_e"), ("yoso", "yoso")}
+    ]
+    assert len(rivals) == 3
+    assert len({(s.layers, s.hidden_size, s.heads, s.batch, s.vocab_size) for s in rivals}) == 1
+
+
+def test_each_profile_has_more_than_the_one_before():
+    counts = [len(cases.operation(Selection(profile))) for profile in SIZES]
+    assert counts == sorted(set(counts))
+    assert max(spec.seq_len for spec in cases.operation(Selection("full"))) == 65536
+
+
+def test_what_was_asked_for_replaces_what_the_profile_has():
+    selection = Selection(seq_lens=(64, 32), attentions=("sdpa_math",), dtype="bfloat16", device="cuda")
+    for kind in (cases.operation, cases.model, cases.task):
+        specs = kind(selection)
+        assert {spec.seq_len for spec in specs} == {64, 32}
+        assert {spec.attention for spec in specs} == {"sdpa_math"}
+        assert {spec.dtype for spec in specs} == {"bfloat16"}
+        assert {spec.device for spec in specs} == {"cuda"}
+
+
+def test_the_gpu_profile_is_a_fixed_list_to_choose_from():
+    of = {"profile": "gpu", "device": "cuda"}
+    everything = cases.operation(Selection(**of))
+    main = [
+        (spec.attention, spec.seq_len, spec.mode)
+        for spec in everything
+        if (spec.dtype, spec.batch * spec.heads, spec.head_dim, dict(spec.knobs)) == ("bfloat16", 64, 64, {})
+        and not spec.padding
+    ]
+    for n in (512, 4096, 8192, 16384, 65536):
+        for mode in ("forward", "forward_backward"):
+            assert {("yoso", n, mode), ("yoso_e", n, mode), ("sdpa_flash", n, mode), ("sdpa_cudnn", n, mode)} <= {*main}
+    assert max(spec.seq_len for spec in everything) == 2**20
+    chosen = cases.operation(Selection(**of, seq_lens=(4096,), attentions=("yoso",), dtype="float32"))
+    assert {(spec.seq_len, spec.attention, spec.dtype) for spec in chosen} == {(4096, "yoso", "float32")}
+    assert {spec.device for kind in KINDS for spec in kind(Selection(**of))} == {"cuda"}
+
+
+COMPILE_SECONDS = 15.0
+"""What Triton may take to compile FlexAttention for one shape: an allowance, not a measurement."""
+
+
+def test_the_gpu_profile_has_the_rivals_in_both_modes():
+    found = [(spec.attention, spec.mode) for spec in cases.operation(Selection("gpu", "cuda"))]
+    for name in gpu.RIVALS:
+        assert name in registry.names()
+        assert found.count((name, "forward")) == found.count((name, "forward_backward")) == 1
+
+
+def test_the_gpu_profile_takes_seven_minutes_at_a_quarter_of_an_h100s_ceilings():
+    """Each case: its fixed cost, and the calls of verification, warm-up, samples and memory at a fraction of the bound.
+
+    The ceilings and the fixed cost, of which half is counting kernels in the other process, are an H100's as
+    ``reports/gpu-h100/run.json`` has them.
+    """
+    rates = {"matmul bfloat16": 8e14, "matmul float16": 8e14, "matmul float32": 5e13, "vector float32": 6e13}
+    rates |= {"copy": 3e12, "cache read": 5e12}
+    selection = Selection("gpu", "cuda")
+    seconds = 0.0
+    for spec in cases.operation(selection):
+        if spec.attention.startswith("xformers"):
+            continue  # beside torch's own FlashAttention it is as fast; where it is missing it takes no time
+        work = registry.get(spec.attention).cost(spec)
+        call = max(amount / rates[name] for name, amount in work.items()) / 0.25
+        samples = min(max(0.5 / call, 3), 60)
+        seconds += 1.3 + (6 + samples) * call
+        if spec.attention == "flex":
+            seconds += COMPILE_SECONDS
+    seconds += 3.0 * len(cases.model(selection)) + 1.0 * len(cases.quality(selection))
+    assert 60 < seconds < 420
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"profile": "fast"}, "unknown profile 'fast'; known: quick, standard, full, gpu, paper"),
+        ({"profile": "gpu"}, "profile 'gpu' takes a CUDA device, got device 'cpu': add --device cuda"),
+        ({"dtype": "int8"}, "unknown dtype 'int8'; known: float32"),
+        ({"attentions": ("sdpa", "nope")}, "unknown attention nope; known: .*softmax"),
+        ({"seq_lens": (0,)}, "1 or more"),
+    ],
+)
+def test_the_unknown_is_refused_with_the_known(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        Selection(**wrong)
+
+
+def test_the_paper_profile_is_its_protocol():
+    specs = cases.model(Selection("paper", device="cuda"))
+    assert {spec.seq_len for spec in specs} == {128, 256, 512, 1024, 2048, 4096}
+    assert {(s.family, s.layers, s.hidden_size, s.heads, s.mode) for s in specs} == {
+        ("lra", 6, 256, 4, "training_step")
+    }
+    largest, common = ([spec for spec in specs if spec.largest_batch is wanted] for wanted in (True, False))
+    assert len(largest) == len(common)
+    assert len({spec.batch for spec in common}) == 1
+    sampled = {(dict(spec.knobs)["num_hash"], spec.conv_window) for spec in largest if spec.attention == "yoso"}
+    assert sampled == {(16, None), (32, None), (16, 33), (32, 33)}
+    rivals = {"softmax", "linformer", "reformer", "performer_relu", "longformer", "nystromformer"}
+    assert rivals <= {spec.attention for spec in specs}
+    for spec in specs:
+        assert set(spec.knobs) <= set(registry.get(spec.attention).default_knobs(spec))

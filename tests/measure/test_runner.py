@@ -1,0 +1,248 @@
+from statistics import mean
+
+import pytest
+import torch
+import wrong_attentions as wrong
+from pydantic import ValidationError
+
+from harness.cases import runner
+from harness.core import registry
+from harness.core.spec import Effort, ModelSpec, OperationSpec, QualitySpec
+from harness.measure import machine, quality
+from harness.measure.inputs import make
+
+EFFORT = Effort(min_samples=2, max_samples=2, seconds=0.0, warmup_calls=1, warmup_seconds=0.0)
+
+
+@pytest.fixture
+def added():
+    names = []
+
+    def add(plugin):
+        registry.add(plugin)
+        names.append(plugin.name)
+        return plugin
+
+    yield add
+    for name in names:
+        registry.remove(name)
+
+
+def spec_of(name, **changes):
+    return OperationSpec(**({"attention": name, "seq_len": 96, "heads": 2} | changes))
+
+
+def attention_that(name, error):
+    def raising(q, k, v, mask):
+        raise error
+
+    plugin = wrong.of(raising)
+    plugin.name = name
+    return plugin
+
+
+@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
+def test_a_right_attention_has_a_timing_a_memory_and_its_checks(added, mode):
+    added(wrong.RIGHT)
+    record = runner.run(spec_of("right", mode=mode), EFFORT)
+    assert (record.status, record.reasons) == ("ok", [])
+    assert len(record.timing.wall_seconds) == 2
+    tensor = 2 * 96 * 64 * 4
+    assert record.memory.peak_bytes >= 2 * 96 * 96 * 4
+    assert record.memory.input_bytes == (4 if mode == "forward_backward" else 3) * tensor
+    assert {"output", "output of a second call"} <= {check.what for check in record.checks}
+    assert ("grad_k" in {check.what for check in record.checks}) == (mode == "forward_backward")
+
+
+def test_forward_is_timed_without_a_graph_and_backward_with_new_gradients(added):
+    seen = []
+
+    def spying(q, k, v, mask):
+        seen.append((torch.is_grad_enabled(), q.requires_grad, q.grad))
+        return wrong.right(q, k, v, mask)
+
+    added(wrong.of(spying))
+    runner.run(spec_of("spying"), EFFORT)
+    assert set(seen) == {(False, False, None)}
+    seen.clear()
+    runner.run(spec_of("spying", mode="forward_backward"), EFFORT)
+    assert (True, True, None) in seen
+    assert all(gradient is None for *_, gradient in seen)
+
+
+def test_an_unknown_attention_is_a_record_that_lists_the_known():
+    record = runner.run(spec_of("nope"), EFFORT)
+    assert record.status == "crashed"
+    assert "softmax" in record.reasons[0]
+
+
+def test_an_unknown_knob_is_a_record_that_lists_the_known():
+    record = runner.run(spec_of("yoso", knobs={"num_hashes": 3}), EFFORT)
+    assert record.status == "crashed"
+    assert "num_hash" in record.reasons[0]
+
+
+def test_a_crash_keeps_type_message_and_frames(added):
+    added(wrong.RAISES)
+    record = runner.run(spec_of("raises"), EFFORT)
+    assert record.status == "crashed"
+    assert record.reasons[0] == "ValueError: no such luck"
+    assert any("wrong_attentions.py" in reason and "in raises" in reason for reason in record.reasons)
+    assert not any("/" in reason.split(" in ")[0] for reason in record.reasons[1:])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 12 bytes"),
+    ],
+)
+def test_out_of_memory_is_a_status_of_its_own(added, error):
+    added(attention_that("hungry", error))
+    assert runner.run(spec_of("hungry"), EFFORT).status == "oom"
+
+
+def test_what_torch_raises_for_too_large_a_tensor_is_out_of_memory(added):
+    added(wrong.Attention("enormous", lambda: wrong._Function(lambda q, k, v, mask: torch.empty(2**50))))
+    assert runner.run(spec_of("enormous"), EFFORT).status == "oom"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_passes_through(added, error):
+    added(attention_that("interrupted", error()))
+    with pytest.raises(error):
+        runner.run(spec_of("interrupted"), EFFORT)
+
+
+def test_unsupported_keeps_every_reason():
+    record = runner.run(spec_of("xformers_triton_splitk", mode="forward_backward"), EFFORT)
+    assert record.status == "unsupported"
+    assert len(record.reasons) > 1
+    assert record.timing is None
+
+
+def test_a_length_whose_square_does_not_fit_is_refused_with_the_sizes():
+    record = runner.run(spec_of("softmax", seq_len=2**20), EFFORT)
+    assert record.status == "unsupported"
+    assert "GiB" in record.reasons[0]
+
+
+def test_quality_of_an_exact_attention_is_rounding():
+    record = runner.run(QualitySpec(attention="sdpa", seq_len=128, draws=2), EFFORT)
+    assert record.status == "ok"
+    assert set(record.quality.errors) == {"output", "grad_q", "grad_k", "grad_v"}
+    assert all(0 < error < 1e-5 for errors in record.quality.errors.values() for error in errors)
+    assert all(len(errors) == 2 for errors in record.quality.errors.values())
+    assert record.quality.reference == "softmax, float64" or record.quality.reference == "sdpa, float64"
+
+
+def test_quality_of_an_estimate_is_against_what_it_estimates_and_falls_with_more_hashes():
+    def error(num_hash):
+        spec = QualitySpec(attention="yoso", seq_len=128, draws=3, knobs={"num_hash": num_hash, "hash_code_len": 4})
+        record = runner.run(spec, EFFORT)
+        assert record.quality.reference == "yoso_e, float64"
+        errors = record.quality.errors["output"]
+        assert len(set(errors)) == 3
+        return sum(errors) / 3
+
+    assert error(128) < 0.6 * error(8)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_quality_tells_bias_from_sampling_error(bias):
+    def shifted(q, k, v, mask):
+        true = wrong.right(q, k, v, mask)
+        noise = torch.randn(true.shape)
+        return true * (1 + bias) + 0.5 * noise * (true.norm() / noise.norm()).detach()
+
+    spec = QualitySpec(attention="shifted", seq_len=64, draws=24)
+    plugin = wrong.of(shifted)
+    found = quality.errors(plugin, spec, plugin.build(spec), make(spec))
+    assert mean(found.squared_bias["output"]) == pytest.approx(bias**2, abs=0.01)
+    assert mean(found.squared_bias["grad_v"]) == pytest.approx(bias**2, abs=1e-6)
+    assert mean(error**2 for error in found.errors["output"]) == pytest.approx(bias**2 + 0.25, abs=0.02)
+
+
+def test_quality_passes_on_the_shared_knobs_alone(added):
+    plugin = registry.get("yoso")
+    spec = QualitySpec(attention="yoso", seq_len=64, draws=1, knobs={"hash_code_len": 3, "num_hash": 512})
+    close = quality.errors(plugin, spec, plugin.build(spec), make(spec)).errors["output"][0]
+    assert close < 0.2  # 512 hashes of 3 bits; against YOSO-E with its default code length it is 1
+
+
+def test_quality_that_is_not_finite_is_a_crash(added):
+    added(wrong.of(wrong.nan))
+    record = runner.run(QualitySpec(attention="nan", seq_len=96), EFFORT)
+    assert record.status == "crashed"
+    assert "not finite" in record.reasons[0]
+
+
+def test_an_incorrect_record_cannot_carry_a_timing(added):
+    added(wrong.of(wrong.zeros))
+    record = runner.run(spec_of("zeros"), EFFORT)
+    assert record.status == "incorrect"
+    with pytest.raises(ValidationError, match="must not carry a timing"):
+        type(record).model_validate(
+            record.model_dump() | {"timing": {"wall_seconds": [1.0], "warmup_calls": 1}},
+        )
+
+
+MODEL = {"seq_len": 32, "hidden_size": 32, "heads": 2, "layers": 1, "vocab_size": 50}
+
+
+@pytest.mark.parametrize("mode", ["forward", "training_step"])
+def test_a_model_has_parameters_a_timing_and_a_memory(mode):
+    record = runner.run(ModelSpec(attention="sdpa", mode=mode, **MODEL), EFFORT)
+    assert (record.status, record.reasons) == ("ok", [])
+    assert record.parameters > 10_000
+    assert record.memory.peak_bytes > 0
+    agreement = [check for check in record.checks if check.what == "output against eager softmax"]
+    assert len(agreement) == (mode == "forward")
+
+
+def test_a_model_with_another_attention_than_it_says_is_incorrect(added):
+    added(wrong.of(wrong.unscaled))
+    record = runner.run(ModelSpec(attention="unscaled", **MODEL), EFFORT)
+    assert record.status == "incorrect"
+    assert "eager softmax" in record.reasons[0]
+
+
+@pytest.mark.parametrize("name", ["longformer", "nystromformer"])
+@pytest.mark.parametrize("seq_len", [32, 160])
+def test_a_model_is_compared_with_softmax_where_its_attention_is_softmax_at_that_length(name, seq_len):
+    """A window over everything, or as many landmarks as tokens."""
+    record = runner.run(ModelSpec(attention=name, **MODEL | {"seq_len": seq_len}), EFFORT)
+    assert (record.status, record.reasons) == ("ok", [])
+    agreement = [check for check in record.checks if check.what == "output against eager softmax"]
+    assert len(agreement) == (seq_len == 32)
+
+
+def test_a_models_nan_is_incorrect(added):
+    added(wrong.of(wrong.nan))
+    assert runner.run(ModelSpec(attention="nan", **MODEL), EFFORT).status == "incorrect"
+
+
+def test_the_fingerprint_names_no_host_and_no_path():
+    import platform
+
+    found = machine.fingerprint()
+    words = [str(value) for value in found.values()]
+    assert torch.__version__.startswith(str(found["torch"]).split("+")[0])
+    assert found["memory_bytes"] > 2**28
+    assert platform.node() not in words
+    assert not any(word.startswith("/") for word in words)
+
+
+def test_a_copy_without_git_is_told_its_commit(monkeypatch):
+    monkeypatch.setenv(machine.COMMIT, "0123abc")
+    monkeypatch.setattr(machine, "_git", lambda *_, **__: None)
+    assert machine.commit() == "0123abc"
+
+
+def test_a_checkout_knows_its_commit_better_than_the_environment(monkeypatch):
+    said = {"ls-files": "machine.py", "rev-parse": "f00d", "status": " M file"}
+    monkeypatch.setenv(machine.COMMIT, "0123abc")
+    monkeypatch.setattr(machine, "_git", lambda command, *_, **__: said[command])
+    assert machine.commit() == "f00d+dirty"

@@ -1,0 +1,84 @@
+"""``harness publish``: a run is added, the index lists it, and what was there stays byte for byte."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import report_page
+import synthetic
+from typer.testing import CliRunner
+
+from harness.commands.app import app
+from harness.core.record import Run
+from harness.report.formats import published
+
+
+def save(path: Path, **changes: object) -> Path:
+    run: Run = synthetic.realistic(lengths=(512,), modes=("forward",)).model_copy(update=changes)
+    path.write_text(json.dumps({"harness": json.loads(run.model_dump_json())}), encoding="utf-8")
+    return path
+
+
+def data_of(reports: Path) -> dict[str, str]:
+    found = [*reports.rglob("*.json"), *reports.rglob("*.jsonl")]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def test_runs_are_added_newest_first_and_none_is_rewritten(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    older = published.publish(save(tmp_path / "a.json", started="2026-01-02T03:04:05Z"), reports, "older")
+    before = data_of(reports)
+    page = (older / "report.html").read_bytes()
+    published.publish(
+        save(tmp_path / "b.json", started="2026-02-02T03:04:05Z", machine={"cuda_device": "GPU <b>X</b>"}), reports
+    )
+    assert before.items() < data_of(reports).items()
+    assert (older / "report.html").read_bytes() == page
+    index = report_page.Page((reports / "index.html").read_text(encoding="utf-8"))
+    assert index.text.index("2026-02-02") < index.text.index("2026-01-02")
+    assert "GPU <b>X</b>" in index.text
+    for address in index.addresses:
+        assert address == "data:," or (reports / address).exists(), address
+    device = report_page.Page((reports / "devices" / "gpu-b-x-b.html").read_text(encoding="utf-8"))
+    assert "2026-02-02" in device.text
+    assert "2026-01-02" not in device.text
+    for address in device.addresses:
+        assert address == "data:," or (reports / "devices" / address).exists(), address
+
+
+def test_a_name_that_is_taken_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    published.publish(save(tmp_path / "a.json"), reports, "mine")
+    before = data_of(reports)
+    other = save(tmp_path / "b.json", started="2026-05-05T05:05:05Z")
+    done = CliRunner().invoke(app, ["publish", str(other), "--reports", str(reports), "--name", "mine"])
+    assert done.exit_code == 2
+    assert "published data is never rewritten" in done.stderr
+    assert data_of(reports) == before
+    published.publish(tmp_path / "a.json", reports, "mine")  # the same run again: its page is made anew
+    assert data_of(reports) == before
+
+
+@pytest.mark.parametrize("name", ["../up", "Up", "a b", "devices", ""])
+def test_a_name_must_be_a_plain_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="name must be"):
+        published.publish(save(tmp_path / "a.json"), tmp_path / "reports", name)
+
+
+def test_a_reading_is_on_the_page_and_stays(tmp_path: Path) -> None:
+    reading = tmp_path / "words.md"
+    reading.write_text("First it wins\nhere.\n\nThen it <loses>.\n", encoding="utf-8")
+    folder = published.publish(save(tmp_path / "a.json"), tmp_path / "reports", "mine", reading)
+    text = report_page.Page((folder / "report.html").read_text(encoding="utf-8")).text
+    assert "First it wins here." in text
+    assert "Then it <loses>." in text
+    assert (folder / "reading.md").read_text(encoding="utf-8") == reading.read_text(encoding="utf-8")
+
+
+def test_no_run_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}", encoding="utf-8")
+    done = CliRunner().invoke(app, ["publish", str(tmp_path / "x.json"), "--reports", str(tmp_path / "reports")])
+    assert done.exit_code == 2
+    assert "expected a benchmark JSON" in done.stderr
+    assert not (tmp_path / "reports").exists()

@@ -1,0 +1,73 @@
+"""Device and wall time, launch-bound cases, and fractions of measured ceilings, in the report."""
+
+import json
+from pathlib import Path
+
+import synthetic
+from report_page import of
+
+from harness.core.record import Ceiling, Record, Run, Timing
+from harness.core.spec import OperationSpec
+from harness.core.store import load
+from harness.report.model.records_table import frame
+from harness.report.questions import bounds
+
+ROOT = Path(__file__).parents[2]
+CEILINGS = [
+    Ceiling(name="copy", device="cuda", unit="byte", amount=3e9, seconds=[1e-3, 0.9e-3, 1.1e-3]),
+    Ceiling(name="matmul bfloat16", device="cuda", unit="operation", amount=8e11, seconds=[1e-3]),
+    Ceiling(name="cache read", device="cuda", unit="operation", amount=0.0, seconds=[], reason="no such kernel"),
+]
+
+
+def on_cuda(name: str, device: float, submit: float, work: dict[str, float] | None) -> Record:
+    spec = OperationSpec(attention=name, seq_len=4096, dtype="bfloat16", device="cuda")
+    times = {"wall_seconds": [max(device, submit) + 1e-5] * 3, "device_seconds": [device] * 3}
+    timing = Timing(**times, submit_seconds=[submit] * 3, warmup_calls=1, flushed_bytes=2**27, input_sets=3)
+    return synthetic.record(spec, timing=timing, work=work)
+
+
+def made_up() -> Run:
+    records = [
+        on_cuda("sdpa", 2e-3, 1e-4, {"matmul bfloat16": 8e11, "copy": 1e8}),
+        on_cuda("yoso", 1e-4, 3e-4, {"copy": 6e7, "cache read": 1e12}),
+        on_cuda("yoso_e", 1e-3, 1e-4, None),
+    ]
+    return synthetic.run(records, ceilings=CEILINGS)
+
+
+def test_the_fraction_is_of_the_tightest_measured_ceiling() -> None:
+    run = made_up()
+    rows = {row[0]: [str(cell) for cell in row[2:]] for row in bounds.fractions(frame(run), [run]).rows}
+    assert rows == {
+        "sdpa": ["2.00 ms [2.00 ms, 2.00 ms]", "1.00 ms", "matmul bfloat16", "50.0%"],
+        "yoso": ["100 µs [100 µs, 100 µs]", "20.0 µs", "copy", "20.0%"],
+    }
+
+
+def test_a_case_whose_submission_takes_longer_than_the_device_is_marked() -> None:
+    (table,) = bounds.device_and_host(frame(made_up()))
+    marks = {row[0]: row[5] for row in table.rows}
+    assert marks == {"sdpa": "", "yoso": "launch-bound", "yoso_e": ""}
+
+
+def test_the_page_has_both_tables_and_the_ceilings() -> None:
+    page = of(made_up())
+    for words in ("Device and host", "fraction of the bound", "Measured ceilings", "3,000 GB/s", "800 TFLOP/s"):
+        assert words in page.text
+    assert "not measured: no such kernel" in page.text
+
+
+def test_without_ceilings_and_device_times_neither_is_there() -> None:
+    page = of(synthetic.realistic(lengths=(512,), modes=("forward",)))
+    assert "fraction of the bound" not in page.text
+    assert "Device and host" not in page.text
+    assert "Measured ceilings" not in page.text
+
+
+def test_a_run_from_before_these_fields_still_loads() -> None:
+    path = ROOT / "reports/cpu-quick/run.json"
+    assert "ceilings" not in json.loads(path.read_text())["harness"]
+    run = load(path)
+    assert run.ceilings == []
+    assert all(record.work is None for record in run.records)

@@ -1,0 +1,98 @@
+"""Markdown, LaTeX, CSV and pictures: all from the view model that the page is made of."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import synthetic
+from typer.testing import CliRunner
+
+from harness.commands.app import app
+from harness.core.record import Check, Run
+from harness.core.spec import OperationSpec
+from harness.report.formats import folder, images, latex, markdown
+from harness.report.model import case_rows
+from harness.report.model.comparison import Comparison, compare
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "a|b\n# <img src=x> \\end{document} %_&$ =1+1"
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return compare([synthetic.realistic(lengths=(256, 512, 1024, 2048))])
+
+
+def hostile() -> Run:
+    return synthetic.run([synthetic.record(OperationSpec(attention=HOSTILE, seq_len=64), "crashed", reasons=[HOSTILE])])
+
+
+def test_markdown_has_the_sentences_and_every_table(comparison: Comparison) -> None:
+    text = markdown.render(comparison)
+    plain = text.replace("\\", "")
+    for sentence in comparison.answers[0].sentences:
+        assert str(sentence) in plain
+    for section in comparison.sections:
+        for table in section.tables:
+            assert all(str(cell) in plain for row in table.rows for cell in row)
+    widths = {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("| forward")}
+    assert min(widths) > 3
+
+
+def test_markdown_and_latex_keep_hostile_names_as_text() -> None:
+    compared = compare([hostile()])
+    text = markdown.render(compared)
+    assert "<img" not in text.replace("\\<img", "")
+    assert "\n# \\<" not in text
+    spec = OperationSpec(attention=HOSTILE, seq_len=64)
+    check = Check(what=HOSTILE, error=1.0, allowed=0.5, passed=False)
+    latexed = latex.render(compare([synthetic.run([synthetic.record(spec, "incorrect", checks=[check])])]))
+    assert "\\end{document}" not in latexed
+    assert "\\textbackslash{}end\\{document\\}" in latexed
+
+
+def test_latex_is_balanced(comparison: Comparison) -> None:
+    text = latex.render(comparison)
+    tables = sum(len(section.tables) for section in comparison.sections) + 1
+    assert text.count("\\begin{longtable}") == text.count("\\end{longtable}") == tables
+
+
+def test_csv_has_every_case_with_every_digit(comparison: Comparison, tmp_path: Path) -> None:
+    case_rows.write_csv(comparison.cases, tmp_path / "cases.csv")
+    with (tmp_path / "cases.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == [record.case_id for record in comparison.raw[0].records]
+    for row, case in zip(rows, comparison.cases, strict=True):
+        assert row["seconds"] == ("" if case["seconds"] is None else repr(case["seconds"]))
+    assert {row["status"] for row in rows} > {"ok", "unsupported"}
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here: apt-get install chromium")
+def test_a_folder_gets_every_format(tmp_path: Path) -> None:
+    run = synthetic.realistic(lengths=(512, 1024), modes=("forward",))
+    run.records = [record for record in run.records if record.spec.kind in {"operation", "quality"}]
+    written = folder.write(compare([run]), tmp_path / "out")
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in written}
+    assert {"index.html", "report.md", "tables.tex", "cases.csv", "figures/operation-front.svg"} < names
+    pictures = [path for path in written if path.parent.name == "figures"]
+    assert len(pictures) == 2 * 8
+    for path in pictures:
+        content = path.read_bytes()
+        assert content.startswith(b"\x89PNG" if path.suffix == ".png" else b"<svg")
+        assert len(content) > 3000
+
+
+def test_without_a_browser_everything_but_the_pictures_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*arguments: object) -> None:
+        raise images.NoBrowser("found none")
+
+    monkeypatch.setattr(images, "write", none)
+    source = ROOT / "reports/cpu-yoso/model.json"
+    done = CliRunner().invoke(app, ["report", str(source), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert "without pictures: found none" in done.stderr
+    assert (tmp_path / "out" / "index.html").exists()
+    assert (tmp_path / "out" / "cases.csv").exists()

@@ -1,0 +1,66 @@
+// The torch side of unit_rows.
+#include "unit_rows.h"
+
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include "../../checks.h"
+#include "scale_rows.h"
+#include "stream.h"
+#include "tensors.h"
+
+namespace yoso::cuda {
+
+void scale_rows(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out, const char* name) {
+  const Dtype dtype = dtype_of(x, "x");
+  if (out.numel() == 0) return;
+  const Device device(x);
+  const at::Tensor rows = with_dense_rows(x), grads = grad ? with_dense_rows(*grad) : at::Tensor();
+  const UnitRowsParams params{
+      rows_of(rows), grad ? rows_of(grads) : Rows{}, out.mutable_data_ptr(), x.size(0), x.size(1), x.size(2), x.size(3),
+      dtype};
+  check_launch(launch_unit_rows(params, device.stream()), name);
+}
+
+at::Tensor unit(const at::Tensor& x, const char* name) {
+  at::Tensor out = at::empty(x.sizes(), x.options());
+  scale_rows(x, nullptr, out, name);
+  return out;
+}
+
+void through_scaling(const at::Tensor& x, const std::optional<at::Tensor>& mask, at::Tensor& grad, const char* name) {
+  scale_rows(x, &grad, grad, name);
+  if (mask) grad.masked_fill_(mask->logical_not().unsqueeze(1).unsqueeze(-1), 0);
+}
+
+namespace {
+
+at::Tensor unit_rows(const at::Tensor& x) {
+  check_floating(x, "x");
+  return unit(x, "unit_rows");
+}
+
+void unit_rows_(at::Tensor& x) {
+  check_floating(x, "x");
+  if (x.is_contiguous()) return scale_rows(x, nullptr, x, "unit_rows_");
+  x.copy_(unit_rows(x));
+}
+
+at::Tensor unit_rows_backward(const at::Tensor& grad, const at::Tensor& x) {
+  check_floating(x, "x");
+  TORCH_CHECK_VALUE(grad.sizes() == x.sizes() && grad.scalar_type() == x.scalar_type(), "grad must be ",
+                    x.scalar_type(), " ", x.sizes(), " like x, got ", grad.scalar_type(), " ", grad.sizes());
+  check_one_device("unit_rows_backward", x, grad);
+  at::Tensor out = at::empty(x.sizes(), x.options());
+  scale_rows(x, &grad, out, "unit_rows_backward");
+  return out;
+}
+
+}  // namespace
+}  // namespace yoso::cuda
+
+TORCH_LIBRARY_IMPL(yoso, CUDA, m) {
+  m.impl("unit_rows", TORCH_FN(yoso::cuda::unit_rows));
+  m.impl("unit_rows_", TORCH_FN(yoso::cuda::unit_rows_));
+  m.impl("unit_rows_backward", TORCH_FN(yoso::cuda::unit_rows_backward));
+}

@@ -1,0 +1,120 @@
+// The torch side of lsh_attention_backward.
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+
+#include "../../checks.h"
+#include "../common/head_groups.h"
+#include "../common/scale_rows.h"
+#include "../common/stream.h"
+#include "../sums/crowded_sums.h"
+#include "moments.h"
+#include "pairs.h"
+
+namespace yoso::cuda {
+namespace {
+
+constexpr char kName[] = "lsh_attention_backward";
+using Mask = std::optional<at::Tensor>;
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query,
+                                                                      const at::Tensor& key, const at::Tensor& value,
+                                                                      const at::Tensor& query_codes,
+                                                                      const at::Tensor& key_codes,
+                                                                      const Mask& query_mask, const Mask& key_mask,
+                                                                      int64_t hash_code_len) {
+  check_hash_code_len(hash_code_len);
+  check_attention(query, key, value);
+  check_codes(query_codes, key_codes, value);
+  check_grad(grad, query, value);
+  check_one_device(kName, value, grad, query, key, query_codes, key_codes, query_mask, key_mask);
+  TORCH_CHECK_VALUE(query_codes.size(3) == query.size(2), "query_codes must have query's length ", query.size(2),
+                    ", got ", query_codes.size(3));
+  check_mask(query_mask, query.size(0), query.size(2), "query_mask");
+  check_mask(key_mask, key.size(0), key.size(2), "key_mask");
+  const Dtype dtype = dtype_of(value, "value");
+  check_head_dim(query, "query");
+  check_head_dim(value, "value");
+  at::Tensor grad_query = at::empty(query.sizes(), query.options()), grad_key = at::empty(key.sizes(), key.options());
+  at::Tensor grad_value = at::empty(value.sizes(), value.options());
+  if (grad_query.numel() == 0 || grad_key.numel() == 0)
+    return {grad_query.zero_(), grad_key.zero_(), grad_value.zero_()};
+  const Device device(value);
+  const cudaStream_t stream = device.stream();
+  const Side queries(query_codes, query_mask), keys(key_codes, key_mask);
+  const at::Tensor g = with_dense_rows(grad.to(value.scalar_type())), v = with_dense_rows(value);
+  const at::Tensor q = unit(query, kName), k = unit(key, kName);
+
+  const int64_t dim = query.size(3), value_dim = value.size(3);
+  const int64_t moments_bytes =
+      std::max(queries.length(), keys.length()) * float_row(dim) * static_cast<int64_t>(sizeof(float));
+  // Long sequences take more, up to a quarter of the call's tensors: else the moments of few heads would leave most of
+  // the device idle.
+  const int64_t tensors = 3 * query.nbytes() + 2 * key.nbytes() + 2 * value.nbytes() + query_codes.nbytes() * 2;
+  const int64_t space = std::max(kSpace, tensors / 4), heads = value.size(0) * value.size(1);
+  BucketSizes key_sizes, query_sizes;
+  int64_t sums_bytes, bytes;
+  const auto list = [&](uint32_t most) {
+    key_sizes = bucket_sizes(queries, keys, hash_code_len, most);
+    query_sizes = bucket_sizes(keys, queries, hash_code_len, most);
+    sums_bytes = crowded_sums_bytes(query_sizes, value_dim);
+    bytes = bucket_bytes(key_sizes) + bucket_bytes(query_sizes) + sums_bytes + moments_bytes;
+  };
+  list(kFewestListed);
+  list(most_listed(heads_at_once(heads, bytes, space), key_sizes, value_dim, dim, dtype));
+  if (bytes > space) list(kMostListed);  // fewer buckets can be crowded, and their sums take less
+
+  for_each_group(keys, bytes, space, [&](HeadGroup group) {
+    const Buckets sorted_keys = sort(group, queries, keys, key_sizes, stream, kName);
+    const Buckets sorted_queries = sort(group, keys, queries, query_sizes, stream, kName);
+    float* sums = static_cast<float*>(group.take(sums_bytes));
+    float* moments = static_cast<float*>(group.take(moments_bytes));
+    const auto visit = [&](const Buckets& sources, const Buckets& targets, const at::Tensor& own,
+                           const at::Tensor& partner, const at::Tensor& direction, at::Tensor& out,
+                           at::Tensor* out_sum) {
+      auto crowded = of_heads<MomentsParams>(group, value.size(1), dtype);
+      crowded.sources = sources;
+      crowded.targets = targets;
+      crowded.own = rows_of(own);
+      crowded.partner = rows_of(partner);
+      crowded.direction = rows_of(direction);
+      crowded.partner_dim = value_dim;
+      crowded.direction_dim = dim;
+      crowded.out = moments;
+      check_launch(launch_moments(crowded, stream), kName);
+      auto pairs = of_heads<PairsParams>(group, value.size(1), dtype);
+      pairs.buckets = sources;
+      pairs.own = crowded.own;
+      pairs.partner = crowded.partner;
+      pairs.direction = crowded.direction;
+      pairs.partner_dim = value_dim;
+      pairs.direction_dim = dim;
+      pairs.sum_scale = 1.0f / static_cast<float>(sources.num_hash);
+      pairs.scale = pairs.sum_scale * static_cast<float>(hash_code_len) / 2;
+      pairs.out = out.mutable_data_ptr();
+      pairs.out_sum = out_sum ? out_sum->mutable_data_ptr() : nullptr;
+      pairs.moments = moments;
+      pairs.crowded_sums = sums;
+      check_launch(launch_pairs(pairs, stream), kName);
+    };
+    visit(sorted_keys, sorted_queries, g, v, k, grad_query, nullptr);
+    auto summed = of_heads<CrowdedSumsParams>(group, value.size(1), dtype);
+    summed.buckets = sorted_queries;
+    summed.rows = rows_of(g);
+    summed.columns = value_dim;
+    summed.sums = sums;
+    check_launch(launch_crowded_sums(summed, stream), kName);
+    visit(sorted_queries, sorted_keys, v, g, q, grad_key, &grad_value);
+  });
+  through_scaling(query, query_mask, grad_query, kName);
+  through_scaling(key, key_mask, grad_key, kName);
+  return {grad_query, grad_key, grad_value};
+}
+
+}  // namespace
+}  // namespace yoso::cuda
+
+TORCH_LIBRARY_IMPL(yoso, CUDA, m) { m.impl("lsh_attention_backward", TORCH_FN(yoso::cuda::lsh_attention_backward)); }

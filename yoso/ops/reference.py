@@ -1,0 +1,158 @@
+"""The oracles: YOSO by its definition, dense and slow, in the dtype of its inputs (float64 in the tests).
+
+Everything here builds the n x n matrix. Source of the definitions: Zeng et al., ICML 2021 (arXiv 2111.09714).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from yoso.ops.hashing import rotation_layout
+
+
+def collision_probability(cosine: Tensor, hash_code_len: int) -> Tensor:
+    """P(two codes are equal) = (1 - arccos(cosine) / pi) ** hash_code_len, for cosines clamped to [-1, 1]."""
+    return (1 - torch.arccos(cosine.clamp(-1, 1)) / math.pi) ** hash_code_len
+
+
+def hadamard_matrix(dim: int, dtype: torch.dtype) -> Tensor:
+    """Sylvester's Hadamard matrix ``[dim, dim]`` of +-1, dim a power of two."""
+    one = torch.ones(1, 1, dtype=dtype)
+    while one.shape[0] < dim:
+        one = torch.cat([torch.cat([one, one], 1), torch.cat([one, -one], 1)], 0)
+    return one
+
+
+def hash_directions(planes: Tensor, *, head_dim: int, num_hash: int, hash_code_len: int, hash_family: str) -> Tensor:
+    """The direction of every bit, ``[groups, num_hash, hash_code_len, head_dim]`` in float64."""
+    groups = planes.shape[0]
+    if hash_family == "gaussian":
+        return planes.double().reshape(groups, num_hash, hash_code_len, head_dim)
+    layout = rotation_layout(hash_family, head_dim=head_dim, num_hash=num_hash, hash_code_len=hash_code_len)
+    hadamard = hadamard_matrix(layout.padded_dim, torch.float64)
+    rotation = torch.eye(layout.padded_dim, dtype=torch.float64).expand(groups, 1, -1, -1)
+    shared, own = planes.double().split([layout.shared_rounds, planes.shape[1] - layout.shared_rounds], 1)
+    for signs in shared.unbind(1):
+        rotation = hadamard @ (signs[:, None, :, None] * rotation)
+    for signs in own.unflatten(1, (layout.blocks, layout.block_rounds)).unbind(2):
+        rotation = hadamard @ (signs[..., :, None] * rotation)
+    return rotation[:, layout.block.long(), layout.coordinate.long(), :head_dim]
+
+
+def hash_projections(x: Tensor, planes: Tensor, *, num_hash: int, hash_code_len: int, hash_family: str) -> Tensor:
+    """The projections of x ``[B, H, N, D]`` whose signs are the bits: float64 ``[B, H, m, tau, N]``."""
+    batch, heads, length, dim = x.shape
+    directions = hash_directions(
+        planes, head_dim=dim, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family
+    )
+    group = torch.arange(batch * heads) % planes.shape[0]
+    projected = torch.einsum("gmtd,gnd->gmtn", directions[group], x.double().reshape(batch * heads, length, dim))
+    return projected.reshape(batch, heads, num_hash, hash_code_len, length)
+
+
+def fast_hash(x: Tensor, planes: Tensor, *, num_hash: int, hash_code_len: int, hash_family: str) -> Tensor:
+    """Codes, int64 ``[B, H, num_hash, N]``: bit t of a code is set where its projection is positive."""
+    projections = hash_projections(x, planes, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family)
+    weights = 2 ** torch.arange(hash_code_len)
+    return ((projections > 0).long() * weights[:, None]).sum(-2)
+
+
+def settle_codes(
+    codes: Tensor, x: Tensor, planes: Tensor, *, num_hash: int, hash_code_len: int, hash_family: str
+) -> Tensor:
+    """The true codes, int64, taking from ``codes`` only the bits that float32 rounding leaves open.
+
+    A projection within 1e-5 of zero, relative to the lengths of x and of the direction, has either sign by rounding.
+    A kernel whose codes are otherwise wrong is thus found out: the result differs from its codes.
+    """
+    batch, heads, length, dim = x.shape
+    directions = hash_directions(
+        planes, head_dim=dim, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family
+    )[torch.arange(batch * heads) % planes.shape[0]]
+    rows = x.double().reshape(batch * heads, length, dim)
+    bits = torch.arange(hash_code_len)[:, None]
+    settled = torch.zeros(batch * heads, num_hash, length, dtype=torch.int64)
+    for h in range(num_hash):  # one at a time: all projections at once would not fit for a long sequence
+        projections = directions[:, h] @ rows.transpose(1, 2)
+        scale = directions[:, h].norm(dim=-1)[..., None] * rows.norm(dim=-1)[:, None, :]
+        given = codes[:, :, h].reshape(batch * heads, 1, length).long() >> bits & 1
+        settled[:, h] = (torch.where(projections.abs() <= 1e-5 * scale, given, (projections > 0).long()) << bits).sum(1)
+    return settled.reshape(batch, heads, num_hash, length)
+
+
+def collision_fraction(query_codes: Tensor, key_codes: Tensor, dtype: torch.dtype) -> Tensor:
+    """The fraction of hashes in which query i and key j have equal codes, ``[B, H, N_q, N_k]``."""
+    num_hash = query_codes.shape[2]
+    count = torch.zeros(*query_codes.shape[:2], query_codes.shape[3], key_codes.shape[3], dtype=dtype)
+    for h in range(num_hash):
+        count += query_codes[:, :, h, :, None].long() == key_codes[:, :, h, None, :].long()
+    return count / num_hash
+
+
+def masked(weights: Tensor, query_mask: Tensor | None, key_mask: Tensor | None) -> Tensor:
+    """Weights ``[B, H, N_q, N_k]`` with masked queries' rows and masked keys' columns zero."""
+    if query_mask is not None:
+        weights = weights * query_mask[:, None, :, None]
+    if key_mask is not None:
+        weights = weights * key_mask[:, None, None, :]
+    return weights
+
+
+def with_surrogate_gradient(weights: Tensor, cosine: Tensor, hash_code_len: int) -> Tensor:
+    """The same weights, with d weights / d cosine = weights * hash_code_len / 2, the authors' surrogate.
+
+    The true derivative of the collision probability has a pole at cosine 1; the surrogate is at most 0.91 of it, and
+    the collisions that estimate the weights estimate it too.
+    """
+    return weights.detach() * (1 + hash_code_len / 2 * (cosine - cosine.detach()))
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of length 1; a zero row stays zero."""
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+def weighted_sum(
+    weights: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+) -> Tensor:
+    """``sum_j weights[i, j] value[j]`` with the surrogate gradient in query and key (rows of length 1)."""
+    cosine = query @ key.transpose(-1, -2)
+    return masked(with_surrogate_gradient(weights, cosine, hash_code_len), query_mask, key_mask) @ value
+
+
+def yoso_e(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    *,
+    hash_code_len: int,
+) -> Tensor:
+    """YOSO-E: the l2-normalised sum of values weighted by the collision probability. ``[B, H, N_q, D_v]``."""
+    query, key = unit(query), unit(key)
+    weights = collision_probability(query.detach() @ key.detach().transpose(-1, -2), hash_code_len)
+    return unit(weighted_sum(weights, query, key, value, query_mask, key_mask, hash_code_len))
+
+
+def yoso_sampling(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_codes: Tensor,
+    key_codes: Tensor,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    *,
+    hash_code_len: int,
+) -> Tensor:
+    """YOSO sampling with given codes ``[B, H, num_hash, N]``: the collision probability replaced by its estimate."""
+    weights = collision_fraction(query_codes, key_codes, value.dtype)
+    return unit(weighted_sum(weights, unit(query), unit(key), value, query_mask, key_mask, hash_code_len))
