@@ -1,6 +1,5 @@
-"""Which cases a profile has: one file a profile, what they share in ``cases``, the user's choice in ``selection``.
+"""Which cases a run has. A profile is one file here that defines ``PROFILE``, a frozen ``Profile``.
 
-``quick`` runs in minutes on two cores; ``standard`` adds lengths, padding and base-size models, within an hour and a
-half there; ``full`` adds every attention in the encoder, bfloat16 and n = 65536. ``gpu`` is for a CUDA device, and
-``paper`` is the efficiency protocol of the YOSO paper. ``task_presets`` are task cases at published settings.
+``profile`` defines what a profile is made of and finds the files; ``selection`` is what the user asked for; ``cases``
+turns both into specs; ``published_settings`` are training cases with the settings of YOSO's authors.
 """

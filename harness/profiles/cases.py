@@ -1,8 +1,8 @@
-"""The cases of every profile, by kind; what one profile has for itself is in the module of its name."""
+"""The cases of a run: a profile, and what the user's selection replaces in it."""
 
 from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple, TypeVar, get_args
+from typing import get_args
 
 from harness.core import registry
 from harness.core.spec import (
@@ -18,101 +18,54 @@ from harness.core.spec import (
     Scalar,
     TaskSpec,
 )
-from harness.profiles import gpu, paper, quick, standard
+from harness.profiles import profile as profiles
+from harness.profiles.profile import MODELS_OF_TRANSFORMERS, AnyCase, FixedCases, ModelSize
 from harness.profiles.selection import Selection
-from harness.profiles.swaps import swaps
 
-Asked = TypeVar("Asked", OperationSpec, ModelSpec, QualitySpec)
 OPERATION_MODES: tuple[OperationMode, ...] = get_args(OperationMode)
 MODEL_MODES: tuple[ModelMode, ...] = get_args(ModelMode)
 TASK_HEADS: tuple[Head, ...] = tuple(head for head in get_args(Head) if head != "encoder")
-
-OPERATION_LENGTHS = {
-    "quick": (128, 512, 1024, 2048, 4096),
-    "standard": (128, 256, 512, 1024, 2048, 4096, 8192, 16384),
-    "full": (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536),
-}
-ENCODER_LENGTHS = {
-    "quick": (128, 1024, 4096),
-    "standard": (128, 512, 1024, standard.LENGTH),
-    "full": (128, 512, 1024, 4096, 16384),
-}
-HEAD_LENGTHS = {"quick": (128, 1024), "standard": standard.HEADS_AT, "full": (128, 512, 1024, 4096)}
-REPRESENTATIVES = ("softmax", "sdpa", "yoso", "yoso_e")
-UNDER_HEADS = {"quick": quick.HEADS, "standard": REPRESENTATIVES, "full": REPRESENTATIVES}
-"""A head costs the same with every kernel of one attention."""
-TRAINED = {"quick": quick.TRAINED, "standard": REPRESENTATIVES, "full": REPRESENTATIVES}
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
 BUDGETS = (8, 16, 32, 64, 128, 256)
-"""Hashes, features or landmarks."""
-ESTIMATES = ("performer_softmax", "nystromformer")
-"""Of softmax, beside sampled YOSO's of YOSO-E."""
+"""Hashes, features or landmarks of quality cases."""
+APPROXIMATIONS = ("performer_softmax", "nystromformer")
+"""The approximations of softmax whose error by budget every profile with a quality sweep measures, beside sampled
+YOSO's of YOSO-E."""
 EXACT = ("softmax", "sdpa", "yoso_e")
+"""Attentions whose error in a quality case is their rounding."""
 QUALITY_INPUTS: tuple[QualityInputs, ...] = get_args(QualityInputs)
-QUALITY_LENGTHS = {"quick": (512,), "standard": (512, 2048), "full": (512, 2048, 4096)}
-QUALITY_DRAWS = {"quick": 4, "standard": 16, "full": 32}
-CUTS = {"quick": quick, "standard": standard}
-"""What a profile leaves out; the others take all."""
-RIVALS: tuple[tuple[Family, str], ...] = (("bert", "sdpa"), ("transformers_yoso", "yoso_e"))
-
-
-class TaskBudget(NamedTuple):
-    """The task of a profile: how long it is trained, and on how much."""
-
-    task: str
-    seq_len: int
-    steps: int
-    seeds: int
-    train_examples: int
-    eval_examples: int
-
-
-TASK_BUDGETS = {
-    "quick": TaskBudget("needle", seq_len=64, steps=300, seeds=2, train_examples=4000, eval_examples=500),
-    "standard": TaskBudget("needle", seq_len=128, steps=800, seeds=3, train_examples=10000, eval_examples=1000),
-    "full": TaskBudget("listops", seq_len=2000, steps=5000, seeds=5, train_examples=96000, eval_examples=2000),
-}
-
-
-def _asked(selection: Selection, specs: Sequence[Asked]) -> list[Asked]:
-    """Those of a fixed list that the user asked for."""
-    return [
-        spec
-        for spec in specs
-        if spec.seq_len in selection.lengths((spec.seq_len,))
-        and spec.attention in selection.chosen((spec.attention,))
-        and selection.dtype in (None, spec.dtype)
-    ]
 
 
 def operation(selection: Selection) -> list[OperationSpec]:
-    """The attention alone: every attention and mode; from standard on also with a quarter padded."""
-    if selection.profile == "gpu":
-        return _asked(selection, gpu.operation(selection.device))
-    if selection.profile == "paper":
+    """The attention alone."""
+    sweep = profiles.get(selection.profile).operation
+    if sweep is None:
         return []
-    paddings = (0.0,) if selection.profile == "quick" else (0.0, 0.25)
+    if isinstance(sweep, FixedCases):
+        return _selected(selection, sweep.on(selection.device))
     specs = [
         OperationSpec(attention=name, seq_len=n, device=selection.device, dtype=dtype, mode=mode, padding=padding)
         for dtype in selection.dtypes
-        for padding in paddings
-        for n in selection.lengths(OPERATION_LENGTHS[selection.profile])
+        for padding in sweep.paddings
+        for n in selection.lengths(sweep.lengths)
         for mode in OPERATION_MODES
         for name in selection.chosen(registry.names())
     ]
-    cut = CUTS.get(selection.profile)
-    asked = selection.seq_lens or selection.attentions
-    return specs if asked or cut is None else [spec for spec in specs if cut.has(spec)]
+    asked_for = selection.seq_lens or selection.attentions
+    return specs if asked_for else [spec for spec in specs if sweep.keeps(spec)]
 
 
 def quality(selection: Selection) -> list[QualitySpec]:
-    """On each kind of inputs estimates by budget, sampled YOSO by hash family too; exact attentions against their own
-    oracles."""
-    if selection.profile == "gpu":
-        return _asked(selection, gpu.quality(selection.device))
-    if selection.profile == "paper":
+    """On each kind of inputs: approximations by budget, sampled YOSO also by hash family, and exact attentions.
+
+    Without the user's choice the approximations are ``APPROXIMATIONS``; of the attentions that the user names, every
+    one whose plugin declares what it estimates and a budget.
+    """
+    sweep = profiles.get(selection.profile).quality
+    if sweep is None:
         return []
-    draws = QUALITY_DRAWS[selection.profile]
+    if isinstance(sweep, FixedCases):
+        return _selected(selection, sweep.on(selection.device))
 
     def spec(name: str, n: int, inputs: QualityInputs, draws: int, knobs: dict[str, Scalar]) -> QualitySpec:
         return QualitySpec(
@@ -125,93 +78,117 @@ def quality(selection: Selection) -> list[QualitySpec]:
             knobs=knobs,
         )
 
+    budgets = {name: _budget(name) for name in selection.chosen(APPROXIMATIONS) if name != "yoso"}
     specs = []
-    for n, inputs in product(selection.lengths(QUALITY_LENGTHS[selection.profile]), QUALITY_INPUTS):
+    for n, inputs in product(selection.lengths(sweep.lengths), QUALITY_INPUTS):
         if "yoso" in selection.chosen(("yoso",)):
             specs += [
-                spec("yoso", n, inputs, draws, {"hash_family": family, "num_hash": hashes})
+                spec("yoso", n, inputs, sweep.draws, {"hash_family": family, "num_hash": hashes})
                 for family in HASH_FAMILIES
                 for hashes in BUDGETS
             ]
-        for name in selection.chosen(ESTIMATES):
-            if name in ESTIMATES:
-                knob = str(registry.get(name).budget)
-                specs += [spec(name, n, inputs, draws, {knob: budget}) for budget in BUDGETS if budget <= n]
+        for name, knob in budgets.items():
+            if knob is not None:
+                specs += [spec(name, n, inputs, sweep.draws, {knob: budget}) for budget in BUDGETS if budget <= n]
         specs += [spec(name, n, inputs, 1, {}) for name in EXACT if name in selection.chosen(EXACT)]
     return specs
 
 
+def _budget(name: str) -> str | None:
+    """The knob that buys an approximation's accuracy; None where the plugin declares none, or does not load.
+
+    A plugin that does not load becomes a record with that reason in the operation's cases.
+    """
+    try:
+        plugin = registry.get(name)
+    except registry.RegistryError:
+        return None
+    return plugin.budget if plugin.estimates else None
+
+
 def task(selection: Selection) -> list[TaskSpec]:
-    """One task, trained from scratch with softmax, from standard on fused too, and both YOSO, and then evaluated with
-    others; none in the profiles gpu and paper."""
-    if selection.profile not in TASK_BUDGETS:
+    """One task, trained from scratch with some attentions, and then evaluated with others."""
+    training = profiles.get(selection.profile).task
+    if training is None:
         return []
-    budget = TASK_BUDGETS[selection.profile]
     return [
         TaskSpec(
-            task=budget.task,
+            task=training.task,
             attention=name,
             seq_len=n,
             device=selection.device,
             dtype=selection.dtypes[0],
-            steps=budget.steps,
-            seeds=budget.seeds,
-            train_examples=budget.train_examples,
-            eval_examples=budget.eval_examples,
-            evaluate_with=() if selection.profile == "quick" else swaps(name),
+            steps=training.steps,
+            seeds=training.seeds,
+            train_examples=training.train_examples,
+            eval_examples=training.eval_examples,
+            evaluate_with=training.swaps(name),
         )
-        for n in selection.lengths((budget.seq_len,))
-        for name in selection.chosen(TRAINED[selection.profile])
+        for n in selection.lengths((training.seq_len,))
+        for name in selection.chosen(training.attentions)
     ]
 
 
 def model(selection: Selection) -> list[ModelSpec]:
-    """The bare encoder, in full with every attention; task heads with one of each kind; rival models."""
-    profile = selection.profile
-    if profile == "gpu":
-        return _asked(selection, gpu.model(selection.device))
-    if profile == "paper":
-        return _asked(selection, paper.model(selection.device))
-    cut = CUTS.get(profile)
+    """The encoder alone, the encoder under task heads, and transformers' models of the same size."""
+    sweep = profiles.get(selection.profile).model
+    if sweep is None:
+        return []
+    if isinstance(sweep, FixedCases):
+        return _selected(selection, sweep.on(selection.device))
+
+    def spec(family: Family, attention: str, head: Head, n: int, dtype: Dtype, mode: ModelMode) -> ModelSpec:
+        return _model(sweep.size, selection.device, family, attention, head, n, dtype, mode)
+
+    attentions = sweep.encoder_attentions
     encoders = [
-        _model(selection, "yoso", name, "encoder", n, dtype, mode)
+        spec("yoso", name, "encoder", n, dtype, mode)
         for dtype in selection.dtypes
-        for n in selection.lengths(ENCODER_LENGTHS[profile])
+        for n in selection.lengths(sweep.encoder_lengths)
         for mode in MODEL_MODES
-        for name in selection.chosen(registry.names() if cut is None else cut.encoders(n, mode))
+        for name in selection.chosen(registry.names() if attentions is None else attentions(n, mode))
     ]
     heads = [
-        _model(selection, "yoso", name, head, n, dtype, mode)
+        spec("yoso", name, head, n, dtype, mode)
         for dtype in selection.dtypes
         for head in TASK_HEADS
-        for n in selection.lengths(HEAD_LENGTHS[profile])
+        for n in selection.lengths(sweep.head_lengths)
         for mode in MODEL_MODES
-        for name in selection.chosen(UNDER_HEADS[profile])
+        for name in selection.chosen(sweep.head_attentions)
     ]
     rivals = [
-        _model(selection, family, attention, "encoder", n, selection.dtypes[0], mode)
-        for family, attention in RIVALS
+        spec(family, attention, "encoder", n, selection.dtypes[0], mode)
+        for family, attention in MODELS_OF_TRANSFORMERS
         if attention in selection.chosen((attention,))
-        for n in selection.lengths(ENCODER_LENGTHS[profile])
+        for n in selection.lengths(sweep.encoder_lengths)
         for mode in MODEL_MODES
-        if cut is None or not cut.too_slow(family, n, mode)
     ]
-    return [*encoders, *heads, *rivals]
+    return [*encoders, *heads, *(rival for rival in rivals if sweep.keeps_rival(rival))]
 
 
 def _model(
-    selection: Selection, family: Family, attention: str, head: Head, n: int, dtype: Dtype, mode: ModelMode
+    size: ModelSize, device: str, family: Family, attention: str, head: Head, n: int, dtype: Dtype, mode: ModelMode
 ) -> ModelSpec:
-    small = selection.profile == "quick"
     return ModelSpec(
         family=family,
         attention=attention,
         head=head,
         seq_len=n,
-        device=selection.device,
+        device=device,
         dtype=dtype,
         mode=mode,
-        layers=2 if small else 12,
-        hidden_size=256 if small else 768,
-        heads=4 if small else 12,
+        layers=size.layers,
+        hidden_size=size.hidden_size,
+        heads=size.heads,
     )
+
+
+def _selected(selection: Selection, specs: Sequence[AnyCase]) -> list[AnyCase]:
+    """The cases of a fixed list that fit the user's choice."""
+    return [
+        spec
+        for spec in specs
+        if spec.seq_len in selection.lengths((spec.seq_len,))
+        and spec.attention in selection.chosen((spec.attention,))
+        and selection.dtype in (None, spec.dtype)
+    ]

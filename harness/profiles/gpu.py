@@ -1,12 +1,24 @@
-"""The cases of the profile ``gpu``: what a comparison on one large GPU needs, in seven minutes on an H100.
+"""The profile ``gpu``: a comparison on one large GPU, in seven minutes on an H100.
 
-The sweep has 64 heads in all (8 sequences of 8), of 64 numbers in bfloat16: enough to fill the device at 512 tokens.
-Cases come in the order of their worth: where a run's time is over, the last are missing.
+The sweep has a batch of 8 sequences with 8 heads of 64 numbers in bfloat16, enough to fill the device at 512 tokens.
+Cases come in the order of their importance, so that a run that is cut off lacks the least important ones.
 """
 
+from dataclasses import asdict
 from itertools import product
 
-from harness.core.spec import Dtype, Family, ModelMode, ModelSpec, OperationMode, OperationSpec, QualitySpec, Scalar
+from harness.core.spec import (
+    Dtype,
+    Effort,
+    Family,
+    ModelMode,
+    ModelSpec,
+    OperationMode,
+    OperationSpec,
+    QualitySpec,
+    Scalar,
+)
+from harness.profiles.profile import BASE_SIZE, FixedCases, Profile
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 MODES: tuple[OperationMode, ...] = ("forward", "forward_backward")
@@ -20,18 +32,20 @@ EXACT = (
     "xformers_cutlass",
 )
 SLOWER = ("sdpa_efficient", "xformers_cutlass")
-"""Of the exact ones: up to four times as slow as the fastest, so they end where a call takes a tenth of a second."""
+"""Exact attentions up to four times slower than the fastest: their sweep ends at ``LONGEST_OF_SLOWER``, where a call
+takes a tenth of a second."""
 LONGEST_OF_SLOWER = 16384
 SWEPT = ("yoso", "yoso_e", *EXACT)
 LONG = (65536, 131072, 262144, 524288, 1048576)
-"""One sequence of one head, for the linear attention alone."""
+"""Lengths of one sequence with one head, for the linear attention only."""
 EIGHT_BITS = (4096, 16384, 65536)
-"""Lengths at which the code stays at 8 bits: the buckets grow with the length, and their pairs with its square."""
+"""Lengths that are also measured with 8-bit codes: buckets then grow with the length, and colliding pairs with its
+square."""
 MODEL_LENGTHS = (4096, 16384)
 MODEL_MODES: tuple[ModelMode, ...] = ("forward", "training_step")
 FAMILIES: tuple[tuple[Family, str], ...] = (("yoso", "yoso"), ("bert", "sdpa"), ("yoso", "yoso_e"))
 HASHES = (8, 32, 128)
-RIVALS = (
+OTHERS = (
     "none",
     "linear",
     "performer_softmax",
@@ -47,12 +61,12 @@ RIVALS = (
     "flash_attn",
     "flex",
 )
-RIVAL_LENGTH = 4096
-"""One: each case of a rival takes a second or two, most of it in being built, verified and counted."""
+OTHERS_LENGTH = 4096
+"""One length only: a case takes a second or two, most of which goes into building, verifying and counting kernels."""
 
 
 def operation(device: str) -> list[OperationSpec]:
-    """The attention alone."""
+    """The attention alone, in the order of importance."""
 
     def spec(
         name: str,
@@ -75,14 +89,14 @@ def operation(device: str) -> list[OperationSpec]:
     rival = [
         spec(name, 4096, mode, dtype)
         for dtype, mode, name in product(BOTH, MODES, ("yoso_e", "transformers_yoso_e"))
-        if not (name == "yoso_e" and dtype == "bfloat16")  # it is in the sweep
+        if not (name == "yoso_e" and dtype == "bfloat16")  # already in the sweep
     ]
     authors = [spec(name, 4096, mode, "float32") for mode, name in product(MODES, ("transformers_yoso", "yoso"))]
     eight_bits = [spec("yoso", n, mode, hash_code_len=8) for n, mode in product(EIGHT_BITS, MODES)]
     full = [
         spec(name, n, mode, "float32")
         for n, mode, name in product((4096, 16384), MODES, ("yoso", "sdpa_efficient"))
-        if (n, name) != (4096, "yoso")  # it is beside the authors'
+        if (n, name) != (4096, "yoso")  # already in `authors`
     ]
     half = [spec(name, 4096, mode, "float16") for mode, name in product(MODES, ("yoso", "yoso_e", "sdpa_flash"))]
     long = [spec("yoso", n, mode, batch=1, heads=1) for n, mode in product(LONG, MODES)]
@@ -90,13 +104,13 @@ def operation(device: str) -> list[OperationSpec]:
         OperationSpec(attention=name, seq_len=4096, mode=mode, dtype="bfloat16", batch=8, device=device, padding=0.25)
         for mode, name in product(MODES, ("yoso", "yoso_e"))
     ]
-    others = [spec(name, RIVAL_LENGTH, mode) for mode, name in product(MODES, RIVALS)]
+    others = [spec(name, OTHERS_LENGTH, mode) for mode, name in product(MODES, OTHERS)]
     return [*sweep, *rival, *authors, *eight_bits, *long, *full, *half, *padded, *others]
 
 
 def model(device: str) -> list[ModelSpec]:
-    """BERT's base size at two lengths, and a small encoder."""
-    base = {"layers": 12, "hidden_size": 768, "heads": 12}
+    """Models of BERT's base size at two lengths, and a small encoder."""
+    base = asdict(BASE_SIZE)
     sizes = [*((n, base) for n in MODEL_LENGTHS), (4096, {})]
     return [
         ModelSpec.model_validate(
@@ -108,10 +122,22 @@ def model(device: str) -> list[ModelSpec]:
 
 
 def quality(device: str) -> list[QualitySpec]:
-    """The same error as on a CPU, on this device's kernels and sharp inputs: what it depends on is the estimate."""
+    """The error on sharp inputs with this device's kernels; it depends on the estimator, so a CPU's is equal."""
     sampled = [("yoso", {"num_hash": hashes}) for hashes in HASHES]
     return [
         QualitySpec(attention=name, seq_len=2048, dtype=dtype, draws=4, device=device, knobs=knobs)
         for dtype in BOTH
         for name, knobs in [*sampled, ("yoso_e", {})]
     ]
+
+
+PROFILE = Profile(
+    name="gpu",
+    summary="for one large GPU: seven minutes on an H100",
+    device="cuda",
+    # A GPU's clock is steady: half a second gives a short call its 60 samples, and a call of a second three.
+    effort=Effort(min_samples=3, max_samples=60, seconds=0.5, warmup_calls=1, warmup_seconds=0.05),
+    operation=FixedCases(operation),
+    model=FixedCases(model),
+    quality=FixedCases(quality),
+)

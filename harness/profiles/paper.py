@@ -1,21 +1,22 @@
-"""The cases of the profile ``paper``: the efficiency protocol of the YOSO paper (Zeng et al., ICML 2021).
+"""The profile ``paper``: the efficiency protocol of the YOSO paper (Zeng et al., ICML 2021).
 
 As in github.com/mlpen/YOSO, ``efficiency/``: the Long Range Arena model with one layer's weights shared by six layers,
-width 256, four heads of 64, trained on 128 to 4,096 tokens, sampled YOSO with log2(n) bits and 16 or 32 hashes, each
-without and with a convolution of 33 tokens. Once at the largest batch that fits, once at one batch for all. Time and
-memory an instance are those of the case divided by its batch, which the report does at the largest. A step there has no
-optimizer; here it has one.
+width 256, four heads of 64, trained on 128 to 4,096 tokens; sampled YOSO has log2(n) bits and 16 or 32 hashes, each
+without and with a convolution of 33 tokens. Every case is measured at the largest batch that fits and at one common
+batch. The paper reports time and memory per instance, that is, divided by the batch; the report does so at the largest
+batch. One difference: the paper's training step has no optimizer, this one has.
 """
 
 from itertools import product
 
-from harness.core.spec import ModelSpec, Scalar
+from harness.core.spec import Effort, ModelSpec, Scalar
+from harness.profiles.profile import FixedCases, Profile
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 COMMON_BATCH = {"cpu": 1, "cuda": 16}
 HASHES = (16, 32)
 CONV_WINDOW = 33
-RIVALS: tuple[tuple[str, dict[str, Scalar]], ...] = (
+ATTENTIONS: tuple[tuple[str, dict[str, Scalar]], ...] = (
     ("softmax", {}),
     ("sdpa", {}),
     ("linformer", {}),
@@ -25,14 +26,14 @@ RIVALS: tuple[tuple[str, dict[str, Scalar]], ...] = (
     ("nystromformer", {"num_landmarks": 64}),
     ("yoso_e", {}),
 )
-"""The paper's rivals at its settings (Linformer's 256 are its default), and two that it does not have: sdpa, YOSO-E."""
+"""The paper's rivals with its settings (Linformer's 256 is the plugin's default), and two more: sdpa and YOSO-E."""
 
 
 def model(device: str) -> list[ModelSpec]:
     """Every attention at every length, at both batches."""
     sampled: list[tuple[str, dict[str, Scalar]]] = [("yoso", {"num_hash": hashes}) for hashes in HASHES]
     attentions: list[tuple[str, dict[str, Scalar], int | None]] = [
-        *((name, knobs, None) for name, knobs in (*RIVALS, *sampled)),
+        *((name, knobs, None) for name, knobs in (*ATTENTIONS, *sampled)),
         *((name, knobs, CONV_WINDOW) for name, knobs in sampled),
     ]
     common = COMMON_BATCH[device.split(":")[0]]
@@ -55,3 +56,11 @@ def model(device: str) -> list[ModelSpec]:
         )
         for largest, n, (name, knobs, window) in product((False, True), LENGTHS, attentions)
     ]
+
+
+PROFILE = Profile(
+    name="paper",
+    summary="the YOSO paper's efficiency protocol",
+    effort=Effort(min_samples=10, max_samples=10, seconds=0.0, warmup_calls=1, warmup_seconds=0.0),
+    model=FixedCases(model),
+)

@@ -1,42 +1,65 @@
-"""What the profile ``quick`` leaves out, so that it takes minutes on two cores; what is asked for is measured."""
+"""The profile ``quick``: what the project compares, in minutes on two cores."""
 
-from harness.core.spec import Family, ModelMode, OperationSpec
+from harness.core.spec import Effort, ModelMode, ModelSpec, OperationSpec
+from harness.profiles.profile import ModelSize, ModelSweep, OperationSweep, Profile, QualitySweep, Training
 
 HEADLINE = ("softmax", "sdpa", "yoso", "yoso_e")
-"""Measured alone at each of the profile's lengths, at the longest forward: what the project is there to compare."""
-LENGTHS = (512, 1024, 2048)
-"""The lengths of every other attention: as few as give an exponent, and none where quadratic ones take minutes."""
+"""What the report's first sentence compares: measured alone at every length, at the longest one forward only."""
+OTHER_LENGTHS = (512, 1024, 2048)
+"""The lengths of every other attention: three are the fewest that give a scaling exponent, and at 4,096 tokens the
+quadratic ones would take minutes."""
 COMPILED = ("flex",)
-"""Compiled anew for each length, longer than all else that is done with it: at the last of these lengths alone."""
+"""Attentions that are compiled again for each length, which takes longer than the rest of the case: they are measured
+at the last of ``OTHER_LENGTHS`` only."""
 ENCODERS = ("softmax", "sdpa", "yoso", "yoso_e", "none", "linear", "nystromformer", "longformer")
-"""In the encoder: exact attention and YOSO, the floor, and of features, landmarks and windows one each. The rest of a
-model costs the same with all, so what another attention saves there follows from it alone."""
+"""The attentions inside the encoder: exact attention, both YOSO, no attention at all, and one attention each that works
+with features, landmarks and windows. The rest of the model costs the same with every attention, so the cost of a model
+with another attention follows from that attention's own time."""
 LONG = 4096
-"""At this length the headline alone, in the encoder too,"""
+"""At this length only ``HEADLINE`` is measured, in the encoder too."""
 LONG_BACKWARD = ("sdpa", "yoso")
-"""and forward and backward, or a step of training, these: a call of the others takes more than a second."""
+"""At ``LONG``, forward and backward and in a training step, only these: a call of the others takes over a second."""
 HEADS = ("sdpa", "yoso", "yoso_e")
-"""Under task heads: exact attention as it is used, and both YOSO."""
+"""The attentions under task heads."""
 TRAINED = ("softmax", "yoso", "yoso_e")
-"""In the task: the reference of scores, and both YOSO. The fused softmax is the same function."""
+"""The attentions that the task is trained with; fused softmax would give the same scores as softmax."""
 
 
-def has(spec: OperationSpec) -> bool:
-    """Whether the attention alone is measured at this one of the profile's lengths."""
+def keeps(spec: OperationSpec) -> bool:
+    """Whether the attention alone is measured in this case."""
     if spec.seq_len == LONG:
         return spec.attention in (HEADLINE if spec.mode == "forward" else LONG_BACKWARD)
     if spec.attention in HEADLINE:
         return True
-    return spec.seq_len == LENGTHS[-1] if spec.attention in COMPILED else spec.seq_len in LENGTHS
+    return spec.seq_len == OTHER_LENGTHS[-1] if spec.attention in COMPILED else spec.seq_len in OTHER_LENGTHS
 
 
-def encoders(seq_len: int, mode: ModelMode) -> tuple[str, ...]:
-    """The attentions in the bare encoder."""
+def encoder_attentions(seq_len: int, mode: ModelMode) -> tuple[str, ...]:
+    """The attentions of the encoder at a length and mode."""
     if seq_len == LONG:
         return HEADLINE if mode == "forward" else LONG_BACKWARD
     return ENCODERS
 
 
-def too_slow(family: Family, seq_len: int, mode: ModelMode) -> bool:
-    """A training step of transformers' models at 4096 would take a tenth of the whole profile."""
-    return family != "yoso" and mode == "training_step" and seq_len >= LONG
+def keeps_rival(spec: ModelSpec) -> bool:
+    """Not a training step at ``LONG``: those of transformers' models would take a tenth of the profile's time."""
+    return spec.mode == "forward" or spec.seq_len < LONG
+
+
+PROFILE = Profile(
+    name="quick",
+    summary="minutes on two cores",
+    # Verification has called every case three times before its warm-up begins.
+    effort=Effort(min_samples=3, max_samples=30, seconds=0.25, warmup_calls=1, warmup_seconds=0.05),
+    operation=OperationSweep(lengths=(128, 512, 1024, 2048, 4096), keeps=keeps),
+    model=ModelSweep(
+        size=ModelSize(layers=2, hidden_size=256, heads=4),
+        encoder_lengths=(128, 1024, 4096),
+        encoder_attentions=encoder_attentions,
+        head_lengths=(128, 1024),
+        head_attentions=HEADS,
+        keeps_rival=keeps_rival,
+    ),
+    quality=QualitySweep(lengths=(512,), draws=4),
+    task=Training("needle", seq_len=64, steps=300, seeds=2, train_examples=4000, eval_examples=500, attentions=TRAINED),
+)

@@ -8,7 +8,8 @@ import pytest
 
 from harness.cases.runner import CHECKPOINTS
 from harness.core.store import StoreError
-from harness.profiles.selection import DTYPES, PROFILES, Selection
+from harness.profiles import profile as profiles
+from harness.profiles.selection import DTYPES, Selection
 from harness.pytest_plugin.session import HarnessSession, log_path_for, reproducing_command
 from harness.tasks.data_files import DATA_DIR
 
@@ -20,7 +21,7 @@ def add_options(parser: pytest.Parser) -> None:
     """The group ``harness``."""
     group = parser.getgroup("harness", "comparing attentions")
     add = group.addoption
-    add("--profile", dest="harness_profile", default="quick", help=f"one of {', '.join(PROFILES)}")
+    add("--profile", dest="harness_profile", default="quick", help=f"one of {', '.join(profiles.names())}")
     add("--device", dest="harness_device", default="cpu", help="torch device of all cases: cpu, cuda, cuda:1")
     add("--dtype", dest="harness_dtype", help=f"one of {', '.join(DTYPES)}; default: the profile's")
     listed = "a comma list, or repeat the option; default: the profile's"

@@ -11,8 +11,8 @@ softmax and sdpa are one attention in two implementations: how far they are apar
 import pytest
 
 from harness.core.spec import TaskSpec
+from harness.profiles.profile import swaps
 from harness.profiles.selection import Selection
-from harness.profiles.swaps import swaps
 from harness.pytest_plugin import Case
 from harness.statistics import intervals
 

@@ -25,12 +25,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from harness.cases import runner
 from harness.core.spec import OperationSpec
 from harness.measure import inputs, machine
-from harness.profiles.selection import EFFORTS
+from harness.profiles import profile
 from harness.statistics import growth
 
 TARGET_SECONDS = 1e-3
 LENGTHS = range(64, 2049, 32)
-EFFORT = EFFORTS["quick"]
+EFFORT = profile.get("quick").effort
 BAR = 1.05
 
 

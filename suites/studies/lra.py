@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import pytest
 
 from harness.core.spec import TaskSpec
+from harness.profiles.published_settings import LRA, lra
 from harness.profiles.selection import Selection
-from harness.profiles.task_presets import LRA, lra
 from harness.pytest_plugin import Case
 
 ATTENTIONS = ("softmax", "yoso_e", "yoso", "performer_relu", "nystromformer")

@@ -5,7 +5,7 @@ import pytest
 from harness.cases import runner
 from harness.core.spec import ModelSpec
 from harness.measure import largest_batch
-from harness.profiles.selection import EFFORTS
+from harness.profiles.selection import Selection
 
 SPEC = ModelSpec(
     family="lra",
@@ -51,23 +51,23 @@ def test_it_has_a_limit(room, monkeypatch):
 
 def test_the_record_says_which_batch_was_found(room, monkeypatch):
     monkeypatch.setattr(largest_batch, "LIMIT", 4)
-    record = runner.run(SPEC, EFFORTS["paper"])
+    record = runner.run(SPEC, Selection("paper").effort)
     assert record.status == "ok", record.reasons
     assert record.batch == 4
     assert "bmax" in record.case_id
     assert "conv5" in record.case_id
     assert record.timing is not None
     assert len(record.timing.wall_seconds) == 10
-    common = runner.run(SPEC.model_copy(update={"largest_batch": False}), EFFORTS["paper"])
+    common = runner.run(SPEC.model_copy(update={"largest_batch": False}), Selection("paper").effort)
     assert common.batch is None
     assert common.parameters == record.parameters
-    more = runner.run(SPEC.model_copy(update={"largest_batch": False, "layers": 6}), EFFORTS["paper"])
+    more = runner.run(SPEC.model_copy(update={"largest_batch": False, "layers": 6}), Selection("paper").effort)
     assert more.parameters == common.parameters, "layers do not share their weights"
-    plain = runner.run(SPEC.model_copy(update={"largest_batch": False, "conv_window": None}), EFFORTS["paper"])
+    plain = runner.run(SPEC.model_copy(update={"largest_batch": False, "conv_window": None}), Selection("paper").effort)
     assert common.parameters - plain.parameters == 2 * 5, "one filter of five tokens a head"
 
 
 def test_another_head_is_refused():
-    record = runner.run(SPEC.model_copy(update={"head": "encoder"}), EFFORTS["paper"])
+    record = runner.run(SPEC.model_copy(update={"head": "encoder"}), Selection("paper").effort)
     assert record.status == "crashed"
     assert "family 'lra' has the head 'sequence_classification' only" in record.reasons[0]

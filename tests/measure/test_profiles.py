@@ -1,44 +1,45 @@
 import pytest
 
 from harness.core import registry
-from harness.profiles import cases, gpu, quick, standard
-from harness.profiles.selection import PROFILES, Selection
+from harness.profiles import cases, gpu, profile, quick, standard
+from harness.profiles.profile import MODELS_OF_TRANSFORMERS
+from harness.profiles.selection import Selection
 from harness.statistics.growth import MIN_EXPONENT_LENGTHS
 
-SIZES = tuple(profile for profile in PROFILES if profile not in ("gpu", "paper"))
+SIZES = ("quick", "standard", "full")
 KINDS = (cases.operation, cases.model, cases.quality, cases.task)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("profile", PROFILES)
-def test_case_ids_are_unique(kind, profile):
-    ids = [spec.case_id for spec in kind(Selection(profile, device="cuda"))]
-    assert ids or (profile, kind) == ("gpu", cases.task) or (profile == "paper" and kind is not cases.model)
+@pytest.mark.parametrize("name", profile.names())
+def test_case_ids_are_unique(kind, name):
+    ids = [spec.case_id for spec in kind(Selection(name, device="cuda"))]
+    assert ids or (name, kind) == ("gpu", cases.task) or (name == "paper" and kind is not cases.model)
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("profile", SIZES)
-def test_every_attention_is_measured_alone_and_in_full_in_the_encoder(profile):
-    selection = Selection(profile)
+@pytest.mark.parametrize("name", SIZES)
+def test_every_attention_is_measured_alone_and_in_full_in_the_encoder(name):
+    selection = Selection(name)
     for kind in (cases.operation, cases.model):
         found = {(spec.attention, spec.mode) for spec in kind(selection)}
-        few = profile != "full" and kind is cases.model
+        few = name != "full" and kind is cases.model
         assert len(found) == 2 * len(quick.ENCODERS if few else registry.names())
 
 
-def test_quick_has_its_headline_at_every_length_and_enough_of_the_others_for_an_exponent():
+def test_quick_has_the_headline_at_every_length_and_enough_lengths_of_the_others_for_an_exponent():
     lengths = {}
     for spec in cases.operation(Selection("quick")):
         lengths.setdefault(spec.attention, set()).add(spec.seq_len)
     for name in quick.HEADLINE:
-        assert lengths[name] == set(cases.OPERATION_LENGTHS["quick"])
+        assert lengths[name] == {*profile.get("quick").operation.lengths}
     steps = [spec for spec in cases.operation(Selection("quick")) if spec.mode == "forward_backward"]
     assert {spec.attention for spec in steps if spec.seq_len == quick.LONG} == {*quick.LONG_BACKWARD}
     for name in set(lengths) - set(quick.COMPILED):
         assert len(lengths[name]) >= MIN_EXPONENT_LENGTHS
     assert {*quick.HEADLINE, *quick.COMPILED, *quick.ENCODERS} <= {*registry.names()}
     encoders = {
-        (spec.seq_len, spec.mode): set(quick.encoders(spec.seq_len, spec.mode))
+        (spec.seq_len, spec.mode): set(quick.encoder_attentions(spec.seq_len, spec.mode))
         for spec in cases.model(Selection("quick"))
     }
     assert encoders.pop((quick.LONG, "forward")) == set(quick.HEADLINE)
@@ -46,7 +47,7 @@ def test_quick_has_its_headline_at_every_length_and_enough_of_the_others_for_an_
     assert set(map(frozenset, encoders.values())) == {frozenset(quick.ENCODERS)}
 
 
-def test_standard_has_every_length_but_no_quadratic_attention_at_the_longest_beside_two():
+def test_standard_has_only_two_quadratic_attentions_at_the_longest_length():
     found = [spec for spec in cases.operation(Selection("standard")) if not spec.padding]
     longest = {spec.attention for spec in found if spec.seq_len == standard.LONGEST}
     assert {"sdpa", "yoso_e", "yoso", "linear", "nystromformer", "longformer", "performer_relu"} <= longest
@@ -55,32 +56,32 @@ def test_standard_has_every_length_but_no_quadratic_attention_at_the_longest_bes
     assert {spec.seq_len for spec in cases.operation(Selection("standard")) if spec.padding} == {*standard.PADDED}
 
 
-def test_what_was_asked_for_by_name_or_length_is_not_cut_by_quick():
+def test_quick_leaves_nothing_out_that_the_user_asks_for():
     asked = cases.operation(Selection("quick", attentions=("linear",)))
-    assert {spec.seq_len for spec in asked} == set(cases.OPERATION_LENGTHS["quick"])
+    assert {spec.seq_len for spec in asked} == {*profile.get("quick").operation.lengths}
     asked = cases.operation(Selection("quick", seq_lens=(64,)))
     assert {spec.attention for spec in asked} == {*registry.names()}
 
 
-@pytest.mark.parametrize("profile", SIZES)
-def test_the_comparison_with_transformers_is_in_every_profile_at_equal_sizes(profile):
+@pytest.mark.parametrize("name", SIZES)
+def test_the_comparison_with_transformers_is_in_every_profile_at_equal_sizes(name):
     rivals = [
         spec
-        for spec in cases.model(Selection(profile))
+        for spec in cases.model(Selection(name))
         if (spec.seq_len, spec.mode, spec.head, spec.dtype) == (4096, "forward", "encoder", "float32")
-        and (spec.family, spec.attention) in {("bert", "sdpa"), ("transformers_yoso", "yoso_e"), ("yoso", "yoso")}
+        and (spec.family, spec.attention) in {*MODELS_OF_TRANSFORMERS, ("yoso", "yoso")}
     ]
     assert len(rivals) == 3
     assert len({(s.layers, s.hidden_size, s.heads, s.batch, s.vocab_size) for s in rivals}) == 1
 
 
 def test_each_profile_has_more_than_the_one_before():
-    counts = [len(cases.operation(Selection(profile))) for profile in SIZES]
+    counts = [len(cases.operation(Selection(name))) for name in SIZES]
     assert counts == sorted(set(counts))
     assert max(spec.seq_len for spec in cases.operation(Selection("full"))) == 65536
 
 
-def test_what_was_asked_for_replaces_what_the_profile_has():
+def test_the_users_choice_replaces_the_profiles():
     selection = Selection(seq_lens=(64, 32), attentions=("sdpa_math",), dtype="bfloat16", device="cuda")
     for kind in (cases.operation, cases.model, cases.task):
         specs = kind(selection)
@@ -109,21 +110,21 @@ def test_the_gpu_profile_is_a_fixed_list_to_choose_from():
 
 
 COMPILE_SECONDS = 15.0
-"""What Triton may take to compile FlexAttention for one shape: an allowance, not a measurement."""
+"""An allowance for compiling FlexAttention with Triton for one shape; it is not measured."""
 
 
-def test_the_gpu_profile_has_the_rivals_in_both_modes():
+def test_the_gpu_profile_has_the_other_attentions_in_both_modes():
     found = [(spec.attention, spec.mode) for spec in cases.operation(Selection("gpu", "cuda"))]
-    for name in gpu.RIVALS:
+    for name in gpu.OTHERS:
         assert name in registry.names()
         assert found.count((name, "forward")) == found.count((name, "forward_backward")) == 1
 
 
 def test_the_gpu_profile_takes_seven_minutes_at_a_quarter_of_an_h100s_ceilings():
-    """Each case: its fixed cost, and the calls of verification, warm-up, samples and memory at a fraction of the bound.
+    """Each case costs a fixed time plus the calls of verification, warm-up, samples and memory at a fraction of the bound.
 
-    The ceilings and the fixed cost, of which half is counting kernels in the other process, are an H100's as
-    ``reports/gpu-h100/run.json`` has them.
+    The ceilings and the fixed cost, half of which is counting kernels in the other process, are those of the H100 in
+    ``reports/gpu-h100/run.json``.
     """
     rates = {"matmul bfloat16": 8e14, "matmul float16": 8e14, "matmul float32": 5e13, "vector float32": 6e13}
     rates |= {"copy": 3e12, "cache read": 5e12}
@@ -131,7 +132,7 @@ def test_the_gpu_profile_takes_seven_minutes_at_a_quarter_of_an_h100s_ceilings()
     seconds = 0.0
     for spec in cases.operation(selection):
         if spec.attention.startswith("xformers"):
-            continue  # beside torch's own FlashAttention it is as fast; where it is missing it takes no time
+            continue  # as fast as torch's own FlashAttention, and it takes no time where it is missing
         work = registry.get(spec.attention).cost(spec)
         call = max(amount / rates[name] for name, amount in work.items()) / 0.25
         samples = min(max(0.5 / call, 3), 60)
@@ -145,14 +146,14 @@ def test_the_gpu_profile_takes_seven_minutes_at_a_quarter_of_an_h100s_ceilings()
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"profile": "fast"}, "unknown profile 'fast'; known: quick, standard, full, gpu, paper"),
-        ({"profile": "gpu"}, "profile 'gpu' takes a CUDA device, got device 'cpu': add --device cuda"),
+        ({"profile": "fast"}, "unknown profile 'fast'; known: full, gpu, paper, quick, standard"),
+        ({"profile": "gpu"}, "profile 'gpu' needs a cuda device, got device 'cpu': add --device cuda"),
         ({"dtype": "int8"}, "unknown dtype 'int8'; known: float32"),
         ({"attentions": ("sdpa", "nope")}, "unknown attention nope; known: .*softmax"),
         ({"seq_lens": (0,)}, "1 or more"),
     ],
 )
-def test_the_unknown_is_refused_with_the_known(wrong, words):
+def test_an_unknown_value_is_refused_with_the_known_ones(wrong, words):
     with pytest.raises(ValueError, match=words):
         Selection(**wrong)
 
@@ -172,3 +173,12 @@ def test_the_paper_profile_is_its_protocol():
     assert rivals <= {spec.attention for spec in specs}
     for spec in specs:
         assert set(spec.knobs) <= set(registry.get(spec.attention).default_knobs(spec))
+
+
+def test_a_named_attention_with_a_budget_has_quality_cases():
+    specs = cases.quality(Selection("quick", attentions=("performer_relu", "linformer")))
+    assert {(spec.attention, *spec.knobs) for spec in specs} == {
+        (name, registry.get(name).budget)
+        for name in ("performer_relu", "linformer")
+        if registry.get(name).estimates and registry.get(name).budget
+    }

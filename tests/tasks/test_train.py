@@ -16,7 +16,7 @@ from harness.core import registry
 from harness.core.record import Divergence, Record, TaskResult
 from harness.core.registry import RegistryError
 from harness.core.spec import TaskSpec
-from harness.profiles.selection import EFFORTS
+from harness.profiles.selection import Selection
 from harness.tasks.listops import ListOps
 from harness.training.divergence import Diverged
 from harness.training.progress import train_shown
@@ -180,7 +180,7 @@ def test_nothing_is_printed_and_nothing_is_written(tmp_path, monkeypatch, capfd)
 def test_a_diverged_training_is_a_record_and_no_crash():
     registry.add(Breaks(3))
     try:
-        record = runner.run(tiny("breaks", seed=7), EFFORTS["quick"])
+        record = runner.run(tiny("breaks", seed=7), Selection().effort)
     finally:
         registry.remove("breaks")
     assert record.status == "diverged"

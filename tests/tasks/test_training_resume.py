@@ -10,7 +10,7 @@ import torch
 
 from harness.cases import runner
 from harness.core.spec import Swap, TaskSpec
-from harness.profiles.selection import EFFORTS
+from harness.profiles.selection import Selection
 from harness.training.checkpoints import SeedFolder, SeedResult
 from harness.training.train import train
 
@@ -111,7 +111,7 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
 
 def test_the_environment_names_the_folder_for_cases_that_run_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv(runner.CHECKPOINTS, str(tmp_path))
-    record = runner.run(TaskSpec(attention="sdpa", **SMALL), EFFORTS["quick"])
+    record = runner.run(TaskSpec(attention="sdpa", **SMALL), Selection().effort)
     assert record.status == "ok", record.reasons
     assert len(list(tmp_path.glob("*/seed-*/result.json"))) == 2
 

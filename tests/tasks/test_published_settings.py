@@ -14,7 +14,7 @@ from harness.core import registry
 from harness.core.record import Record
 from harness.core.spec import TaskSpec
 from harness.core.store import load
-from harness.profiles import task_presets
+from harness.profiles import published_settings
 from harness.profiles.selection import Selection
 from harness.statistics import intervals
 from harness.training.train import train
@@ -38,19 +38,19 @@ def suite(name: str) -> ModuleType:
 
 
 def test_listops_has_the_authors_settings():
-    spec = task_presets.lra("listops", "yoso", num_hash=16, seeds=3)
+    spec = published_settings.lra("listops", "yoso", num_hash=16, seeds=3)
     assert (spec.seq_len, spec.batch, spec.steps, spec.warmup_steps) == (2000, 32, 5000, 1000)
     assert (spec.layers, spec.hidden_size, spec.intermediate_size, spec.heads) == (2, 64, 128, 2)
     assert (spec.learning_rate, spec.schedule, spec.dropout, spec.family) == (1e-4, "one_cycle", 0.1, "lra")
     assert dict(spec.knobs) == {"hash_code_len": 11, "num_hash": 16}
-    assert dict(task_presets.lra("listops", "yoso_e").knobs) == {"hash_code_len": 11}
-    assert dict(task_presets.lra("listops", "softmax").knobs) == {}
+    assert dict(published_settings.lra("listops", "yoso_e").knobs) == {"hash_code_len": 11}
+    assert dict(published_settings.lra("listops", "softmax").knobs) == {}
 
 
 def test_listops_trains_at_its_length_and_model():
     """Four steps of the authors' 5,000, on a few of their 96,000 examples; everything else is as they have it."""
     fewer = {"steps": 4, "warmup_steps": 2, "train_examples": 8, "eval_examples": 4, "seeds": 1, "batch": 4}
-    result = train(task_presets.lra("listops", "yoso", **fewer))
+    result = train(published_settings.lra("listops", "yoso", **fewer))
     assert (result.steps, result.train_examples, len(result.scores)) == ([4], 8, 1)
     assert result.train_memory is not None
 
@@ -59,7 +59,7 @@ def test_a_warm_up_past_the_end_is_refused():
     with pytest.raises(
         ValueError, match="warmup_steps must not pass the 20 steps, got 1000; give fewer, or more steps"
     ):
-        task_presets.lra("listops", "yoso", steps=20)
+        published_settings.lra("listops", "yoso", steps=20)
 
 
 def test_a_cycle_without_both_its_sides_is_refused():
@@ -70,11 +70,11 @@ def test_a_cycle_without_both_its_sides_is_refused():
 
 def test_an_unknown_task_is_refused_with_the_known():
     with pytest.raises(ValueError, match="Long Range Arena's, listops, imdb, aan, cifar10, pathfinder; got 'needle'"):
-        task_presets.lra("needle", "yoso")
+        published_settings.lra("needle", "yoso")
 
 
 def test_the_small_bert_and_its_grid():
-    grid = task_presets.bert_small_grid("glue_mrpc", "yoso", steps=100)
+    grid = published_settings.bert_small_grid("glue_mrpc", "yoso", steps=100)
     assert len(grid) == len({spec.case_id for spec in grid}) == 12
     assert {spec.batch for spec in grid} == {8, 16, 32}
     for spec in grid:
@@ -98,7 +98,7 @@ def test_the_mean_of_seeds_has_students_interval():
 
 def test_lra_is_every_task_with_both_numbers_of_hashes():
     specs = suite("lra").specs(Selection(device="cuda"))
-    assert {spec.task for spec in specs} == set(task_presets.LRA)
+    assert {spec.task for spec in specs} == set(published_settings.LRA)
     assert len(specs) == len({spec.case_id for spec in specs}) == 30
     listops = [spec for spec in specs if spec.task == "listops"]
     assert sorted(dict(s.knobs).get("num_hash", 0) for s in listops if s.attention == "yoso") == [16, 32]

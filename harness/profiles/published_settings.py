@@ -1,7 +1,8 @@
-"""Task cases with the settings of YOSO's authors: Long Range Arena, and GLUE with their small BERT.
+"""Training cases with the settings of YOSO's authors: Long Range Arena, and GLUE with their small BERT.
 
-Long Range Arena's are those of github.com/mlpen/YOSO, ``LRA/models/*/config.json``. The number of Pathfinder images is
-Long Range Arena's own, 160,000 and 20,000: the authors' file repeats the Image task's there.
+The settings of Long Range Arena are those of github.com/mlpen/YOSO, ``LRA/models/*/config.json``, with one exception:
+the number of Pathfinder images is Long Range Arena's own, 160,000 and 20,000, because the authors' file repeats the
+numbers of the Image task there.
 """
 
 from itertools import product
@@ -12,7 +13,7 @@ from harness.core.spec import Scalar, TaskSpec
 
 
 class LraSettings(NamedTuple):
-    """What differs between Long Range Arena's tasks; ``hash_code_len`` is YOSO's tau."""
+    """The settings that differ between Long Range Arena's tasks; ``hash_code_len`` is YOSO's tau."""
 
     seq_len: int
     batch: int
@@ -41,11 +42,11 @@ def lra(task: str, attention: str, num_hash: int = 32, **others: Any) -> TaskSpe
     Args:
         task: a key of ``LRA``.
         attention: the attention inside.
-        num_hash: m of an attention that hashes; the authors take 16 and 32.
-        others: fields of the spec that depart from the authors' (``seeds``, ``device``, ``steps``, ...).
+        num_hash: number of hashes of an attention that hashes; the authors use 16 and 32.
+        others: fields of the spec that differ from the authors' (``seeds``, ``device``, ``steps``, ...).
 
     Raises:
-        ValueError: the task is none of Long Range Arena's.
+        ValueError: the task does not belong to Long Range Arena.
     """
     if task not in LRA:
         raise ValueError(f"task must be one of Long Range Arena's, {', '.join(LRA)}; got {task!r}")
@@ -69,14 +70,14 @@ def lra(task: str, attention: str, num_hash: int = 32, **others: Any) -> TaskSpe
 def bert_small(task: str, attention: str, num_hash: int = 32, **others: Any) -> TaskSpec:
     """A task with the authors' small BERT: four layers of width 512, eight heads, 512 tokens, tau 9.
 
-    Batch and learning rate are the middle of their search; ``bert_small_grid`` gives all of it. They fine-tune a model
-    that was pre-trained; here it starts from random weights.
+    Batch and learning rate are the middle of the authors' search; ``bert_small_grid`` gives the whole search. The
+    authors fine-tune a pre-trained model; here training starts from random weights.
 
     Args:
         task: any task, one of GLUE's in the paper.
         attention: the attention inside.
-        num_hash: m of an attention that hashes.
-        others: fields of the spec that depart from these.
+        num_hash: number of hashes of an attention that hashes.
+        others: fields of the spec that differ from these.
     """
     fields: dict[str, Any] = {
         "task": task,
@@ -100,7 +101,7 @@ def bert_small_grid(task: str, attention: str, **others: Any) -> list[TaskSpec]:
 
 
 def _spec(fields: dict[str, Any], knobs: dict[str, Scalar]) -> TaskSpec:
-    """The spec, with those knobs that its attention has."""
+    """The spec, with those of ``knobs`` that its attention has."""
     bare = TaskSpec.model_validate(fields)
     known = registry.get(bare.attention).default_knobs(bare)
     own = {name: value for name, value in knobs.items() if name in known}
