@@ -74,7 +74,7 @@ def test_the_gpus_figures_are_the_committed_runs():
     words = " ".join(README.split())
     modes = "forward", "forward_backward"
     half, full = ([ratio("transformers_yoso", "float32", m, own) for m in modes] for own in ("bfloat16", "float32"))
-    assert f"take {half[0]:.0f} and {half[1]:.0f} times as long" in words
+    assert f"take {half[0]:.0f} and {half[1]:.0f} times as long (forward; forward and backward)" in words
     assert f"in float32 ours is {full[0]:.1f} and {full[1]:.1f} times as fast" in words
     rival = ratio("transformers_yoso_e", "bfloat16", "forward", "bfloat16", "yoso_e")
     assert f"YOSO-E is {rival:.0f} times as fast as transformers'" in words
@@ -86,6 +86,21 @@ def test_the_gpus_figures_are_the_committed_runs():
         )
     )
     assert f"takes {1e3 * crowded:.1f} ms" in words
+
+
+def test_the_error_beside_the_cpus_speed_is_the_committed_runs():
+    (quality,) = (
+        record.quality
+        for record in store.load(RUN).records
+        if record.quality is not None
+        and (record.spec.attention, record.spec.seq_len, record.spec.inputs) == ("yoso", 2048, "matched")
+        and record.spec.knobs == {"hash_family": "hadamard", "num_hash": 32}
+    )
+    errors = quality.errors["output"]
+    words = " ".join(README.split())
+    assert f"its output is {statistics.median(errors):.0%} off that of YOSO-E at 2,048 tokens" in words
+    assert f"the median of {len(errors)} draws" in words
+    assert quality.reference == "yoso_e, float64"
 
 
 def test_the_gates_rates_are_the_committed_proofs():

@@ -29,7 +29,7 @@ def suites_marker(pytestconfig):
 
 
 def suite(name: str) -> ModuleType:
-    description = importlib.util.spec_from_file_location(name, ROOT / "suites" / f"{name}.py")
+    description = importlib.util.spec_from_file_location(name, ROOT / "suites" / "studies" / f"{name}.py")
     assert description is not None
     assert description.loader is not None
     module = importlib.util.module_from_spec(description)
