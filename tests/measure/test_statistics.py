@@ -1,21 +1,23 @@
-"""Statistics on data whose answer is known."""
+"""Medians, ratios, scaling exponents and crossovers of data whose true values are known."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from harness.statistics import growth
+from harness.statistics import growth, intervals
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
 
 
 def _times(
     rng: np.random.Generator, scale: float, power: float, noise: float = 0.0, lengths: Sequence[int] = LENGTHS
-) -> dict[int, growth.Estimate]:
-    """A power law with log-normal noise, 25 samples a length (its median is the law itself)."""
+) -> dict[int, intervals.Estimate]:
+    """Times of a power law with log-normal noise, 25 samples per length; the median of the noise is 1."""
     return {
-        n: growth.median((scale * float(n) ** power * np.exp(noise * rng.standard_normal(25))).tolist(), rng)
+        n: intervals.bootstrap_median(
+            (scale * float(n) ** power * np.exp(noise * rng.standard_normal(25))).tolist(), rng
+        )
         for n in lengths
     }
 
@@ -24,8 +26,8 @@ def _rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_median_is_the_samples_median_inside_its_interval() -> None:
-    found = growth.median([5.0, 1.0, 2.0, 3.0, 100.0], _rng())
+def test_median_lies_inside_its_interval() -> None:
+    found = intervals.bootstrap_median([5.0, 1.0, 2.0, 3.0, 100.0], _rng())
     assert found.value == 3.0
     assert found.low is not None
     assert found.high is not None
@@ -34,33 +36,36 @@ def test_median_is_the_samples_median_inside_its_interval() -> None:
 
 
 def test_one_sample_has_no_interval() -> None:
-    found = growth.median([2.0], _rng())
+    found = intervals.bootstrap_median([2.0], _rng())
     assert (found.value, found.low, found.high, found.samples) == (2.0, None, None, 1)
 
 
 @pytest.mark.parametrize("bad", [[], [1.0, float("nan")], [float("inf")]])
-def test_median_refuses_what_is_no_sample(bad: list[float]) -> None:
+def test_median_refuses_missing_and_non_finite_samples(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="one or more finite numbers"):
-        growth.median(bad, _rng())
+        intervals.bootstrap_median(bad, _rng())
 
 
-def test_same_seed_gives_the_same_interval() -> None:
+def test_same_seed_gives_same_interval() -> None:
     samples = _rng(3).standard_normal(20).tolist()
-    first, again = growth.median(samples, _rng(7)), growth.median(samples, _rng(7))
+    first, again = intervals.bootstrap_median(samples, _rng(7)), intervals.bootstrap_median(samples, _rng(7))
     assert (first.low, first.high) == (again.low, again.high)
 
 
-def test_median_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_median_interval_covers_the_truth_at_its_nominal_level() -> None:
     rng = _rng(1)
-    estimates = [growth.median(rng.exponential(1.0, 30).tolist(), rng) for _ in range(400)]
+    estimates = [intervals.bootstrap_median(rng.exponential(1.0, 30).tolist(), rng) for _ in range(400)]
     hits = sum(e.low <= np.log(2) <= e.high for e in estimates if e.low is not None and e.high is not None)
     assert 0.90 <= hits / 400 <= 0.99
 
 
 def test_ratio_of_two_cases() -> None:
     rng = _rng(2)
-    slow, fast = growth.median([4.0, 4.1, 3.9, 4.0], rng), growth.median([2.0, 2.05, 1.95, 2.0], rng)
-    found = growth.ratio(slow, fast)
+    slow, fast = (
+        intervals.bootstrap_median([4.0, 4.1, 3.9, 4.0], rng),
+        intervals.bootstrap_median([2.0, 2.05, 1.95, 2.0], rng),
+    )
+    found = intervals.ratio(slow, fast)
     assert found.value == pytest.approx(2.0)
     assert found.low is not None
     assert found.high is not None
@@ -76,7 +81,7 @@ def test_exponent_of_an_exact_power_law(power: float) -> None:
     assert found.lengths == (512, 1024, 2048, 4096)
 
 
-def test_exponent_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_exponent_interval_covers_the_truth_at_its_nominal_level() -> None:
     rng = _rng(4)
     hits = 0
     for _ in range(300):
@@ -88,8 +93,8 @@ def test_exponent_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.89 <= hits / 300 <= 0.995
 
 
-def test_exponent_leaves_short_lengths_out_and_says_when_too_few_are_left() -> None:
-    times = _times(_rng(), 1e-6, 2.0) | {64: growth.median([1.0, 1.0], _rng())}
+def test_exponent_ignores_short_lengths_and_reports_too_few_lengths() -> None:
+    times = _times(_rng(), 1e-6, 2.0) | {64: intervals.bootstrap_median([1.0, 1.0], _rng())}
     found = growth.scaling_exponent(times, from_length=256)
     assert isinstance(found, growth.Exponent)
     assert found.value == pytest.approx(2.0)
@@ -98,7 +103,7 @@ def test_exponent_leaves_short_lengths_out_and_says_when_too_few_are_left() -> N
     assert "not enough lengths: 2 from 2,048 on" in short.reason
 
 
-def test_crossover_of_two_power_laws_is_where_they_meet() -> None:
+def test_crossover_of_two_power_laws_is_their_intersection() -> None:
     rng = _rng()
     found = growth.crossover(_times(rng, 1000.0, 1.0), _times(rng, 1.0, 2.0))
     assert isinstance(found, growth.Crossover)
@@ -108,7 +113,7 @@ def test_crossover_of_two_power_laws_is_where_they_meet() -> None:
     assert found.crossings == 1
 
 
-def test_crossover_the_other_way_round() -> None:
+def test_crossover_to_slower() -> None:
     rng = _rng()
     found = growth.crossover(_times(rng, 1.0, 2.0), _times(rng, 1000.0, 1.0))
     assert isinstance(found, growth.Crossover)
@@ -116,7 +121,7 @@ def test_crossover_the_other_way_round() -> None:
     assert found.length == pytest.approx(1000.0)
 
 
-def test_crossover_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_crossover_interval_covers_the_truth_at_its_nominal_level() -> None:
     rng = _rng(5)
     hits = 0
     for _ in range(300):
@@ -137,7 +142,7 @@ def test_crossover_interval_covers_the_truth_about_as_often_as_it_says() -> None
         (8192.0, 1.0, "not reached in range"),
     ],
 )
-def test_verdicts_without_a_crossing_give_no_length(scale: float, power: float, verdict: str) -> None:
+def test_verdicts_without_crossing_have_no_length(scale: float, power: float, verdict: str) -> None:
     rng = _rng()
     found = growth.crossover(_times(rng, scale, power, noise=0.01), _times(rng, 1.0, 2.0))
     assert isinstance(found, growth.Crossover)
@@ -146,7 +151,7 @@ def test_verdicts_without_a_crossing_give_no_length(scale: float, power: float, 
     assert found.low is None
 
 
-def test_a_crossing_near_the_edge_has_an_open_interval() -> None:
+def test_crossing_near_the_shortest_length_has_an_open_interval() -> None:
     rng = _rng(6)
     found = growth.crossover(_times(rng, 260.0, 1.0, noise=0.3), _times(rng, 1.0, 2.0, noise=0.3))
     assert isinstance(found, growth.Crossover)
@@ -163,10 +168,12 @@ def test_equal_times_are_not_faster() -> None:
     assert found.verdict == "slower everywhere"
 
 
-def test_crossing_back_and_forth_is_counted_and_the_last_one_given() -> None:
+def test_repeated_crossings_are_counted_and_the_last_is_reported() -> None:
     rng = _rng()
-    flat = {n: growth.median([1.0, 1.0], rng) for n in LENGTHS}
-    zigzag = {n: growth.median([t, t], rng) for n, t in zip(LENGTHS, (2.0, 0.5, 2.0, 0.5, 0.5), strict=True)}
+    flat = {n: intervals.bootstrap_median([1.0, 1.0], rng) for n in LENGTHS}
+    zigzag = {
+        n: intervals.bootstrap_median([t, t], rng) for n, t in zip(LENGTHS, (2.0, 0.5, 2.0, 0.5, 0.5), strict=True)
+    }
     found = growth.crossover(zigzag, flat)
     assert isinstance(found, growth.Crossover)
     assert found.crossings == 3
@@ -180,10 +187,10 @@ def test_crossover_needs_two_common_lengths() -> None:
     assert "1 measured for both" in found.reason
 
 
-def test_single_samples_give_a_crossing_without_an_interval() -> None:
+def test_single_samples_give_a_crossing_without_interval() -> None:
     rng = _rng()
-    a = {n: growth.median([1000.0 * n], rng) for n in LENGTHS}
-    b = {n: growth.median([float(n) ** 2], rng) for n in LENGTHS}
+    a = {n: intervals.bootstrap_median([1000.0 * n], rng) for n in LENGTHS}
+    b = {n: intervals.bootstrap_median([float(n) ** 2], rng) for n in LENGTHS}
     found = growth.crossover(a, b)
     assert isinstance(found, growth.Crossover)
     assert found.length == pytest.approx(1000.0)
