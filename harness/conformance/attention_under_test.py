@@ -68,37 +68,37 @@ class AttentionUnderTest:
             reason = self.plugin.capabilities.reason(ability) or f"only on {getattr(self.plugin.capabilities, ability)}"
             pytest.skip(f"{ability} is not declared: {reason}")
 
-    def allowed(self, spec: OperationSpec, given: Inputs) -> float:
+    def allowed(self, spec: OperationSpec, tensors: Inputs) -> float:
         """The allowed relative difference of two calls with equal results; each may have the verifier's error."""
-        rows = sample_rows(given, ROWS, spec.seed)
+        rows = sample_rows(tensors, ROWS, spec.seed)
         exact, rounded = (
-            run_oracle(self.plugin, spec, given, rows, dtype, backward=False).output
-            for dtype in (torch.float64, given.q.dtype)
+            run_oracle(self.plugin, spec, tensors, rows, dtype, backward=False).output
+            for dtype in (torch.float64, tensors.q.dtype)
         )
         error = relative_error(rounded, exact)
-        floor = FLOOR_EPS * torch.finfo(given.q.dtype).eps + self.plugin.kernel_error
+        floor = FLOOR_EPS * torch.finfo(tensors.q.dtype).eps + self.plugin.kernel_error
         return min(2 * (FACTOR * error + floor), MOST) if math.isfinite(error) else floor
 
 
-def call(module: nn.Module, given: Inputs, seed: int = 0) -> Tensor:
+def call(module: nn.Module, tensors: Inputs, seed: int = 0) -> Tensor:
     """The output without gradients; torch's random generator is seeded with ``seed`` before the call."""
     torch.manual_seed(seed)
     with torch.no_grad():
-        out: Tensor = module(given.q, given.k, given.v, given.key_padding_mask)
+        out: Tensor = module(tensors.q, tensors.k, tensors.v, tensors.key_padding_mask)
     return out
 
 
-def call_with_gradients(module: nn.Module, given: Inputs, seed: int = 0) -> list[Tensor]:
-    """The output and the gradients of q, k and v, for the upstream gradient ``given.grad``."""
-    q, k, v = (x.detach().requires_grad_() for x in (given.q, given.k, given.v))
+def call_with_gradients(module: nn.Module, tensors: Inputs, seed: int = 0) -> list[Tensor]:
+    """The output and the gradients of q, k and v, for the upstream gradient ``tensors.grad``."""
+    q, k, v = (x.detach().requires_grad_() for x in (tensors.q, tensors.k, tensors.v))
     torch.manual_seed(seed)
-    out = module(q, k, v, given.key_padding_mask)
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), given.grad)]
+    out = module(q, k, v, tensors.key_padding_mask)
+    return [out.detach(), *torch.autograd.grad(out, (q, k, v), tensors.grad)]
 
 
-def results(module: nn.Module, given: Inputs, spec: OperationSpec) -> list[Tensor]:
+def results(module: nn.Module, tensors: Inputs, spec: OperationSpec) -> list[Tensor]:
     """The output and, where ``spec.mode`` is forward_backward, the gradients of q, k and v."""
-    return call_with_gradients(module, given) if spec.mode == "forward_backward" else [call(module, given)]
+    return call_with_gradients(module, tensors) if spec.mode == "forward_backward" else [call(module, tensors)]
 
 
 def differences(actual: Sequence[Tensor], expected: Sequence[Tensor], allowed: float) -> list[str]:
@@ -118,9 +118,9 @@ def other_inputs(spec: OperationSpec) -> Inputs:
     return inputs.make(spec.model_copy(update={"seed": spec.seed + 1}))
 
 
-def copied(given: Inputs) -> Inputs:
+def copied(tensors: Inputs) -> Inputs:
     """The same values in newly allocated memory."""
-    return replace(given, q=given.q.clone(), k=given.k.clone(), v=given.v.clone(), grad=given.grad.clone())
+    return replace(tensors, q=tensors.q.clone(), k=tensors.k.clone(), v=tensors.v.clone(), grad=tensors.grad.clone())
 
 
 def same_bits(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:

@@ -73,11 +73,11 @@ def test_grouped_query_attention(attention: AttentionUnderTest) -> None:
     """One key and value head gives the same output as the head repeated for every query head."""
     attention.require("gqa")
     spec = attention.spec()
-    given = inputs.make(spec)
-    one_head = replace(given, k=given.k[:, :1], v=given.v[:, :1])
-    repeated = replace(given, k=one_head.k.repeat(1, spec.heads, 1, 1), v=one_head.v.repeat(1, spec.heads, 1, 1))
+    tensors = inputs.make(spec)
+    one_head = replace(tensors, k=tensors.k[:, :1], v=tensors.v[:, :1])
+    repeated = replace(tensors, k=one_head.k.repeat(1, spec.heads, 1, 1), v=one_head.v.repeat(1, spec.heads, 1, 1))
     module = attention.build(spec)
-    error, allowed = relative_error(call(module, one_head), call(module, repeated)), attention.allowed(spec, given)
+    error, allowed = relative_error(call(module, one_head), call(module, repeated)), attention.allowed(spec, tensors)
     assert error <= allowed, (
         f"with {spec.heads} query heads and 1 key head the output differs by {error:.3g} from that with repeated key "
         f"heads, allowed {allowed:.3g}; fix the module or do not declare gqa"
@@ -92,8 +92,10 @@ def test_compiles_without_graph_breaks(attention: AttentionUnderTest, mode: str,
     """``torch.compile(fullgraph=True)`` compiles the module and changes its results by rounding only."""
     attention.require("compile")
     spec = attention.spec(mode=mode, padding=padding)
-    given, module = inputs.make(spec), attention.build(spec)
+    tensors, module = inputs.make(spec), attention.build(spec)
     torch._dynamo.reset()
     compiled = cast(nn.Module, torch.compile(module, fullgraph=True, backend="eager", dynamic=False))
-    messages = differences(results(compiled, given, spec), results(module, given, spec), attention.allowed(spec, given))
+    messages = differences(
+        results(compiled, tensors, spec), results(module, tensors, spec), attention.allowed(spec, tensors)
+    )
     assert not messages, f"the compiled module gives other results than the eager one: {'; '.join(messages)}"

@@ -36,11 +36,11 @@ def _strided_features(x: Tensor) -> Tensor:
 def test_output_has_shape_dtype_and_device_of_q(attention: AttentionUnderTest) -> None:
     """``[B, H, N, D]``, in the dtype and on the device of q."""
     spec = attention.spec()
-    given = inputs.make(spec)
-    out = call(attention.build(spec), given)
+    tensors = inputs.make(spec)
+    out = call(attention.build(spec), tensors)
     assert isinstance(out, Tensor), f"the module must return a tensor, got {type(out).__name__}"
     actual = (list(out.shape), out.dtype, out.device.type)
-    expected = (list(given.q.shape), given.q.dtype, given.q.device.type)
+    expected = (list(tensors.q.shape), tensors.q.dtype, tensors.q.device.type)
     assert actual == expected, (
         f"the output must be {expected} like q, got {actual}; return one tensor [B, H, N, D], in q's dtype"
     )
@@ -53,11 +53,13 @@ def test_strides_do_not_change_results(
 ) -> None:
     """The same values in another memory layout give the same output and gradients."""
     spec = attention.spec(mode=mode)
-    given = inputs.make(spec)
-    laid_out = replace(given, q=layout(given.q), k=layout(given.k), v=layout(given.v), grad=layout(given.grad))
+    tensors = inputs.make(spec)
+    laid_out = replace(
+        tensors, q=layout(tensors.q), k=layout(tensors.k), v=layout(tensors.v), grad=layout(tensors.grad)
+    )
     module = attention.build(spec)
     messages = differences(
-        results(module, laid_out, spec), results(module, given, spec), attention.allowed(spec, given)
+        results(module, laid_out, spec), results(module, tensors, spec), attention.allowed(spec, tensors)
     )
     assert not messages, (
         f"inputs with strides {laid_out.q.stride()} give other results than contiguous ones: {'; '.join(messages)}; "
@@ -70,10 +72,10 @@ def test_strides_do_not_change_results(
 def test_inputs_are_not_modified(attention: AttentionUnderTest, mode: str, padding: float) -> None:
     """q, k, v, the mask and the upstream gradient are unchanged after the call."""
     spec = attention.spec(mode=mode, padding=padding)
-    given, unused = inputs.make(spec), inputs.make(spec)
-    results(attention.build(spec), given, spec)
+    tensors, unused = inputs.make(spec), inputs.make(spec)
+    results(attention.build(spec), tensors, spec)
     for name in ("q", "k", "v", "key_padding_mask", "grad"):
-        after, before = getattr(given, name), getattr(unused, name)
+        after, before = getattr(tensors, name), getattr(unused, name)
         assert after is None or torch.equal(after, before), (
             f"the call changed `{name}` in place; write into a tensor that the module allocates"
         )
@@ -82,11 +84,11 @@ def test_inputs_are_not_modified(attention: AttentionUnderTest, mode: str, paddi
 def test_output_has_its_own_memory(attention: AttentionUnderTest) -> None:
     """The output is neither an input nor a buffer that the module writes again in the next call."""
     spec = attention.spec()
-    module, given = attention.build(spec), inputs.make(spec)
-    out = call(module, given)
+    module, tensors = attention.build(spec), inputs.make(spec)
+    out = call(module, tensors)
     copy = out.clone()
     for name in ("q", "k", "v"):
-        shared = out.untyped_storage().data_ptr() == getattr(given, name).untyped_storage().data_ptr()
+        shared = out.untyped_storage().data_ptr() == getattr(tensors, name).untyped_storage().data_ptr()
         assert not shared, f"the output shares the memory of `{name}`; return a newly allocated tensor"
     call(module, other_inputs(spec))
     assert same_bits([out], [copy]), "a second call changed the first call's output; allocate the output in each call"

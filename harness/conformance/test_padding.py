@@ -35,14 +35,14 @@ def _padded(attention: AttentionUnderTest, position: str) -> tuple[OperationSpec
 @pytest.mark.parametrize("position", POSITIONS)
 def test_padded_keys_do_not_change_real_outputs(attention: AttentionUnderTest, position: str) -> None:
     """Making padded keys and values a hundred times larger does not change the outputs at real positions."""
-    spec, given = _padded(attention, position)
-    mask = given.key_padding_mask
+    spec, tensors = _padded(attention, position)
+    mask = tensors.key_padding_mask
     assert mask is not None
-    scale = torch.where(mask, 1.0, verify.LARGE)[:, None, :, None].to(given.k.dtype)
+    scale = torch.where(mask, 1.0, verify.LARGE)[:, None, :, None].to(tensors.k.dtype)
     module = attention.build(spec)
-    before = call(module, given)
-    after = call(module, replace(given, k=given.k * scale, v=given.v * scale))
-    error, allowed = _error_at_real_tokens(after, before, mask), attention.allowed(spec, given)
+    before = call(module, tensors)
+    after = call(module, replace(tensors, k=tensors.k * scale, v=tensors.v * scale))
+    error, allowed = _error_at_real_tokens(after, before, mask), attention.allowed(spec, tensors)
     assert error <= allowed, (
         f"padding at the {position}: outputs of real tokens changed by {error:.3g} when padded keys and values did, "
         f"allowed {allowed:.3g}; leave out keys where key_padding_mask is False, or declare padding_mask=False"
@@ -52,8 +52,8 @@ def test_padded_keys_do_not_change_real_outputs(attention: AttentionUnderTest, p
 @pytest.mark.parametrize("position", POSITIONS)
 def test_output_with_padding_matches_oracle(attention: AttentionUnderTest, position: str) -> None:
     """With padding at the end, at the front, or in the middle of the sequences."""
-    spec, given = _padded(attention, position)
-    failures = verify.failures(verify.check(attention.plugin, spec, attention.build(spec), given))
+    spec, tensors = _padded(attention, position)
+    failures = verify.failures(verify.check(attention.plugin, spec, attention.build(spec), tensors))
     assert not failures, f"padding at the {position}: {'; '.join(failures)}; key_padding_mask is True for real tokens"
 
 
@@ -61,11 +61,11 @@ def test_all_true_mask_equals_no_mask(attention: AttentionUnderTest) -> None:
     """A mask without padding gives the output of a call without a mask."""
     attention.require("padding_mask")
     spec = attention.spec(padding=0.25)
-    given = replace(inputs.make(spec), key_padding_mask=None)
+    tensors = replace(inputs.make(spec), key_padding_mask=None)
     all_true = torch.ones(spec.batch, spec.seq_len, dtype=torch.bool, device=spec.device)
     module = attention.build(spec)
-    error = relative_error(call(module, replace(given, key_padding_mask=all_true)), call(module, given))
-    allowed = attention.allowed(spec, given)
+    error = relative_error(call(module, replace(tensors, key_padding_mask=all_true)), call(module, tensors))
+    allowed = attention.allowed(spec, tensors)
     assert error <= allowed, (
         f"a mask that is True everywhere changes the output by {error:.3g}, allowed {allowed:.3g}; treat it like None"
     )
@@ -73,10 +73,10 @@ def test_all_true_mask_equals_no_mask(attention: AttentionUnderTest) -> None:
 
 def test_fully_padded_sequence_does_not_change_others(attention: AttentionUnderTest) -> None:
     """The outputs of the other sequences do not depend on whether one sequence has only padding."""
-    spec, given, last_padded = _with_fully_padded_sequence(attention)
+    spec, tensors, last_padded = _with_fully_padded_sequence(attention)
     module = attention.build(spec)
-    before, after = call(module, given), call(module, last_padded)
-    error, allowed = relative_error(after[:-1], before[:-1]), attention.allowed(spec, given)
+    before, after = call(module, tensors), call(module, last_padded)
+    error, allowed = relative_error(after[:-1], before[:-1]), attention.allowed(spec, tensors)
     assert error <= allowed, (
         f"a sequence with only padding changed the outputs of the others by {error:.3g}, allowed {allowed:.3g}; "
         "reduce over the tokens of one sequence only"
@@ -96,10 +96,10 @@ def test_fully_padded_sequence_gives_finite_output(attention: AttentionUnderTest
 
 def _with_fully_padded_sequence(attention: AttentionUnderTest) -> tuple[OperationSpec, Inputs, Inputs]:
     """The spec, inputs with padding at the end, and the same inputs with only padding in the last sequence."""
-    spec, given = _padded(attention, "end")
+    spec, tensors = _padded(attention, "end")
     mask = _mask(spec, "end")
     mask[-1] = False
-    return spec, given, replace(given, key_padding_mask=mask)
+    return spec, tensors, replace(tensors, key_padding_mask=mask)
 
 
 def _error_at_real_tokens(actual: Tensor, expected: Tensor, mask: Tensor) -> float:

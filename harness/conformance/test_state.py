@@ -27,8 +27,8 @@ def test_equal_seeds_give_equal_bits(attention: AttentionUnderTest) -> None:
     """Forward, and backward where it is declared, of an attention that declares ``deterministic``."""
     attention.require("deterministic")
     spec = attention.spec(mode="forward_backward" if attention.declares("backward") else "forward")
-    module, given = attention.build(spec), inputs.make(spec)
-    first, *repeats = (results(module, given, spec) for _ in range(3))
+    module, tensors = attention.build(spec), inputs.make(spec)
+    first, *repeats = (results(module, tensors, spec) for _ in range(3))
     error = max(relative_error(a, b) for repeat in repeats for a, b in zip(repeat, first, strict=True))
     assert all(same_bits(repeat, first) for repeat in repeats), (
         f"equal inputs and an equal seed gave different bits (relative difference {error:.3g}); draw random numbers "
@@ -39,13 +39,13 @@ def test_equal_seeds_give_equal_bits(attention: AttentionUnderTest) -> None:
 def test_earlier_calls_do_not_change_output(attention: AttentionUnderTest) -> None:
     """The same input gives the same output after calls with other inputs and a call with gradients."""
     spec = attention.spec()
-    module, given = attention.build(spec), inputs.make(spec)
-    first = call(module, given).clone()
+    module, tensors = attention.build(spec), inputs.make(spec)
+    first = call(module, tensors).clone()
     for seed in range(3):
         call(module, other_inputs(spec), seed)
     if attention.declares("backward"):
         call_with_gradients(module, other_inputs(spec))
-    error, allowed = relative_error(call(module, given), first), attention.allowed(spec, given)
+    error, allowed = relative_error(call(module, tensors), first), attention.allowed(spec, tensors)
     assert error <= allowed, (
         f"the output of the same input changed by {error:.3g} after other calls, allowed {allowed:.3g}; keep no state "
         "between calls"
@@ -58,8 +58,8 @@ def test_order_of_calls_does_not_change_output(attention: AttentionUnderTest) ->
     first, second = inputs.make(spec), other_inputs(spec)
     module = attention.build(spec)
     copy = attention.fresh_copy(module, spec)
-    first_output, second_output = (call(module, given).clone() for given in (first, second))
-    second_called_first, first_called_second = (call(copy, given).clone() for given in (second, first))
+    first_output, second_output = (call(module, tensors).clone() for tensors in (first, second))
+    second_called_first, first_called_second = (call(copy, tensors).clone() for tensors in (second, first))
     allowed = attention.allowed(spec, first)
     outputs = {"first": (first_output, first_called_second), "second": (second_output, second_called_first)}
     for name, (output, output_in_other_order) in outputs.items():
@@ -87,12 +87,12 @@ def test_output_is_not_cached_by_shape(attention: AttentionUnderTest) -> None:
 def test_inputs_changed_in_place_are_read_again(attention: AttentionUnderTest, name: str, mode: str) -> None:
     """New values at the same address give the results that they give in newly allocated memory."""
     spec = attention.spec(mode=mode)
-    module, given = attention.build(spec), inputs.make(spec)
-    results(module, given, spec)
-    getattr(given, name).copy_(getattr(other_inputs(spec), name))
-    in_place = [result.clone() for result in results(module, given, spec)]
-    newly_allocated = results(attention.fresh_copy(module, spec), copied(given), spec)
-    messages = differences(in_place, newly_allocated, attention.allowed(spec, given))
+    module, tensors = attention.build(spec), inputs.make(spec)
+    results(module, tensors, spec)
+    getattr(tensors, name).copy_(getattr(other_inputs(spec), name))
+    in_place = [result.clone() for result in results(module, tensors, spec)]
+    newly_allocated = results(attention.fresh_copy(module, spec), copied(tensors), spec)
+    messages = differences(in_place, newly_allocated, attention.allowed(spec, tensors))
     assert not messages, (
         f"after `{name}` changed in place, the results differ from those of the same values in newly allocated memory: "
         f"{'; '.join(messages)}; do not cache by a tensor's address, shape or identity"
@@ -104,15 +104,16 @@ def test_no_tensor_is_kept_after_a_call(attention: AttentionUnderTest, mode: str
     """The memory of inputs and outputs is freed when the caller drops its references."""
     spec = attention.spec(mode=mode)
     module = attention.build(spec)
-    given = inputs.make(spec)
-    found = results(module, given, spec)
-    held = {"q": given.q, "k": given.k, "v": given.v, "the output": found[0]}
-    storages = {name: weakref.ref(tensor.untyped_storage()) for name, tensor in held.items()}
-    tensors = {name: weakref.ref(tensor) for name, tensor in held.items()}
-    del given, found, held
+    tensors = inputs.make(spec)
+    call_results = results(module, tensors, spec)
+    held = {"q": tensors.q, "k": tensors.k, "v": tensors.v, "the output": call_results[0]}
+    tensor_references = {name: weakref.ref(tensor) for name, tensor in held.items()}
+    storage_references = {name: weakref.ref(tensor.untyped_storage()) for name, tensor in held.items()}
+    del tensors, call_results, held
 
     def alive() -> list[str]:
-        return sorted(name for name in tensors if tensors[name]() is not None or storages[name]() is not None)
+        references = ((name, refs[name]) for refs in (tensor_references, storage_references) for name in refs)
+        return sorted({name for name, reference in references if reference() is not None})
 
     if alive():
         gc.collect()  # a reference cycle that the garbage collector frees is not a cache
