@@ -1,8 +1,9 @@
 """Measure any attention: speed, memory and accuracy, from the operation to the trained model.
 
-The public names load on first use, so that ``import harness`` costs nothing.
+The public names are imported on first use, so that ``import harness`` is fast.
 
-PYTEST_DONT_REWRITE: ``harness run`` calls pytest when this module is imported already, and pytest would warn of that.
+PYTEST_DONT_REWRITE: ``harness run`` starts pytest after this module is imported; without this marker pytest would warn
+that it cannot rewrite the module's assertions.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Runs made up for the report's tests: plausible numbers, every status, and what no one would hope for."""
+"""Made-up runs for tests of the report and the gate: plausible numbers, every status, and unusual cases."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -20,7 +20,6 @@ from harness.core.spec import (
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 STARTED = "2026-01-02T03:04:05Z"
-# seconds at length 1024, power of the length, bytes at 1024, power of the length
 COSTS = {
     "softmax": (0.050, 2.0, 64e6, 2.0),
     "sdpa": (0.021, 1.95, 2.1e6, 1.0),
@@ -29,6 +28,7 @@ COSTS = {
     "yoso": (0.011, 1.05, 4e6, 1.0),
     "yoso_e": (0.070, 2.0, 3e6, 1.0),
 }
+"""Per attention: seconds at length 1024, exponent of its growth, peak bytes at length 1024, exponent of its growth."""
 UNSUPPORTED = {
     "xformers_cutlass": "device=cpu (supported: {'cuda'})",
     "xformers_flash2": "device=cpu (supported: {'cuda'}); operator wasn't built",
@@ -37,6 +37,7 @@ UNSUPPORTED = {
 
 
 def run(records: Sequence[Record], **changes: object) -> Run:
+    """A run of these records on an example machine."""
     fields: dict[str, object] = {
         "started": STARTED,
         "command": "pytest suites/ --profile standard --benchmark-json=out.json",
@@ -49,6 +50,7 @@ def run(records: Sequence[Record], **changes: object) -> Run:
 
 
 def record(spec: AnySpec, status: Status = "ok", **changes: object) -> Record:
+    """A record without measurements; failures have a reason."""
     fields: dict[str, object] = {
         "case_id": spec.case_id,
         "spec": spec,
@@ -64,13 +66,13 @@ def record(spec: AnySpec, status: Status = "ok", **changes: object) -> Record:
 def timed(
     spec: AnySpec, seconds: float, peak: float, rng: np.random.Generator, samples: int = 15, **more: object
 ) -> Record:
-    walls = (seconds * np.exp(0.03 * rng.standard_normal(samples))).tolist()
+    wall_seconds = (seconds * np.exp(0.03 * rng.standard_normal(samples))).tolist()
     checks = [
         Check(what=what, error=float(rng.uniform(1e-7, 9e-7)), allowed=1e-6, passed=True)
         for what in ("output", "grad_q", "grad_k", "grad_v")
     ]
     changes: dict[str, object] = {
-        "timing": Timing(wall_seconds=walls, warmup_calls=3, threads=2),
+        "timing": Timing(wall_seconds=wall_seconds, warmup_calls=3, threads=2),
         "memory": Memory(peak_bytes=int(peak), input_bytes=spec.seq_len * 6144, source="torch CPU allocator"),
         "checks": checks,
     }
@@ -87,22 +89,26 @@ def operation(
         return record(spec, "oom", reasons=["RuntimeError: not enough memory: you tried to allocate 8589934592 bytes."])
     if attention == "yoso_e" and mode == "forward_backward" and length >= 8192:
         return record(spec, "timeout", reasons=["still running after 60 s"])
-    scale, power, peak, grows = COSTS[attention]
-    both = 2.6 if mode == "forward_backward" else 1.0
-    seconds = both * (scale * (length / 1024) ** power + 4e-5)
+    scale, power, peak, peak_power = COSTS[attention]
+    factor = 2.6 if mode == "forward_backward" else 1.0
+    seconds = factor * (scale * (length / 1024) ** power + 4e-5)
     knobs = {"num_hash": 32, "hash_code_len": length.bit_length() - 1} if attention == "yoso" else {}
-    return timed(spec, seconds, both * peak * (length / 1024) ** grows, rng, knobs=knobs)
+    return timed(spec, seconds, factor * peak * (length / 1024) ** peak_power, rng, knobs=knobs)
 
 
 def model(family: str, attention: str, length: int, rng: np.random.Generator, mode: str, head: str) -> Record:
     fields = {"family": family, "attention": attention, "seq_len": length, "mode": mode, "head": head}
     spec = ModelSpec.model_validate(fields)
-    scale, power, peak, grows = COSTS[attention]
-    slow = 3.0 if family == "transformers_yoso" else 1.0
-    step = 3.0 if mode == "training_step" else 1.0
-    seconds = step * (slow * scale * (length / 1024) ** power + 0.02 * length / 1024)
+    scale, power, peak, peak_power = COSTS[attention]
+    family_factor = 3.0 if family == "transformers_yoso" else 1.0
+    mode_factor = 3.0 if mode == "training_step" else 1.0
+    seconds = mode_factor * (family_factor * scale * (length / 1024) ** power + 0.02 * length / 1024)
     return timed(
-        spec, seconds, step * (peak * (length / 1024) ** grows + 3e7), rng, parameters=2_000_000 + length * 256
+        spec,
+        seconds,
+        mode_factor * (peak * (length / 1024) ** peak_power + 3e7),
+        rng,
+        parameters=2_000_000 + length * 256,
     )
 
 
@@ -110,12 +116,14 @@ def quality(family: str, count: int, rng: np.random.Generator, inputs: QualityIn
     knobs: dict[str, Scalar] = {"num_hash": count, "hash_family": family}
     spec = QualitySpec(attention="yoso", seq_len=1024, inputs=inputs, knobs=knobs)
     floor = 0.2 if family == "hadamard_dependent" else 0.0
-    easier = 1.0 if inputs == "matched" else 0.5
+    error_factor = 1.0 if inputs == "matched" else 0.5
     errors = {
-        what: (easier * scale * np.hypot(1.5 / np.sqrt(count), floor) * np.exp(0.04 * rng.standard_normal(8))).tolist()
+        what: (
+            error_factor * scale * np.hypot(1.5 / np.sqrt(count), floor) * np.exp(0.04 * rng.standard_normal(8))
+        ).tolist()
         for what, scale in (("output", 1.0), ("grad_q", 1.4), ("grad_k", 1.4), ("grad_v", 1.0))
     }
-    biases = {"output": (easier**2 * (floor**2 + 0.1 / count * rng.standard_normal(8))).tolist()}
+    biases = {"output": (error_factor**2 * (floor**2 + 0.1 / count * rng.standard_normal(8))).tolist()}
     return record(spec, knobs=knobs, quality=Quality(reference="yoso_e", errors=errors, squared_bias=biases))
 
 
@@ -145,7 +153,7 @@ def swap(attention: str, scores: Sequence[float], reason: str | None = None, **k
 def realistic(
     lengths: Sequence[int] = LENGTHS, modes: Sequence[OperationMode] = ("forward", "forward_backward")
 ) -> Run:
-    """A run as the standard profile gives it on a CPU."""
+    """A run with the cases of the standard profile on a CPU, including failures of every kind."""
     rng = np.random.default_rng(0)
     records = [
         operation(attention, length, rng, mode)
@@ -153,9 +161,9 @@ def realistic(
         for length in lengths
         for mode in modes
     ]
-    wrong = [Check(what="output", error=0.7, allowed=1e-6, passed=False)]
+    failed_check = Check(what="output", error=0.7, allowed=1e-6, passed=False)
     broken = OperationSpec(attention="broken", seq_len=512)
-    records.append(record(broken, "incorrect", reasons=["output differs: 0.7 > 1e-06"], checks=wrong))
+    records.append(record(broken, "incorrect", reasons=["output differs: 0.7 > 1e-06"], checks=[failed_check]))
     records.append(record(OperationSpec(attention="broken", seq_len=1024), "crashed", reasons=["SIGSEGV in worker"]))
     for length in [n for n in lengths if n <= 4096]:
         for mode in ("forward", "training_step"):

@@ -1,4 +1,4 @@
-"""Attentions that are wrong in one way each, and one that is right, for the tests of what must catch them."""
+"""Plugins whose module is wrong in one way each, and one that is right, for tests that errors are detected."""
 
 import torch
 from torch import nn
@@ -48,7 +48,7 @@ def ignores_the_mask(q, k, v, mask):
 
 
 def soft_mask(q, k, v, mask):
-    """As transformers' YOSO: the mask hardly moves the scores."""
+    """Adds a bias that is too small to hide padding, as transformers' YOSO does."""
     bias = None if mask is None else (~mask).to(q.dtype)[:, None, None, :] * -1e-4
     scores = q @ k.mT / q.shape[-1] ** 0.5
     return (scores if bias is None else scores + bias).softmax(-1) @ v
@@ -71,7 +71,7 @@ def transposed_heads(q, k, v, mask):
 
 
 def head_major(q, k, v, mask):
-    """A kernel that takes [B, H, N, D] for [B, N, H, D]."""
+    """Returns [B, N, H, D] memory as if it were [B, H, N, D]."""
     b, h, n, d = q.shape
     return right(q, k, v, mask).transpose(1, 2).reshape(b, h, n, d)
 
@@ -80,7 +80,7 @@ def unscaled(q, k, v, mask):
     return right(q * q.shape[-1] ** 0.5, k, v, mask)
 
 
-class _ScaledGradient(torch.autograd.Function):
+class _ScaleGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
         return x.clone()
@@ -91,7 +91,7 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 def scaled_gradient(q, k, v, mask):
-    return right(q, _ScaledGradient.apply(k), v, mask)
+    return right(q, _ScaleGradient.apply(k), v, mask)
 
 
 def gradient_without_tail(q, k, v, mask):
@@ -103,15 +103,16 @@ def no_gradient(q, k, v, mask):
     return right(q.detach(), k, v, mask)
 
 
-def other_values_each_call(q, k, v, mask):
-    return right(q, k, v, mask) + 1e-3 * torch.randn(1, generator=_FREE)
+def different_values_each_call(q, k, v, mask):
+    return right(q, k, v, mask) + 1e-3 * torch.randn(1, generator=_UNSEEDED)
 
 
-_FREE = torch.Generator().manual_seed(1)
+_UNSEEDED = torch.Generator().manual_seed(1)
+"""A generator that ``torch.manual_seed`` does not reset, so the values differ from call to call."""
 
 
-class _Cached(nn.Module):
-    """Keeps its first output for tensors of one shape."""
+class CachedByShape(nn.Module):
+    """Returns its first output again for inputs of the same shape."""
 
     def __init__(self):
         super().__init__()
@@ -124,8 +125,8 @@ class _Cached(nn.Module):
         return self.kept[key] + (right(q, k, v, mask) - right(q, k, v, mask).detach())
 
 
-class _CachedByAddress(_Cached):
-    """Keeps its output for as long as the query lies at the same address: fools a test that allocates anew."""
+class _CachedByAddress(CachedByShape):
+    """Returns its last output again while q is at the same address, which a test with new tensors does not detect."""
 
     def forward(self, q, k, v, mask):
         if self.kept.get("address") != q.data_ptr():
@@ -133,8 +134,8 @@ class _CachedByAddress(_Cached):
         return self.kept["out"] + (right(q, k, v, mask) - right(q, k, v, mask).detach())
 
 
-class _Counting(nn.Module):
-    """Drifts from call to call."""
+class _CountsCalls(nn.Module):
+    """The second and later calls give another output than the first."""
 
     def __init__(self):
         super().__init__()
@@ -145,7 +146,9 @@ class _Counting(nn.Module):
         return right(q, k, v, mask) * (1.0 if self.calls == 1 else 1.01)
 
 
-class _Function(nn.Module):
+class FunctionModule(nn.Module):
+    """A module that calls ``function(q, k, v, mask)``."""
+
     def __init__(self, function):
         super().__init__()
         self.function = function
@@ -154,36 +157,39 @@ class _Function(nn.Module):
         return self.function(q, k, v, mask)
 
 
-class Attention(AttentionPlugin):
-    """Softmax attention by its oracle, and what ``make`` builds by its module."""
+class StubPlugin(AttentionPlugin):
+    """A plugin whose oracle is softmax attention and whose module is ``make_module()``."""
 
     summary = "for tests"
     source = "tests"
 
-    def __init__(self, name, make):
+    def __init__(self, name, make_module):
         self.name = name
-        self.make = make
+        self.make_module = make_module
 
     def build(self, spec):
-        return self.make()
+        return self.make_module()
 
     def oracle(self, spec, q, k, v, key_padding_mask, rows):
         return softmax_attention(q, k, v, key_padding_mask, rows)
 
 
-def of(function):
-    """The plugin whose module is ``function``."""
-    return Attention(function.__name__, lambda: _Function(function))
+def plugin_of(function):
+    """A plugin named after ``function`` whose module calls it."""
+    return StubPlugin(function.__name__, lambda: FunctionModule(function))
 
 
-RIGHT = of(right)
-RAISES = of(raises)
+RIGHT = plugin_of(right)
+RAISES = plugin_of(raises)
 INCORRECT = [
-    *map(of, (nan, nan_at_one_token, wrong_shape, wrong_dtype, not_a_tensor, zeros, drops_tail_keys)),
-    *map(of, (drops_tail_queries, transposed_heads, head_major, unscaled, other_values_each_call)),
-    Attention("cached", _Cached),
-    Attention("cached_by_address", _CachedByAddress),
-    Attention("counting", _Counting),
+    *map(plugin_of, (nan, nan_at_one_token, wrong_shape, wrong_dtype, not_a_tensor, zeros, drops_tail_keys)),
+    *map(plugin_of, (drops_tail_queries, transposed_heads, head_major, unscaled, different_values_each_call)),
+    StubPlugin("cached", CachedByShape),
+    StubPlugin("cached_by_address", _CachedByAddress),
+    StubPlugin("counts_calls", _CountsCalls),
 ]
-INCORRECT_PADDED = [of(ignores_the_mask), of(soft_mask)]
-INCORRECT_BACKWARD = [of(scaled_gradient), of(gradient_without_tail)]
+"""Wrong in the forward pass."""
+INCORRECT_PADDED = [plugin_of(ignores_the_mask), plugin_of(soft_mask)]
+"""Wrong only with padding."""
+INCORRECT_BACKWARD = [plugin_of(scaled_gradient), plugin_of(gradient_without_tail)]
+"""Wrong only in backward."""

@@ -50,6 +50,7 @@ class FlashAttnPlugin(AttentionPlugin):
     name = "flash_attn"
     summary = "softmax attention, the flash-attn package: FlashAttention 2, padding removed"
     source = "flash-attn, https://github.com/Dao-AILab/flash-attention; Dao, 2023, https://arxiv.org/abs/2307.08691"
+    exact_softmax = True
     capabilities = Capabilities(
         devices=("cuda",),
         dtypes=("bfloat16", "float16"),

@@ -93,6 +93,7 @@ class FlexPlugin(AttentionPlugin):
     """flex_attention, compiled or as it is called without torch.compile."""
 
     source = "torch.nn.attention.flex_attention; Dong et al., 2024, https://arxiv.org/abs/2412.05496"
+    exact_softmax = True
     capabilities = Capabilities(
         cross_attention=True,
         gqa=True,

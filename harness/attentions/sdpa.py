@@ -80,6 +80,7 @@ class SdpaPlugin(AttentionPlugin):
     """scaled_dot_product_attention, held to ``backend`` where one is given."""
 
     source = "torch, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention"
+    exact_softmax = True
 
     def __init__(self, backend: SDPBackend | None) -> None:
         self.backend = backend

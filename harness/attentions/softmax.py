@@ -33,6 +33,7 @@ class Softmax(AttentionPlugin):
     name = "softmax"
     summary = "softmax attention in plain torch operations; n x n memory and time"
     source = "Vaswani et al., 2017, https://arxiv.org/abs/1706.03762"
+    exact_softmax = True
     capabilities = Capabilities(cross_attention=True, compile=True)
 
     def unsupported(self, spec: Spec) -> list[str]:

@@ -96,6 +96,7 @@ class XformersPlugin(AttentionPlugin):
     """One xformers operator."""
 
     source = "xformers, https://github.com/facebookresearch/xformers"
+    exact_softmax = True
 
     def __init__(self, operator: str) -> None:
         self.name = f"xformers_{operator}"

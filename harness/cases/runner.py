@@ -129,6 +129,7 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], dict[str, Any]
     found: dict[str, Any] = {"status": "ok"}
     try:
         plugin = registry.get(spec.attention)
+        found["exact_softmax"] = plugin.exact_softmax
         found["knobs"] = plugin.knobs(spec)
         reasons = plugin.unsupported(spec)
         if reasons:

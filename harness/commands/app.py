@@ -151,7 +151,9 @@ def _capabilities(plugins: list[Any]) -> tuple[list[str], list[str]]:
             if reason := plugin.capabilities.reason(name):
                 who.setdefault((heading, reason), []).append(plugin.name)
     # Plain lines and no table: in a narrow terminal a table of so many columns loses its words.
-    matrix = aligned([["attention", *HEADINGS.values()], *([one.name, *one.capabilities.words()] for one in plugins)])
+    matrix = aligned(
+        [["attention", *HEADINGS.values()], *([one.name, *one.capabilities.table_cells()] for one in plugins)]
+    )
     return matrix, [f"{heading}: {reason} ({', '.join(names)})" for (heading, reason), names in sorted(who.items())]
 
 

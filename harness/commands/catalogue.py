@@ -56,7 +56,7 @@ def _growth(plugin: AttentionPlugin) -> str:
 def _matrix(plugins: list[AttentionPlugin]) -> str:
     lines = ["", "## What each can do", "", f"| attention | {' | '.join(HEADINGS.values())} |"]
     lines.append("|---|" + "---|" * len(HEADINGS))
-    lines += [f"| {one.name} | {' | '.join(map(_cell, one.capabilities.words()))} |" for one in plugins]
+    lines += [f"| {one.name} | {' | '.join(map(_cell, one.capabilities.table_cells()))} |" for one in plugins]
     who: dict[tuple[str, str], list[str]] = {}
     for plugin in plugins:
         for name, heading in HEADINGS.items():

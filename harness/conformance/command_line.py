@@ -1,18 +1,18 @@
-"""Loads the harness's pytest plugin for ``pytest --pyargs harness.conformance``, and does nothing else.
+"""Makes ``--attention`` and the harness's other options known to ``pytest --pyargs harness.conformance``.
 
-pytest reads the command line before it looks into a package that ``--pyargs`` names: the kit's own conftest would come
-too late to make ``--attention`` known. So this module is an entry point of pytest's. It imports next to nothing, since
-pytest loads it in every session of an environment that has the harness.
+pytest parses the command line before it looks into a package that ``--pyargs`` names, so a conftest in the package
+would register the options too late. This module is therefore a pytest entry point. It imports almost nothing, because
+pytest loads it in every session of an environment that has the harness installed.
 """
 
 import pytest
 
-KIT = "harness.conformance"
+PACKAGE = "harness.conformance"
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Add the harness's options where the kit is named on the command line."""
-    given = early_config.known_args_namespace
-    named = any(word.split("::")[0].startswith(KIT) for word in given.file_or_dir)
-    if given.pyargs and named:
+    """Load the harness's pytest plugin where the command line names the conformance tests."""
+    arguments = early_config.known_args_namespace
+    names_package = any(argument.split("::")[0].startswith(PACKAGE) for argument in arguments.file_or_dir)
+    if arguments.pyargs and names_package:
         early_config.pluginmanager.import_plugin("harness.pytest_plugin")

@@ -1,8 +1,8 @@
-"""The attentions that the kit's tests run over."""
+"""Runs every conformance test once for each selected attention."""
 
 import pytest
 
-from harness.conformance.attention import Attention
+from harness.conformance.attention_under_test import AttentionUnderTest
 from harness.core import registry
 from harness.pytest_plugin import selection
 
@@ -10,17 +10,17 @@ pytest_plugins = ["harness.pytest_plugin"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test runs once an attention."""
+    """Parametrize each test over the selected attentions."""
     if "attention_name" in metafunc.fixturenames:
         metafunc.parametrize("attention_name", selection(metafunc.config).chosen(registry.names()))
 
 
 @pytest.fixture
-def attention(attention_name: str, request: pytest.FixtureRequest) -> Attention:
-    """The attention under test; its device and dtype are the user's."""
+def attention(attention_name: str, request: pytest.FixtureRequest) -> AttentionUnderTest:
+    """The attention under test, on the device and in the dtype of the command line."""
     chosen = selection(request.config)
     try:
         plugin = registry.get(attention_name)
-    except registry.RegistryError as error:  # test_it_loads fails with it
+    except registry.RegistryError as error:  # test_plugin_loads fails with this error
         pytest.skip(str(error))
-    return Attention(plugin, chosen.device, chosen.dtypes[0])
+    return AttentionUnderTest(plugin, chosen.device, chosen.dtypes[0])

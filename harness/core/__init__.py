@@ -1,1 +1,1 @@
-"""What everything else is made of: specs, records, the plugin interface, the registry, and runs on disk."""
+"""The data types that every other package uses: specs, records, the plugin interface, the registry and stored runs."""

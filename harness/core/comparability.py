@@ -1,44 +1,56 @@
-"""Whether two runs can be compared at all: the same machine, the same software, the same settings."""
+"""Whether two runs or two cases can be compared: they need the same machine, software and settings."""
 
 from harness.core.record import Record, Run
 
-PASSING = {"load_1min", "cuda_celsius", "cuda_memory_mhz"}
-"""What a machine's fingerprint says of the moment and not of the machine."""
-SIDES = ("base", "head")
-"""What the two runs are called by themselves."""
+CHANGING_MACHINE_FIELDS = {"load_1min", "cuda_celsius", "cuda_memory_mhz"}
+"""Fields of a machine's fingerprint that change from moment to moment on the same machine; they are not compared."""
+BASE_AND_HEAD = ("base", "head")
+"""Default names of the two runs in the messages."""
 
 
-def differences(base: Run, head: Run, names: tuple[str, str] = SIDES) -> list[str]:
-    """What was not the same, one line each, as ``torch: base has 2.12.0, head 2.13.0``; none where all was."""
-    found = [
-        _line(name, base.machine.get(name), head.machine.get(name), names)
-        for name in sorted({*base.machine, *head.machine} - PASSING)
+def run_differences(base: Run, head: Run, names: tuple[str, str] = BASE_AND_HEAD) -> list[str]:
+    """Why the runs are not comparable, one message per difference; empty where they are.
+
+    A message reads ``torch: base has 2.12.0, head 2.13.0``.
+
+    Args:
+        base: the first run.
+        head: the second run.
+        names: what the messages call the two runs.
+    """
+    messages = [
+        _message(name, base.machine.get(name), head.machine.get(name), names)
+        for name in sorted({*base.machine, *head.machine} - CHANGING_MACHINE_FIELDS)
         if base.machine.get(name) != head.machine.get(name)
     ]
     if base.profile != head.profile:
-        found.append(_line("profile", base.profile, head.profile, names))
+        messages.append(_message("profile", base.profile, head.profile, names))
     for name in ("dtype", "device"):
-        one, other = _values(base, name), _values(head, name)
-        if one and other and not one & other:
-            found.append(_line(name, ", ".join(sorted(one)), ", ".join(sorted(other)), names))
-    return found
+        base_values, head_values = _spec_values(base, name), _spec_values(head, name)
+        if base_values and head_values and not base_values & head_values:
+            messages.append(_message(name, ", ".join(sorted(base_values)), ", ".join(sorted(head_values)), names))
+    return messages
 
 
 def case_difference(base: Record, head: Record) -> str | None:
-    """What of one case's settings was not the same; a kernel or a default that changed is what the gate is for."""
-    one, other = base.timing, head.timing
-    if one is None or other is None:
+    """The first timing setting in which two records of a case differ, as a message; None where they agree.
+
+    A different kernel or a different default of the attention is not a difference in settings: finding the effect of
+    such changes is the purpose of the regression gate.
+    """
+    if base.timing is None or head.timing is None:
         return None
     for name in ("threads", "flushed_bytes", "input_sets"):
-        if getattr(one, name) != getattr(other, name):
-            return _line(name, getattr(one, name), getattr(other, name))
+        base_value, head_value = getattr(base.timing, name), getattr(head.timing, name)
+        if base_value != head_value:
+            return _message(name, base_value, head_value)
     return None
 
 
-def _values(run: Run, name: str) -> set[str]:
-    return {str(getattr(record.spec, name)) for record in run.records}
+def _spec_values(run: Run, field: str) -> set[str]:
+    return {str(getattr(record.spec, field)) for record in run.records}
 
 
-def _line(what: str, base: object, head: object, names: tuple[str, str] = SIDES) -> str:
-    words = ["none" if one is None else one for one in (base, head)]
-    return f"{what}: {names[0]} has {words[0]}, {names[1]} {words[1]}"
+def _message(what: str, base: object, head: object, names: tuple[str, str] = BASE_AND_HEAD) -> str:
+    base_text, head_text = ("none" if value is None else value for value in (base, head))
+    return f"{what}: {names[0]} has {base_text}, {names[1]} {head_text}"

@@ -1,4 +1,4 @@
-"""What was found: one record a case, whatever happened to it. Raw samples only; statistics are the reader's."""
+"""Results: one record per case, whether it succeeded or not, with raw samples and no statistics."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from harness.core.spec import AnySpec, Scalar
 SCHEMA_VERSION = 1
 Status = Literal["ok", "unsupported", "incorrect", "oom", "timeout", "crashed", "diverged"]
 NOT_BEGUN = "not begun"
-"""How the reason of a case begins that the deadline of its run left out; its status is timeout."""
+"""Prefix of the reason of a case that was not started before its run's deadline; its status is timeout."""
 
 
 class _Strict(BaseModel):
@@ -17,24 +17,24 @@ class _Strict(BaseModel):
 
 
 class Check(_Strict):
-    """One comparison with the float64 oracle: ``error`` must not pass ``allowed``.
+    """One comparison with the float64 oracle, passed where ``error`` is at most ``allowed``.
 
-    ``what`` is ``output``, ``grad_q``, ``grad_k``, ``grad_v`` or another named property; ``error`` is relative
-    (Frobenius) unless ``what`` says otherwise.
+    ``what`` is ``output``, ``grad_q``, ``grad_k``, ``grad_v`` or another named property; ``error`` is the relative
+    Frobenius norm of the difference unless ``what`` says otherwise.
     """
 
     what: str
-    error: float | None = Field(description="None: not a finite number; the reason says so")
+    error: float | None = Field(description="None: not a finite number, as a reason of the record says")
     allowed: float
     passed: bool
 
 
 class Timing(_Strict):
-    """Raw samples in seconds a call. On a CPU wall time is all there is; the fields that are None there are CUDA's.
+    """Raw samples in seconds per call. On a CPU there is wall time only; device and submit times exist on CUDA only.
 
-    ``wall_seconds`` go from the call to the end of the synchronisation after it, ``submit_seconds`` to the call's own
-    return. ``device_seconds`` are the device's, taken while it had other work to wait for: they hold no wait for the
-    host, unless the call itself waits for the device.
+    ``wall_seconds`` end with the synchronisation after the call, ``submit_seconds`` with the return of the call itself.
+    ``device_seconds`` are measured by the device while it still has earlier work queued, so they include no waiting for
+    the host, unless the call itself synchronises with the device.
     """
 
     wall_seconds: list[float] = Field(min_length=1)
@@ -43,19 +43,21 @@ class Timing(_Strict):
     warmup_calls: int
     calls_per_sample: int = 1
     threads: int | None = Field(default=None, description="torch.get_num_threads(), on a CPU")
-    flushed_bytes: int | None = Field(default=None, description="written between samples, so that caches are cold")
-    input_sets: int = Field(default=1, description="sets of inputs that the samples took in turn")
+    flushed_bytes: int | None = Field(
+        default=None, description="bytes written between samples, so that caches are cold"
+    )
+    input_sets: int = Field(default=1, description="number of input sets that the samples use in rotation")
     turns: list[int] | None = Field(
-        default=None, description="samples a turn, where they were taken in turns with another commit's (harness ab)"
+        default=None, description="samples per turn, where two commits were timed in alternating turns (harness ab)"
     )
 
 
 class Memory(_Strict):
-    """Bytes at the allocator, never the process's resident set.
+    """Memory of one call in bytes, as counted by torch's allocator, not the resident set size of the process.
 
-    ``peak_bytes`` is the high-water mark above what was allocated before the call; ``input_bytes`` were there before
-    (inputs, weights). ``reserved_bytes`` is the most that torch's CUDA allocator held of the device, above what was
-    allocated before; None on a CPU. ``source`` names the counter.
+    ``peak_bytes`` is the peak above what was allocated before the call; ``input_bytes`` were allocated before it
+    (inputs and weights). ``reserved_bytes`` is the peak that torch's CUDA allocator reserved on the device, above what
+    was allocated before; None on a CPU. ``source`` names the counter.
     """
 
     peak_bytes: int
@@ -65,145 +67,170 @@ class Memory(_Strict):
 
 
 class Conditions(_Strict):
-    """What a case ran under and did, as observed in one call.
+    """The settings of a case and the torch operations it dispatched, as observed in one call.
 
-    ``harness.report.questions.fairness`` says what must be equal in a comparison.
+    ``harness.report.questions.fairness`` compares them between the cases of a comparison.
 
-    What a fused or native kernel does inside is not seen. ``unseen`` says why nothing was: the fields that are None
-    then, and ``dtypes`` is empty. ``layout_copies`` and ``all_pairs`` are None for a whole model, and ``all_pairs``
-    for a sequence too short to tell. ``operators`` is the same on every machine that takes the same path through the
-    code; a fused or native kernel is one.
+    Operations inside a fused or native kernel are not observed. ``unseen`` is the reason where nothing was observed;
+    then the optional fields are None and ``dtypes`` is empty. ``layout_copies`` and ``all_pairs`` are None for a whole
+    model, and ``all_pairs`` also for a sequence that is too short to tell. ``operators`` counts a fused or native
+    kernel as one, and is the same on every machine that runs the same code path.
     """
 
-    parameters: int = Field(description="trainable numbers; shared ones count once")
-    compiled: bool = Field(description="by torch.compile, all of it or a part")
-    float32_matmul: str = Field(description="the least torch.get_float32_matmul_precision(); 'highest': no TF32")
-    dtypes: list[str] = Field(default_factory=list, description="floating dtypes of results with a number a token")
-    dropout: bool | None = Field(default=None, description="something was dropped at random")
-    recomputes: bool | None = Field(default=None, description="backward ran forward operations again: checkpointing")
-    layout_copies: int | None = Field(default=None, description="copies of an input's size into other strides")
-    all_pairs: bool | None = Field(default=None, description="a result's last two sizes both reached the length")
-    operators: int | None = Field(default=None, description="that torch dispatched in one call, without views")
+    parameters: int = Field(description="number of trainable parameters; shared ones count once")
+    compiled: bool = Field(description="torch.compile compiled the module or a part of it")
+    float32_matmul: str = Field(description="lowest torch.get_float32_matmul_precision() seen; 'highest': no TF32")
+    dtypes: list[str] = Field(
+        default_factory=list, description="floating dtypes of results with at least one value per token"
+    )
+    dropout: bool | None = Field(default=None, description="dropout was active")
+    recomputes: bool | None = Field(
+        default=None, description="backward ran forward operations again (activation checkpointing)"
+    )
+    layout_copies: int | None = Field(default=None, description="copies of an input-sized tensor to other strides")
+    all_pairs: bool | None = Field(
+        default=None, description="a result's last two sizes were both at least the sequence length"
+    )
+    operators: int | None = Field(
+        default=None, description="operators that torch dispatched in one call, without views"
+    )
     unseen: str | None = None
 
 
 class Quality(_Strict):
-    """Relative error against ``reference``, one value a draw: ``output``, ``grad_q``, ``grad_k``, ``grad_v``.
+    """Relative errors against ``reference``, one per draw, for ``output``, ``grad_q``, ``grad_k`` and ``grad_v``.
 
-    ``squared_bias`` has for each draw the inner product of its deviation with the mean deviation of the others, over
-    the reference's squared norm. The mean over draws estimates the squared relative bias without bias of its own, and
-    may come out below 0.
+    ``squared_bias`` has one value per draw: the inner product of the draw's deviation with the mean deviation of the
+    other draws, divided by the squared norm of the reference. The mean over draws is an unbiased estimate of the
+    squared relative bias, and can be negative.
     """
 
     reference: str
     errors: dict[str, list[float]]
-    squared_bias: dict[str, list[float]] = Field(default_factory=dict, description="empty with a single draw")
-    budget: str | None = Field(default="num_hash", description="the knob that buys accuracy; None: it has none")
+    squared_bias: dict[str, list[float]] = Field(default_factory=dict, description="empty where there is only one draw")
+    budget: str | None = Field(
+        default="num_hash", description="the knob that trades cost for accuracy; None: there is none"
+    )
 
 
 class Swapped(_Strict):
-    """Scores of the trained models with another attention in the place of the one they were trained in, one a seed.
+    """Scores of the trained models, one per seed, with another attention than the one they were trained with.
 
-    ``scores`` is empty where a model could not run it; the reason says why.
+    ``scores`` is empty where a model could not run with it; ``reason`` says why.
     """
 
     attention: str
-    knobs: dict[str, Scalar] = Field(description="as they were used")
+    knobs: dict[str, Scalar] = Field(description="the attention's parameters, defaults included")
     scores: list[float]
-    eval_seconds: list[float] = Field(description="over all held-out examples")
+    eval_seconds: list[float] = Field(description="per seed, over all held-out examples")
     reason: str | None = None
 
     @model_validator(mode="after")
-    def _nothing_scored_has_a_reason(self) -> "Swapped":
+    def _missing_scores_have_a_reason(self) -> "Swapped":
         if not self.scores and not self.reason:
             raise ValueError(f"swap to {self.attention!r} has no scores and needs a reason; reason is empty")
         return self
 
 
 class TaskResult(_Strict):
-    """Held-out scores, one a seed, with the baselines that a score must beat.
+    """Held-out scores, one per seed, with the baselines that a score must exceed.
 
-    The best score is 1. Chance is guessing at random; the majority is one answer for every example, the most frequent.
+    The best score is 1. ``chance`` is the expected score of a random guess; ``majority`` is the score of giving every
+    example the most frequent answer.
     """
 
     metric: str
     scores: list[float]
-    other_scores: dict[str, list[float]] = Field(default_factory=dict, description="by metric, one a seed")
-    train_seconds: list[float] = Field(description="one a seed, over all its parts where it was interrupted")
-    eval_seconds: list[float] = Field(default_factory=list, description="over all held-out examples, one a seed")
+    other_scores: dict[str, list[float]] = Field(
+        default_factory=dict, description="scores in other metrics, by metric, one per seed"
+    )
+    train_seconds: list[float] = Field(description="one per seed; the sum over all parts of an interrupted training")
+    eval_seconds: list[float] = Field(default_factory=list, description="one per seed, over all held-out examples")
     steps: list[int]
     chance: float
     majority: float
-    data: str = Field(description="which data was used, in words: generated, embedded or the real set")
-    sources: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the files that were read, by name")
-    examples_sha256: str | None = Field(default=None, description="of the training and held-out examples as used")
+    data: str = Field(description="the data used, as text: generated, embedded or the real data set")
+    sources: dict[str, str] = Field(default_factory=dict, description="SHA-256 of each data file, by name")
+    examples_sha256: str | None = Field(default=None, description="hash of the training and held-out examples")
     train_examples: int | None = None
     eval_examples: int | None = None
-    parameters: int | None = Field(default=None, description="trainable parameters")
-    train_memory: Memory | None = Field(default=None, description="of one forward and backward pass of a batch")
+    parameters: int | None = Field(default=None, description="number of trainable parameters")
+    train_memory: Memory | None = Field(
+        default=None, description="memory of the forward and backward pass of one batch"
+    )
     evaluated_with: list[Swapped] = Field(default_factory=list)
 
 
 class Divergence(_Strict):
-    """Where a training's loss, or an output of the trained model, was no longer a finite number."""
+    """The seed and step at which the training loss, or an output of the trained model, was not finite."""
 
     seed: int
-    step: int = Field(description="optimizer step, from 1")
+    step: int = Field(description="optimizer step, counted from 1")
 
 
 class Ceiling(_Strict):
-    """What a device can do at most of one kind of work, measured: ``amount`` of it took ``seconds``, one a sample.
+    """The measured peak throughput of a device for one kind of work: ``amount`` took ``seconds``, one per sample.
 
     Names: ``copy`` and ``cache read`` in bytes; ``matmul bfloat16``, ``matmul float16``, ``matmul float32`` (TF32 off)
-    and ``vector float32`` in floating-point operations, a multiply-add being two.
+    and ``vector float32`` in floating-point operations, where a multiply-add counts as two.
     """
 
     name: str
     device: str
     unit: Literal["byte", "operation"]
     amount: float
-    seconds: list[float] = Field(description="empty where it could not be measured; the reason says why")
+    seconds: list[float] = Field(description="empty where it was not measured; the reason says why")
     reason: str | None = None
 
     @model_validator(mode="after")
-    def _nothing_measured_has_a_reason(self) -> "Ceiling":
+    def _missing_samples_have_a_reason(self) -> "Ceiling":
         if not self.seconds and not self.reason:
             raise ValueError(f"ceiling {self.name!r} has no samples and needs a reason; reason is empty")
         return self
 
 
 class Record(_Strict):
-    """The result of one case in one process."""
+    """The result of one case, measured in one process."""
 
     schema_version: int = SCHEMA_VERSION
     case_id: str
     spec: AnySpec
     status: Status
-    reasons: list[str] = Field(default_factory=list, description="why not ok, in words; never empty then")
-    knobs: dict[str, Scalar] = Field(default_factory=dict, description="the attention's parameters as they were used")
-    kernel: str | None = Field(default=None, description="the implementation that was dispatched")
-    parameters: int | None = Field(default=None, description="trainable parameters of a model or a task case")
-    batch: int | None = Field(default=None, description="of a case at the largest batch: the one that was found")
+    reasons: list[str] = Field(default_factory=list, description="why the status is not ok; empty only with status ok")
+    knobs: dict[str, Scalar] = Field(default_factory=dict, description="the attention's parameters, defaults included")
+    exact_softmax: bool | None = Field(
+        default=None,
+        description="the attention computes softmax attention exactly, up to rounding, as its plugin declares; "
+        "None: the record is older than this field, or the plugin did not load or its process ended",
+    )
+    kernel: str | None = Field(default=None, description="name of the implementation that ran")
+    parameters: int | None = Field(default=None, description="number of trainable parameters of a model or task case")
+    batch: int | None = Field(default=None, description="the largest batch that fits, where the spec asks for it")
     checks: list[Check] = Field(default_factory=list)
     timing: Timing | None = None
     memory: Memory | None = None
     work: dict[str, float] | None = Field(
         default=None,
-        description="the least a call must do, by the ceiling that limits it; see harness.attentions.shared.cost",
+        description="least work of one call, by the ceiling that limits it; see harness.attentions.shared.cost",
     )
-    conditions: Conditions | None = Field(default=None, description="None also in records of before they were taken")
-    compile_seconds: float | None = Field(default=None, description="torch.compile's work in this case; None: none")
+    conditions: Conditions | None = Field(
+        default=None, description="None also in records that are older than this field"
+    )
+    compile_seconds: float | None = Field(
+        default=None, description="time torch.compile took in this case; None: it did not run"
+    )
     kernel_launches: int | None = Field(
-        default=None, description="kernels of one call on a CUDA device; see harness.measure.launches"
+        default=None,
+        description="number of kernels that one call launches on a CUDA device; see harness.measure.launches",
     )
     quality: Quality | None = None
     task: TaskResult | None = None
-    divergence: Divergence | None = Field(default=None, description="of status diverged")
+    divergence: Divergence | None = Field(default=None, description="present with status diverged")
     started: str = Field(description="UTC, ISO 8601")
-    took_seconds: float = Field(description="the whole case, verification and warm-up included")
+    took_seconds: float = Field(description="duration of the whole case, with verification and warm-up")
 
     @model_validator(mode="after")
-    def _a_failure_has_a_reason(self) -> "Record":
+    def _failure_has_a_reason(self) -> "Record":
         if self.status != "ok" and not self.reasons:
             raise ValueError(f"status {self.status!r} of case {self.case_id!r} needs a reason; reasons is empty")
         if self.status != "ok" and self.timing is not None:
@@ -212,7 +239,7 @@ class Record(_Strict):
 
     @property
     def not_begun(self) -> bool:
-        """Whether the deadline of its run left the case out."""
+        """Whether the case was not started before the deadline of its run."""
         return self.status == "timeout" and self.reasons[0].startswith(NOT_BEGUN)
 
 
@@ -221,12 +248,14 @@ class Run(_Strict):
 
     schema_version: int = SCHEMA_VERSION
     started: str = Field(description="UTC, ISO 8601")
-    command: str = Field(description="what reproduces the run, typed from the project's root")
+    command: str = Field(description="command that reproduces the run, from the project's root")
     profile: str
-    commit: str | None = Field(description="git commit of the code, with '+dirty' where the tree had changes")
-    machine: dict[str, Scalar | None] = Field(description="the fingerprint, see harness.measure.machine")
+    commit: str | None = Field(description="git commit of the code, with '+dirty' where the working tree had changes")
+    machine: dict[str, Scalar | None] = Field(description="fingerprint of the machine, see harness.measure.machine")
     ceilings: list[Ceiling] = Field(default_factory=list, description="see harness.measure.ceilings")
     session: str | None = Field(
-        default=None, description="one harness ab has two runs, one a commit, with the same session; None: no ab"
+        default=None, description="id shared by the two runs of one harness ab, one per commit; None: not from ab"
     )
-    records: list[Record] = Field(description="several of one case are rounds, each in a process of its own")
+    records: list[Record] = Field(
+        description="several records of one case are rounds, each measured in its own process"
+    )

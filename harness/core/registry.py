@@ -1,4 +1,4 @@
-"""Attentions and tasks by name, found through entry points; loaded when asked for."""
+"""Attentions and tasks by name, from the installed packages' entry points; each is imported on first use."""
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -8,53 +8,60 @@ from harness.core.plugin import AttentionPlugin
 
 ATTENTIONS = "harness.attentions"
 TASKS = "harness.tasks"
-WORDS = ("name", "summary", "source")
-"""What every plugin says of itself."""
+REQUIRED_STRINGS = ("name", "summary", "source")
+"""Attributes that every plugin must have, each a string."""
 _added: dict[str, AttentionPlugin] = {}
+"""Plugins that ``add`` registered in this process, by name."""
 
 
 class RegistryError(ValueError):
-    """A name that is unknown or taken, or a plugin that does not load."""
+    """A name is unknown or already taken, or a plugin does not load."""
 
 
 @cache
 def _entries(group: str) -> dict[str, list[EntryPoint]]:
-    """Entry points by name: one each, but for names that two packages took. Read once: every layer of a model asks."""
-    found: dict[str, list[EntryPoint]] = {}
+    """Entry points by name; a name has more than one where several packages use it.
+
+    The result is cached, because every layer of a model looks its attention up.
+    """
+    by_name: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=group):
-        others = found.setdefault(entry.name, [])
-        if all(other.value != entry.value for other in others):
-            others.append(entry)
-    return found
+        same_name = by_name.setdefault(entry.name, [])
+        if all(other.value != entry.value for other in same_name):
+            same_name.append(entry)
+    return by_name
 
 
 def _entry(group: str, name: str) -> EntryPoint:
-    """The only entry point of that name, which is known."""
-    found = _entries(group)
-    first, *others = found[name]
-    if others:
-        values = " and ".join(entry.value for entry in found[name])
+    """The only entry point of a known name.
+
+    Raises:
+        RegistryError: several packages use the name.
+    """
+    entries = _entries(group)[name]
+    if len(entries) > 1:
+        values = " and ".join(entry.value for entry in entries)
         raise RegistryError(
             f"two entry points of group {group!r} are named {name!r}: {values}; rename or uninstall one"
         )
-    return first
+    return entries[0]
 
 
 def names() -> list[str]:
-    """Every known attention, sorted; nothing is imported."""
+    """The names of all attentions, sorted; imports nothing."""
     return sorted({*_entries(ATTENTIONS), *_added})
 
 
 def task_names() -> list[str]:
-    """Every known task, sorted; nothing is imported."""
+    """The names of all tasks, sorted; imports nothing."""
     return sorted(_entries(TASKS))
 
 
 def add(plugin: AttentionPlugin) -> None:
-    """Register a plugin of this process, as an entry point would.
+    """Register a plugin in this process only; an entry point registers one in every process.
 
     Raises:
-        RegistryError: the name is taken.
+        RegistryError: the name is already taken.
     """
     if plugin.name in names():
         raise RegistryError(f"attention {plugin.name!r} is already registered; known: {', '.join(names())}")
@@ -62,10 +69,10 @@ def add(plugin: AttentionPlugin) -> None:
 
 
 def remove(name: str) -> None:
-    """Take back what ``add`` registered.
+    """Remove a plugin that ``add`` registered.
 
     Raises:
-        RegistryError: ``add`` did not register that name.
+        RegistryError: ``add`` did not register that name in this process.
     """
     if name not in _added:
         raise RegistryError(f"attention {name!r} was not added in this process; added: {sorted(_added)}")
@@ -76,7 +83,7 @@ def get(name: str) -> AttentionPlugin:
     """The plugin of that name.
 
     Raises:
-        RegistryError: it is unknown (the message lists what exists), two packages offer one of that name, or it does
+        RegistryError: the name is unknown (the message lists the known ones), two packages use it, or the plugin does
             not load (the message says why).
     """
     if name in _added:
@@ -87,16 +94,20 @@ def get(name: str) -> AttentionPlugin:
     plugin = _load(entry)
     if not isinstance(plugin, AttentionPlugin):
         raise RegistryError(f"attention {name!r} ({entry.value}) is a {type(plugin).__name__}, not an AttentionPlugin")
-    missing = [word for word in WORDS if not isinstance(getattr(plugin, word, None), str)]
+    missing = [field for field in REQUIRED_STRINGS if not isinstance(getattr(plugin, field, None), str)]
     if missing:
-        raise RegistryError(f"attention {name!r} ({entry.value}) has no {' and no '.join(missing)}; each is a string")
+        raise RegistryError(
+            f"attention {name!r} ({entry.value}) has no {' and no '.join(missing)}; set each to a string in the plugin"
+        )
     if plugin.name != name:
-        raise RegistryError(f"entry point {name!r} ({entry.value}) gives a plugin that is named {plugin.name!r}")
+        raise RegistryError(
+            f"entry point {name!r} ({entry.value}) loads a plugin named {plugin.name!r}; give both the same name"
+        )
     return plugin
 
 
 def get_task(name: str) -> Any:
-    """The task of that name (see ``harness.tasks``).
+    """The task of that name, a ``harness.tasks.task.Task`` (this package must not import ``harness.tasks``).
 
     Raises:
         RegistryError: as for ``get``.
@@ -109,7 +120,7 @@ def get_task(name: str) -> Any:
 @cache
 def _load(entry: EntryPoint) -> Any:
     try:
-        found = entry.load()
-        return found() if isinstance(found, type) else found
-    except (Exception, SystemExit) as error:  # somebody else's code: whatever it raises is the reason
+        loaded = entry.load()
+        return loaded() if isinstance(loaded, type) else loaded
+    except (Exception, SystemExit) as error:  # third-party code can raise anything; the message becomes the reason
         raise RegistryError(f"{entry.name!r} ({entry.value}) does not load: {type(error).__name__}: {error}") from error

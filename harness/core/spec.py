@@ -1,4 +1,4 @@
-"""What is measured: frozen specs, one a case. A spec says everything that a case needs and nothing of its result."""
+"""Specs: immutable descriptions of one case each. A spec has everything that a case needs and nothing of its result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ TaskFamily = Literal["yoso", "lra"]
 Schedule = Literal["linear", "one_cycle"]
 QualityInputs = Literal["matched", "clustered"]
 
-_SHORT = {
+_ABBREVIATIONS = {
     "float32": "fp32",
     "bfloat16": "bf16",
     "float16": "fp16",
@@ -34,10 +34,10 @@ _SHORT = {
 
 
 class Spec(BaseModel):
-    """What every case has.
+    """The fields that every kind of case has.
 
-    ``knobs`` are parameters of the attention itself (for YOSO ``num_hash``, ``hash_code_len``, ...); what is
-    not given is the plugin's default. ``seed`` feeds inputs, weights and the attention's own randomness.
+    ``knobs`` are parameters of the attention itself (for YOSO ``num_hash``, ``hash_code_len``, ...); those left out
+    have the plugin's defaults. ``seed`` is the seed of the inputs, the weights and the attention's own random numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,8 +52,8 @@ class Spec(BaseModel):
     def _id(self, *parts: str) -> str:
         knobs = [f"{name}={value}" for name, value in sorted(self.knobs.items())]
         seed = [f"seed{self.seed}"] if self.seed else []
-        words = [self.attention, f"n{self.seq_len}", *parts, _SHORT[self.dtype], self.device, *knobs, *seed]
-        return "-".join(words)
+        all_parts = [self.attention, f"n{self.seq_len}", *parts, _ABBREVIATIONS[self.dtype], self.device, *knobs, *seed]
+        return "-".join(all_parts)
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
@@ -62,7 +62,7 @@ class Spec(BaseModel):
 class OperationSpec(Spec):
     """The attention alone on random inputs ``[batch, heads, seq_len, head_dim]``.
 
-    ``padding`` is the fraction of each sequence that is padded away (0: no mask is passed).
+    ``padding`` is the fraction of each sequence that is padding; 0 passes no mask at all.
     """
 
     kind: Literal["operation"] = "operation"
@@ -74,20 +74,21 @@ class OperationSpec(Spec):
 
     @property
     def case_id(self) -> str:
-        """The test id of this case; equal ids are equal cases."""
+        """The test id of this case; cases with equal ids are the same case."""
         pad = [f"pad{self.padding:g}"] if self.padding else []
         shape = f"b{self.batch}-h{self.heads}-d{self.head_dim}"
-        return "operation/" + self._id(shape, *pad, _SHORT[self.mode])
+        return "operation/" + self._id(shape, *pad, _ABBREVIATIONS[self.mode])
 
 
 class ModelSpec(Spec):
-    """A whole model with the attention inside: an encoder, bare or under one of the task heads.
+    """A whole model with the attention inside: an encoder, alone or with one of the task heads.
 
-    ``family`` is the architecture's source: this project's YOSO model, or transformers' BERT and YOSO as rivals
-    (they bring their own attention: ``attention`` then names it, ``sdpa`` for BERT and ``yoso_e`` for YOSO), or
-    ``lra``, the YOSO authors' Long Range Arena model with one layer's weights for all layers.
+    ``family`` is the architecture: ``yoso``, this project's model; ``bert`` and ``transformers_yoso``, transformers'
+    models as rivals; or ``lra``, the YOSO authors' Long Range Arena model, which shares one layer's weights between all
+    layers. transformers' models have their own attention, which ``attention`` then names: ``sdpa`` for BERT, ``yoso_e``
+    for YOSO.
 
-    With ``largest_batch`` the case is measured at the largest batch that fits, and ``batch`` has no effect.
+    With ``largest_batch`` the case is measured at the largest batch that fits in memory, and ``batch`` has no effect.
     """
 
     kind: Literal["model"] = "model"
@@ -100,24 +101,28 @@ class ModelSpec(Spec):
     hidden_size: int = Field(default=256, gt=0)
     heads: int = Field(default=4, gt=0)
     vocab_size: int = Field(default=1024, gt=0)
-    conv_window: int | None = Field(default=None, description="of the convolution beside the attention, in tokens")
+    conv_window: int | None = Field(
+        default=None,
+        description="window of the convolution in parallel to the attention, in tokens; None: no convolution",
+    )
 
     @property
     def case_id(self) -> str:
-        """The test id of this case; equal ids are equal cases."""
+        """The test id of this case; cases with equal ids are the same case."""
         batch = "max" if self.largest_batch else self.batch
         shape = f"b{batch}-l{self.layers}-w{self.hidden_size}-h{self.heads}-v{self.vocab_size}"
         conv = [f"conv{self.conv_window}"] if self.conv_window else []
-        return f"model/{self.family}-{self.head}-" + self._id(shape, *conv, _SHORT[self.mode])
+        return f"model/{self.family}-{self.head}-" + self._id(shape, *conv, _ABBREVIATIONS[self.mode])
 
 
 class QualitySpec(Spec):
-    """How far an approximate attention is from the attention it estimates, over several draws.
+    """The error of an approximate attention relative to the attention that it estimates, over several random draws.
 
-    Errors are relative Frobenius norms, forward output and input gradients, one value a draw. They are of one kind of
-    inputs, as an approximation that is good on one may be useless on the other (docs/errors.md): ``matched``, sharp
-    attention, each query like the key of its own position; or ``clustered``, smooth attention, tokens around the
-    centres of a few clusters. ``similarity`` is the cosine of each query with that key, or of each row with its centre.
+    Errors are relative Frobenius norms of the forward output and the input gradients, one value per draw. A case has
+    one kind of inputs, because an approximation that is accurate on one kind can be useless on the other
+    (docs/errors.md). ``matched`` inputs give sharp attention: each query is similar to the key at its own position.
+    ``clustered`` inputs give smooth attention: tokens lie around the centres of a few clusters. ``similarity`` is the
+    cosine of each query with that key, or of each row with its cluster's centre.
     """
 
     kind: Literal["quality"] = "quality"
@@ -130,14 +135,14 @@ class QualitySpec(Spec):
 
     @property
     def case_id(self) -> str:
-        """The test id of this case; equal ids are equal cases."""
+        """The test id of this case; cases with equal ids are the same case."""
         kind = [] if self.inputs == "matched" else [self.inputs]
         shape = f"b{self.batch}-h{self.heads}-d{self.head_dim}-draws{self.draws}"
         return "quality/" + self._id(shape, *kind, f"cos{self.similarity:g}")
 
 
 class Swap(BaseModel):
-    """An attention that a trained model is evaluated with in the place of its own; its weights stay as they are."""
+    """An attention that replaces a trained model's own for an evaluation; the model's weights are unchanged."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -146,7 +151,7 @@ class Swap(BaseModel):
 
     @property
     def label(self) -> str:
-        """The attention and its knobs, as a case id has them."""
+        """The attention and its knobs, in the format of a case id."""
         return "-".join([self.attention, *(f"{name}={value}" for name, value in sorted(self.knobs.items()))])
 
     def __hash__(self) -> int:
@@ -154,11 +159,11 @@ class Swap(BaseModel):
 
 
 class TaskSpec(Spec):
-    """A task model trained from scratch with the attention inside, and its score on held-out data.
+    """A model with the attention inside, trained from scratch on a task and scored on held-out data.
 
-    ``family`` is the model: ``yoso`` with the task's head, or ``lra``, the YOSO authors' Long Range Arena model.
-    Training ends after ``steps``, or after the first step that ends past ``seconds``. ``evaluate_with`` are attentions
-    that each trained model is also scored with.
+    ``family`` is the model: ``yoso``, this project's model with the task's head, or ``lra``, the YOSO authors' Long
+    Range Arena model. Training ends after ``steps``, or after the first step that ends later than ``seconds``. Each
+    trained model is also scored with the attentions in ``evaluate_with``.
     """
 
     kind: Literal["task"] = "task"
@@ -166,7 +171,7 @@ class TaskSpec(Spec):
     family: TaskFamily = "yoso"
     seeds: int = Field(default=2, gt=0, description="independent trainings: seed, seed + 1, ...")
     steps: int = Field(default=200, gt=0)
-    seconds: float | None = Field(default=None, gt=0, description="of training, a seed")
+    seconds: float | None = Field(default=None, gt=0, description="training time limit of one seed")
     batch: int = Field(default=32, gt=0)
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup_steps: int | None = Field(default=None, ge=0, description="None: a tenth of the steps")
@@ -181,25 +186,25 @@ class TaskSpec(Spec):
     evaluate_with: tuple[Swap, ...] = ()
 
     @model_validator(mode="after")
-    def _warms_up_within_its_steps(self) -> "TaskSpec":
+    def _warmup_fits_in_steps(self) -> "TaskSpec":
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(
-                f"warmup_steps must not pass the {self.steps} steps, got {self.warmup_steps}; give fewer, or more steps"
+                f"warmup_steps must be at most steps={self.steps}, got {self.warmup_steps}; lower it or raise steps"
             )
         warmup = self.steps // 10 if self.warmup_steps is None else self.warmup_steps
         if self.schedule == "one_cycle" and not 2 <= warmup < self.steps:
             raise ValueError(
-                f"schedule 'one_cycle' needs 2 or more warmup_steps and a step after them, got {warmup} of "
-                f"{self.steps}; give more steps"
+                f"schedule 'one_cycle' needs at least 2 warmup_steps and a step after them, got {warmup} of "
+                f"{self.steps} steps; raise steps"
             )
         return self
 
     @property
     def case_id(self) -> str:
-        """The test id of this case; equal ids are equal cases."""
+        """The test id of this case; cases with equal ids are the same case."""
         shape = f"b{self.batch}-l{self.layers}-w{self.hidden_size}-h{self.heads}"
         budget = f"steps{self.steps}-lr{self.learning_rate:g}-of{self.train_examples}-eval{self.eval_examples}"
-        own = {
+        non_default = {
             "": None if self.family == "yoso" else self.family,
             "ffn": self.intermediate_size,
             "drop": self.dropout or None,
@@ -208,8 +213,8 @@ class TaskSpec(Spec):
             "schedule": None if self.schedule == "linear" else self.schedule,
             "swap": "+".join(swap.label for swap in self.evaluate_with) or None,
         }
-        words = [f"{name}{value}" for name, value in own.items() if value is not None]
-        return f"task/{self.task}-" + self._id(shape, budget, *words, f"seeds{self.seeds}")
+        parts = [f"{name}{value}" for name, value in non_default.items() if value is not None]
+        return f"task/{self.task}-" + self._id(shape, budget, *parts, f"seeds{self.seeds}")
 
 
 AnySpec = Annotated[OperationSpec | ModelSpec | QualitySpec | TaskSpec, Field(discriminator="kind")]
@@ -217,10 +222,10 @@ AnySpec = Annotated[OperationSpec | ModelSpec | QualitySpec | TaskSpec, Field(di
 
 @dataclass(frozen=True)
 class Effort:
-    """How long one case is sampled.
+    """How long one case is warmed up and timed.
 
-    At least ``min_samples`` are taken, then more until ``seconds`` are spent or ``max_samples`` are there. Before,
-    the call is warmed up at least ``warmup_calls`` times and for ``warmup_seconds``.
+    The call is warmed up at least ``warmup_calls`` times and for at least ``warmup_seconds``. Then at least
+    ``min_samples`` samples are taken, and more until ``seconds`` have passed or there are ``max_samples``.
     """
 
     min_samples: int

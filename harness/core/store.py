@@ -14,16 +14,16 @@ LOG_SUFFIX = ".log.jsonl"
 
 
 class StoreError(ValueError):
-    """A file is not a run: what was expected, what came, and what to do."""
+    """A file cannot be read as a run, or a log cannot be written; the message says what to do."""
 
 
 class Log:
-    """An append-only log: the run's header on the first line, then one record a line, each on disk when it returns.
+    """An append-only log: the run's header on the first line, then one record per line, each flushed to disk.
 
     Args:
-        path: the file; an old one is replaced, once the new one has all of ``finished``.
-        header: the run without records.
-        finished: records of the same run that are there already.
+        path: the file; an existing one is replaced after all of ``finished`` is written to the new one.
+        header: the run; its records are not written.
+        finished: records that an interrupted part of the same run already has.
     """
 
     def __init__(self, path: Path, header: Run, finished: Iterable[Record] = ()) -> None:
@@ -44,38 +44,41 @@ class Log:
         """Write one record and wait until it is on disk.
 
         Raises:
-            StoreError: it cannot be written, because the disk is full for example; nothing of it is left in the file.
+            StoreError: the record cannot be written, for example because the disk is full; no part of it stays in the
+                file.
         """
         self._write(record.model_dump_json())
 
     def close(self) -> None:
-        """No more records."""
+        """Close the file."""
         self._file.close()
 
     def _write(self, line: str) -> None:
-        good = self._file.tell()
+        end_of_last_record = self._file.tell()
         data = line.encode() + b"\n"
         try:
             while data:
                 data = data[self._file.write(data) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            self._file.truncate(good)
-            self._file.seek(good)
+            self._file.truncate(end_of_last_record)
+            self._file.seek(end_of_last_record)
             raise StoreError(
-                f"{self.path}: cannot write the log: {error.strerror}; what is in it is complete: make room and go on "
-                f"with --resume {self.path}"
+                f"{self.path}: cannot write the log: {error.strerror}; the records in it are complete: free some space "
+                f"and continue with --resume {self.path}"
             ) from error
 
 
 def read_part(path: Path) -> Run:
-    """The complete lines of a log that was broken off; a last line that was cut off is left out.
+    """The run in the log of an interrupted run; an incomplete last line is ignored.
 
     Raises:
-        StoreError: as for ``load``; or the file is no log.
+        StoreError: as for ``load``; or the file is not a log.
     """
     if path.suffix != ".jsonl":
-        raise StoreError(f"{path}: expected the log of a run (*{LOG_SUFFIX}), which is beside its JSON")
+        raise StoreError(
+            f"{path}: expected the log of a run (*{LOG_SUFFIX}); it is in the same folder as the run's JSON"
+        )
     text = _text(path)
     return _run(path, _from_log(path, text[: text.rfind("\n") + 1]))
 
@@ -84,7 +87,7 @@ def load(path: Path | str) -> Run:
     """The run in a benchmark JSON (``pytest --benchmark-json``) or in a log (``*.jsonl``).
 
     Raises:
-        StoreError: the file is missing, cut off, of another tool or of another schema version.
+        StoreError: the file is missing, cut off, not a run, or of another schema version.
     """
     path = Path(path)
     text = _text(path)
@@ -97,20 +100,20 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise StoreError(f"{path}: cannot read it: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise StoreError(f"{path}: expected JSON text, found other bytes at {error.start}") from error
+        raise StoreError(f"{path}: expected JSON text, found other bytes than UTF-8 at offset {error.start}") from error
 
 
-def _run(path: Path, found: Any) -> Run:
-    if not isinstance(found, dict):
-        raise StoreError(f"{path}: expected a run as a JSON object, found {type(found).__name__}")
-    version = found.get("schema_version")
+def _run(path: Path, content: Any) -> Run:
+    if not isinstance(content, dict):
+        raise StoreError(f"{path}: expected a run as a JSON object, found {type(content).__name__}")
+    version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"{path}: expected schema version {SCHEMA_VERSION}, found {version!r}; "
-            "read it with the harness that wrote it, or run the suites again"
+            "read it with the version of the harness that wrote it, or run the suites again"
         )
     try:
-        return Run.model_validate(found)
+        return Run.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -118,13 +121,13 @@ def _run(path: Path, found: Any) -> Run:
 
 
 def _from_benchmark(path: Path, text: str) -> Any:
-    whole = _parse(path, text, 1)
-    if not isinstance(whole, dict) or "harness" not in whole:
+    content = _parse(path, text, 1)
+    if not isinstance(content, dict) or "harness" not in content:
         raise StoreError(
             f"{path}: expected a benchmark JSON with a 'harness' block, found none; "
             "write one with: pytest suites/ --benchmark-json=run.json"
         )
-    return whole["harness"]
+    return content["harness"]
 
 
 def _from_log(path: Path, text: str) -> Any:
@@ -140,7 +143,7 @@ def _parse(path: Path, text: str, line: int) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise StoreError(
-            f"{path}: expected JSON, found a fault at line {line + error.lineno - 1}, column {error.colno} "
-            f"({error.msg}); is the file cut off? The log beside it (*{LOG_SUFFIX}) has every finished case, and a "
-            "last line that is cut off there can be deleted"
+            f"{path}: expected JSON, found a syntax error at line {line + error.lineno - 1}, column {error.colno} "
+            f"({error.msg}); the file may be cut off. The log in the same folder (*{LOG_SUFFIX}) has every finished "
+            "case; delete its last line if that is cut off"
         ) from error

@@ -10,7 +10,7 @@ from time import monotonic
 import torch
 
 from harness.cases import runner
-from harness.core.comparability import differences
+from harness.core.comparability import run_differences
 from harness.core.record import NOT_BEGUN, Record, Run
 from harness.core.spec import AnySpec
 from harness.core.store import LOG_SUFFIX, Log, StoreError, read_part
@@ -77,7 +77,7 @@ class HarnessSession:
             machine=machine.fingerprint(),
             records=[],
         )
-        found = differences(before, now)
+        found = run_differences(before, now)
         if _commit(before) != _commit(now):
             found.append(f"commit: base has {before.commit}, head {now.commit}")
         if found:

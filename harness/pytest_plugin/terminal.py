@@ -27,7 +27,7 @@ def one_line(record: Record) -> str:
 
 
 def _score(task: TaskResult) -> str:
-    found = intervals.mean(task.scores)
+    found = intervals.seed_mean(task.scores)
     interval = "" if found.low is None else f" ({found.low:.3f} to {found.high:.3f})"
     return f"{task.metric} {found.mean:.3f}{interval}, chance {task.chance:.3g}, majority {task.majority:.3g}"
 

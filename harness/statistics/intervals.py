@@ -1,39 +1,105 @@
-"""The mean of a few seeds' scores and its interval."""
+"""Estimates with intervals: the bootstrap median of one case's samples, ratios of medians, and the mean over seeds.
+
+The samples of one case are resampled once, in ``bootstrap_median``. Ratios here, and the exponents and crossovers of
+``harness.statistics.growth``, work on those resampled medians, so each of them carries the noise of its inputs. The
+intervals describe the noise within one run only, not the difference between machines. With fewer than ten samples, a
+percentile interval of a median covers the truth less often than its nominal level.
+"""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t
 
 LEVEL = 0.95
+"""Confidence level of every interval."""
+RESAMPLES = 1000
+"""Number of bootstrap resamples of one case."""
 
 
-class SeedMean(NamedTuple):
-    """A mean with its interval; the bounds are None where a single seed gives none."""
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval; ``low`` and ``high`` are None where a single sample gives no interval.
+
+    ``draws`` are the bootstrap values ``[RESAMPLES]``, float64, from which the interval was computed.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    samples: int
+    draws: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """The mean of one score per seed with its interval; the bounds are None where there is only one seed."""
 
     mean: float
     low: float | None
     high: float | None
 
-    def excludes(self, value: float) -> bool:
-        """Whether the whole interval is above ``value``."""
+    def is_above(self, value: float) -> bool:
+        """Whether the whole interval is above ``value``; False where there is no interval."""
         return self.low is not None and self.low > value
 
 
-def mean(scores: Sequence[float]) -> SeedMean:
-    """The mean of independent trainings' scores, with Student's t interval at ``LEVEL``.
+def bootstrap_median(samples: Sequence[float], rng: np.random.Generator) -> Estimate:
+    """The median of one case's samples with its bootstrap percentile interval at ``LEVEL``.
 
-    Two seeds give a wide one: 12.7 times the standard error. It takes the scores for normal, which scores near their
-    limits are not.
+    Args:
+        samples: raw samples in any unit; at least one, all finite.
+        rng: source of the resampling; two cases that are compared must not use generators in the same state.
+
+    Raises:
+        ValueError: there are no samples, or one of them is not finite.
+    """
+    values = np.asarray(samples, dtype=np.float64)
+    if values.size == 0 or not np.isfinite(values).all():
+        raise ValueError(f"samples must be one or more finite numbers, got {list(samples)!r}; leave failed cases out")
+    picks = rng.integers(0, values.size, (RESAMPLES, values.size))
+    # Sorting the rows gives the same bits as np.median in a quarter of the time.
+    rows = np.sort(values[picks], axis=1)
+    draws = (rows[:, (values.size - 1) // 2] + rows[:, values.size // 2]) / 2
+    return estimate_from_draws(float(np.median(values)), draws, values.size)
+
+
+def ratio(numerator: Estimate, denominator: Estimate) -> Estimate:
+    """``numerator / denominator`` with the interval of the quotient; ``samples`` is the smaller count of the two."""
+    draws = numerator.draws / denominator.draws
+    return estimate_from_draws(numerator.value / denominator.value, draws, min(numerator.samples, denominator.samples))
+
+
+def seed_mean(scores: Sequence[float]) -> SeedMean:
+    """The mean of one score per independently trained seed, with Student's t interval at ``LEVEL``.
+
+    The interval of two seeds is wide: 12.7 standard errors on each side of the mean. It assumes normally distributed
+    scores, an assumption that scores near the ends of their range do not meet.
 
     Raises:
         ValueError: there are no scores.
     """
     if not len(scores):
         raise ValueError("scores must be one or more, got none; leave failed cases out")
-    middle = float(np.mean(scores))
+    mean = float(np.mean(scores))
     if len(scores) == 1:
-        return SeedMean(middle, None, None)
-    half = float(t.ppf(0.5 + LEVEL / 2, len(scores) - 1) * np.std(scores, ddof=1) / np.sqrt(len(scores)))
-    return SeedMean(middle, middle - half, middle + half)
+        return SeedMean(mean, None, None)
+    half_width = float(t.ppf(0.5 + LEVEL / 2, len(scores) - 1) * np.std(scores, ddof=1) / np.sqrt(len(scores)))
+    return SeedMean(mean, mean - half_width, mean + half_width)
+
+
+def estimate_from_draws(value: float, draws: NDArray[np.float64], samples: int) -> Estimate:
+    """``value`` with the percentile interval of its bootstrap ``draws``; a single sample gives no interval."""
+    if samples < 2:
+        return Estimate(value, None, None, samples, draws)
+    low, high = percentile_bounds(draws)
+    return Estimate(value, low, high, samples, draws)
+
+
+def percentile_bounds(draws: NDArray[np.float64]) -> tuple[float, float]:
+    """The two percentiles of ``draws`` that enclose the share ``LEVEL`` of them; infinite draws are allowed."""
+    # inverted_cdf returns one of the draws; interpolating between infinite draws would give NaN.
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
+    return float(low), float(high)

@@ -26,7 +26,7 @@ from harness.cases import runner
 from harness.core.spec import OperationSpec
 from harness.measure import inputs, machine
 from harness.profiles import profile
-from harness.statistics import growth
+from harness.statistics import intervals
 
 TARGET_SECONDS = 1e-3
 LENGTHS = range(64, 2049, 32)
@@ -78,7 +78,7 @@ def rounds(of: int, ours: Callable[[], float], theirs: Callable[[], float]) -> l
 def summary(pairs: list[tuple[float, float]]) -> dict[str, Any]:
     """The median ratio with its bootstrap interval, the spread of the rounds, and every round's seconds."""
     ratios = [ours / theirs for ours, theirs in pairs]
-    found = growth.median(ratios, np.random.default_rng(0))
+    found = intervals.bootstrap_median(ratios, np.random.default_rng(0))
     return {
         "ratio_median": found.value,
         "ratio_low": found.low,
@@ -108,7 +108,7 @@ def main(
         "call_seconds": median(hand for _, hand in harness["seconds"]),
         "threads": torch.get_num_threads(),
         "rounds": repeats,
-        "interval_level": growth.LEVEL,
+        "interval_level": intervals.LEVEL,
         "bar": BAR,
         "harness_over_hand": harness,
         "hand_over_hand": noise,

@@ -1,4 +1,4 @@
-"""The shipped attentions against their oracles, and their reasons where they do not run."""
+"""The harness's exact attentions match their oracles, and give reasons where they do not run."""
 
 import sys
 
@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.cases import runner
 from harness.core import registry
 from harness.core.spec import ModelSpec, OperationSpec, TaskSpec
 from harness.measure import inputs, verify
+from harness.profiles.selection import Selection
 
 RUN_ON_A_CPU = ("softmax", "sdpa", "sdpa_math", "sdpa_flash", "yoso", "yoso_e")
 XFORMERS = ("xformers_cutlass", "xformers_flash2", "xformers_flash3", "xformers_triton_splitk")
@@ -17,7 +19,7 @@ XFORMERS = ("xformers_cutlass", "xformers_flash2", "xformers_flash3", "xformers_
 @pytest.mark.parametrize("name", RUN_ON_A_CPU)
 @pytest.mark.parametrize("seq_len", [1, 7, 100])
 @pytest.mark.parametrize("padding", [0.0, 0.25])
-def test_an_attention_equals_its_oracle(name, seq_len, padding):
+def test_attention_matches_oracle(name, seq_len, padding):
     plugin = registry.get(name)
     spec = OperationSpec(
         attention=name, seq_len=seq_len, padding=padding, heads=2, batch=2, head_dim=24, mode="forward_backward"
@@ -27,31 +29,43 @@ def test_an_attention_equals_its_oracle(name, seq_len, padding):
     assert verify.failures(checks) == []
 
 
-def test_the_softmax_oracle_is_softmax():
-    """Against a sum over pairs, written out."""
+def test_softmax_oracle_equals_explicit_sum():
     q, k, v = (torch.randn(1, 1, 3, 2, dtype=torch.float64) for _ in range(3))
     mask = torch.tensor([[True, False, True]])
-    found = softmax_attention(q, k, v, mask, torch.tensor([2]))[0, 0, 0]
+    actual = softmax_attention(q, k, v, mask, torch.tensor([2]))[0, 0, 0]
     weights = [(q[0, 0, 2] @ k[0, 0, j] / 2**0.5).exp() for j in (0, 2)]
     expected = (weights[0] * v[0, 0, 0] + weights[1] * v[0, 0, 2]) / sum(weights)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_exact_softmax_attentions():
+    """The conformance tests check that the oracle of each of these is softmax attention."""
+    exact = {name for name in registry.names() if registry.get(name).exact_softmax}
+    assert {"softmax", "sdpa", "flash_attn", "flex", "flex_eager", *XFORMERS} <= exact
+    assert {name.split("_")[0] for name in exact} == {"softmax", "sdpa", "flash", "flex", "xformers"}
+
+
+@pytest.mark.parametrize("name", ["softmax", "sdpa", "linear"])
+def test_record_keeps_whether_the_attention_is_exact(name):
+    record = runner.run(OperationSpec(attention=name, seq_len=8, head_dim=8), Selection().effort)
+    assert record.exact_softmax is (name != "linear")
 
 
 @pytest.mark.parametrize("name", ["sdpa_efficient", "sdpa_cudnn"])
-def test_a_cuda_backend_says_so(name):
+def test_cuda_backend_gives_a_reason_on_cpu(name):
     reasons = registry.get(name).unsupported(OperationSpec(attention=name, seq_len=64))
     assert "runs on CUDA, not on cpu" in reasons[0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 @pytest.mark.parametrize("name", ["softmax", "sdpa", "sdpa_flash", "sdpa_cudnn", "xformers_flash2"])
-def test_a_device_that_is_not_there(name):
+def test_missing_device_gives_a_reason(name):
     (reason,) = registry.get(name).unsupported(OperationSpec(attention=name, seq_len=64, device="cuda"))
     assert "sees no CUDA device" in reason
 
 
 @pytest.mark.parametrize(("name", "backend"), [("sdpa_math", "math"), ("sdpa_flash", "flash"), ("sdpa", "flash")])
-def test_the_kernel_is_the_one_that_torch_takes(name, backend):
+def test_kernel_is_the_backend_that_torch_selects(name, backend):
     spec = OperationSpec(attention=name, seq_len=64)
     assert registry.get(name).kernel(spec) == f"torch sdpa, {backend} on cpu"
 
@@ -66,12 +80,12 @@ def test_the_kernel_is_the_one_that_torch_takes(name, backend):
     ],
     ids=["operation", "model", "task"],
 )
-def test_a_square_that_does_not_fit(name, spec):
+def test_n_x_n_tensors_that_do_not_fit_give_a_reason(name, spec):
     (reason,) = registry.get(name).unsupported(spec)
     assert "n=1048576" in reason
 
 
-def test_training_keeps_more_than_inference(monkeypatch):
+def test_training_needs_more_memory_than_inference(monkeypatch):
     monkeypatch.setattr("harness.attentions.shared.capacity.available_bytes", lambda device: 2 * 1024**3)
     softmax = registry.get("softmax")
     sizes = {"attention": "softmax", "seq_len": 4096, "layers": 12, "heads": 8}
@@ -80,13 +94,13 @@ def test_training_keeps_more_than_inference(monkeypatch):
 
 
 @pytest.mark.parametrize("name", XFORMERS)
-def test_xformers_gives_its_own_reasons(name):
+def test_xformers_reasons_are_reported(name):
     pytest.importorskip("xformers")
     reasons = registry.get(name).unsupported(OperationSpec(attention=name, seq_len=64))
     assert any("device=cpu (supported: {'cuda'})" in reason for reason in reasons)
 
 
-def test_without_xformers_the_reason_says_how_to_get_it(monkeypatch):
+def test_without_xformers_the_reason_says_how_to_install_it(monkeypatch):
     from harness.attentions import xformers
 
     xformers._fmha.cache_clear()
@@ -98,7 +112,7 @@ def test_without_xformers_the_reason_says_how_to_get_it(monkeypatch):
 
 @pytest.mark.parametrize("padding", [0.0, 0.3])
 def test_xformers_module_packs_the_real_tokens(monkeypatch, padding):
-    """Its layout and its block-diagonal bias, with the kernel replaced by the bias as a dense matrix."""
+    """Tests the layout and the block-diagonal bias; a dense computation with that bias replaces the kernel."""
     pytest.importorskip("xformers")
     from harness.attentions import xformers
 
@@ -115,8 +129,8 @@ def test_xformers_module_packs_the_real_tokens(monkeypatch, padding):
     assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
 
 
-def test_the_exact_attentions_do_not_import_transformers():
+def test_softmax_and_sdpa_do_not_import_transformers():
     import subprocess
 
-    code = "import sys; from harness import registry; [registry.get(n) for n in ('softmax', 'sdpa')]"
+    code = "import sys; from harness.core import registry; [registry.get(n) for n in ('softmax', 'sdpa')]"
     subprocess.run([sys.executable, "-c", code + "; assert 'transformers' not in sys.modules"], check=True)

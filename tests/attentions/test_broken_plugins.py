@@ -1,4 +1,4 @@
-"""Whatever an attention does wrong becomes its own record and touches no other case."""
+"""An attention that is wrong or raises gives a record with that status."""
 
 import pytest
 import wrong_attentions as wrong
@@ -12,13 +12,13 @@ STATUSES = (
     [(plugin, {}, "incorrect") for plugin in wrong.INCORRECT]
     + [(plugin, {"padding": 0.25}, "incorrect") for plugin in wrong.INCORRECT_PADDED]
     + [(plugin, {"mode": "forward_backward"}, "incorrect") for plugin in wrong.INCORRECT_BACKWARD]
-    + [(wrong.RAISES, {}, "crashed"), (wrong.of(wrong.no_gradient), {"mode": "forward_backward"}, "crashed")]
+    + [(wrong.RAISES, {}, "crashed"), (wrong.plugin_of(wrong.no_gradient), {"mode": "forward_backward"}, "crashed")]
     + [(wrong.RIGHT, {}, "ok"), (wrong.RIGHT, {"mode": "forward_backward", "padding": 0.25}, "ok")]
 )
 
 
 @pytest.mark.parametrize(("plugin", "changes", "status"), STATUSES, ids=[f"{p.name}-{s}" for p, _, s in STATUSES])
-def test_status(plugin, changes, status):
+def test_status_of_record(plugin, changes, status):
     registry.add(plugin)
     try:
         record = runner.run(OperationSpec(attention=plugin.name, seq_len=200, heads=2, **changes), EFFORT)

@@ -1,4 +1,4 @@
-"""The page of all attentions is what the plugins say."""
+"""docs/attentions.md is generated from the plugins."""
 
 from pathlib import Path
 
@@ -12,55 +12,55 @@ from harness.core.plugin import AttentionPlugin
 PAGE = Path(__file__).parents[2] / "docs" / "attentions.md"
 
 
-def test_the_page_is_current():
-    """Only of the harness's own plugins: an environment may have others."""
+def test_page_is_up_to_date():
+    """Only the harness's own plugins are on it; the environment may have others."""
     plugins = [registry.get(name) for name in registry.names()]
-    own = [one for one in plugins if type(one).__module__.startswith("harness.attentions.")]
-    assert PAGE.read_text() == markdown(own), "write it again: harness list --markdown > docs/attentions.md"
+    own = [plugin for plugin in plugins if type(plugin).__module__.startswith("harness.attentions.")]
+    assert PAGE.read_text() == markdown(own), "regenerate it: harness list --markdown > docs/attentions.md"
 
 
-def test_the_command_prints_it():
-    found = CliRunner().invoke(app, ["list", "--markdown"])
-    assert found.exit_code == 0
-    assert found.stdout == markdown(registry.get(name) for name in registry.names())
+def test_command_prints_the_page():
+    result = CliRunner().invoke(app, ["list", "--markdown"])
+    assert result.exit_code == 0
+    assert result.stdout == markdown(registry.get(name) for name in registry.names())
 
 
 class Cubic(AttentionPlugin):
     name = "cubic"
-    summary = "all triples | of tokens"
-    source = "nobody, 1900"
+    summary = "attention over triples | of tokens"
+    source = "made up, 1900"
     estimates = "softmax"
 
     def default_knobs(self, spec):
-        """``depth``: how deep."""
+        """``depth``: number of levels."""
         return {"depth": 2}
 
     def cost(self, spec):
         return {"matmul float32": spec.knobs["depth"] * float(spec.seq_len) ** 3, "copy": float(spec.seq_len)}
 
     def build(self, spec):
-        raise AssertionError("the page builds nothing")
+        raise AssertionError("the page must not build a module")
 
     oracle = build
 
 
-def test_what_is_said_of_an_attention():
+def test_page_has_summary_growth_source_and_knobs():
     page = markdown([Cubic(), registry.get("softmax")])
-    assert "| [cubic](#cubic) | all triples \\| of tokens | n^3.0 |" in page
+    assert "| [cubic](#cubic) | attention over triples \\| of tokens | n^3.0 |" in page
     assert "| [softmax](#softmax) |" in page
     assert "n^2.0 |" in page
     section = page[page.index("## cubic") :]
-    for words in (
-        "- Source: nobody, 1900",
+    for text in (
+        "- Source: made up, 1900",
         "Estimates: [softmax](#softmax)",
         "- Knobs: `depth=2`",
-        "`depth`: how deep.",
+        "`depth`: number of levels.",
     ):
-        assert words in section
-    assert "- *causal*: the harness asks no attention to hide the future (all)" in page
+        assert text in section
+    assert "- *causal*: the harness measures no causal attention (all)" in page
 
 
-def test_operations_that_nobody_counted_are_a_dash():
+def test_operations_that_are_not_counted_are_a_dash():
     class Uncounted(Cubic):
         def cost(self, spec):
             return None

@@ -1,4 +1,4 @@
-"""The conformance kit catches what breaks the contract, each by the check that is meant for it, and nothing else."""
+"""Each violation of the plugin contract fails the conformance test that is meant for it, and right plugins pass all."""
 
 from importlib.metadata import EntryPoint
 from inspect import unwrap
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch._dynamo  # pytester forgets what a session inside this process imported; torch takes it once a process
+import torch._dynamo  # pytester removes modules that an inner session imported; torch allows one import per process
 import wrong_attentions as wrong
 from contract_breakers import BREAKERS
 
@@ -18,53 +18,57 @@ from harness.profiles.selection import Selection
 
 pytest_plugins = ["pytester"]
 
-OUTPUT, SHAPE = "test_output_equals_the_oracles", "test_shape_dtype_and_device_are_the_querys"
-MEANT_FOR = {
+OUTPUT, SHAPE = "test_output_matches_oracle", "test_output_has_shape_dtype_and_device_of_q"
+WRONG_BY_TEST = {
     OUTPUT: [
         *("nan", "nan_at_one_token", "zeros", "drops_tail_keys", "drops_tail_queries"),
         *("transposed_heads", "head_major", "unscaled"),
     ],
     SHAPE: ["raises", "wrong_shape", "wrong_dtype", "not_a_tensor"],
-    "test_gradients_equal_the_oracles": ["scaled_gradient", "gradient_without_tail", "no_gradient"],
-    "test_outputs_of_real_tokens_do_not_move": ["ignores_the_mask", "soft_mask"],
-    "test_equal_seeds_give_equal_bits": ["other_values_each_call"],
-    "test_other_values_of_the_same_shape_give_another_output": ["cached"],
+    "test_gradients_match_oracle": ["scaled_gradient", "gradient_without_tail", "no_gradient"],
+    "test_padded_keys_do_not_change_real_outputs": ["ignores_the_mask", "soft_mask"],
+    "test_equal_seeds_give_equal_bits": ["different_values_each_call"],
+    "test_output_is_not_cached_by_shape": ["cached"],
     "test_inputs_changed_in_place_are_read_again": ["cached_by_address"],
-    "test_calls_between_leave_nothing": ["counting"],
+    "test_earlier_calls_do_not_change_output": ["counts_calls"],
 }
-KNOWN = {
+WRONG_PLUGINS = {
     plugin.name: plugin
     for plugin in [*wrong.INCORRECT, *wrong.INCORRECT_PADDED, *wrong.INCORRECT_BACKWARD, wrong.RAISES]
-} | {"no_gradient": wrong.of(wrong.no_gradient)}
-CAUGHT = [(check, KNOWN[name]) for check, names in MEANT_FOR.items() for name in names]
-CAUGHT += [(check, plugin) for check, plugins in BREAKERS.items() for plugin in plugins]
-RIGHT = ("softmax", "sdpa", "linear", "yoso", "yoso_e", "none", "local_window", "nystromformer", "reformer")
+} | {"no_gradient": wrong.plugin_of(wrong.no_gradient)}
+EXPECTED_FAILURES = [(test, WRONG_PLUGINS[name]) for test, names in WRONG_BY_TEST.items() for name in names]
+EXPECTED_FAILURES += [(test, plugin) for test, plugins in BREAKERS.items() for plugin in plugins]
+CONFORMING = ("softmax", "sdpa", "linear", "yoso", "yoso_e", "none", "local_window", "nystromformer", "reformer")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _imported():
-    """As torch._dynamo above; and pytester has a home of its own, without the cache of built kernels."""
+def _imported_before_inner_sessions():
+    """Import everything here, for the reason given at ``torch._dynamo``.
+
+    This also builds the native kernels now, because pytester sets another home folder, which has no cache of them.
+    """
     for name in registry.names():
         registry.get(name)
-    for name in RIGHT:
+    for name in CONFORMING:
         runner.run(OperationSpec(attention=name, seq_len=16), Selection().effort)
     torch.compile(torch.nn.Identity(), backend="eager")(torch.zeros(1))
 
 
 @pytest.fixture
-def check(pytester):
-    """Run the kit in this process; the reports of the tests that passed, were skipped and failed."""
+def run_tests(pytester):
+    """Runs the conformance tests in this process; returns the reports of passed, skipped and failed tests."""
 
     def run(*arguments):
-        found = pytester.inline_run("--pyargs", "harness.conformance", "-p", "no:cacheprovider", *arguments)
-        return found.listoutcomes()
+        session = pytester.inline_run("--pyargs", "harness.conformance", "-p", "no:cacheprovider", *arguments)
+        return session.listoutcomes()
 
     yield run
-    torch.set_float32_matmul_precision("highest")  # one of the wrong attentions changes it
+    torch.set_float32_matmul_precision("highest")  # one of the wrong plugins changes it
 
 
 @pytest.fixture
-def added():
+def register():
+    """Registers a plugin for this test and returns the option that selects it."""
     names = []
 
     def add(plugin):
@@ -77,45 +81,46 @@ def added():
         registry.remove(name)
 
 
-def test_what_breaks_the_contract_is_caught_by_its_check(check, added):
-    """All in one session, each attention under the check that is meant for it."""
-    plugins = {plugin.name: plugin for _, plugin in CAUGHT}
+def test_each_violation_fails_its_test(run_tests, register):
+    """All in one session, each plugin with the test that must fail for it."""
+    plugins = {plugin.name: plugin for _, plugin in EXPECTED_FAILURES}
     for plugin in plugins.values():
-        added(plugin)
-    pairs = " or ".join(f"({meant} and {plugin.name})" for meant, plugin in CAUGHT)
-    _, _, failed = check(f"--attention={','.join(plugins)}", "-k", pairs)
-    found = {_names(report) for report in failed if report.when == "call"}
-    assert {(meant, plugin.name) for meant, plugin in CAUGHT} - found == set()
+        register(plugin)
+    pairs = " or ".join(f"({test} and {plugin.name})" for test, plugin in EXPECTED_FAILURES)
+    _, _, failed = run_tests(f"--attention={','.join(plugins)}", "-k", pairs)
+    failures = {_test_and_attention(report) for report in failed if report.when == "call"}
+    assert {(test, plugin.name) for test, plugin in EXPECTED_FAILURES} - failures == set()
 
 
-def test_every_check_has_something_that_it_catches():
-    """A plugin that does not load has a test of its own below."""
-    written = {
+def test_every_conformance_test_has_a_plugin_that_fails_it():
+    """Except test_plugin_loads: a plugin that does not load has its own test below."""
+    conformance_tests = {
         line.removeprefix("def ").split("(")[0]
         for file in Path(harness.conformance.__file__).parent.glob("test_*.py")
         for line in file.read_text().splitlines()
         if line.startswith("def test_")
     }
-    assert written - {meant for meant, _ in CAUGHT} == {"test_it_loads"}
+    assert conformance_tests - {test for test, _ in EXPECTED_FAILURES} == {"test_plugin_loads"}
 
 
-def test_right_but_for_one_thing_fails_one_check(check, added):
-    """The definition itself as a module: it gives NaN where nothing is real."""
-    passed, _, failed = check(added(wrong.RIGHT))
+def test_one_violation_fails_one_test(run_tests, register):
+    """The softmax oracle as a module gives NaN for a sequence with only padding, and is right otherwise."""
+    passed, _, failed = run_tests(register(wrong.RIGHT))
     assert len(passed) > 50
-    assert [_names(report) for report in failed] == [("test_a_sequence_of_padding_alone_is_finite", "right")]
+    failures = [_test_and_attention(report) for report in failed]
+    assert failures == [("test_fully_padded_sequence_gives_finite_output", "right")]
 
 
-@pytest.mark.parametrize("name", RIGHT)
-def test_what_keeps_the_contract_passes(check, name):
-    passed, skipped, failed = check(f"--attention={name}")
+@pytest.mark.parametrize("name", CONFORMING)
+def test_conforming_attention_passes(run_tests, name):
+    passed, skipped, failed = run_tests(f"--attention={name}")
     assert [report.longreprtext for report in failed] == []
     assert len(passed) > 50
     assert all("not declared" in _reason(report) or "random numbers" in _reason(report) for report in skipped)
 
 
-def test_what_is_unsupported_is_a_skip_with_its_reason(check):
-    passed, skipped, failed = check("--attention=sdpa_cudnn")
+def test_unsupported_attention_is_skipped_with_its_reason(run_tests):
+    passed, skipped, failed = run_tests("--attention=sdpa_cudnn")
     assert not failed
     assert {report.nodeid.split("::")[0].rsplit("/")[-1] for report in passed} == {
         "test_plugin.py",
@@ -124,47 +129,46 @@ def test_what_is_unsupported_is_a_skip_with_its_reason(check):
     assert sum("runs on CUDA, not on cpu" in _reason(report) for report in skipped) > 40
 
 
-def test_several_names_and_a_dtype(check):
-    passed, _, failed = check("--attention=softmax,linear", "--dtype=bfloat16", "-k", OUTPUT)
+def test_several_attentions_and_a_dtype(run_tests):
+    passed, _, failed = run_tests("--attention=softmax,linear", "--dtype=bfloat16", "-k", OUTPUT)
     assert not failed
-    assert {_names(report)[1] for report in passed} == {"softmax", "linear"}
+    assert {_test_and_attention(report)[1] for report in passed} == {"softmax", "linear"}
 
 
-def test_a_message_says_what_was_expected_what_came_and_what_to_do(check, added):
-    _, _, (report,) = check(added(wrong.of(wrong.wrong_shape)), "-k", SHAPE)
-    assert "must be ([2, 2, 256, 64], torch.float32, 'cpu') as q is, got ([2, 2, 255, 64]" in report.longreprtext
+def test_failure_message_says_expected_actual_and_fix(run_tests, register):
+    _, _, (report,) = run_tests(register(wrong.plugin_of(wrong.wrong_shape)), "-k", SHAPE)
+    assert "must be ([2, 2, 256, 64], torch.float32, 'cpu') like q, got ([2, 2, 255, 64]" in report.longreprtext
     assert "return one tensor [B, H, N, D]" in report.longreprtext
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones(pytester):
+def test_unknown_attention_is_refused_with_the_known_names(pytester):
     result = pytester.runpytest_inprocess("--pyargs", "harness.conformance", "--attention", "nope")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: unknown attention nope; known: *softmax*"])
 
 
-def test_what_does_not_load_fails_once_and_the_rest_goes_on(check, monkeypatch):
+def test_plugin_that_does_not_load_fails_one_test(run_tests, monkeypatch):
     broken = EntryPoint("broken", "no_such_module:A", registry.ATTENTIONS)
-    fine = EntryPoint("softmax", "harness.attentions.softmax:Softmax", registry.ATTENTIONS)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [broken, fine])
+    working = EntryPoint("softmax", "harness.attentions.softmax:Softmax", registry.ATTENTIONS)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [broken, working])
     monkeypatch.setattr(registry, "_entries", unwrap(registry._entries))
-    passed, skipped, failed = check("-k", "test_it_loads or test_shape")
-    assert {_names(report) for report in passed} == {(SHAPE, "softmax"), ("test_it_loads", "softmax")}
+    passed, skipped, failed = run_tests("-k", f"test_plugin_loads or {SHAPE}")
+    assert {_test_and_attention(report) for report in passed} == {(SHAPE, "softmax"), ("test_plugin_loads", "softmax")}
     assert "No module named 'no_such_module'" in failed[0].longreprtext
     assert [("does not load" in _reason(report)) for report in skipped] == [True]
 
 
-def test_other_sessions_do_not_see_the_kit(pytester):
-    """Its options are there where it is named, and nowhere else."""
+def test_other_pytest_sessions_do_not_have_the_options(pytester):
+    """The options exist only where the command line names the conformance tests."""
     pytester.makepyfile("def test_nothing(): pass")
     result = pytester.runpytest_inprocess("--attention", "softmax")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*unrecognized arguments: --attention*"])
 
 
-def _names(report):
-    """The check and the attention."""
-    check, _, rest = report.nodeid.split("::")[1].partition("[")
-    return check, rest.rstrip("]").split("-")[0]
+def _test_and_attention(report):
+    test, _, parameters = report.nodeid.split("::")[1].partition("[")
+    return test, parameters.rstrip("]").split("-")[0]
 
 
 def _reason(report):

@@ -13,41 +13,42 @@ from harness.profiles import cases
 from harness.profiles.selection import Selection
 
 
-class Nameless(wrong.Attention):
+class NoNameOrSource(wrong.StubPlugin):
     source = None
 
     def __init__(self):
-        self.make = None
+        self.make_module = None
 
 
-class Fails(wrong.Attention):
+class RaisesInInit(wrong.StubPlugin):
     def __init__(self):
         raise ValueError("no such luck")
 
 
-class Leaves:
+class ExitsInInit:
     def __init__(self):
         sys.exit("no licence")
 
 
-class Refuses(wrong.Attention):
+class RaisesInUnsupported(wrong.StubPlugin):
     def __init__(self):
-        super().__init__("refuses", None)
+        super().__init__("raises_in_unsupported", None)
 
     def unsupported(self, spec):
         raise KeyError("spec")
 
 
-def entries(monkeypatch, *found):
-    monkeypatch.setattr(registry, "entry_points", lambda group: [e for e in found if e.group == group])
+def install(monkeypatch, *installed):
+    """Make ``installed`` the only entry points."""
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry for entry in installed if entry.group == group])
     monkeypatch.setattr(registry, "_entries", unwrap(registry._entries))
 
 
-def entry(name, value):
+def attention_entry(name, value):
     return EntryPoint(name, value, registry.ATTENTIONS)
 
 
-def test_every_shipped_attention_loads_under_its_own_name():
+def test_every_attention_loads_under_its_own_name():
     for name in registry.names():
         plugin = registry.get(name)
         assert plugin.name == name
@@ -55,101 +56,102 @@ def test_every_shipped_attention_loads_under_its_own_name():
         assert plugin.source
 
 
-def test_an_unknown_name_lists_the_known():
+def test_unknown_name_lists_the_known_names():
     with pytest.raises(registry.RegistryError, match=r"unknown attention 'nope'.*softmax"):
         registry.get("nope")
 
 
-def test_a_taken_name_is_refused():
-    taken = wrong.Attention("softmax", None)
+def test_adding_a_taken_name_is_refused():
+    taken = wrong.StubPlugin("softmax", None)
     with pytest.raises(registry.RegistryError, match="already registered"):
         registry.add(taken)
 
 
-def test_what_was_not_added_cannot_be_removed():
+def test_removing_a_plugin_that_was_not_added_is_refused():
     with pytest.raises(registry.RegistryError, match="was not added"):
         registry.remove("softmax")
 
 
-def test_two_entry_points_of_one_name_are_refused_and_the_others_load(monkeypatch):
-    right = entry("right", "wrong_attentions:RIGHT")
-    entries(monkeypatch, entry("a", "x:A"), right, entry("a", "y:A"))
+def test_two_entry_points_with_one_name_are_refused_and_the_others_load(monkeypatch):
+    right = attention_entry("right", "wrong_attentions:RIGHT")
+    install(monkeypatch, attention_entry("a", "x:A"), right, attention_entry("a", "y:A"))
     assert registry.names() == ["a", "right"]
     with pytest.raises(registry.RegistryError, match="x:A and y:A; rename or uninstall one"):
         registry.get("a")
     assert registry.get("right") is wrong.RIGHT
 
 
-def test_one_entry_point_seen_twice_is_one(monkeypatch):
-    entries(monkeypatch, *[entry("right", "wrong_attentions:RIGHT")] * 2)
+def test_duplicate_of_an_entry_point_is_ignored(monkeypatch):
+    install(monkeypatch, *[attention_entry("right", "wrong_attentions:RIGHT")] * 2)
     assert registry.get("right") is wrong.RIGHT
 
 
-def test_two_tasks_of_one_name_are_refused(monkeypatch):
-    entries(monkeypatch, *[EntryPoint("a", value, registry.TASKS) for value in ("x:A", "y:A")])
+def test_two_tasks_with_one_name_are_refused(monkeypatch):
+    install(monkeypatch, *[EntryPoint("a", value, registry.TASKS) for value in ("x:A", "y:A")])
     with pytest.raises(registry.RegistryError, match="x:A and y:A"):
         registry.get_task("a")
 
 
-def test_a_plugin_that_does_not_import_says_why(monkeypatch):
-    entries(monkeypatch, entry("a", "no_such_module:A"))
+def test_import_error_of_a_plugin_is_in_the_message(monkeypatch):
+    install(monkeypatch, attention_entry("a", "no_such_module:A"))
     with pytest.raises(registry.RegistryError, match="no_such_module"):
         registry.get("a")
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "message"),
     [
         ("math:pi", "not an AttentionPlugin"),
-        ("wrong_attentions:RIGHT", "right"),
-        ("test_registry:Nameless", "has no name and no source"),
-        ("test_registry:Leaves", "SystemExit: no licence"),
-        ("test_registry:Fails", "ValueError: no such luck"),
+        ("wrong_attentions:RIGHT", "loads a plugin named 'right'"),
+        ("test_registry:NoNameOrSource", "has no name and no source"),
+        ("test_registry:ExitsInInit", "SystemExit: no licence"),
+        ("test_registry:RaisesInInit", "ValueError: no such luck"),
     ],
 )
-def test_what_is_no_plugin_of_that_name_is_refused(monkeypatch, value, words):
-    entries(monkeypatch, entry("a", value))
-    with pytest.raises(registry.RegistryError, match=words):
+def test_entry_point_without_a_valid_plugin_is_refused(monkeypatch, value, message):
+    install(monkeypatch, attention_entry("a", value))
+    with pytest.raises(registry.RegistryError, match=message):
         registry.get("a")
 
 
 BROKEN = {
-    "a": "x:A and y:A",
-    "absent": "No module named 'no_such_module'",
-    "fails": "ValueError: no such luck",
-    "refuses": "KeyError: 'spec'",
+    "two_packages": "x:A and y:A",
+    "missing_module": "No module named 'no_such_module'",
+    "raises_in_init": "ValueError: no such luck",
+    "raises_in_unsupported": "KeyError: 'spec'",
 }
 
 
 @pytest.fixture
-def broken(monkeypatch):
-    """Plugins that are broken in four ways, and one that is right."""
-    entries(
+def broken_plugins(monkeypatch):
+    """Four plugins, each broken in another way, and one that is right."""
+    install(
         monkeypatch,
-        entry("a", "x:A"),
-        entry("a", "y:A"),
-        entry("absent", "no_such_module:A"),
-        entry("fails", "test_registry:Fails"),
-        entry("refuses", "test_registry:Refuses"),
-        entry("right", "wrong_attentions:RIGHT"),
+        attention_entry("two_packages", "x:A"),
+        attention_entry("two_packages", "y:A"),
+        attention_entry("missing_module", "no_such_module:A"),
+        attention_entry("raises_in_init", "test_registry:RaisesInInit"),
+        attention_entry("raises_in_unsupported", "test_registry:RaisesInUnsupported"),
+        attention_entry("right", "wrong_attentions:RIGHT"),
     )
 
 
-@pytest.mark.usefixtures("broken")
-def test_list_names_each_broken_plugin_and_goes_on():
-    found = CliRunner().invoke(app, ["list", "--why"], env={"COLUMNS": "200"})
-    assert found.exit_code == 0
-    for name, words in BROKEN.items():
-        assert any(line.startswith(name) and words in line for line in found.stdout.splitlines())
-    rows = [line.split() for line in found.stdout.splitlines() if line.split()[:1] == ["right"]]
+@pytest.mark.usefixtures("broken_plugins")
+def test_list_shows_the_error_of_each_broken_plugin():
+    result = CliRunner().invoke(app, ["list", "--why"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for name, message in BROKEN.items():
+        assert any(line.startswith(name) and message in line for line in result.stdout.splitlines())
+    rows = [line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["right"]]
     assert rows[0][1:3] == ["yes", "yes"]
 
 
-@pytest.mark.usefixtures("broken")
-def test_a_run_records_each_broken_plugin_and_goes_on():
+@pytest.mark.usefixtures("broken_plugins")
+def test_run_records_each_broken_plugin_as_crashed():
     selection = Selection(seq_lens=(16,))
     records = [runner.run(spec, selection.effort) for spec in cases.operation(selection) if spec.mode == "forward"]
-    found = {record.spec.attention: record for record in records}
-    assert {name: record.status for name, record in found.items()} == dict.fromkeys(BROKEN, "crashed") | {"right": "ok"}
-    for name, words in BROKEN.items():
-        assert words in found[name].reasons[0]
+    by_attention = {record.spec.attention: record for record in records}
+    statuses = {name: record.status for name, record in by_attention.items()}
+    assert statuses == dict.fromkeys(BROKEN, "crashed") | {"right": "ok"}
+    for name, message in BROKEN.items():
+        assert message in by_attention[name].reasons[0]

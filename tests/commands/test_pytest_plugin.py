@@ -46,7 +46,7 @@ def test_the_header_reproduces_the_run_and_names_no_machine_path(pytester, suite
 
 
 def test_skips_and_failures_carry_their_reasons(pytester, suite, added):
-    suite(["sdpa_cudnn", *added(wrong.RAISES, wrong.of(wrong.zeros), wrong.RIGHT)])
+    suite(["sdpa_cudnn", *added(wrong.RAISES, wrong.plugin_of(wrong.zeros), wrong.RIGHT)])
     result = run(pytester, "-rsf")
     result.assert_outcomes(passed=1, skipped=1, failed=2)
     result.stdout.fnmatch_lines(["SKIPPED*runs on CUDA, not on cpu*"])
@@ -67,7 +67,7 @@ def test_broken_attentions_leave_the_others_and_the_json_complete(pytester, suit
 
 @pytest.mark.parametrize("names", [["sdpa_cudnn"], ["zeros"], []])
 def test_the_json_is_there_when_nothing_was_timed(pytester, suite, added, names):
-    added(wrong.of(wrong.zeros))
+    added(wrong.plugin_of(wrong.zeros))
     (pytester.path / "out" / "run.json").write_text("of an earlier run")
     suite(names)
     run(pytester)

@@ -33,7 +33,7 @@ from harness import registry
 def slow(q, k, v, mask):
     open("slow-began", "w").close()
     time.sleep(60)
-registry.add(wrong.of(slow))
+registry.add(wrong.plugin_of(slow))
 """
 
 

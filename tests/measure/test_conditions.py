@@ -198,7 +198,7 @@ def test_masked_sparsity_is_found_from_the_plugin_to_the_badge():
         def cost(self, spec):
             return {"matmul float32": 0.1 * 4 * spec.batch * spec.heads * spec.seq_len**2 * spec.head_dim}
 
-    plugin = Banded("banded", wrong.RIGHT.make)
+    plugin = Banded("banded", wrong.RIGHT.make_module)
     registry.add(plugin)
     try:
         spec = OperationSpec(attention="banded", seq_len=320, heads=2)

@@ -115,7 +115,7 @@ def test_a_cpu_has_no_launches_and_the_call_is_not_made():
 
 
 def measured(attend):
-    plugin = wrong.of(attend)
+    plugin = wrong.plugin_of(attend)
     plugin.name = "counted"
     registry.add(plugin)
     try:

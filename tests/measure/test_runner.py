@@ -36,7 +36,7 @@ def attention_that(name, error):
     def raising(q, k, v, mask):
         raise error
 
-    plugin = wrong.of(raising)
+    plugin = wrong.plugin_of(raising)
     plugin.name = name
     return plugin
 
@@ -61,7 +61,7 @@ def test_forward_is_timed_without_a_graph_and_backward_with_new_gradients(added)
         seen.append((torch.is_grad_enabled(), q.requires_grad, q.grad))
         return wrong.right(q, k, v, mask)
 
-    added(wrong.of(spying))
+    added(wrong.plugin_of(spying))
     runner.run(spec_of("spying"), EFFORT)
     assert set(seen) == {(False, False, None)}
     seen.clear()
@@ -105,7 +105,7 @@ def test_out_of_memory_is_a_status_of_its_own(added, error):
 
 
 def test_what_torch_raises_for_too_large_a_tensor_is_out_of_memory(added):
-    added(wrong.Attention("enormous", lambda: wrong._Function(lambda q, k, v, mask: torch.empty(2**50))))
+    added(wrong.StubPlugin("enormous", lambda: wrong.FunctionModule(lambda q, k, v, mask: torch.empty(2**50))))
     assert runner.run(spec_of("enormous"), EFFORT).status == "oom"
 
 
@@ -158,7 +158,7 @@ def test_quality_tells_bias_from_sampling_error(bias):
         return true * (1 + bias) + 0.5 * noise * (true.norm() / noise.norm()).detach()
 
     spec = QualitySpec(attention="shifted", seq_len=64, draws=24)
-    plugin = wrong.of(shifted)
+    plugin = wrong.plugin_of(shifted)
     found = quality.errors(plugin, spec, plugin.build(spec), make(spec))
     assert mean(found.squared_bias["output"]) == pytest.approx(bias**2, abs=0.01)
     assert mean(found.squared_bias["grad_v"]) == pytest.approx(bias**2, abs=1e-6)
@@ -173,14 +173,14 @@ def test_quality_passes_on_the_shared_knobs_alone(added):
 
 
 def test_quality_that_is_not_finite_is_a_crash(added):
-    added(wrong.of(wrong.nan))
+    added(wrong.plugin_of(wrong.nan))
     record = runner.run(QualitySpec(attention="nan", seq_len=96), EFFORT)
     assert record.status == "crashed"
     assert "not finite" in record.reasons[0]
 
 
 def test_an_incorrect_record_cannot_carry_a_timing(added):
-    added(wrong.of(wrong.zeros))
+    added(wrong.plugin_of(wrong.zeros))
     record = runner.run(spec_of("zeros"), EFFORT)
     assert record.status == "incorrect"
     with pytest.raises(ValidationError, match="must not carry a timing"):
@@ -203,7 +203,7 @@ def test_a_model_has_parameters_a_timing_and_a_memory(mode):
 
 
 def test_a_model_with_another_attention_than_it_says_is_incorrect(added):
-    added(wrong.of(wrong.unscaled))
+    added(wrong.plugin_of(wrong.unscaled))
     record = runner.run(ModelSpec(attention="unscaled", **MODEL), EFFORT)
     assert record.status == "incorrect"
     assert "eager softmax" in record.reasons[0]
@@ -220,7 +220,7 @@ def test_a_model_is_compared_with_softmax_where_its_attention_is_softmax_at_that
 
 
 def test_a_models_nan_is_incorrect(added):
-    added(wrong.of(wrong.nan))
+    added(wrong.plugin_of(wrong.nan))
     assert runner.run(ModelSpec(attention="nan", **MODEL), EFFORT).status == "incorrect"
 
 

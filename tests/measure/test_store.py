@@ -1,3 +1,5 @@
+"""Runs are written to and read from logs and benchmark files; other files are refused with a reason."""
+
 import json
 
 import pytest
@@ -12,8 +14,8 @@ HEADER = Run(started=NOW, command="pytest suites", profile="quick", commit=None,
 
 
 def record(**changes):
-    whole = {"case_id": SPEC.case_id, "spec": SPEC, "status": "oom", "reasons": ["no"], "started": NOW}
-    return Record(**(whole | {"took_seconds": 1.0} | changes))
+    fields = {"case_id": SPEC.case_id, "spec": SPEC, "status": "oom", "reasons": ["no"], "started": NOW}
+    return Record(**(fields | {"took_seconds": 1.0} | changes))
 
 
 @pytest.fixture
@@ -23,21 +25,21 @@ def log(tmp_path):
     log.close()
 
 
-def test_a_log_is_readable_after_every_record(log):
+def test_log_is_readable_after_every_record(log):
     assert load(log.path) == HEADER
     for count in (1, 2):
         log.append(record())
         assert load(log.path) == HEADER.model_copy(update={"records": [record()] * count})
 
 
-def test_a_benchmark_file_gives_its_run(tmp_path):
+def test_benchmark_file_contains_its_run(tmp_path):
     path = tmp_path / "run.json"
     run = HEADER.model_copy(update={"records": [record()]})
     path.write_text(json.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}))
     assert load(path) == run
 
 
-def test_a_log_that_is_cut_off_says_where(log):
+def test_cut_off_log_is_refused_with_the_line(log):
     log.append(record())
     log.path.write_text(log.path.read_text()[:-20])
     with pytest.raises(StoreError, match=r"line 2.*cut off"):
@@ -45,7 +47,7 @@ def test_a_log_that_is_cut_off_says_where(log):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ('{"benchmarks": []}', "--benchmark-json"),
         ("[1]", "'harness' block"),
@@ -56,15 +58,15 @@ def test_a_log_that_is_cut_off_says_where(log):
         ('{"harness": {"schema_version": 1}}', "not a run: started"),
     ],
 )
-def test_what_is_not_a_run_is_said(tmp_path, text, words):
+def test_file_without_a_run_is_refused_with_a_reason(tmp_path, text, message):
     path = tmp_path / "other.json"
     path.write_text(text)
-    with pytest.raises(StoreError, match=words) as error:
+    with pytest.raises(StoreError, match=message) as error:
         load(path)
     assert "other.json" in str(error.value)
 
 
-def test_a_file_that_is_not_there_or_not_text(tmp_path):
+def test_missing_file_and_binary_file_are_refused(tmp_path):
     with pytest.raises(StoreError, match=r"nope\.json: cannot read it: No such file"):
         load(tmp_path / "nope.json")
     (tmp_path / "picture.json").write_bytes(b"\x89PNG")
@@ -72,7 +74,7 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
         load(tmp_path / "picture.json")
 
 
-def test_an_empty_log(tmp_path):
+def test_empty_log_is_refused(tmp_path):
     (tmp_path / "run.log.jsonl").write_text("")
     with pytest.raises(StoreError, match="empty file"):
         load(tmp_path / "run.log.jsonl")

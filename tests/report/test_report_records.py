@@ -150,3 +150,14 @@ def test_many_cases_are_small_and_quick(tmp_path: Path, cases: int, megabytes: i
     path = html.write(comparison.compare([synthetic.run(records)]), tmp_path / "report.html")
     assert time.process_time() - begin < 20
     assert path.stat().st_size < megabytes * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("attention", "declared", "exact"),
+    [("flash_attn", True, True), ("sdpa", False, False), ("sdpa", None, True), ("yoso", None, False)],
+)
+def test_exact_softmax_comes_from_the_record_and_by_name_for_older_records(
+    attention: str, declared: bool | None, exact: bool
+) -> None:
+    record = synthetic.record(OperationSpec(attention=attention, seq_len=64), exact_softmax=declared)
+    assert frame(synthetic.run([record]))["exact"].tolist() == [exact]

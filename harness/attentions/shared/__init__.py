@@ -1,1 +1,1 @@
-"""What several attentions need: the softmax oracle, the cost of a call, and whether its tensors fit."""
+"""Shared by the attentions: the softmax oracle, the cost of a call, and whether a case can run on its device."""

@@ -1,4 +1,7 @@
-"""Whether an attention's n x n tensors fit, so that a case is refused with a reason instead of swapping."""
+"""Whether a case's device exists and its n x n tensors fit in memory.
+
+A case that does not fit is unsupported with a reason, so that it neither swaps nor runs out of memory.
+"""
 
 import psutil
 import torch
@@ -11,7 +14,7 @@ GIB = 1024**3
 
 
 def available_bytes(device: str) -> int:
-    """Memory that can be allocated now: RAM of a CPU, free and cached memory of a CUDA device."""
+    """Bytes that can be allocated now: free RAM for a CPU; free memory and torch's unused cache for a CUDA device."""
     if torch.device(device).type != "cuda":
         return int(psutil.virtual_memory().available)
     free, _ = torch.cuda.mem_get_info(device)
@@ -23,8 +26,8 @@ def quadratic_reasons(spec: Spec, forward_copies: int, backward_copies: int) -> 
 
     Args:
         spec: the case.
-        forward_copies: how many such tensors live at once in a forward pass.
-        backward_copies: how many in a forward and backward pass; each layer of a model keeps as many.
+        forward_copies: number of such tensors that exist at the same time in a forward pass.
+        backward_copies: the same for a forward and backward pass, where each layer of a model keeps its own.
     """
     batch, heads = batch_and_heads(spec)
     copies = backward_copies * layers(spec) if has_backward(spec) else forward_copies
@@ -33,13 +36,13 @@ def quadratic_reasons(spec: Spec, forward_copies: int, backward_copies: int) -> 
     if needed <= available:
         return []
     return [
-        f"its n x n tensors need {needed / GIB:.1f} GiB at n={spec.seq_len} and {available / GIB:.1f} GiB "
+        f"its n x n tensors need {needed / GIB:.1f} GiB at n={spec.seq_len}, but only {available / GIB:.1f} GiB "
         f"are available on {spec.device}"
     ]
 
 
 def device_reasons(spec: Spec) -> list[str]:
-    """The reason why the device of the spec is not there, or an empty list."""
+    """The reason why this machine does not have the spec's device, or an empty list."""
     if torch.device(spec.device).type == "cuda" and not torch.cuda.is_available():
-        return [f"device {spec.device!r} is not there: torch {torch.__version__} sees no CUDA device"]
+        return [f"device {spec.device!r} does not exist: torch {torch.__version__} sees no CUDA device"]
     return []

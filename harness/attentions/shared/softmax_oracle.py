@@ -1,4 +1,4 @@
-"""The definition of softmax attention, which every exact plugin shares as its oracle."""
+"""Softmax attention by its definition, the oracle of every plugin that computes it exactly."""
 
 import math
 

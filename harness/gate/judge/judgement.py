@@ -79,7 +79,7 @@ def judge(base: Run, head: Run, settings: Settings, anyway: bool = False) -> Jud
         settings: the thresholds.
         anyway: compare although the runs differ in machine, software or settings.
     """
-    found = comparability.differences(base, head)
+    found = comparability.run_differences(base, head)
     names = (base.commit or "base", head.commit or "head")
     if found and not anyway:
         return Judgement(*names, (invalid("the runs cannot be compared: " + "; ".join(found)),), tuple(found))

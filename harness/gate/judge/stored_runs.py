@@ -32,7 +32,7 @@ def load(path: Path, anyway: bool = False) -> Run:
         same = [its for its, one in earlier.items() if one.records == run.records]
         if same:
             raise StoreError(f"{path}: expected every run once, {same[0]} and {other} hold the same; remove one")
-        found = [] if anyway else comparability.differences(first, run, (name, other))
+        found = [] if anyway else comparability.run_differences(first, run, (name, other))
         if run.commit != first.commit:
             found.insert(0, f"commit: {name} has {first.commit}, {other} {run.commit}")
         if found:

@@ -23,7 +23,7 @@ from harness.core.spec import ModelSpec, Scalar
 from harness.report.model.facets import facets_of
 from harness.report.model.sentence import Sentence, say
 from harness.report.model.units import Amount
-from harness.statistics import growth
+from harness.statistics import intervals
 
 Facets = tuple[tuple[str, str], ...]
 
@@ -103,8 +103,16 @@ def at_batch(row: Any) -> str | Sentence:
     return str(row.series) if batch is None else say("{}, batch {}", row.series, Amount(batch, "count"))
 
 
-def is_exact_softmax(attention: str) -> bool:
-    """Whether a known attention computes softmax attention exactly; no record says so of an unknown one."""
+def is_exact_softmax(record: Record) -> bool:
+    """Whether the case's attention computes softmax attention exactly, as its plugin declared when it was measured.
+
+    Records that are older than the field ``exact_softmax`` have None there. For them the attention's name decides, by
+    the rule from when they were published, so that published runs render unchanged. That rule lacks ``flash_attn``,
+    ``flex`` and all attentions of other packages.
+    """
+    if record.exact_softmax is not None:
+        return record.exact_softmax
+    attention = record.spec.attention
     return attention in {"softmax", "sdpa"} or attention.startswith(("sdpa_", "xformers_"))
 
 
@@ -128,7 +136,7 @@ def _row(record: Record, run: int, label: str) -> dict[str, Any]:
         "status": record.status,
         "kernel": record.kernel,
         "base": f"{spec.family} · {spec.attention}" if isinstance(spec, ModelSpec) and own else spec.attention,
-        "exact": is_exact_softmax(spec.attention),
+        "exact": is_exact_softmax(record),
         "facets": tuple(facets.items()),
         "per": "instance" if _at_largest_batch(record) else "call",
         "peak_bytes": measured.peak_bytes / batch if measured and batch else np.nan,
@@ -189,7 +197,7 @@ def _series(rows: list[dict[str, Any]]) -> list[str]:
     return labels
 
 
-def _times(rows: list[dict[str, Any]]) -> list[tuple[growth.Estimate, str] | None]:
+def _times(rows: list[dict[str, Any]]) -> list[tuple[intervals.Estimate, str] | None]:
     """Each row's time and clock: device time where every timed row of a plot has it, wall time otherwise."""
     records: list[Record] = [row["record"] for row in rows]
     places = [(row["kind"], row["facets"]) for row in rows]
@@ -199,7 +207,7 @@ def _times(rows: list[dict[str, Any]]) -> list[tuple[growth.Estimate, str] | Non
         if record.timing is not None and record.timing.device_seconds is None
     }
     rng = np.random.default_rng(0)
-    times: list[tuple[growth.Estimate, str] | None] = []
+    times: list[tuple[intervals.Estimate, str] | None] = []
     for record, place in zip(records, places, strict=True):
         timing, batch = record.timing, _divisor(record)
         if timing is None or batch is None:
@@ -207,7 +215,7 @@ def _times(rows: list[dict[str, Any]]) -> list[tuple[growth.Estimate, str] | Non
             continue
         on_wall = place in wall_only or timing.device_seconds is None
         seconds = timing.wall_seconds if on_wall else timing.device_seconds or []
-        found = growth.median([one / batch for one in seconds], rng)
+        found = intervals.bootstrap_median([one / batch for one in seconds], rng)
         times.append((found, "wall" if on_wall else "device"))
     return times
 
@@ -239,9 +247,9 @@ def _setting(facets: Facets) -> Facets:
     return tuple(pair for pair in facets if pair[0] not in {"Model", "Pass"})
 
 
-def times_by_length(rows: pd.DataFrame) -> dict[str, dict[int, growth.Estimate]]:
+def times_by_length(rows: pd.DataFrame) -> dict[str, dict[int, intervals.Estimate]]:
     """Time by length, by series; one view's rows. Of two cases with one label and length the first counts."""
-    found: dict[str, dict[int, growth.Estimate]] = {}
+    found: dict[str, dict[int, intervals.Estimate]] = {}
     for row in each(rows):
         if row.time is not None:
             found.setdefault(row.series, {}).setdefault(row.seq_len, row.time)

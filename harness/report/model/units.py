@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.statistics.growth import LEVEL, Estimate
+from harness.statistics.intervals import LEVEL, Estimate
 
 Words = Callable[[float], str]
 Unit = Literal["s", "B", "tokens", "count", "fraction", "points", "number", "B/s", "op/s"]

@@ -12,7 +12,7 @@ from harness.report.model.units import Amount
 from harness.report.questions import scores, swap_verdicts
 from harness.report.questions.errors import Errors, by_budget
 from harness.report.questions.scaling import crossing_length, undecided
-from harness.statistics import growth
+from harness.statistics import growth, intervals
 
 SAMPLING = "yoso"
 REFERENCES = ("sdpa", "softmax")
@@ -41,7 +41,7 @@ def sentences(table: pd.DataFrame) -> list[Sentence]:
         say(
             "Times and memory are of the attention alone: {}. Square brackets hold {} bootstrap intervals.",
             ", ".join(value for _, value in kept),
-            Amount(growth.LEVEL, "fraction", text=units.LEVEL_WORDS),
+            Amount(intervals.LEVEL, "fraction", text=units.LEVEL_WORDS),
         ),
     ]
 
@@ -133,7 +133,7 @@ def _crossing(answer: growth.Crossover | growth.NoAnswer, reference: str) -> Sen
     if isinstance(answer, growth.NoAnswer):
         return None
     span = say("{} to {}", Amount(answer.lengths[0], "tokens"), Amount(answer.lengths[-1], "tokens"))
-    certain = not undecided(answer) if answer.length is not None else answer.agreement >= growth.LEVEL
+    certain = not undecided(answer) if answer.length is not None else answer.agreement >= intervals.LEVEL
     if not certain:
         return say("too close to {} to call somewhere from {}", reference, span)
     if answer.length is not None:
@@ -207,8 +207,8 @@ def _accuracy(table: pd.DataFrame) -> list[Sentence]:
     return said
 
 
-def _against(ours: growth.Estimate, other: growth.Estimate) -> Sentence:
-    found = growth.ratio(other, ours)
+def _against(ours: intervals.Estimate, other: intervals.Estimate) -> Sentence:
+    found = intervals.ratio(other, ours)
     if found.low is not None and found.high is not None and found.low <= 1 <= found.high:
         return Sentence(_TIE)
     if found.value >= 1:

@@ -12,7 +12,7 @@ from harness.report.model.records_table import STATUS_WORDS, each, labels, machi
 from harness.report.model.sentence import Sentence, say
 from harness.report.model.tables import Cell, Table
 from harness.report.model.units import Amount
-from harness.statistics import growth
+from harness.statistics import intervals
 
 SHOWN = 200
 """Rows of the table at most, the largest differences first; the plot and the CSV have all."""
@@ -24,7 +24,7 @@ class Pair:
 
     before: Any
     after: Any
-    ratio: growth.Estimate | None
+    ratio: intervals.Estimate | None
 
     @property
     def clear(self) -> bool:
@@ -42,7 +42,7 @@ def pairs(table: pd.DataFrame, after: int) -> list[Pair]:
         before = first.get(_place(row.record))
         if before is not None:
             both = before.time is not None and row.time is not None and before.clock == row.clock
-            found.append(Pair(before, row, growth.ratio(row.time, before.time) if both else None))
+            found.append(Pair(before, row, intervals.ratio(row.time, before.time) if both else None))
     return found
 
 

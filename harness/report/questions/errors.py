@@ -11,7 +11,7 @@ from harness.core.record import Record
 from harness.report.model.records_table import Facets, each, views
 from harness.report.model.tables import Cell, Table, with_facets
 from harness.report.model.units import LEVEL_WORDS, Amount
-from harness.statistics.growth import LEVEL
+from harness.statistics.intervals import LEVEL
 
 Key = tuple[int, str, str, int, str, str]
 

@@ -23,7 +23,7 @@ from harness.report.model.records_table import each, memory_of, of_instance
 from harness.report.questions.difference import Pair
 from harness.report.questions.errors import Errors
 from harness.report.questions.rivals import attention_share
-from harness.statistics.growth import Estimate
+from harness.statistics.intervals import Estimate
 
 
 def time_figure(rows: pd.DataFrame, styles: Styles) -> Figure:

@@ -6,7 +6,7 @@ from harness.report.model import units
 from harness.report.model.records_table import STATUS_WORDS, Facets, each, times_by_length, views
 from harness.report.model.tables import Cell, Table, with_facets
 from harness.report.model.units import Amount
-from harness.statistics import growth
+from harness.statistics import intervals
 
 FLOOR = "none"
 """The attention that mixes no tokens: a model with it takes the time of everything but attention."""
@@ -33,20 +33,20 @@ def rivals(table: pd.DataFrame) -> Table:
     return with_facets("", columns, rows)
 
 
-def attention_share(view: pd.DataFrame) -> dict[str, dict[int, growth.Estimate]]:
+def attention_share(view: pd.DataFrame) -> dict[str, dict[int, intervals.Estimate]]:
     """The share of each model's time that its attention has, by series and length: what is not taken with ``none``.
 
     Empty where the view has no model with ``none``. Models of another family are another model and have no share.
     """
     floor = {row.seq_len: row.time for row in each(view) if row.base == FLOOR and row.time is not None}
     own = view[~view["base"].str.contains("·", regex=False) & (view["base"] != FLOOR)]
-    shares: dict[str, dict[int, growth.Estimate]] = {}
+    shares: dict[str, dict[int, intervals.Estimate]] = {}
     for series, line in times_by_length(own).items():
         for length, time in line.items():
             if length in floor:
-                rest = growth.ratio(floor[length], time)
+                rest = intervals.ratio(floor[length], time)
                 low, high = (None, None) if rest.low is None or rest.high is None else (1 - rest.high, 1 - rest.low)
-                share = growth.Estimate(1 - rest.value, low, high, rest.samples, 1 - rest.draws)
+                share = intervals.Estimate(1 - rest.value, low, high, rest.samples, 1 - rest.draws)
                 shares.setdefault(series, {})[length] = share
     return shares
 
@@ -61,9 +61,9 @@ def shares(table: pd.DataFrame) -> Table:
     return with_facets("", ["Attention", "Length", f"Share of the model's time [{units.LEVEL_WORDS}]"], rows)
 
 
-def _multiple(time: growth.Estimate, base: growth.Estimate | None) -> Cell:
+def _multiple(time: intervals.Estimate, base: intervals.Estimate | None) -> Cell:
     if base is None:
         return "BERT has no time"
     if time is base:
         return Amount(1, "count")
-    return units.estimate(growth.ratio(time, base), "number")
+    return units.estimate(intervals.ratio(time, base), "number")

@@ -92,7 +92,7 @@ def _against(row: Any, reference: Any) -> Amount | None:
 
 def _amount(values: list[float], unit: units.Unit, least: float, most: float) -> Amount:
     """The mean over seeds; Student's interval is cut at what there can be, which few seeds reach far beyond."""
-    found = intervals.mean(values)
+    found = intervals.seed_mean(values)
     if found.low is None or found.high is None:
         return Amount(found.mean, unit)
     return Amount(found.mean, unit, max(found.low, least), min(found.high, most))
