@@ -14,7 +14,7 @@ from harness.core.spec import Dtype, OperationSpec
 from harness.measure import inputs
 from harness.measure.inputs import Inputs
 from harness.measure.sampled_rows import relative_error, run_oracle, sample_rows
-from harness.measure.verify import FACTOR, FLOOR_EPS, MOST, ROWS
+from harness.measure.verify import FLOOR_EPS, MAX_ALLOWED, ROUNDING_FACTOR, ROWS
 
 SIZES = {"batch": 2, "heads": 2, "head_dim": 64, "seq_len": 256}
 """Of most tests: what most kernels take. Awkward lengths have a test of their own."""
@@ -73,7 +73,7 @@ class Attention:
         )
         error = relative_error(rounded, exact)
         floor = FLOOR_EPS * torch.finfo(given.q.dtype).eps + self.plugin.kernel_error
-        return min(2 * (FACTOR * error + floor), MOST) if math.isfinite(error) else floor
+        return min(2 * (ROUNDING_FACTOR * error + floor), MAX_ALLOWED) if math.isfinite(error) else floor
 
 
 def call(module: nn.Module, given: Inputs, seed: int = 0) -> Tensor:

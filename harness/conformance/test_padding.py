@@ -37,7 +37,7 @@ def test_outputs_of_real_tokens_do_not_move(attention: Attention, where: str) ->
     spec, given = _padded(attention, where)
     mask = given.key_padding_mask
     assert mask is not None
-    scale = torch.where(mask, 1.0, verify.LARGE)[:, None, :, None].to(given.k.dtype)
+    scale = torch.where(mask, 1.0, verify.PADDED_SCALE)[:, None, :, None].to(given.k.dtype)
     module = attention.build(spec)
     before = call(module, given)
     after = call(module, replace(given, k=given.k * scale, v=given.v * scale))
