@@ -14,7 +14,7 @@ from harness.core.spec import Dtype, OperationSpec
 from harness.measure import inputs
 from harness.measure.inputs import Inputs
 from harness.measure.sampled_rows import relative_error, run_oracle, sample_rows
-from harness.measure.verify import FACTOR, FLOOR_EPS, MOST, ROWS
+from harness.measure.verify import FLOOR_EPS, MAX_ALLOWED, ROUNDING_FACTOR, ROWS
 
 SIZES = {"batch": 2, "heads": 2, "head_dim": 64, "seq_len": 256}
 """Sizes of most tests, which most kernels support. Lengths that are no multiple of a block have their own test."""
@@ -77,7 +77,7 @@ class AttentionUnderTest:
         )
         error = relative_error(rounded, exact)
         floor = FLOOR_EPS * torch.finfo(tensors.q.dtype).eps + self.plugin.kernel_error
-        return min(2 * (FACTOR * error + floor), MOST) if math.isfinite(error) else floor
+        return min(2 * (ROUNDING_FACTOR * error + floor), MAX_ALLOWED) if math.isfinite(error) else floor
 
 
 def call(module: nn.Module, tensors: Inputs, seed: int = 0) -> Tensor:

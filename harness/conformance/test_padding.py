@@ -38,7 +38,7 @@ def test_padded_keys_do_not_change_real_outputs(attention: AttentionUnderTest, p
     spec, tensors = _padded(attention, position)
     mask = tensors.key_padding_mask
     assert mask is not None
-    scale = torch.where(mask, 1.0, verify.LARGE)[:, None, :, None].to(tensors.k.dtype)
+    scale = torch.where(mask, 1.0, verify.PADDED_SCALE)[:, None, :, None].to(tensors.k.dtype)
     module = attention.build(spec)
     before = call(module, tensors)
     after = call(module, replace(tensors, k=tensors.k * scale, v=tensors.v * scale))

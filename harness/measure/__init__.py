@@ -1,1 +1,1 @@
-"""What one case needs: inputs, verification against the oracle, time, memory, quality, the models and the machine."""
+"""How one case is measured: its inputs, verification against the oracle, time, memory, quality, and the machine."""

@@ -1,7 +1,7 @@
-"""What a case runs under and what it does, observed in one call: what a fair comparison must have equal.
+"""What one call of a case does and under which settings: the facts that must be equal in a fair comparison.
 
-Torch's dispatcher hands every operation of the call to a mode, forward and backward. It sees what torch does, and not
-the inside of a fused or native kernel.
+A dispatch mode sees every operation that torch dispatches in the call, forward and backward. It does not see inside a
+fused or native kernel.
 """
 
 from collections.abc import Callable
@@ -15,44 +15,58 @@ from torch.utils._pytree import tree_leaves
 from harness.core.record import Conditions
 from harness.core.spec import ModelSpec, OperationSpec
 
-SHORT = 4
-"""Up to so many times the head's width, features of tokens are as many as tokens: nobody can tell them from pairs."""
+LONG_PER_HEAD_DIM = 4
+"""``all_pairs`` is reported only for sequences longer than this many times the head dimension. In a shorter sequence a
+tensor of features per token can be as large as one of all pairs of tokens, and the two cannot be told apart."""
 _COPIES = ("clone", "_to_copy", "copy_")
 _PRECISIONS = ["medium", "high", "highest"]
 
 
 def observe(call: Callable[[], Any], module: nn.Module, spec: OperationSpec | ModelSpec) -> Conditions:
-    """Run ``call`` once and say what it did.
+    """Run ``call`` once and report what it did.
 
     Args:
         call: the call that is measured.
-        module: what it calls, for weights and compiled parts.
-        spec: its sizes tell which tensors count.
+        module: the module that it calls, for weights and compiled parts.
+        spec: the case; its sizes decide which tensors count.
     """
-    found: dict[str, Any] = {"parameters": sum(one.numel() for one in module.parameters())}
-    found["compiled"] = any(_is_compiled(part) for part in module.modules())
-    found["float32_matmul"] = torch.get_float32_matmul_precision()
-    if found["compiled"]:  # dynamo does not run under a mode: the call would be another one
-        return Conditions(**found, unseen="compiled: its operations are not torch's")
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    compiled = any(_is_compiled(part) for part in module.modules())
+    precision = torch.get_float32_matmul_precision()
+
+    def not_observed(reason: str) -> Conditions:
+        return Conditions(parameters=parameters, compiled=compiled, float32_matmul=precision, unseen=reason)
+
+    if compiled:  # dynamo does not compile under a dispatch mode: another call than the measured one would be observed
+        return not_observed("compiled: torch does not dispatch its operations one by one")
     if any(getattr(part, "compiles_inside", False) for part in module.modules()):
-        # What dynamo meets under a mode it would not compile in later calls either.
-        return Conditions(**found, unseen="torch compiles a part of it in the call: its operations are not torch's")
-    watch = _Watch(spec)
+        # What dynamo refuses to compile under a mode, it would not compile in later calls either.
+        return not_observed("torch compiles a part of it in the call and does not dispatch its operations one by one")
+    observer = _DispatchObserver(spec)
     try:
-        with watch:
+        with observer:
             call()
-    except Exception as error:  # it runs without a mode; what it does is then unknown and its measuring goes on
-        return Conditions(**found, unseen=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
-    found["float32_matmul"] = min(watch.precisions | {found["float32_matmul"]}, key=_PRECISIONS.index)
-    found |= {"dtypes": sorted(watch.dtypes), "dropout": watch.dropout, "recomputes": watch.recomputes}
-    found["operators"] = watch.operators
-    if isinstance(spec, OperationSpec):  # in a model other tensors are as large, and copied too
-        long = spec.seq_len > SHORT * spec.head_dim
-        found |= {"layout_copies": watch.layout_copies, "all_pairs": watch.all_pairs if long else None}
-    return Conditions(**found)
+    except Exception as error:  # the call works without a mode, so it can be measured although it cannot be observed
+        return not_observed(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+    conditions = Conditions(
+        parameters=parameters,
+        compiled=compiled,
+        float32_matmul=min(observer.precisions | {precision}, key=_PRECISIONS.index),
+        dtypes=sorted(observer.dtypes),
+        dropout=observer.dropout,
+        recomputes=observer.recomputes,
+        operators=observer.operators,
+    )
+    if isinstance(spec, OperationSpec):  # a model also copies other tensors of that size
+        conditions.layout_copies = observer.layout_copies
+        is_long = spec.seq_len > LONG_PER_HEAD_DIM * spec.head_dim
+        conditions.all_pairs = observer.all_pairs if is_long else None
+    return conditions
 
 
-class _Watch(TorchDispatchMode):
+class _DispatchObserver(TorchDispatchMode):
+    """Collects facts about every operation that torch dispatches while it is active."""
+
     supports_higher_order_operators = True
 
     def __init__(self, spec: OperationSpec | ModelSpec) -> None:
@@ -68,14 +82,14 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.operators += not getattr(func, "is_view", False)  # a view is another look at the same memory
+        self.operators += not getattr(func, "is_view", False)  # a view does no work
         self.precisions.add(torch.get_float32_matmul_precision())
-        # Backward formulas run without gradients; what runs with them there is the forward pass once more.
+        # Backward formulas run with gradients disabled. An operation with gradients enabled there is recomputation.
         self.recomputes |= torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
         self.dropout |= _drops(func, args, kwargs or {}, self.rows)
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.numel() >= self.rows:
-                # Not what is kept a row, as fused attention does its sums, in float32 whatever it computes in.
+                # Smaller tensors are skipped: fused attention keeps one float32 sum per row in every compute dtype.
                 if tensor.is_floating_point() and tensor.numel() >= self.input_size:
                     self.dtypes.add(str(tensor.dtype).removeprefix("torch."))
                 self.all_pairs |= tensor.dim() > 1 and min(tensor.shape[-2:]) >= self.length
@@ -92,21 +106,21 @@ def _layout(tensor: Tensor) -> list[int]:
 
 
 def _drops(func: Any, args: Any, kwargs: Any, rows: int) -> bool:
-    """Whether the operation is dropout, or holds some."""
+    """Whether the operation is dropout or contains dropout."""
     name = func.__name__.split(".")[0]
     if name == "native_dropout":
         return bool(args[1] > 0)
     if name == "bernoulli_":
-        return bool(args[0].numel() >= rows)  # the mask of a dropout without a kernel of its own
+        return bool(args[0].numel() >= rows)  # the mask of a dropout that has no kernel of its own
     schema = getattr(func, "_schema", None)  # a higher-order operation has none
     names = [] if schema is None else [argument.name for argument in schema.arguments]
     return bool((dict(zip(names, args, strict=False)) | kwargs).get("dropout_p", 0.0))
 
 
 def _is_compiled(part: nn.Module) -> bool:
-    held = [part.forward, *vars(part).values()]
+    attributes = [part.forward, *vars(part).values()]
     return (
         "_orig_mod" in part._modules
         or part._compiled_call_impl is not None
-        or any(hasattr(one, "_torchdynamo_orig_callable") for one in held)
+        or any(hasattr(attribute, "_torchdynamo_orig_callable") for attribute in attributes)
     )

@@ -1,31 +1,36 @@
-"""Time on a CUDA device: cold caches, the device's own clock, and the host's beside it.
+"""Time on a CUDA device with cold caches: device time from events, and the host's time to submit the call.
 
-One sample is two calls. The first is timed by the device, between two events, behind work that keeps the device busy
-while the host submits the call: so the kernels run one after the other, as they would in a model that is ahead of its
-host. The second is timed by the host on an idle device: how long it took to submit, and until all was done. Where the
-first number is below the second's submission, the device waits for the host, and the case is launch-bound.
+One sample is two calls. The first is timed by the device, between two events, behind other work that keeps the device
+busy while the host submits the call. Its kernels therefore run back to back, as in a model whose host is ahead of the
+device. The second call is timed by the host on an idle device: how long the submission took, and how long until all
+work was done. Where the device time is below the submission time, the device waits for the host: the case is
+launch-bound.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 FLUSH_FACTOR = 2
-"""The flush writes this many times the L2 cache, so that nothing of it stays whatever the replacement policy."""
+"""The flush writes this many times the size of the L2 cache, so that it evicts everything under any replacement
+policy."""
 LEAST_FLUSH_BYTES = 2**26
 LONG_CALL_SECONDS = 20e-3
-"""From here on one call gives both times: the microseconds before its first kernel starts are under 0.1% of it."""
-LEAD = 4
-"""Times the host's quickest submission that the device is kept busy: after a wait the host takes up to three times as
-long as then, and where the device catches up with it, the gap counts as the device's time."""
+"""A call of at least this length is made once and gives all times: the microseconds before its first kernel starts are
+below 0.1% of it."""
+LEAD_FACTOR = 4
+"""The device is kept busy for this many times the host's quickest submission. After a synchronisation the host takes up
+to three times as long as its quickest, and if the device catches up with it, the gap counts as device time."""
 MOST_FLUSHES = 200
 
 
-class Sample(NamedTuple):
-    """Seconds of one call."""
+@dataclass(frozen=True)
+class Sample:
+    """Seconds of one call: until all work was done, on the device, and until the call returned to the host."""
 
     wall: float
     device: float
@@ -37,8 +42,8 @@ class DeviceClock:
 
     Args:
         device: a CUDA device.
-        cuda: ``torch.cuda``, or in a test what stands in for it.
-        buffer: what the flush writes; None: a new one of ``flushed_bytes``.
+        cuda: ``torch.cuda``, or its replacement in a test.
+        buffer: the tensor that the flush writes; None allocates one of ``flushed_bytes``.
     """
 
     def __init__(self, device: str, cuda: Any = torch.cuda, buffer: Any = None) -> None:
@@ -50,7 +55,7 @@ class DeviceClock:
         self._flush_seconds = min(self._time_a_flush() for _ in range(3))
 
     def sample(self, call: Callable[[], Any], submit_seconds: float, seconds: float) -> Sample:
-        """Time ``call`` once, or twice where it is short.
+        """Time ``call`` twice, or once if it is long.
 
         Args:
             call: what to time.
@@ -60,12 +65,12 @@ class DeviceClock:
         with self._cuda.device(self._device):  # events belong to the current device
             if seconds >= LONG_CALL_SECONDS:
                 return self._sample(call, flushes=1)
-            flushes = 1 + math.ceil(LEAD * submit_seconds / self._flush_seconds)
-            on_device = self._sample(call, min(flushes, MOST_FLUSHES), wait=False).device
-            return self._sample(call, flushes=1)._replace(device=on_device)
+            flushes = 1 + math.ceil(LEAD_FACTOR * submit_seconds / self._flush_seconds)
+            device_seconds = self._sample(call, min(flushes, MOST_FLUSHES), wait=False).device
+            return replace(self._sample(call, flushes=1), device=device_seconds)
 
     def _sample(self, call: Callable[[], Any], flushes: int, wait: bool = True) -> Sample:
-        """``wait``: let the flush end before the call is submitted, so that the host's clock starts with the call."""
+        """Flush, then time one call. With ``wait`` the flush ends before the host's clock starts."""
         first, last = self._cuda.Event(enable_timing=True), self._cuda.Event(enable_timing=True)
         self._cuda.synchronize(self._device)
         for _ in range(flushes):
@@ -79,7 +84,7 @@ class DeviceClock:
         submitted = perf_counter()
         self._cuda.synchronize(self._device)
         done = perf_counter()
-        del result  # freed after the clock stopped
+        del result  # freed only after the clock has stopped
         return Sample(done - start, first.elapsed_time(last) / 1e3, submitted - start)
 
     def _time_a_flush(self) -> float:

@@ -1,4 +1,4 @@
-"""Random inputs of a case: the same seed gives the same bits on every device, but for the largest on CUDA."""
+"""Random inputs of a case. A seed gives the same bits on every device, except for large tensors on CUDA."""
 
 import math
 from dataclasses import dataclass
@@ -10,22 +10,23 @@ from harness.core.plugin import torch_dtype
 from harness.core.spec import OperationSpec, QualitySpec
 
 DRAWN_ON_DEVICE = 2**21
-"""Numbers a tensor above which a CUDA device draws its own: a CPU would take longer than the case."""
+"""Tensors of more elements than this are drawn on the CUDA device, because the CPU would take longer than the case."""
 
 CLUSTERS = 16
-RUN = 16
-LOGIT = 4.0
-"""Of clustered inputs: clusters a head; tokens that follow one another in a cluster, on average; and
-``|q||k| / sqrt(D)``, what the logit of a query and a key in the same direction would be."""
+"""Clusters per head of clustered inputs."""
+MEAN_RUN = 16
+"""Mean number of neighbouring tokens in one cluster of clustered inputs."""
+ALIGNED_LOGIT = 4.0
+"""``|q||k| / sqrt(D)`` of clustered inputs: the logit of a query and a key that point in the same direction."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Tensors of one case, all on the case's device.
+    """The tensors of one case, all on the case's device.
 
-    q, k, v and ``grad`` (the gradient of the output) are ``[B, H, N, D]`` in the case's dtype, standard normal; what
-    quality cases have instead is with ``_matched`` and ``_clustered``. ``key_padding_mask`` is bool ``[B, N]``, True
-    for a real token; None where nothing is padded.
+    q, k, v and ``grad`` (the gradient of the output) are ``[B, H, N, D]`` in the case's dtype: standard normal, or for
+    quality cases as ``_matched`` or ``_clustered`` make them. ``key_padding_mask`` is bool ``[B, N]``, True for a real
+    token; None if nothing is padded.
     """
 
     q: Tensor
@@ -38,7 +39,7 @@ class Inputs:
 def make(spec: OperationSpec | QualitySpec) -> Inputs:
     """The inputs of ``spec``, drawn from ``spec.seed`` alone; see ``draw``.
 
-    The last ``round(padding * n)`` positions of each sequence are padded, but never all of them.
+    The last ``round(padding * n)`` positions of each sequence are padded, but at least one position stays real.
     """
     shape = (spec.batch, spec.heads, spec.seq_len, spec.head_dim)
     generator = _generator(shape, spec.seed, spec.device)
@@ -52,8 +53,8 @@ def make(spec: OperationSpec | QualitySpec) -> Inputs:
 def draw(shape: tuple[int, ...], seed: int, device: str | torch.device) -> list[Tensor]:
     """Four standard normal float32 tensors.
 
-    They are drawn on the CPU, so that a CUDA case sees a CPU case's numbers; tensors of more than ``DRAWN_ON_DEVICE``
-    numbers for a CUDA device are drawn there.
+    They are drawn on the CPU, so that a CUDA case has the same numbers as a CPU case. Tensors of more than
+    ``DRAWN_ON_DEVICE`` elements for a CUDA device are drawn on that device.
     """
     return [x.to(device) for x in _normal(shape, _generator(shape, seed, device))]
 
@@ -68,44 +69,44 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator) -> list[Tensor]:
 
 
 def _matched(spec: QualitySpec, drawn: list[Tensor]) -> list[Tensor]:
-    """Each row of q has the cosine ``similarity`` with the row of k at its position, up to chance: a lookup.
+    """Each row of q has an expected cosine of ``similarity`` with the row of k at its position: attention is a lookup.
 
-    With 0 all pairs are alike, and their sum is mere noise.
+    With ``similarity`` 0 all pairs are alike, and the output is the mean of noise.
     """
     q, k, v, grad = drawn
-    return [_near(k, q, spec.similarity), k, v, grad]
+    return [_with_cosine(k, q, spec.similarity), k, v, grad]
 
 
 def _clustered(spec: QualitySpec, drawn: list[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """Each row has the cosine ``similarity`` with the centre of its token's cluster, up to chance.
+    """Each row has an expected cosine of ``similarity`` with the centre of its token's cluster.
 
-    q and k share their centres; v and grad have centres of their own, so that outputs and gradients are no mean of
-    noise. A sequence goes through the clusters in runs of ``RUN`` tokens on average.
+    q and k share their centres. v and grad have centres of their own, so that outputs and gradients are more than a
+    mean of noise. A sequence goes through the clusters in runs of ``MEAN_RUN`` tokens on average.
     """
     q, k, v, grad = drawn
     batch, heads, n, dim = q.shape
     device = generator.device
-    starts = torch.rand((batch, heads, n), generator=generator, device=device) < 1 / RUN
+    starts = torch.rand((batch, heads, n), generator=generator, device=device) < 1 / MEAN_RUN
     of_run = torch.randint(CLUSTERS, (batch, heads, n + 1), generator=generator, device=device)
     cluster = of_run.gather(-1, starts.cumsum(-1))[..., None].expand(-1, -1, -1, dim)
     centres = torch.randn((3, batch, heads, CLUSTERS, dim), generator=generator, device=device)
-    of_pair, of_value, of_grad = (one.gather(2, cluster) for one in centres)
-    scale = math.sqrt(LOGIT / math.sqrt(dim))
+    pair_centre, value_centre, grad_centre = (kind.gather(2, cluster) for kind in centres)
+    scale = math.sqrt(ALIGNED_LOGIT / math.sqrt(dim))
     return [
-        scale * _near(of_pair, q, spec.similarity),
-        scale * _near(of_pair, k, spec.similarity),
-        _near(of_value, v, spec.similarity),
-        _near(of_grad, grad, spec.similarity),
+        scale * _with_cosine(pair_centre, q, spec.similarity),
+        scale * _with_cosine(pair_centre, k, spec.similarity),
+        _with_cosine(value_centre, v, spec.similarity),
+        _with_cosine(grad_centre, grad, spec.similarity),
     ]
 
 
-def _near(rows: Tensor, noise: Tensor, cosine: float) -> Tensor:
-    """Standard normal rows with this cosine to ``rows``, up to chance, if those and ``noise`` are standard normal."""
+def _with_cosine(rows: Tensor, noise: Tensor, cosine: float) -> Tensor:
+    """Standard normal rows with this expected cosine to ``rows``; ``rows`` and ``noise`` must be standard normal."""
     return cosine * rows + math.sqrt(1 - cosine**2) * noise
 
 
 def rotated(inputs: Inputs) -> Inputs:
-    """The same numbers at other positions, in memory of their own; the padding stays where it is."""
+    """The same numbers one position further, in new memory; the padding mask stays the same."""
     q, k, v, grad = (x.roll(1, 2) for x in (inputs.q, inputs.k, inputs.v, inputs.grad))
     return Inputs(q, k, v, inputs.key_padding_mask, grad)
 

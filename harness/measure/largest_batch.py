@@ -10,24 +10,24 @@ from harness.measure import memory
 from harness.models import model_case
 
 LIMIT = 2**14
-"""Sequences; a batch beyond this fills no device any better."""
+"""Sequences. A larger batch does not use any device better."""
 
 
 def find(spec: ModelSpec) -> int:
-    """The batch, at least 1; whether one sequence fits is left to the measurement itself.
+    """The batch, at least 1. Whether one sequence fits is left to the measurement itself.
 
-    On CUDA it is doubled until the memory is out, as in the YOSO paper's protocol. On a CPU a process that runs out of
-    memory is killed, so what a batch needs is foreseen from the peaks at one and two sequences; both must be known
-    before anything swaps.
+    On CUDA the batch is doubled until memory runs out, as in the YOSO paper's protocol. On a CPU a process that runs
+    out of memory is killed, so the need of a batch is extrapolated from the peaks at one and two sequences; those two
+    must fit without swapping.
     """
-    fits = _runs(spec) if torch.device(spec.device).type == "cuda" else _foreseen(spec)
+    fits = _fits_when_run(spec) if torch.device(spec.device).type == "cuda" else _fits_by_extrapolation(spec)
     batch = 1
     while batch < LIMIT and fits(2 * batch):
         batch *= 2
     return batch
 
 
-def _runs(spec: ModelSpec) -> Callable[[int], bool]:
+def _fits_when_run(spec: ModelSpec) -> Callable[[int], bool]:
     def fits(batch: int) -> bool:
         try:
             model_case.build(spec.model_copy(update={"batch": batch})).call()
@@ -40,7 +40,7 @@ def _runs(spec: ModelSpec) -> Callable[[int], bool]:
     return fits
 
 
-def _foreseen(spec: ModelSpec) -> Callable[[int], bool]:
+def _fits_by_extrapolation(spec: ModelSpec) -> Callable[[int], bool]:
     one, two = (_peak_bytes(spec, batch) for batch in (1, 2))
     available = available_bytes(spec.device)
     return lambda batch: one + (batch - 1) * max(two - one, 1) <= available
@@ -48,6 +48,6 @@ def _foreseen(spec: ModelSpec) -> Callable[[int], bool]:
 
 def _peak_bytes(spec: ModelSpec, batch: int) -> int:
     built = model_case.build(spec.model_copy(update={"batch": batch}))
-    built.call()  # AdamW's state is there from the second step on
-    found = memory.peak(built.call, spec.device, built.held)
-    return found.peak_bytes + found.input_bytes
+    built.call()  # the first step allocates AdamW's state, which is then part of every step
+    peak = memory.peak(built.call, spec.device, built.held)
+    return peak.peak_bytes + peak.input_bytes

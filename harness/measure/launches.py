@@ -1,7 +1,8 @@
-"""Kernels that one call starts on a CUDA device. A pass of its own: the profiler slows what it watches.
+"""The number of kernels that one call launches on a CUDA device. A separate pass, because the profiler slows the call.
 
-It also slows what its process calls later, because CUPTI stays attached (https://github.com/pytorch/pytorch/issues/144455):
-``harness.processes.launch_counter`` has a process for it where others are timed.
+The profiler also slows every later call of its process, because CUPTI stays attached
+(https://github.com/pytorch/pytorch/issues/144455). Where other cases are timed, ``harness.processes.launch_counter``
+counts in a separate process.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,25 +13,24 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 NO_KERNELS = ("Memcpy", "Memset")
-"""How CUPTI's names of copies and fills begin; the copy engine does most of them, and no kernel is launched."""
+"""Prefixes of CUPTI's names of copies and fills. Most of them run on the copy engine, without a kernel launch."""
 LAUNCHES = ("cudaLaunchKernel", "cudaLaunchCooperativeKernel", "cuLaunchKernel", "cuLaunchCooperativeKernel")
-"""How the names of the host's calls begin that start one kernel each."""
+"""Prefixes of the host calls that launch one kernel each."""
 
 
 def count(call: Callable[[], Any], device: str) -> int | None:
-    """Run ``call`` once and count the kernels that the device ran for it, those of a CUDA graph each by itself.
+    """Run ``call`` once and count the kernels that the device ran for it. Each kernel of a CUDA graph counts.
 
     Args:
-        call: warmed up: what the first call alone compiles, tunes or caches is not the case's.
+        call: already warmed up, so that nothing is compiled, tuned or cached for the first time.
         device: where it runs.
 
     Returns:
-        Their number, copies and fills not among them; None on a CPU, which has none, and where the profiler cannot see
-        the device.
+        The number of kernels without copies and fills; None on a CPU, and where the profiler cannot see the device.
     """
     if torch.device(device).type != "cuda":
         return None
-    # One kernel that is known to run: a profiler that may not look would otherwise say that the call has none.
+    # One kernel that certainly runs: if the profiler does not see it, the count of the call means nothing either.
     known = torch.zeros(1, device=device)
     torch.cuda.synchronize(device)
     with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
@@ -42,10 +42,10 @@ def count(call: Callable[[], Any], device: str) -> int | None:
 
 
 def _kernels(events: Iterable[Any]) -> int:
-    """Kernels that left a record, and those whose launch alone did.
+    """The number of kernels that have a record of their own or of their launch.
 
-    The profiler loses the records of a session's first kernels, more with every session of a process, and not those of
-    their launches (https://github.com/pytorch/pytorch/issues/192021). Both carry the same number.
+    The profiler loses the records of a session's first kernels, more with every session of a process, but not the
+    records of their launches (https://github.com/pytorch/pytorch/issues/192021). Both have the same correlation id.
     """
     kernels: list[int] = []
     launched: set[int] = set()

@@ -1,4 +1,4 @@
-"""What the run ran on: hardware, versions and settings that move a number. No host name, no paths."""
+"""Fingerprint of the machine: hardware, versions and settings that affect a measurement. No host name, no paths."""
 
 import os
 import platform
@@ -13,16 +13,17 @@ from harness.core.spec import Scalar
 
 PACKAGES = ("torch", "transformers", "xformers", "pytest-benchmark", "numpy", "triton")
 COMMIT = "HARNESS_COMMIT"
+"""The environment variable with the commit of a copy of the code that has no git history."""
 ISA_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
 def fingerprint() -> dict[str, Scalar | None]:
-    """One flat mapping; a value is None where this machine or environment has no such thing."""
+    """One flat mapping. A value is None if this machine or environment has no such thing."""
     return _cpu() | _software() | _cuda()
 
 
 def _cpu() -> dict[str, Scalar | None]:
-    import cpuinfo  # a fifth of a second, and a process of its own
+    import cpuinfo  # takes a fifth of a second and starts a process
 
     info = cpuinfo.get_cpu_info()
     flags = set(info.get("flags", []))
@@ -38,16 +39,16 @@ def _cpu() -> dict[str, Scalar | None]:
 
 
 def _software() -> dict[str, Scalar | None]:
-    found: dict[str, Scalar | None] = {
+    software: dict[str, Scalar | None] = {
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            software[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found | {
+            software[package] = None
+    return software | {
         "torch_threads": torch.get_num_threads(),
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "torch_mkl": torch.backends.mkl.is_available(),
@@ -80,7 +81,7 @@ def _driver(uuid: str) -> dict[str, Scalar | None]:
     except pynvml.NVMLError as error:
         return {"nvml": str(error)}
     try:
-        # By uuid: NVML and CUDA number the devices differently.
+        # By UUID, because NVML and CUDA number the devices differently.
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
         return {
             "cuda_driver": pynvml.nvmlSystemGetDriverVersion(),
@@ -96,9 +97,9 @@ def _driver(uuid: str) -> dict[str, Scalar | None]:
 
 
 def commit() -> str | None:
-    """The git commit of this code, with ``+dirty`` where the tree has changes.
+    """The git commit of this code, with ``+dirty`` if the tree has uncommitted changes.
 
-    Outside a checkout: what the environment variable ``HARNESS_COMMIT`` says of this copy, or None.
+    Outside a checkout: the value of the environment variable ``HARNESS_COMMIT``, or None.
     """
     here = Path(__file__).resolve()
     said = os.environ.get(COMMIT)

@@ -1,4 +1,4 @@
-"""Peak memory of a call at torch's allocator. A pass of its own: the profiler slows what it watches."""
+"""Peak memory of a call at torch's allocator. A separate pass, because the profiler slows the call."""
 
 import gc
 import os
@@ -12,25 +12,25 @@ from torch.autograd.profiler import profile
 
 from harness.core.record import Memory
 
-# Else the profiler says on standard error when it starts and stops, in lines that bury what a dead process said.
+# Otherwise the profiler writes to standard error when it starts and stops, which buries a dead process's last words.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def peak(call: Callable[[], Any], device: str, held: Iterable[Tensor]) -> Memory:
-    """High-water mark of ``call`` above what was allocated before it; its result counts, ``held`` does not.
+    """High-water mark of ``call`` above what was allocated before it. Its result counts; ``held`` does not.
 
-    On a CPU it is taken from the allocation events of torch's profiler, which sees every tensor, also those inside
-    native operators, but nothing that a library allocates past torch (thread stacks, MKL's buffers).
+    On a CPU the mark comes from the allocation events of torch's profiler. These cover every tensor, also those inside
+    native operators, but nothing that a library allocates without torch (thread stacks, MKL's buffers).
 
     Args:
         call: run once.
         device: where it allocates.
-        held: tensors that were there before (inputs, weights); ``input_bytes`` is the sum of their storages.
+        held: tensors that exist before the call (inputs, weights); ``input_bytes`` is the sum of their storages.
     """
     input_bytes = _storage_bytes(held)
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()  # what earlier calls left in the pool is not this call's
+        torch.cuda.empty_cache()  # the pool may still hold memory of earlier calls
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         call()
@@ -41,7 +41,7 @@ def peak(call: Callable[[], Any], device: str, held: Iterable[Tensor]) -> Memory
             reserved_bytes=torch.cuda.max_memory_reserved(device) - before,
             source="torch.cuda.max_memory_allocated",
         )
-    # Not torch.profiler's: a call of 74,000 small operations took 4 s more while it made an object of each.
+    # Not torch.profiler's profile: it makes an object of every event, 4 s more for a call of 74,000 small operations.
     with profile(use_kineto=True, profile_memory=True) as profiler:
         result = call()
     del result
@@ -53,7 +53,7 @@ def peak(call: Callable[[], Any], device: str, held: Iterable[Tensor]) -> Memory
 
 
 def release() -> None:
-    """Leave what this process no longer needs to others on the device."""
+    """Give memory that this process no longer needs back to other processes on the device."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -66,17 +66,17 @@ def _storage_bytes(tensors: Iterable[Tensor]) -> int:
 
 def _allocations(profiler: profile) -> list[tuple[int, int]]:
     """Address and signed size of every allocation and release on the CPU, in time order."""
-    found: list[tuple[int, int, int]] = []
+    timed: list[tuple[int, int, int]] = []
     assert profiler.kineto_results is not None
     pending = profiler.kineto_results.experimental_event_tree()[::-1]
     while pending:
         event = pending.pop()
-        pending.extend(event.children[::-1])  # first in, last out: ties keep their order
+        pending.extend(event.children[::-1])  # last in, first out: events of equal time keep their order
         fields = event.extra_fields
         if isinstance(fields, _ExtraFields_Allocation) and fields.device.type == "cpu":
-            found.append((event.start_time_ns, fields.ptr, fields.alloc_size))
-    found.sort(key=lambda allocation: allocation[0])
-    return [(address, size) for _, address, size in found]
+            timed.append((event.start_time_ns, fields.ptr, fields.alloc_size))
+    timed.sort(key=lambda allocation: allocation[0])
+    return [(address, size) for _, address, size in timed]
 
 
 def _high_water_mark(allocations: list[tuple[int, int]]) -> int:
@@ -88,6 +88,6 @@ def _high_water_mark(allocations: list[tuple[int, int]]) -> int:
             now += size
             highest = max(highest, now)
         else:
-            # A release of what was there before the call is not the call's: it has no entry and takes nothing off.
+            # A release of memory from before the call has no entry and must not lower the mark.
             now -= live.pop(address, 0)
     return highest

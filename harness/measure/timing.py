@@ -1,12 +1,14 @@
-"""Time of a call: raw samples in seconds, no statistics."""
+"""Time of a call as raw samples in seconds, without statistics; and the time that torch.compile has taken."""
 
 import gc
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import cycle
 from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,15 +17,16 @@ from harness.core.spec import Effort
 from harness.measure.device_time import DeviceClock
 
 Call = Callable[[], Any]
-Taken = TypeVar("Taken")
+SampleType = TypeVar("SampleType")
 
 
 SHORT_CALL_SECONDS = 1e-3
-"""Calls shorter than this are grouped until a sample lasts that long: the clock and the loop then cost under 0.1%."""
+"""Shorter calls are grouped until a sample lasts this long: the clock and the loop then cost less than 0.1% of it."""
 
 
-class _WarmUp(NamedTuple):
-    """Calls made, and the seconds that the quickest took: in all, and until it returned."""
+@dataclass(frozen=True)
+class _WarmUp:
+    """The number of warm-up calls, and the quickest one's seconds: until it finished, and until it returned."""
 
     calls: int
     seconds: float
@@ -33,19 +36,20 @@ class _WarmUp(NamedTuple):
 def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()) -> Timing:
     """Sample ``call``, with the garbage collector off.
 
-    On CUDA caches are flushed before every sample, and each has the device's time, the host's to submit and the wall's
-    to the end of a synchronisation; see ``harness.measure.device_time``. On a CPU there is the wall's alone.
+    On CUDA the caches are flushed before every sample, and each sample has the device time, the host's time to submit,
+    and the wall time until a synchronisation returned; see ``harness.measure.device_time``. On a CPU there is wall time
+    only.
 
     Args:
         call: what to time.
         device: where it runs.
-        effort: how long.
-        others: the same call on other inputs of the same size; the samples take all of them in turn.
+        effort: how long to warm up and to sample.
+        others: the same call on other inputs of the same size; the samples take all calls in turn.
     """
     on_cuda = torch.device(device).type == "cuda"
     turns = cycle([call, *others])
-    with _collector_off():
-        # Created first: its buffer is a neighbour of the inputs, and not of what the call leaves in the pool.
+    with _garbage_collector_off():
+        # Created before the warm-up, so that its buffer lies next to the inputs and not in memory that the calls freed.
         clock = DeviceClock(device) if on_cuda else None
         warm = _warm_up(turns, device, effort, at_least=1 + len(others) if on_cuda else 0)
         if clock is not None:
@@ -68,9 +72,18 @@ def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()
         )
 
 
-def _collect(take: Callable[[], Taken], effort: Effort) -> list[Taken]:
+def compile_seconds() -> float:
+    """Seconds that torch.compile has taken in this process so far, as torch counts them.
+
+    Forward and backward graphs count. 0 if nothing was ever compiled.
+    """
+    counter = sys.modules.get("torch._dynamo.utils")
+    return 0.0 if counter is None else float(counter.calculate_time_spent()["total_wall_time"])
+
+
+def _collect(take: Callable[[], SampleType], effort: Effort) -> list[SampleType]:
     began = perf_counter()
-    samples: list[Taken] = []
+    samples: list[SampleType] = []
     while len(samples) < effort.min_samples or (
         len(samples) < effort.max_samples and perf_counter() - began < effort.seconds
     ):
@@ -105,7 +118,7 @@ def _synchronize(device: str) -> None:
 
 
 @contextmanager
-def _collector_off() -> Iterator[None]:
+def _garbage_collector_off() -> Iterator[None]:
     gc.collect()
     was_on = gc.isenabled()
     gc.disable()

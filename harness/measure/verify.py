@@ -1,8 +1,8 @@
 """Whether a plugin computes what it says: compared with its float64 oracle before anything is timed.
 
-Outputs are compared at a sample of query rows, gradients everywhere (see ``harness.measure.sampled_rows``).
+Outputs are compared at a sample of query rows, gradients at every position (see ``harness.measure.sampled_rows``).
 
-An error is allowed as far as rounding explains it: ``FACTOR`` times the error of the oracle itself in the case's own
+The allowed error is what rounding explains: ``ROUNDING_FACTOR`` times the error of the oracle itself in the case's own
 dtype. FlashAttention's tests use the same rule and factor (https://github.com/Dao-AILab/flash-attention, tests).
 """
 
@@ -17,72 +17,72 @@ from harness.core.record import Check
 from harness.core.spec import OperationSpec
 from harness.measure.inputs import Inputs, draw
 from harness.measure.sampled_rows import (
-    Result,
+    SampledResult,
     WrongShape,
     real_positions,
     relative_error,
-    run,
+    run_module,
     run_oracle,
     sample_rows,
 )
 
 ROWS = 64
-FACTOR = 2.0
+"""Query rows that are compared, at most."""
+ROUNDING_FACTOR = 2.0
 FLOOR_EPS = 1
-"""Allowed in any case, in units of the dtype's machine epsilon: the oracle's own rounding can be exactly zero."""
+"""An error that is always allowed, in machine epsilons of the dtype: the oracle's own rounding can be exactly zero."""
 FEW_TOKENS = 16
-"""With as few that floor is twice as high, and with fewer higher: a few roundings do not average out, and those of the
-oracle may be small by chance."""
-MOST = 0.5
-"""Allowed at most, whatever rounding explains: zeros have an error of 1."""
+"""At this many tokens the floor is doubled, and for fewer it is higher: a few roundings do not average out, and the
+oracle's own may be small by chance."""
+MAX_ALLOWED = 0.5
+"""Upper limit of the allowed error, whatever rounding explains: an output of zeros has an error of 1."""
 ZERO = 1e-10
-"""A truth below this share of the gradient of the output is zero but for float64's rounding."""
+"""A true value below this fraction of the upstream gradient is zero, apart from rounding in float64."""
 ZERO_EPS = 16
-"""Allowed, in floors, where the truth is zero; relative to the gradient of the output then."""
-LARGE = 100.0
-"""What padded keys and values are multiplied with: far outside the real ones, and far from overflow in float16."""
+"""Allowed error where the true value is zero, in multiples of the floor, relative to the upstream gradient."""
+PADDED_SCALE = 100.0
+"""Factor on padded keys and values: far outside the range of the real ones, and far from overflow in float16."""
 TAIL = 8
-"""Keys at the end whose values are raised in the second inputs, so that dropping them shows at any length."""
+"""Keys at the end whose values are enlarged in the second inputs, so that dropping them is detected at any length."""
 
 
 def check(plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, inputs: Inputs) -> list[Check]:
-    """Every comparison of ``module`` with ``plugin.oracle``; the module is right if all of them passed.
+    """Every comparison of ``module`` with ``plugin.oracle``. The module is correct if all of them passed.
 
     Args:
         plugin: gives the oracle.
-        spec: forward_backward specs have their gradients compared too.
-        module: as ``plugin.build(spec)`` gave it.
-        inputs: as ``inputs.make(spec)`` gave them.
+        spec: the case; gradients are compared too if its mode is ``forward_backward``.
+        module: the result of ``plugin.build(spec)``.
+        inputs: the result of ``inputs.make(spec)``.
     """
     backward = spec.mode == "forward_backward"
     rows = sample_rows(inputs, ROWS, spec.seed)
-    mine = _own_storage(inputs)
+    called_with = _own_storage(inputs)
     try:
-        full, found = run(module, mine, rows, spec.seed, backward)
+        output, sampled = run_module(module, called_with, rows, spec.seed, backward)
     except WrongShape as error:
         return [Check(what=str(error), error=None, allowed=0.0, passed=False)]
-    checks = [_finite(full, found, inputs)]
-    against_oracle = _against_oracle(plugin, spec, inputs, rows, found, backward, "")
+    checks = [_finite(output, sampled, inputs)]
+    against_oracle = _against_oracle(plugin, spec, inputs, rows, sampled, backward, "")
     checks += against_oracle
-    allowed = against_oracle[0].allowed  # two calls may differ by their order of summation, so by rounding
+    allowed = against_oracle[0].allowed  # two calls may differ in their order of summation, so by rounding
     if inputs.key_padding_mask is not None:
-        checks.append(_padding(module, inputs, full, allowed, spec.seed))
-    checks += _second_call(plugin, spec, module, mine, backward)
-    _copy(mine, inputs)
-    again, _ = run(module, mine, rows, spec.seed, backward=False)
+        checks.append(_padding(module, inputs, output, allowed, spec.seed))
+    checks += _second_call(plugin, spec, module, called_with, backward)
+    _copy(called_with, inputs)
+    repeated, _ = run_module(module, called_with, rows, spec.seed, backward=False)
     real = real_positions(inputs)
-    checks.append(_compare("output of a repeated call", again[:, :, real], full[:, :, real], allowed))
+    checks.append(_compare("output of a repeated call", repeated[:, :, real], output[:, :, real], allowed))
     return checks
 
 
 def failures(checks: list[Check]) -> list[str]:
     """One sentence for each check that did not pass."""
-    said = []
-    for one in checks:
-        if not one.passed:
-            error = "not finite" if one.error is None else f"{one.error:.3g}"
-            said.append(f"{one.what}: error {error}, allowed {one.allowed:.3g}")
-    return said
+    sentences = []
+    for failed in (check for check in checks if not check.passed):
+        error = "not finite" if failed.error is None else f"{failed.error:.3g}"
+        sentences.append(f"{failed.what}: error {error}, allowed {failed.allowed:.3g}")
+    return sentences
 
 
 def _against_oracle(
@@ -90,60 +90,62 @@ def _against_oracle(
     spec: OperationSpec,
     inputs: Inputs,
     rows: Tensor,
-    found: Result,
+    sampled: SampledResult,
     backward: bool,
     when: str,
 ) -> list[Check]:
+    """Compare each tensor of ``sampled`` with the oracle; ``when`` is appended to the names of the checks."""
     truth = run_oracle(plugin, spec, inputs, rows, torch.float64, backward).named()
     rounded = run_oracle(plugin, spec, inputs, rows, inputs.q.dtype, backward).named()
     least = FLOOR_EPS * torch.finfo(inputs.q.dtype).eps
     floor = least * (1 + FEW_TOKENS / inputs.q.shape[2]) + plugin.kernel_error
     upstream = inputs.grad[:, :, rows.to(inputs.grad.device)].double().norm().item()
     checks = []
-    for name, value in found.named().items():
+    for name, value in sampled.named().items():
         if truth[name].norm() > ZERO * upstream:
             rounding = relative_error(rounded[name], truth[name])
-            allowed = min(FACTOR * rounding + floor, MOST) if math.isfinite(rounding) else floor
+            allowed = min(ROUNDING_FACTOR * rounding + floor, MAX_ALLOWED) if math.isfinite(rounding) else floor
             checks.append(_compare(name + when, value, truth[name], allowed))
-        else:  # the weight of a single key is constant: what a kernel gives for this zero is rounding
+        else:  # for example the weight of a single key is constant, and its gradient in a kernel is only rounding
             checks.append(_compare(name + when, value, truth[name], ZERO_EPS * least, upstream))
     return checks
 
 
 def _second_call(
-    plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, mine: Inputs, backward: bool
+    plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, called_with: Inputs, backward: bool
 ) -> list[Check]:
-    """Other numbers in the same tensors: an output that was kept from the first call is wrong here."""
-    drawn = draw(tuple(mine.q.shape), spec.seed + 1, spec.device)
-    tail = real_positions(mine)[-TAIL:]
+    """Call with other numbers in the same tensors. An output that the module kept from the first call is wrong here."""
+    drawn = draw(tuple(called_with.q.shape), spec.seed + 1, spec.device)
+    tail = real_positions(called_with)[-TAIL:]
     drawn[2][:, :, tail] *= math.sqrt(spec.seq_len / TAIL) if spec.seq_len > TAIL else 1.0
-    q, k, v, grad = (x.to(mine.q.dtype) for x in drawn)
-    _copy(mine, Inputs(q, k, v, mine.key_padding_mask, grad))
-    rows = sample_rows(mine, TAIL, spec.seed + 1)
-    _, found = run(module, mine, rows, spec.seed, backward)
-    return _against_oracle(plugin, spec, mine, rows, found, backward, " of a second call")
+    q, k, v, grad = (x.to(called_with.q.dtype) for x in drawn)
+    _copy(called_with, Inputs(q, k, v, called_with.key_padding_mask, grad))
+    rows = sample_rows(called_with, TAIL, spec.seed + 1)
+    _, sampled = run_module(module, called_with, rows, spec.seed, backward)
+    return _against_oracle(plugin, spec, called_with, rows, sampled, backward, " of a second call")
 
 
 def _padding(module: nn.Module, inputs: Inputs, before: Tensor, allowed: float, seed: int) -> Check:
-    """The output at real rows, with padded keys and values made large."""
+    """The output at real rows must stay the same when padded keys and values are made large."""
     mask = inputs.key_padding_mask
     assert mask is not None
-    scale = torch.where(mask, 1.0, LARGE)[:, None, :, None].to(inputs.k.dtype)
-    after, _ = run(module, replace(inputs, k=inputs.k * scale, v=inputs.v * scale), real_positions(inputs), seed, False)
+    scale = torch.where(mask, 1.0, PADDED_SCALE)[:, None, :, None].to(inputs.k.dtype)
+    changed = replace(inputs, k=inputs.k * scale, v=inputs.v * scale)
     real = real_positions(inputs)
+    after, _ = run_module(module, changed, real, seed, backward=False)
     return _compare("output after a change of padded keys", after[:, :, real], before[:, :, real], allowed)
 
 
-def _finite(full: Tensor, found: Result, inputs: Inputs) -> Check:
-    """Share of numbers that are not finite, over all real rows and all gradients."""
-    parts = [full[:, :, real_positions(inputs)], *found.gradients]
+def _finite(output: Tensor, sampled: SampledResult, inputs: Inputs) -> Check:
+    """Share of numbers that are not finite, over the output at all real rows and all gradients."""
+    parts = [output[:, :, real_positions(inputs)], *sampled.gradients]
     wrong = sum(int((~part.isfinite()).sum()) for part in parts)
     share = wrong / sum(part.numel() for part in parts)
     return Check(what="share of numbers that are not finite", error=share, allowed=0.0, passed=wrong == 0)
 
 
-def _compare(what: str, found: Tensor, truth: Tensor, allowed: float, scale: float | None = None) -> Check:
-    error = relative_error(found, truth, scale)
+def _compare(what: str, measured: Tensor, truth: Tensor, allowed: float, scale: float | None = None) -> Check:
+    error = relative_error(measured, truth, scale)
     if not math.isfinite(error):
         return Check(what=what, error=None, allowed=allowed, passed=False)
     return Check(what=what, error=error, allowed=allowed, passed=error <= allowed)
@@ -153,6 +155,6 @@ def _own_storage(inputs: Inputs) -> Inputs:
     return replace(inputs, q=inputs.q.clone(), k=inputs.k.clone(), v=inputs.v.clone(), grad=inputs.grad.clone())
 
 
-def _copy(to: Inputs, other: Inputs) -> None:
-    for mine, theirs in ((to.q, other.q), (to.k, other.k), (to.v, other.v), (to.grad, other.grad)):
-        mine.copy_(theirs)
+def _copy(to: Inputs, source: Inputs) -> None:
+    for target, tensor in ((to.q, source.q), (to.k, source.k), (to.v, source.v), (to.grad, source.grad)):
+        target.copy_(tensor)

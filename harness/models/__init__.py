@@ -1,1 +1,1 @@
-"""Models with any attention inside: whole-model cases, Long Range Arena's model, and transformers' seam."""
+"""Models with any attention inside: whole-model cases, the Long Range Arena model, and the seam to transformers."""

@@ -1,7 +1,8 @@
-"""The model that YOSO's authors train on Long Range Arena: pre-norm layers and the mean over the tokens.
+"""The model that YOSO's authors train on Long Range Arena: pre-norm layers, then the mean over the tokens.
 
-Sizes and form are those of github.com/mlpen/Nystromformer, ``LRA/code`` (``model.py``, ``model_wrapper.py``), which the
-authors of YOSO share. The mean there is over the padded length; here it is over the tokens that are not padding.
+Sizes and structure are those of github.com/mlpen/Nystromformer, ``LRA/code`` (``model.py``, ``model_wrapper.py``),
+which has authors in common with YOSO. The mean there is over the padded length; here it is over the tokens that are not
+padding.
 """
 
 import torch
@@ -17,7 +18,7 @@ from yoso.models.layers import YosoSelfAttention
 
 
 class PreNormLayer(nn.Module):
-    """Attention, then feed-forward, each on the layer norm of what is then added to its output."""
+    """Attention, then feed-forward. Each takes the layer norm of its input and adds its result to that input."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__()
@@ -31,7 +32,7 @@ class PreNormLayer(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor:
-        """``[B, N, hidden]`` to the same; the masks are those of ``YosoSelfAttention``."""
+        """``[B, N, hidden]`` in and out; the masks are those of ``YosoSelfAttention``."""
         context, _ = self.self(self.attention_norm(hidden), attention_mask, key_padding_mask, False)
         hidden = hidden + self.dropout(self.output(context))
         inner = self.dropout(F.gelu(self.intermediate(self.feed_forward_norm(hidden))))
@@ -39,10 +40,10 @@ class PreNormLayer(nn.Module):
 
 
 class LraForSequenceClassification(YosoPreTrainedModel):
-    """Classifies sequences, or pairs of them, by the mean of the last layer's tokens.
+    """Classifies sequences, or pairs of sequences, by the mean of the last layer's tokens.
 
-    ``config.shared_layers`` (False where it is not given) makes one layer run ``num_hidden_layers`` times, as in the
-    YOSO paper's measurement of efficiency. ``config.sequences`` (1 where it is not given) is 2 for pairs.
+    ``config.shared_layers`` (default False) runs one layer ``num_hidden_layers`` times, as in the YOSO paper's
+    measurement of efficiency. ``config.sequences`` (default 1) is 2 for pairs.
     """
 
     def __init__(self, config: YosoConfig) -> None:
@@ -61,7 +62,9 @@ class LraForSequenceClassification(YosoPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Embedding):  # the other layers keep torch's own start, as the authors' do
+        if isinstance(
+            module, nn.Embedding
+        ):  # the other layers keep torch's default initial weights, as the authors' do
             module.weight.normal_(std=0.02)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -75,17 +78,21 @@ class LraForSequenceClassification(YosoPreTrainedModel):
         """Classify.
 
         Args:
-            input_ids: int64 ``[B, N]``, or ``[B, 2, N]`` of pairs.
-            attention_mask: of the same shape, 1 for a real token and 0 for padding; None: no padding.
+            input_ids: int64 ``[B, N]``, or ``[B, 2, N]`` for pairs.
+            attention_mask: of the same shape, 1 for a real token and 0 for padding; None if nothing is padded.
             labels: int64 ``[B]``.
 
         Returns:
             ``logits`` ``[B, num_labels]`` and, with labels, ``loss``.
+
+        Raises:
+            ValueError: the sequence is longer than ``config.max_position_embeddings``.
         """
         length = input_ids.shape[-1]
         if length > self.config.max_position_embeddings:
             raise ValueError(
-                f"sequence length {length} exceeds max_position_embeddings ({self.config.max_position_embeddings})"
+                f"input_ids: sequence length {length} exceeds max_position_embeddings "
+                f"({self.config.max_position_embeddings}); shorten the sequences or build a longer model"
             )
         mask = None if attention_mask is None else attention_mask.view(-1, length).bool()
         pooled = self._pooled(input_ids.view(-1, length), mask)
@@ -97,7 +104,7 @@ class LraForSequenceClassification(YosoPreTrainedModel):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _pooled(self, input_ids: Tensor, key_padding_mask: Tensor | None) -> Tensor:
-        """``[B, N]`` to the mean ``[B, hidden]``."""
+        """The mean over the real tokens, ``[B, hidden]``, of ids ``[B, N]``."""
         positions = self.position_embeddings.weight[: input_ids.shape[1]]
         hidden = self.dropout(self.word_embeddings(input_ids) + positions)
         mask = create_bidirectional_mask(self.config, hidden, key_padding_mask)

@@ -1,4 +1,4 @@
-"""A model case made ready: the model with the attention inside, its inputs, and the call to measure."""
+"""The model of a model case, with the attention inside, its inputs, and the call to measure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ CHOICES = 2
 LABELS = 2
 MASKED_FRACTION = 0.15
 FIRST_TOKEN = 3
-"""Ids below are special in every family: padding, start and end."""
+"""Lower ids are special tokens in every family: padding, start and end."""
 LEARNING_RATE = 1e-4
 
 _CLASSES: dict[Head, str] = {
@@ -39,36 +39,38 @@ _CLASSES: dict[Head, str] = {
 
 @dataclass(frozen=True)
 class ModelCase:
-    """A model, its inputs, and one call of it: an inference or a step of training.
+    """A model, its inputs, and one call of it: inference or a training step.
 
-    ``attentions`` are those modules of the model that are an attention with weights of its own.
+    ``attentions`` are the attention modules that have weights of their own, in the order of the layers.
     """
 
     model: nn.Module
     inputs: Mapping[str, Tensor]
     call: Callable[[], Tensor]
-    attentions: Sequence[transformers_seam.Given] = ()
+    attentions: Sequence[transformers_seam.LayerAttention] = ()
 
     @property
     def parameters(self) -> int:
-        """Trainable parameters; shared ones count once."""
+        """Number of trainable parameters; shared ones count once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def held(self) -> list[Tensor]:
-        """The tensors that are there before a call: weights and inputs."""
+        """The tensors that exist before a call: weights and inputs."""
         return [*self.model.parameters(), *self.inputs.values()]
 
     def check(self) -> list[Check]:
-        """One call gives finite numbers. The attention itself is held to its oracle by the operation's cases."""
+        """One call must return finite numbers. The operation cases compare the attention itself with its oracle."""
         result = self.call()
-        return [_finite("share of numbers that are not finite in the result", result.isfinite())]
+        share = 1.0 - result.isfinite().float().mean().item()
+        what = "share of numbers that are not finite in the result"
+        return [Check(what=what, error=share, allowed=0.0, passed=share == 0.0)]
 
 
 def build(spec: ModelSpec) -> ModelCase:
-    """Make a case ready. Weights and inputs depend on ``spec.seed`` and the sizes alone, not on the attention.
+    """Build the model and its inputs. Both depend on ``spec.seed`` and the sizes alone, not on the attention.
 
-    An attention with weights of its own brings these on top, one module a layer.
+    The weights of an attention that has its own come on top, in one module per layer.
 
     A forward call runs in evaluation mode without gradients and returns the output (the logits, or the last hidden
     states of the bare encoder). A training step runs forward, loss, backward and AdamW without dropout, and returns the
@@ -76,18 +78,21 @@ def build(spec: ModelSpec) -> ModelCase:
 
     Raises:
         RegistryError: the attention is unknown.
-        ValueError: a setting that the family, the model or the attention rejects.
+        ValueError: the family, the model or the attention rejects a setting.
     """
     registry.get(spec.attention)
     if spec.vocab_size <= FIRST_TOKEN:
-        raise ValueError(f"vocab_size: expected more than the {FIRST_TOKEN} special tokens, got {spec.vocab_size}")
+        raise ValueError(
+            f"vocab_size must be greater than {FIRST_TOKEN}, the number of special tokens, got {spec.vocab_size}; "
+            "give a larger one"
+        )
     case = transformers_seam.layer_case(spec)
     knobs = transformers_seam.configured(case)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         model = _FAMILIES[spec.family](spec, knobs)
-    model.to(spec.device, torch_dtype(spec.dtype))  # type: ignore[arg-type]  # its decorator hides self
-    attentions = [] if spec.family in _WITH_AN_ATTENTION else transformers_seam.insert(model, case)
+    model.to(spec.device, torch_dtype(spec.dtype))  # type: ignore[arg-type]  # mypy loses self behind its decorator
+    attentions = [] if spec.family in _FIXED_ATTENTION else transformers_seam.insert(model, case)
     inputs = {name: tensor.to(spec.device) for name, tensor in _inputs(spec).items()}
     make_call = _training_step if spec.mode == "training_step" else _forward
     return ModelCase(model, inputs, make_call(model, inputs), attentions)
@@ -168,7 +173,7 @@ def _yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
 
 def _bert(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
     sizes = _sizes(spec)
-    # As many positions as YOSO's table has, so that the families have the same embeddings.
+    # As many positions as YOSO's table has, so that the embeddings of both families have the same size.
     sizes["max_position_embeddings"] += POSITION_OFFSET
     config = transformers.BertConfig(**sizes, **knobs)
     bare = {"add_pooling_layer": False} if spec.head == "encoder" else {}
@@ -178,8 +183,8 @@ def _bert(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
 def _transformers_yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
     if spec.attention != "yoso_e":
         raise ValueError(
-            "family 'transformers_yoso' brings its own attention: expected attention 'yoso_e', got "
-            f"{spec.attention!r}; family 'yoso' and 'bert' run any attention"
+            "family 'transformers_yoso' contains its own attention: expected attention 'yoso_e', got "
+            f"{spec.attention!r}; use family 'yoso' or 'bert', which run any attention"
         )
     config = transformers_yoso.YosoConfig(**_sizes(spec), **knobs)
     return getattr(transformers_yoso, f"Yoso{_CLASSES[spec.head]}")(config)
@@ -187,15 +192,13 @@ def _transformers_yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedM
 
 def _lra(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedModel:
     if spec.head != "sequence_classification":
-        raise ValueError(f"family 'lra' has the head 'sequence_classification' only, got {spec.head!r}")
+        raise ValueError(
+            f"family 'lra' has the head 'sequence_classification' only, got {spec.head!r}; use that head, or family "
+            "'yoso'"
+        )
     return LraForSequenceClassification(yoso.YosoConfig(**_sizes(spec), **knobs, shared_layers=True))
 
 
 _FAMILIES = {"yoso": _yoso, "bert": _bert, "transformers_yoso": _transformers_yoso, "lra": _lra}
-_WITH_AN_ATTENTION = ("transformers_yoso",)
-"""Families whose attention is their own and is not looked up by name."""
-
-
-def _finite(what: str, finite: Tensor) -> Check:
-    share = 1.0 - finite.float().mean().item()
-    return Check(what=what, error=share, allowed=0.0, passed=share == 0.0)
+_FIXED_ATTENTION = ("transformers_yoso",)
+"""Families that contain their own attention instead of looking one up by name."""

@@ -1,15 +1,16 @@
-"""Every attention of the harness under its name in transformers' registry, so that any encoder can run it.
+"""Registers every attention of the harness with transformers, so that any encoder can run it by name.
 
-A plugin's knobs are read from the model's configuration where it has attributes of those names. ``"yoso"`` and
-``"yoso_e"`` register themselves (``yoso.transformers_attention``), and ``"sdpa"`` is transformers' own; names that are
-taken stay as they are. ``docs/transformers.md`` shows the ways in.
+A plugin's knobs are read from the attributes of the same names in the model's configuration. ``"yoso"`` and
+``"yoso_e"`` register themselves (``yoso.transformers_attention``), and ``"sdpa"`` is transformers' own: a name that is
+already registered is not replaced. ``docs/transformers.md`` shows how to use it.
 
-The harness's own models take their attention in two steps: ``configured`` before they are built, ``insert`` after.
+The harness's own models get their attention in two steps: ``configured`` before they are built, ``insert`` after.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,22 +23,23 @@ from harness.core import registry
 from harness.core.attention_shape import has_backward, head_dim
 from harness.core.spec import ModelSpec, OperationSpec, Scalar, TaskSpec
 
-# The last module that each layer built, with what it was built for: planning may cost more than the attention.
+# The last module that each layer built, and what it was built for. Building may cost more than the attention itself.
 _built: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], nn.Module]] = WeakKeyDictionary()
 
 
-class Given(NamedTuple):
-    """A layer's module of an attention with weights, and the case whose oracle has the same initial weights."""
+@dataclass(frozen=True)
+class LayerAttention:
+    """One layer's module of an attention with weights, and the case whose oracle has the same initial weights."""
 
     module: nn.Module
     case: OperationSpec
 
 
 def register() -> None:
-    """Make every attention of ``harness.core.registry`` known to transformers; no plugin is imported before it runs."""
-    taken = AttentionInterface()
+    """Register every attention of ``harness.core.registry`` with transformers. A plugin is imported when used."""
+    registered = AttentionInterface()
     for name in registry.names():
-        if name not in taken:
+        if name not in registered:
             AttentionInterface.register(name, partial(_attend, name))
             AttentionMaskInterface.register(name, yoso_attention.key_padding_mask)
 
@@ -49,45 +51,45 @@ def attach(
     seq_len: int | None = None,
     seed: int = 0,
     knobs: Mapping[str, Scalar] | None = None,
-) -> list[Given]:
-    """Run the attention ``name`` in a model that is built already.
+) -> list[LayerAttention]:
+    """Run the attention ``name`` in a model that is already built.
 
-    It does what ``attn_implementation=name`` does, also for a name with "flash" in it: in that argument transformers
-    takes such a name for a kernel to download.
+    This does what ``attn_implementation=name`` does, and also works for a name that contains "flash": in that argument
+    transformers takes such a name for a kernel to download.
 
-    With ``seq_len`` it is also the way in for an attention with weights of its own: every attention layer gets them as
-    a submodule that is named after the attention, so they are trained, moved and saved with the model
-    (``encoder.layer.0.attention.self.linformer.key_projection``). Saved ones are loaded after this call, into the model
-    that has them: ``from_pretrained`` builds a model without.
+    An attention with weights of its own needs ``seq_len``. Every attention layer then gets a submodule named after the
+    attention, so its weights are trained, moved and saved with the model
+    (``encoder.layer.0.attention.self.linformer.key_projection``). Load saved weights after this call, because
+    ``from_pretrained`` builds a model without these submodules.
 
     Args:
         model: a model that looks its attention up in ``AttentionInterface``.
         name: a registered attention.
-        seq_len: only for an attention with weights: the longest sequence in tokens, also those that the model adds.
-        seed: with ``seq_len``, of the initial weights, which differ from layer to layer.
-        knobs: with ``seq_len``, what the attention is built with; None: what the model's configuration has.
+        seq_len: only for an attention with weights: the longest sequence in tokens, including those the model adds.
+        seed: only with ``seq_len``: seed of the initial weights, which differ from layer to layer.
+        knobs: only with ``seq_len``: the attention's knobs; None takes those of the model's configuration.
 
     Returns:
-        What the layers were given, in their order; nothing without ``seq_len``.
+        The attention of each layer, in the order of the layers; empty without ``seq_len``.
 
     Raises:
-        RegistryError: it is unknown; the message lists what exists.
-        ValueError: ``seq_len`` for an attention without weights; sizes or knobs that it refuses; a model without
-            attention layers of transformers' interface.
+        RegistryError: the attention is unknown; the message lists the known ones.
+        ValueError: ``seq_len`` for an attention without weights; sizes or knobs that the attention rejects; or a model
+            without attention layers of transformers' interface.
     """
     registry.get(name)
     register()
-    given = [] if seq_len is None else _give_weights(model, name, seq_len, seed, knobs)
+    layers = [] if seq_len is None else _add_weights(model, name, seq_len, seed, knobs)
     model.config._attn_implementation = name
-    return given
+    return layers
 
 
 def layer_case(spec: ModelSpec | TaskSpec) -> OperationSpec:
-    """What each layer of a model case asks of the attention, for one sequence and with every knob.
+    """The operation case that each layer of a model case runs, for one sequence and with every knob set.
 
     Raises:
         RegistryError: the attention is unknown.
-        ValueError: a knob that it does not have.
+        ValueError: the attention does not have a given knob.
     """
     return OperationSpec(
         attention=spec.attention,
@@ -103,7 +105,7 @@ def layer_case(spec: ModelSpec | TaskSpec) -> OperationSpec:
 
 
 def own_weights(case: OperationSpec) -> dict[str, torch.Size]:
-    """The shapes of what one layer's attention saves, by name; empty for an attention without weights.
+    """The shapes of the weights of one layer's attention, by name; empty for an attention without weights.
 
     Raises:
         ValueError: the attention cannot run the case.
@@ -117,34 +119,37 @@ def own_weights(case: OperationSpec) -> dict[str, torch.Size]:
 def configured(case: OperationSpec) -> Mapping[str, Scalar]:
     """The knobs that a model's configuration must hold for this attention.
 
-    None for an attention with weights, whose modules have been built with theirs: a name that is also the model's own,
-    as ``conv_window`` is, would change the model.
+    Empty for an attention with weights, because its modules are built with their knobs. In the configuration, a knob
+    that has the name of one of the model's own settings, such as ``conv_window``, would change the model.
     """
     return {} if own_weights(case) else case.knobs
 
 
-def insert(model: PreTrainedModel, case: OperationSpec) -> list[Given]:
+def insert(model: PreTrainedModel, case: OperationSpec) -> list[LayerAttention]:
     """Run the attention of ``case`` in a model whose configuration was made with ``configured(case)``.
 
-    The initial weights of an attention that has some come from ``case.seed``; the model's other weights stay as they
-    are. Returns and raises what ``attach`` does.
+    If the attention has weights, they start from ``case.seed``; the model's other weights do not change. Returns and
+    raises the same as ``attach``.
     """
     if not own_weights(case):
         return attach(model, case.attention)
     return attach(model, case.attention, seq_len=case.seq_len, seed=case.seed, knobs=case.knobs)
 
 
-def _give_weights(
+def _add_weights(
     model: PreTrainedModel, name: str, seq_len: int, seed: int, knobs: Mapping[str, Scalar] | None
-) -> list[Given]:
-    # Transformers' own attention functions read is_causal from the layer that calls them, so each of those has it.
+) -> list[LayerAttention]:
+    # Every layer that calls transformers' attention interface has is_causal, because the attention functions read it.
     layers = [module for module in model.modules() if hasattr(module, "is_causal")]
     if not layers:
-        raise ValueError(f"{type(model).__name__} has no attention layer that looks its attention up by name")
+        raise ValueError(
+            f"model: {type(model).__name__} has no attention layer that looks its attention up by name; use a model "
+            "that supports transformers' AttentionInterface"
+        )
     generator = torch.Generator("cpu").manual_seed(seed)
     seeds = torch.randint(2**31, (len(layers),), generator=generator, device="cpu").tolist()
-    given = []
-    for layer, its_seed in zip(layers, seeds, strict=True):
+    added = []
+    for layer, layer_seed in zip(layers, seeds, strict=True):
         config = getattr(layer, "config", model.config)
         case = _spec(
             name,
@@ -156,21 +161,21 @@ def _give_weights(
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
             mode="forward_backward",
-            seed=its_seed,
+            seed=layer_seed,
         )
         case = case if knobs is None else case.model_copy(update={"knobs": dict(knobs)})
-        given.append(Given(_build(case), case))
-    if next(given[0].module.parameters(), None) is None:
+        added.append(LayerAttention(_build(case), case))
+    if next(added[0].module.parameters(), None) is None:
         raise ValueError(f"attention {name!r} has no weights of its own; leave seq_len={seq_len} out")
-    for layer, (module, _) in zip(layers, given, strict=True):
-        # Without it transformers saves no weight that has two names.
-        module._tied_weights_keys = _shared(module)  # type: ignore[assignment]
-        layer.add_module(name, module)
-    return given
+    for layer, attention in zip(layers, added, strict=True):
+        # Transformers saves a weight that has two names only if this attribute declares it.
+        attention.module._tied_weights_keys = _shared_parameters(attention.module)  # type: ignore[assignment]
+        layer.add_module(name, attention.module)
+    return added
 
 
-def _shared(module: nn.Module) -> dict[str, str]:
-    """The further names of parameters that have more than one, by the name before."""
+def _shared_parameters(module: nn.Module) -> dict[str, str]:
+    """For parameters with several names: each further name, mapped to the first one."""
     first: dict[nn.Parameter, str] = {}
     names = module.named_parameters(remove_duplicate=False)
     return {name: first[parameter] for name, parameter in names if first.setdefault(parameter, name) != name}
@@ -188,22 +193,25 @@ def _attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The plugin ``name`` under transformers' signature: ``[B, H, N, D]`` in, ``[B, N, H, D]`` out, no weights."""
+    """The plugin ``name`` with transformers' signature: ``[B, H, N, D]`` in, ``[B, N, H, D]`` out, no weights."""
     yoso_attention.check_self_attention(name, module, query, key, value, attention_mask, kwargs)
     if dropout:
         raise ValueError(
-            f"attention {name!r} has no dropout of its weights, got dropout {dropout}; set the configuration's "
-            "attention_probs_dropout_prob (or what this model calls it) to 0"
+            f"attention {name!r} does not support attention dropout, got dropout {dropout}; set "
+            "attention_probs_dropout_prob (or this model's name for it) to 0 in the model's configuration"
         )
     own_scale = query.shape[-1] ** -0.5
     if scaling is not None and abs(scaling - own_scale) > 1e-6 * own_scale:
-        raise ValueError(f"attention {name!r} scales by 1/sqrt(head_dim) = {own_scale:g}, got scaling {scaling:g}")
+        raise ValueError(
+            f"attention {name!r} scales by 1/sqrt(head_dim) = {own_scale:g}, got scaling {scaling:g}; use a model with "
+            "that scaling"
+        )
     attend = module._modules.get(name) or _without_weights(name, module, query, attention_mask)
     return attend(query, key, value, attention_mask).transpose(1, 2).contiguous(), None
 
 
 def _without_weights(name: str, module: nn.Module, query: Tensor, attention_mask: Tensor | None) -> nn.Module:
-    """What the layer ``module`` runs: built at its first call, and again where the call is another one."""
+    """The attention that the layer ``module`` runs, built at its first call and whenever the kind of call changes."""
     backward = query.requires_grad
     wanted = (name, query.shape, query.dtype, query.device, backward, attention_mask is not None)
     cached = _built.get(module)
@@ -224,19 +232,20 @@ def _without_weights(name: str, module: nn.Module, query: Tensor, attention_mask
         cached = (wanted, _build(spec))
         if next(cached[1].parameters(), None) is not None:
             raise ValueError(
-                f"attention {name!r} has weights of its own, and {type(module).__name__} has none of them; give them "
-                f"to the model with harness.models.transformers_seam.attach(model, {name!r}, seq_len=...)"
+                f"attention {name!r} has weights of its own, and {type(module).__name__} does not have them; add them "
+                f"with harness.models.transformers_seam.attach(model, {name!r}, seq_len=...)"
             )
         _built[module] = cached
     return cached[1]
 
 
 def _spec(name: str, config: PreTrainedConfig | None, **fields: Any) -> OperationSpec:
-    """The case that a layer asks for, with the knobs that its configuration has."""
+    """The operation case of a layer, with the knobs that the model's configuration sets."""
     spec = OperationSpec.model_validate({"attention": name} | fields)
-    given = {knob: getattr(config, knob, None) for knob in registry.get(name).default_knobs(spec)}
-    # None is a configuration's word for the default.
-    return spec.model_copy(update={"knobs": {knob: value for knob, value in given.items() if value is not None}})
+    configured_knobs = {knob: getattr(config, knob, None) for knob in registry.get(name).default_knobs(spec)}
+    # None in a configuration means the default.
+    knobs = {knob: value for knob, value in configured_knobs.items() if value is not None}
+    return spec.model_copy(update={"knobs": knobs})
 
 
 def _build(spec: OperationSpec) -> nn.Module:

@@ -38,11 +38,12 @@ def _load() -> Callable[[str], str]:
     import torch  # here: not for who asks for this file's words alone
 
     from harness.cases import runner
+    from harness.cases.prepared import PreparedCase
     from harness.core.spec import Effort
     from harness.measure import machine
     from harness.processes.launch_counter import LaunchCounter
 
-    prepared: runner.Prepared | None = None
+    prepared: PreparedCase | None = None
     threads = torch.get_num_threads()
     launches = LaunchCounter()
 

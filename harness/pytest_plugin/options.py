@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.cases.runner import CHECKPOINTS
 from harness.core.store import StoreError
 from harness.profiles import profile as profiles
 from harness.profiles.selection import DTYPES, Selection
 from harness.pytest_plugin.session import HarnessSession, log_path_for, reproducing_command
 from harness.tasks.data_files import DATA_DIR
+from harness.training import CHECKPOINTS
 
 _FOLDERS = {"harness_data_dir": DATA_DIR, "harness_checkpoints": CHECKPOINTS}
 """Options that are environment variables inside, because a case may run in another process."""

@@ -1,1 +1,1 @@
-"""Tasks: data, metric and baselines, one file a task. A task is found by name through ``harness.core.registry``."""
+"""Tasks, one file per task: data, metric and baselines. ``harness.core.registry`` finds a task by name."""

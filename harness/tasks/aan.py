@@ -1,6 +1,6 @@
-"""ACL Anthology Network, byte level: Long Range Arena's Retrieval task, whether one paper cites the other.
+"""ACL Anthology Network at byte level, Long Range Arena's Retrieval task: whether one paper cites the other.
 
-The files are those of Long Range Arena's release: tab-separated, without a heading, with the label, the two papers'
+The files are those of Long Range Arena's release: tab-separated, without a header, with the label, the two papers'
 identifiers and their two texts.
 """
 
@@ -11,53 +11,55 @@ import numpy as np
 import torch
 
 from harness.tasks import data_files
-from harness.tasks.byte_tokens import PAD, VOCAB_SIZE, encode
 from harness.tasks.task import LabelledSequences, Split, Task
+from harness.tasks.tokens import BYTE_VOCAB_SIZE, PAD, encode_bytes
 
 FILES = {"train": "new_aan_pairs.train.tsv", "eval": "new_aan_pairs.test.tsv"}
-HOW = "lra_release, folder tsv_data, of github.com/google-research/long-range-arena"
+SOURCE = "lra_release, folder tsv_data, of github.com/google-research/long-range-arena"
 COLUMNS = 5
 
 
 class Aan(Task):
-    """Two sequences, encoded each for itself: 1 where one cites the other. No checksum of the files is published."""
+    """Two sequences, encoded separately; label 1 if one cites the other. The files have no published checksum."""
 
     name = "aan"
     head = "sequence_pair"
     data = "pairs of papers of the ACL Anthology Network as bytes, Long Range Arena's training and test pairs"
     num_labels = 2
-    vocab_size = VOCAB_SIZE
+    vocab_size = BYTE_VOCAB_SIZE
     pad_id = PAD
 
     def dataset(self, split: Split, examples: int, seq_len: int, seed: int) -> LabelledSequences:
-        """Pairs in an order of ``seed``'s.
+        """Pairs, shuffled by ``seed``.
 
         Raises:
-            ValueError: the file is missing, or a line of it has another form.
+            ValueError: the file is missing, or one of its lines has another format.
         """
-        path = data_files.find(self.name, FILES[split], how=HOW)
+        path = data_files.find(self.name, FILES[split], source=SOURCE)
         pairs = _pairs(path)
         order = np.random.default_rng(seed).permutation(len(pairs))[:examples]
-        ids = np.stack([[encode([text], seq_len) for text in pairs[at][1:]] for at in order])
-        labels = torch.tensor([pairs[at][0] for at in order])
+        ids = np.stack([[encode_bytes([text], seq_len) for text in pairs[index][1:]] for index in order])
+        labels = torch.tensor([pairs[index][0] for index in order])
         return LabelledSequences(torch.from_numpy(ids), torch.from_numpy(ids != PAD), labels)
 
     def sources(self) -> dict[str, str]:
         """See ``Task``."""
-        return {name: data_files.checksum(data_files.find(self.name, name, how=HOW)) for name in FILES.values()}
+        paths = {name: data_files.find(self.name, name, source=SOURCE) for name in FILES.values()}
+        return {name: data_files.checksum(path) for name, path in paths.items()}
 
 
 def _pairs(path: Path) -> list[tuple[int, bytes, bytes]]:
-    csv.field_size_limit(2**27)  # papers are long
-    found = []
+    """Label and both texts of every line."""
+    csv.field_size_limit(2**27)  # papers are longer than the default limit
+    pairs = []
     with path.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.reader(file, delimiter="\t"), 1):
             try:
                 label, _, _, first, second = row
-                found.append((int(float(label)), first.encode(), second.encode()))
+                pairs.append((int(float(label)), first.encode(), second.encode()))
             except ValueError as error:
                 raise ValueError(
                     f"aan: line {number} of {path.name} has {len(row)} columns, the first one {row[:1]}; expected "
                     f"{COLUMNS} columns, tab-separated: label, two identifiers, two texts"
                 ) from error
-    return found
+    return pairs

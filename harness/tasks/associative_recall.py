@@ -1,7 +1,7 @@
-"""Associative recall: keys, each with its value behind it, and one key to look up.
+"""Associative recall: keys, each followed by its value, and one key to look up.
 
-The task is that of Ba et al., "Using Fast Weights to Attend to the Recent Past" (NeurIPS 2016), and of its successors
-on which linear attentions fail (Arora et al., "Zoology", 2023).
+The task comes from Ba et al., "Using Fast Weights to Attend to the Recent Past" (NeurIPS 2016). Linear attentions fail
+on its successors (Arora et al., "Zoology", 2023).
 """
 
 import numpy as np
@@ -17,9 +17,9 @@ FIRST_VALUE = FIRST_KEY + KEYS
 
 
 class AssociativeRecall(GeneratedTask):
-    """Eight-way classification: the value behind the key that stands at the front.
+    """Eight-way classification: the value that follows the key given as the first token.
 
-    An example has as many pairs as a quarter of its tokens, 16 at most, at random places; filler is between them.
+    The number of pairs is a quarter of the number of tokens, 16 at most. They are at random places with filler between.
     """
 
     name = "associative_recall"
@@ -40,5 +40,5 @@ class AssociativeRecall(GeneratedTask):
         ids = np.full((examples, seq_len), FILLER, dtype=np.int16)
         ids[rows, places] = FIRST_KEY + keys
         ids[rows, places + 1] = FIRST_VALUE + values
-        ids[:, 0] = FIRST_KEY + keys[:, 0]  # the places are in random order, so the first pair is anywhere
+        ids[:, 0] = FIRST_KEY + keys[:, 0]  # places are in random order, so the first pair can be anywhere
         return Drawn(ids, np.ones_like(ids, dtype=bool), values[:, 0])

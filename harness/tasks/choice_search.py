@@ -1,4 +1,4 @@
-"""Multiple choice in SWAG's form, a context with four endings: the right ending names what the context has."""
+"""Multiple choice in the format of SWAG, a context with four endings: the correct ending is a name in the context."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ FIRST_LETTER = FIRST_NAME + NAMES
 
 
 class ChoiceSearch(GeneratedTask):
-    """Each choice is the context, a separator, and a name; one of the four names is somewhere in the context."""
+    """Each choice is the context, a separator, and a name. Exactly one of the four names occurs in the context."""
 
     name = "choice_search"
     head = "multiple_choice"
@@ -27,10 +27,10 @@ class ChoiceSearch(GeneratedTask):
         """See ``GeneratedTask``."""
         context = rng.integers(FIRST_LETTER, self.vocab_size, (examples, seq_len), dtype=np.int16)
         names = FIRST_NAME + distinct(rng, examples, NAMES, CHOICES)
-        right = rng.integers(0, CHOICES, examples)
+        correct = rng.integers(0, CHOICES, examples)
         rows = np.arange(examples)
-        context[rows, rng.integers(1, seq_len - 2, examples)] = names[rows, right]
+        context[rows, rng.integers(1, seq_len - 2, examples)] = names[rows, correct]
         context[:, 0], context[:, -2] = CLS, SEP
         ids = np.repeat(context[:, None], CHOICES, axis=1)
         ids[:, :, -1] = names
-        return Drawn(ids, np.ones_like(ids, dtype=bool), right)
+        return Drawn(ids, np.ones_like(ids, dtype=bool), correct)

@@ -1,4 +1,4 @@
-"""Token classification: what a token's label is depends on one token far away."""
+"""Token classification in which the label of a token depends on one token far away."""
 
 import numpy as np
 
@@ -13,8 +13,7 @@ FIRST_SWITCH = FIRST_SYMBOL + SYMBOLS
 class DistantLabel(GeneratedTask):
     """Four-way classification of every token: its symbol plus the sequence's switch, modulo four.
 
-    The switch is one token at a random place. Only tokens that are at least a quarter of the sequence away from it are
-    scored.
+    The switch is one token at a random place. Only tokens at least a quarter of the sequence away from it are scored.
     """
 
     name = "distant_label"

@@ -1,26 +1,26 @@
-"""Masked language modelling: the bytes behind the mask recur half a sequence away."""
+"""Masked language modelling in which every masked byte occurs again half a sequence away."""
 
 import numpy as np
 
-from harness.tasks.byte_tokens import FIRST_BYTE, PAD, SPECIAL, VOCAB_SIZE
 from harness.tasks.generated import Drawn, GeneratedTask
 from harness.tasks.task import IGNORED, Split
+from harness.tasks.tokens import BYTE_VOCAB_SIZE, FIRST_BYTE, MASK, PAD
 
 ALPHABET = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz012345", dtype=np.uint8)
 MASKED_FRACTION = 0.15
 
 
 class MaskedCopy(GeneratedTask):
-    """Random bytes, twice: a masked byte of one half is at the same place of the other half.
+    """Random bytes, repeated once: a masked byte in one half is at the same place in the other half.
 
-    15 percent of the tokens are masked, never both copies of a byte. Nothing but the copy tells what a byte was.
+    15 percent of the tokens are masked, never both copies of a byte. Only the copy reveals a masked byte.
     """
 
     name = "masked_copy"
     head = "masked_lm"
     data = "generated: random bytes, repeated after half a sequence"
     num_labels = len(ALPHABET)
-    vocab_size = VOCAB_SIZE
+    vocab_size = BYTE_VOCAB_SIZE
     pad_id = PAD
     min_seq_len = 8
 
@@ -33,8 +33,7 @@ class MaskedCopy(GeneratedTask):
         masked = np.zeros((examples, seq_len), dtype=bool)
         count = max(1, round(2 * half * MASKED_FRACTION))
         chosen = rng.random((examples, half)).argsort(axis=1)[:, :count]
-        side = rng.integers(0, 2, chosen.shape)
-        np.put_along_axis(masked, chosen + half * side, True, axis=1)
-        return Drawn(
-            np.where(masked, np.int16(SPECIAL), whole), whole != PAD, np.where(masked, whole.astype(np.int64), IGNORED)
-        )
+        which_half = rng.integers(0, 2, chosen.shape)
+        np.put_along_axis(masked, chosen + half * which_half, True, axis=1)
+        labels = np.where(masked, whole.astype(np.int64), IGNORED)
+        return Drawn(np.where(masked, np.int16(MASK), whole), whole != PAD, labels)

@@ -1,4 +1,4 @@
-"""Needle search: one digit somewhere in a haystack of letters; which one is it."""
+"""Needle search: which digit is hidden in a haystack of letters."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ FIRST_LETTER = FIRST_DIGIT + DIGITS
 
 
 class Needle(GeneratedTask):
-    """Ten-way classification. An attention that spreads its weight evenly sees 1 / seq_len of the needle."""
+    """Ten-way classification. An attention with uniform weights gives the needle a weight of 1 / seq_len."""
 
     name = "needle"
     data = "generated: one digit at a random place among random letters"

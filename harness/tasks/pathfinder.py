@@ -1,16 +1,43 @@
-"""Pathfinder: whether two dots are the ends of one dashed contour, among other contours (see ``contours``)."""
+"""Pathfinder: whether two dots are the ends of one dashed contour, in an image of several contours.
+
+The images follow the published recipe: Linsley et al., "Learning long-range spatial dependencies with horizontal gated
+recurrent units" (NeurIPS 2018), github.com/drewlinsley/pathfinder (``snakes2.py``). Two target contours of 14 dashes
+grow at the same time from seeds a fixed distance apart; distractors have a third of that length. Contours never touch:
+a dash that would come too close to another contour is drawn again. Sizes are fractions of the image width, so that any
+number of pixels shows the same scene.
+"""
 
 import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from harness.tasks.generated import Drawn, GeneratedTask
-from harness.tasks.image_tokens import FIRST_LEVEL, PAD, to_tokens
-from harness.tasks.pathfinder_contours import render, scene
 from harness.tasks.task import Split
+from harness.tasks.tokens import FIRST_LEVEL, PAD, encode_images
 
 LEVELS = 256
+CONTOUR_DASHES = 14
+DISTRACTOR_DASHES = CONTOUR_DASHES // 3
+DISTRACTORS = 6
+DASH, GAP = 0.04, 0.03
+"""Lengths of a dash and of the gap to the next one."""
+CLEARANCE = 0.06
+"""Least distance between the dashes of two contours."""
+SEED_DISTANCE = 0.2
+BORDER = 0.04
+THICKNESS = 0.02
+DOT_RADIUS = 0.045
+MAX_TURN = 0.8
+"""Radians from one dash to the next."""
+TRIALS = 16
+"""Random places or turns that are tried for one dash."""
+AHEAD = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
+"""Points, in dash lengths, that must be free: the dash and the same length again, so that dead ends are rare."""
+DASH_END = 2
+"""Index of the end of the dash in ``AHEAD``."""
+Points = NDArray[np.float64]
 
 
 class Pathfinder(GeneratedTask):
@@ -22,12 +49,99 @@ class Pathfinder(GeneratedTask):
     vocab_size = FIRST_LEVEL + LEVELS
     pad_id = PAD
     min_seq_len = 24 * 24
-    drawn_at_a_time = 16  # an image takes milliseconds
+    drawn_at_a_time = 16  # drawing an image takes milliseconds
 
     def draw(self, rng: np.random.Generator, examples: int, seq_len: int, split: Split) -> Drawn:
         """See ``GeneratedTask``."""
         labels = rng.integers(0, 2, examples)
-        side = math.isqrt(seq_len)
-        images = np.stack([render(*scene(rng, bool(label)), side) for label in labels])
-        ids, mask = to_tokens(torch.from_numpy(images), LEVELS, seq_len)
+        width = math.isqrt(seq_len)
+        images = np.stack([render(*scene(rng, bool(label)), width) for label in labels])
+        ids, mask = encode_images(torch.from_numpy(images), LEVELS, seq_len)
         return Drawn(ids.numpy(), mask.numpy(), labels)
+
+
+def scene(rng: np.random.Generator, connected: bool) -> tuple[Points, Points]:
+    """Dashes ``[D, 2, 2]`` (start and end, y and x) and the two dots ``[2, 2]``, all in [0, 1].
+
+    The dots are the two ends of one target contour if ``connected``, else one end of each target contour.
+    """
+    while True:
+        targets = _targets(rng)
+        if targets is not None:
+            break
+    dashes = [dash for target in targets for dash in target]
+    for _ in range(DISTRACTORS):
+        starts = rng.uniform(BORDER, 1 - BORDER, (TRIALS, 2))
+        others = np.array(dashes)
+        for start in starts[_distance(starts[:, None], others[None]).min(axis=1) > CLEARANCE]:
+            distractor = _grow(rng, start, DISTRACTOR_DASHES, others)
+            if distractor is not None:
+                dashes += distractor
+                break
+    origin = int(rng.integers(0, 2))
+    end = origin if connected else 1 - origin
+    return np.array(dashes), np.stack([targets[origin][0][0], targets[end][-1][1]])
+
+
+def render(dashes: Points, dots: Points, width: int) -> NDArray[np.float32]:
+    """The image ``[width, width]`` in [0, 1]. Dashes and dots have soft edges of one pixel."""
+    grid = (np.stack(np.meshgrid(np.arange(width), np.arange(width), indexing="ij"), axis=-1) + 0.5) / width
+    strokes = _distance(grid.reshape(-1, 1, 2), dashes[None]).min(axis=1) - THICKNESS / 2
+    circles = np.linalg.norm(grid.reshape(-1, 1, 2) - dots, axis=-1).min(axis=1) - DOT_RADIUS
+    return np.clip(0.5 - np.minimum(strokes, circles) * width, 0, 1).reshape(width, width).astype(np.float32)
+
+
+def _targets(rng: np.random.Generator) -> list[list[Points]] | None:
+    """Two contours that grow in turns, one dash each; None if one of them has no room to continue."""
+    seed, direction = rng.uniform(0.2, 0.8, 2), rng.uniform(0, 2 * np.pi)
+    other = seed + SEED_DISTANCE * np.array([np.sin(direction), np.cos(direction)])
+    contours: list[list[Points]] = [[], []]
+    tips = [(seed, rng.uniform(0, 2 * np.pi)), (other, rng.uniform(0, 2 * np.pi))]
+    for _ in range(CONTOUR_DASHES):
+        for which in range(2):
+            step = _next_dash(rng, *tips[which], contours[which], np.array(contours[1 - which]).reshape(-1, 2, 2))
+            if step is None:
+                return None
+            dash, tips[which] = step
+            contours[which].append(dash)
+    return contours
+
+
+def _grow(rng: np.random.Generator, tip: Points, dashes: int, others: Points) -> list[Points] | None:
+    """One contour of ``dashes`` dashes that stays clear of all others; None if there is no room."""
+    heading = rng.uniform(0, 2 * np.pi)
+    contour: list[Points] = []
+    for _ in range(dashes):
+        step = _next_dash(rng, tip, heading, contour, others)
+        if step is None:
+            return None
+        dash, (tip, heading) = step
+        contour.append(dash)
+    return contour
+
+
+def _next_dash(
+    rng: np.random.Generator, tip: Points, heading: float, own: list[Points], others: Points
+) -> tuple[Points, tuple[Points, float]] | None:
+    """The next dash of a contour and its new tip and heading, from the first random turn that has room; else None."""
+    headings = heading + rng.uniform(-MAX_TURN, MAX_TURN, TRIALS)
+    steps = np.stack([np.sin(headings), np.cos(headings)], axis=-1)
+    along = tip + steps[:, None] * (DASH * AHEAD)[None, :, None]
+    free = ((along > BORDER) & (along < 1 - BORDER)).all(axis=(1, 2))
+    blocking = np.concatenate([others, np.array(own[:-1]).reshape(-1, 2, 2)])
+    if len(blocking):
+        free &= (
+            _distance(along.reshape(-1, 1, 2), blocking[None]).min(axis=1).reshape(TRIALS, -1).min(axis=1) > CLEARANCE
+        )
+    if not free.any():
+        return None
+    first = int(free.argmax())
+    end = along[first, DASH_END]
+    return np.stack([tip, end]), (end + steps[first] * GAP, float(headings[first]))
+
+
+def _distance(points: Points, segments: Points) -> Points:
+    """Distances ``[P, S]`` from points ``[P, 1, 2]`` to segments ``[1, S, 2, 2]``."""
+    start, along = segments[..., 0, :], segments[..., 1, :] - segments[..., 0, :]
+    share = ((points - start) * along).sum(-1) / (along * along).sum(-1)
+    return np.linalg.norm(points - start - np.clip(share, 0, 1)[..., None] * along, axis=-1)

@@ -1,4 +1,4 @@
-"""Real text that is always at hand: the source of Python's own packages, cut by file into training and held-out."""
+"""Real text that is always available: the source of Python's own packages, divided by file into train and held-out."""
 
 import hashlib
 import platform
@@ -12,42 +12,43 @@ import numpy as np
 from harness.tasks.task import Split
 
 PACKAGES = ("asyncio", "email", "encodings", "http", "importlib", "multiprocessing", "unittest", "xml")
-"""Packages that every Python from 3.11 on has."""
+"""Packages of every Python since 3.11."""
 MIN_BYTES = 500
 """Shorter files are left out."""
 NAME = f"Python {platform.python_version()} standard library"
-File = tuple[str, bytes]
+SourceFile = tuple[str, bytes]
+"""Name and content."""
 
 
 @cache
-def files(package: str, split: Split) -> list[File]:
-    """Names and contents of a package's files; a quarter of them, at least one, is held out.
+def files(package: str, split: Split) -> list[SourceFile]:
+    """Names and contents of a package's files. A quarter of the files, at least one, is held out.
 
     Raises:
-        ValueError: this Python has no source of the package.
+        ValueError: this Python does not contain the source of the package.
     """
     root = Path(sysconfig.get_path("stdlib"))
-    found = [(str(path.relative_to(root)), path.read_bytes()) for path in sorted((root / package).rglob("*.py"))]
-    found = [(name, text) for name, text in found if len(text) >= MIN_BYTES and "/test/" not in name]
-    found.sort(key=lambda file: zlib.crc32(file[0].encode()))
-    held_out = max(1, len(found) // 4)
-    if len(found) <= held_out:
+    contents = [(str(path.relative_to(root)), path.read_bytes()) for path in sorted((root / package).rglob("*.py"))]
+    contents = [(name, text) for name, text in contents if len(text) >= MIN_BYTES and "/test/" not in name]
+    contents.sort(key=lambda file: zlib.crc32(file[0].encode()))
+    held_out = max(1, len(contents) // 4)
+    if len(contents) <= held_out:
         raise ValueError(
-            f"this Python has no source of its package {package!r} ({len(found)} files); use a Python whose standard "
-            "library has its .py files"
+            f"this Python has no source of its package {package!r} ({len(contents)} files); use a Python whose "
+            "standard library has its .py files"
         )
-    return found[:held_out] if split == "eval" else found[held_out:]
+    return contents[:held_out] if split == "eval" else contents[held_out:]
 
 
-def passage(rng: np.random.Generator, file: File, length: int) -> bytes:
-    """``length`` bytes from a random place of the file, or the whole file where it is shorter."""
+def passage(rng: np.random.Generator, file: SourceFile, length: int) -> bytes:
+    """``length`` bytes from a random place of the file, or the whole file if it is shorter."""
     text = file[1]
     start = int(rng.integers(0, max(1, len(text) - length + 1)))
     return text[start : start + length]
 
 
-def pick(rng: np.random.Generator, among: list[File]) -> int:
-    """A random file's place in the list; long files are more likely, as their passages are more."""
+def pick(rng: np.random.Generator, among: list[SourceFile]) -> int:
+    """A random index into the list. The probability is proportional to the file's size, so passages are uniform."""
     sizes = np.array([len(text) for _, text in among], dtype=np.float64)
     return int(rng.choice(len(among), p=sizes / sizes.sum()))
 

@@ -3,19 +3,19 @@
 import numpy as np
 
 from harness.tasks import python_source
-from harness.tasks.byte_tokens import PAD, VOCAB_SIZE, encode
 from harness.tasks.generated import Drawn, GeneratedTask
 from harness.tasks.python_source import PACKAGES
 from harness.tasks.task import Split
+from harness.tasks.tokens import BYTE_VOCAB_SIZE, PAD, encode_bytes
 
 
 class PythonText(GeneratedTask):
-    """Eight-way classification, one byte a token. It stands where Long Range Arena has IMDb, and is not that."""
+    """Eight-way classification, one byte per token. A substitute for Long Range Arena's IMDb on embedded data."""
 
     name = "python_text"
     data = f"embedded: passages of the {python_source.NAME}, other files held out"
     num_labels = len(PACKAGES)
-    vocab_size = VOCAB_SIZE
+    vocab_size = BYTE_VOCAB_SIZE
     pad_id = PAD
     min_seq_len = 32
 
@@ -24,9 +24,9 @@ class PythonText(GeneratedTask):
         labels = rng.integers(0, len(PACKAGES), examples)
         ids = np.empty((examples, seq_len), dtype=np.int16)
         for row, label in enumerate(labels):
-            among = python_source.files(PACKAGES[label], split)
-            file = among[python_source.pick(rng, among)]
-            ids[row] = encode([python_source.passage(rng, file, seq_len - 1)], seq_len)
+            files = python_source.files(PACKAGES[label], split)
+            file = files[python_source.pick(rng, files)]
+            ids[row] = encode_bytes([python_source.passage(rng, file, seq_len - 1)], seq_len)
         return Drawn(ids, ids != PAD, labels)
 
     def sources(self) -> dict[str, str]:

@@ -12,13 +12,13 @@ FIRST_OPEN = FIRST_QUESTION + KINDS
 FIRST_CLOSE = FIRST_OPEN + KINDS
 FIRST_LETTER = FIRST_CLOSE + KINDS
 CONTEXT = 3
-"""The context begins behind the first token, the question and the separator."""
+"""Position of the first context token, after the first token, the question and the separator."""
 
 
 class SpanSearch(GeneratedTask):
-    """The answer's first and last token are the brackets themselves; both must be found.
+    """The answer starts and ends with the brackets themselves; both positions must be right.
 
-    The context has a span of each of four kinds, in random order and at random places, among random letters.
+    The context has one span of each of four kinds, in random order and at random places, among random letters.
     """
 
     name = "span_search"
@@ -32,7 +32,7 @@ class SpanSearch(GeneratedTask):
 
     @property
     def chance(self) -> float:
-        """Of guessing one of the four spans; guessing two tokens would hardly ever be right."""
+        """The score of guessing one of the four spans. Guessing two positions would almost never be right."""
         return 1 / KINDS
 
     def draw(self, rng: np.random.Generator, examples: int, seq_len: int, split: Split) -> Drawn:

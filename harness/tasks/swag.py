@@ -1,15 +1,15 @@
-"""SWAG (Zellers et al., 2018) at byte level: which of four endings goes on from a sentence."""
+"""SWAG (Zellers et al., 2018) at byte level: which of four endings continues a sentence."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from harness.tasks import data_files, data_tables
-from harness.tasks.byte_tokens import PAD, VOCAB_SIZE, encode
+from harness.tasks import data_files
 from harness.tasks.task import LabelledSequences, Split, Task
+from harness.tasks.tokens import BYTE_VOCAB_SIZE, PAD, encode_bytes
 
-HOW = "https://github.com/rowanz/swagaf, folder data"
+SOURCE = "https://github.com/rowanz/swagaf, folder data"
 ENDINGS = tuple(f"ending{choice}" for choice in range(4))
 FILES = {"train": "train", "eval": "val"}
 
@@ -24,20 +24,20 @@ class Swag(Task):
     head = "multiple_choice"
     data = "SWAG as bytes, its own training and validation parts"
     num_labels = len(ENDINGS)
-    vocab_size = VOCAB_SIZE
+    vocab_size = BYTE_VOCAB_SIZE
     pad_id = PAD
 
     def dataset(self, split: Split, examples: int, seq_len: int, seed: int) -> LabelledSequences:
-        """Examples in an order of ``seed``'s.
+        """Examples, shuffled by ``seed``.
 
         Raises:
-            ValueError: a file is missing or has no such columns, or a label is none of the task's.
+            ValueError: a file is missing or lacks a column, or a label is not one of the task's.
         """
-        table = data_tables.read(self.name, self._path(split), ["sent1", "sent2", *ENDINGS, "label"])
+        table = data_files.read_table(self.name, self._path(split), ["sent1", "sent2", *ENDINGS, "label"])
         order = np.random.default_rng(seed).permutation(len(table["label"]))[:examples]
-        rows = [[_choice(table, at, ending, seq_len) for ending in ENDINGS] for at in order.tolist()]
+        rows = [[_choice(table, index, ending, seq_len) for ending in ENDINGS] for index in order.tolist()]
         ids = torch.from_numpy(np.array(rows))
-        return LabelledSequences(ids, ids != PAD, torch.tensor([int(table["label"][at]) for at in order]))
+        return LabelledSequences(ids, ids != PAD, torch.tensor([int(table["label"][index]) for index in order]))
 
     def sources(self) -> dict[str, str]:
         """See ``Task``."""
@@ -45,10 +45,9 @@ class Swag(Task):
         return {f"swag/{path.name}": data_files.checksum(path) for path in map(self._path, splits)}
 
     def _path(self, split: Split) -> Path:
-        stem = f"swag/{FILES[split]}"
-        return data_files.find(self.name, *(f"{stem}.{suffix}" for suffix in data_tables.SUFFIXES), how=HOW)
+        return data_files.find_table(self.name, f"swag/{FILES[split]}", SOURCE)
 
 
-def _choice(table: dict[str, list[str]], at: int, ending: str, seq_len: int) -> np.ndarray:
-    second = f"{table['sent2'][at]} {table[ending][at]}".strip()
-    return encode([str(table["sent1"][at]).encode(), second.encode()], seq_len)
+def _choice(table: dict[str, list[str]], index: int, ending: str, seq_len: int) -> np.ndarray:
+    second = f"{table['sent2'][index]} {table[ending][index]}".strip()
+    return encode_bytes([str(table["sent1"][index]).encode(), second.encode()], seq_len)

@@ -1,4 +1,4 @@
-"""Where an interrupted training goes on: checkpoints of the running seed, and the results of the finished ones."""
+"""Checkpoints of the running seed and results of the finished seeds, so that an interrupted training can be resumed."""
 
 import hashlib
 import json
@@ -10,15 +10,15 @@ from pydantic import BaseModel
 from transformers import TrainerCallback
 
 from harness.core.spec import TaskSpec
-from harness.training.trainer import Clock
+from harness.training.trainer import TrainingClock
 
 SAVE_SECONDS = 60.0
-"""Between two checkpoints."""
+"""Time between two checkpoints."""
 _SPENT = "spent.json"
 
 
 class SeedResult(BaseModel):
-    """What one seed's training gave: scores by metric, of the model as trained and with each swapped attention."""
+    """The result of one seed's training: scores by metric of the trained model, and its score with each swap."""
 
     scores: dict[str, float]
     swapped: list[float]
@@ -32,10 +32,10 @@ class SeedFolder:
     """The folder of one seed of a case.
 
     Args:
-        root: of all cases' checkpoints. The name below it is a checksum of the spec and of the examples, so that
-            nothing is resumed but the same training.
+        root: the folder of all cases' checkpoints. The name of the case's folder contains a checksum of the spec and of
+            the examples, so that only the same training is resumed.
         spec: the case.
-        examples_sha256: of the data.
+        examples_sha256: checksum of the data.
         seed: of the training.
     """
 
@@ -46,35 +46,37 @@ class SeedFolder:
         self._result = self.path / "result.json"
 
     def finished(self) -> SeedResult | None:
-        """The result, where this seed was trained to its end before."""
+        """The result of this seed if it was trained to the end before, else None."""
         return SeedResult.model_validate_json(self._result.read_bytes()) if self._result.exists() else None
 
     def finish(self, result: SeedResult) -> None:
-        """Keep the result; it appears whole or not at all."""
+        """Save the result. The file is written atomically."""
         part = self._result.with_suffix(f".{os.getpid()}.part")  # several processes may finish one seed together
         part.write_text(result.model_dump_json())
         part.replace(self._result)
 
     def last_checkpoint(self) -> tuple[Path, float] | None:
-        """The newest checkpoint that was written to its end, and the seconds that the training had taken then."""
-        found = sorted(self.path.glob(f"checkpoint-*/{_SPENT}"), key=lambda file: int(file.parent.name.split("-")[1]))
-        return (found[-1].parent, json.loads(found[-1].read_text())["seconds"]) if found else None
+        """The newest complete checkpoint, and the seconds that the training had taken until then."""
+        complete = sorted(
+            self.path.glob(f"checkpoint-*/{_SPENT}"), key=lambda file: int(file.parent.name.split("-")[1])
+        )
+        return (complete[-1].parent, json.loads(complete[-1].read_text())["seconds"]) if complete else None
 
 
-class Save(TrainerCallback):
-    """Asks for a checkpoint when ``every`` seconds have passed since the last one; added behind its clock."""
+class SavePeriodically(TrainerCallback):
+    """Asks for a checkpoint when ``every`` seconds have passed since the last one. Add it after its clock."""
 
-    def __init__(self, clock: Clock, every: float) -> None:
+    def __init__(self, clock: TrainingClock, every: float) -> None:
         self._clock = clock
         self._every = every
         self._last = clock.seconds
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Transformers calls this after each optimizer step."""
+        """Called by transformers after each optimizer step."""
         control.should_save = self._clock.seconds - self._last >= self._every
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Transformers calls this when a checkpoint is complete; this file says so."""
+        """Called by transformers after a checkpoint is written. The file written here marks it as complete."""
         self._last = self._clock.seconds
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"

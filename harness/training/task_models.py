@@ -1,4 +1,4 @@
-"""The untrained model of a task: the head that the task needs, on the encoder that the spec asks for."""
+"""The untrained model of a task: the head that the task needs on the encoder that the spec asks for."""
 
 import math
 from typing import Any
@@ -27,7 +27,7 @@ from yoso.models.encoder import YosoPreTrainedModel
 
 
 class YosoForSequencePairs(YosoPreTrainedModel):
-    """Classifies pairs of sequences that are encoded each for itself, by the first token of each."""
+    """Classifies pairs of sequences. Each is encoded separately and represented by its first token."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__(config)
@@ -44,7 +44,7 @@ class YosoForSequencePairs(YosoPreTrainedModel):
 
         Args:
             input_ids: int64 ``[B, 2, N]``.
-            attention_mask: of the same shape, 1 for a real token and 0 for padding; None: no padding.
+            attention_mask: of the same shape, 1 for a real token and 0 for padding; None if nothing is padded.
             labels: int64 ``[B]``.
 
         Returns:
@@ -74,18 +74,18 @@ _LRA: dict[TaskHead, type[YosoPreTrainedModel]] = {
 
 
 def make_model(spec: TaskSpec, task: Task, seed: int) -> PreTrainedModel:
-    """The untrained model; its initial weights depend on the seed and the shape, not on the attention.
+    """The untrained model. Its initial weights depend on the seed and the sizes, not on the attention.
 
-    An attention with weights of its own brings these on top, from the same seed.
+    The weights of an attention that has its own come on top, from the same seed.
 
     Raises:
-        ValueError: the family has no such head, or the model or the attention rejects a setting.
+        ValueError: the family does not have the task's head, or the model or the attention rejects a setting.
     """
     heads = _LRA if spec.family == "lra" else _YOSO
     if task.head not in heads:
         raise ValueError(
             f"family {spec.family!r} has no head {task.head!r}, which task {task.name!r} needs; it has "
-            f"{', '.join(heads)}: take family 'yoso'"
+            f"{', '.join(heads)}; use family 'yoso'"
         )
     case = transformers_seam.layer_case(spec.model_copy(update={"seed": seed}))
     extra: dict[str, Any] = {"sequences": 2} if task.head == "sequence_pair" else {}
@@ -98,7 +98,7 @@ def make_model(spec: TaskSpec, task: Task, seed: int) -> PreTrainedModel:
         max_position_embeddings=_positions(spec),
         pad_token_id=task.pad_id,
         num_labels=task.num_labels,
-        # Dropout draws from the generator that a sampling attention draws from: two attentions do not drop alike.
+        # Dropout shares its random generator with a sampling attention, so it differs between two attentions.
         hidden_dropout_prob=spec.dropout,
         attention_probs_dropout_prob=0.0,
         **extra,
@@ -111,5 +111,5 @@ def make_model(spec: TaskSpec, task: Task, seed: int) -> PreTrainedModel:
 
 
 def _positions(spec: TaskSpec) -> int:
-    # The authors round the table up to a power of two.
+    # The authors round the number of positions up to a power of two.
     return 2 ** math.ceil(math.log2(spec.seq_len)) if spec.family == "lra" else spec.seq_len

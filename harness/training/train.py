@@ -1,13 +1,16 @@
-"""Train a task's model with an attention inside, several seeds, and score each on held-out data."""
+"""Trains a task's model with an attention inside, for several seeds, and scores each on held-out data."""
 
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import PreTrainedModel, Trainer
 
 from harness.core import registry
@@ -17,13 +20,14 @@ from harness.measure import memory
 from harness.models import transformers_seam
 from harness.tasks.data_files import DATA_DIR
 from harness.tasks.task import LabelledSequences, Task, examples_sha256
-from harness.training.checkpoints import SAVE_SECONDS, Save, SeedFolder, SeedResult
-from harness.training.divergence import Diverged
+from harness.training import Diverged
+from harness.training.checkpoints import SAVE_SECONDS, SavePeriodically, SeedFolder, SeedResult
 from harness.training.task_models import make_model
-from harness.training.trainer import NOT_FINITE, Clock, Progress, Report, make_trainer
+from harness.training.trainer import NOT_FINITE, ProgressCallback, ReportProgress, TrainingClock, make_trainer
 
 
-class Data(NamedTuple):
+@dataclass(frozen=True)
+class TaskData:
     """The examples of a case, and their checksum."""
 
     train: LabelledSequences
@@ -33,35 +37,35 @@ class Data(NamedTuple):
 
 def train(
     spec: TaskSpec,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     checkpoints: Path | None = None,
     save_seconds: float = SAVE_SECONDS,
 ) -> TaskResult:
     """Train ``spec.seeds`` models from scratch and score each on the held-out examples.
 
-    The data comes from ``spec.seed``. Training s has the initial weights and the data order of seed ``spec.seed + s``,
-    whatever the attention. A dtype other than float32 is autocast.
+    The data comes from ``spec.seed``. Training s takes its initial weights and data order from seed ``spec.seed + s``,
+    whatever the attention. Dtypes other than float32 run under autocast.
 
     Args:
         spec: the case.
-        progress: told of every step.
-        checkpoints: a folder; what was interrupted there goes on, to the same bits on a CPU. None: nothing is kept.
-        save_seconds: between two checkpoints.
+        progress: called after every step.
+        checkpoints: folder for checkpoints; an interrupted training is resumed from there, on a CPU to the same bits.
+            None keeps nothing.
+        save_seconds: time between two checkpoints.
 
     Raises:
-        Diverged: the loss became NaN or infinite, with the step.
+        Diverged: the loss, or an output of the trained model, became NaN or infinite; it has the seed and the step.
         RegistryError: an attention or the task is unknown.
-        ValueError: a setting that the task, its data, the model or the attention rejects; nothing has been trained
-            then.
+        ValueError: the task, its data, the model or the attention rejects a setting. Nothing was trained then.
     """
     if spec.device not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {spec.device!r}; choose a GPU by CUDA_VISIBLE_DEVICES")
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {spec.device!r}; select a GPU with CUDA_VISIBLE_DEVICES")
     task: Task = registry.get_task(spec.task)
     swaps = {swap: _cannot_swap(spec, swap) for swap in spec.evaluate_with}
     runnable = [swap for swap, reason in swaps.items() if reason is None]
     sizes = (spec.train_examples, spec.eval_examples, spec.seq_len, spec.seed)
     data = _data(spec.task, *sizes, os.environ.get(DATA_DIR))
-    model = make_model(spec, task, spec.seed)  # settings that it rejects are found before any training
+    model = make_model(spec, task, spec.seed)  # rejects bad settings before any training
     parameters = sum(parameter.numel() for parameter in model.parameters())
     results = []
     with tempfile.TemporaryDirectory(prefix="harness-train-") as temporary:
@@ -70,7 +74,9 @@ def train(
             folder = SeedFolder(checkpoints or Path(temporary), spec, data.sha256, seed)
             result = folder.finished()
             if result is None:
-                report = None if progress is None else Report(progress, index * spec.steps, spec.seeds * spec.steps)
+                report = None
+                if progress is not None:
+                    report = ReportProgress(progress, index * spec.steps, spec.seeds * spec.steps)
                 result = _train_seed(
                     spec, task, data, seed, folder, report, runnable, save_seconds if checkpoints else None
                 )
@@ -97,30 +103,46 @@ def train(
     )
 
 
-@lru_cache(maxsize=1)  # the next attention of a comparison takes the same
-def _data(name: str, train_examples: int, eval_examples: int, seq_len: int, seed: int, data_dir: str | None) -> Data:
-    del data_dir  # other files, other data
+def train_with_progress_bar(spec: TaskSpec, checkpoints: Path | None, console: Console | None = None) -> TaskResult:
+    """As ``train``, with a progress bar over the steps of all seeds if ``console`` (default: stderr) is a terminal.
+
+    pytest captures what a test writes; its option ``-s`` makes the bar visible.
+    """
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        return train(spec, checkpoints=checkpoints)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:
+        bar = bars.add_task(f"{spec.task}, {spec.attention}, {spec.seeds} seeds", total=spec.seeds * spec.steps)
+        return train(spec, lambda done, _: bars.update(bar, completed=done), checkpoints)
+
+
+@lru_cache(maxsize=1)  # the attentions of a comparison are trained one after the other on the same data
+def _data(
+    name: str, train_examples: int, eval_examples: int, seq_len: int, seed: int, data_dir: str | None
+) -> TaskData:
+    del data_dir  # part of the cache key: another folder has other data
     task: Task = registry.get_task(name)
     train_set = task.checked_dataset("train", train_examples, seq_len, seed)
     eval_set = task.checked_dataset("eval", eval_examples, seq_len, seed)
-    return Data(train_set, eval_set, examples_sha256(train_set, eval_set))
+    return TaskData(train_set, eval_set, examples_sha256(train_set, eval_set))
 
 
 def _train_seed(
     spec: TaskSpec,
     task: Task,
-    data: Data,
+    data: TaskData,
     seed: int,
     folder: SeedFolder,
-    report: Report | None,
+    report: ReportProgress | None,
     swaps: list[Swap],
     save_seconds: float | None,
 ) -> SeedResult:
     model = make_model(spec, task, seed)
     trainer = make_trainer(spec, task, model, data.train, seed, str(folder.path))
     last = folder.last_checkpoint()
-    clock = Clock(last[1] if last else 0.0, spec.seconds)
-    for callback in (report, clock, None if save_seconds is None else Save(clock, save_seconds)):
+    clock = TrainingClock(last[1] if last else 0.0, spec.seconds)
+    for callback in (report, clock, None if save_seconds is None else SavePeriodically(clock, save_seconds)):
         if callback is not None:
             trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
@@ -128,13 +150,13 @@ def _train_seed(
     scores, eval_seconds = score(trainer, task, data.eval, seed)
     if not scores:
         raise Diverged(seed, steps)
-    found = [score(*_swapped_trainer(spec, task, swap, model, seed, folder), data.eval, seed) for swap in swaps]
-    if not all(swapped for swapped, _ in found):
+    swapped = [score(_swapped_trainer(spec, task, swap, model, seed, folder), task, data.eval, seed) for swap in swaps]
+    if not all(swapped_scores for swapped_scores, _ in swapped):
         raise Diverged(seed, steps)
     return SeedResult(
         scores=scores,
-        swapped=[swapped[task.metric] for swapped, _ in found],
-        swapped_seconds=[seconds for _, seconds in found],
+        swapped=[swapped_scores[task.metric] for swapped_scores, _ in swapped],
+        swapped_seconds=[seconds for _, seconds in swapped],
         train_seconds=train_seconds,
         eval_seconds=eval_seconds,
         steps=steps,
@@ -142,34 +164,40 @@ def _train_seed(
 
 
 def score(trainer: Trainer, task: Task, eval_set: LabelledSequences, seed: int) -> tuple[dict[str, float], float]:
-    """The scores of the trainer's model by metric, none where an output is not finite; and the seconds it took."""
-    torch.manual_seed(seed)  # a sampling attention draws the same, whether or not the training was interrupted
+    """The scores of the trainer's model by metric (empty if an output is not finite), and the seconds that it took."""
+    torch.manual_seed(seed)  # so that a sampling attention draws the same numbers after an interrupted training
     start = time.perf_counter()
     predicted = torch.as_tensor(trainer.predict(eval_set).predictions)
     seconds = time.perf_counter() - start
-    lost = predicted.isnan() if predicted.is_floating_point() else predicted == NOT_FINITE
-    return ({} if lost.any() else task.scores(predicted, eval_set.labels)), seconds
+    not_finite = predicted.isnan() if predicted.is_floating_point() else predicted == NOT_FINITE
+    return ({} if not_finite.any() else task.scores(predicted, eval_set.labels)), seconds
 
 
 def _cannot_swap(spec: TaskSpec, swap: Swap) -> str | None:
+    """Why a model of ``spec`` cannot run the attention of ``swap``; None if it can."""
     swapped = _with(spec, swap)
     plugin = registry.get(swap.attention)
-    plugin.knobs(swapped)  # an unknown one is an error before any training
+    plugin.knobs(swapped)  # raises for an unknown knob before any training
     reasons = plugin.unsupported(swapped) or plugin.unsupported(transformers_seam.layer_case(swapped))
     return "; ".join(reasons) or _lacks_weights(spec, swapped)
 
 
 def _lacks_weights(spec: TaskSpec, swapped: TaskSpec) -> str | None:
-    """Why a model that ``spec`` trained has no weights for the attention of ``swapped``; None where none are needed."""
+    """Why a model trained with ``spec`` lacks the weights for the attention of ``swapped``; None if it has them all."""
     needed = transformers_seam.own_weights(transformers_seam.layer_case(swapped))
     if not needed:
         return None
     if swapped.attention != spec.attention:
-        return f"{swapped.attention} has weights of its own, and a model trained in {spec.attention} has none of them"
+        return (
+            f"{swapped.attention} has weights of its own, and a model trained with {spec.attention} does not have them"
+        )
     trained = transformers_seam.own_weights(transformers_seam.layer_case(spec))
     if needed == trained:
         return None
-    return f"with these knobs {spec.attention} has the weights {_shapes(needed)}; trained were {_shapes(trained)}"
+    return (
+        f"with these knobs {spec.attention} has the weights {_shapes(needed)}; the model was trained with "
+        f"{_shapes(trained)}"
+    )
 
 
 def _shapes(weights: dict[str, torch.Size]) -> str:
@@ -182,35 +210,36 @@ def _with(spec: TaskSpec, swap: Swap) -> TaskSpec:
 
 def _swapped_trainer(
     spec: TaskSpec, task: Task, swap: Swap, trained: PreTrainedModel, seed: int, folder: SeedFolder
-) -> tuple[Trainer, Task]:
+) -> Trainer:
+    """A trainer that predicts with the weights of ``trained`` and the attention of ``swap``."""
     swapped = _with(spec, swap)
     model = make_model(swapped, task, seed)
-    places = model.state_dict().keys()  # another attention has none for the weights of the one it was trained in
-    model.load_state_dict({name: tensor for name, tensor in trained.state_dict().items() if name in places})
-    return make_trainer(swapped, task, model, None, seed, str(folder.path)), task
+    names = model.state_dict().keys()  # without the weights of the attention that the model was trained with
+    model.load_state_dict({name: tensor for name, tensor in trained.state_dict().items() if name in names})
+    return make_trainer(swapped, task, model, None, seed, str(folder.path))
 
 
 def _swapped(
     spec: TaskSpec, swap: Swap, reason: str | None, runnable: list[Swap], results: list[SeedResult]
 ) -> Swapped:
-    at = None if reason else runnable.index(swap)
+    position = None if reason else runnable.index(swap)
     return Swapped(
         attention=swap.attention,
         knobs=registry.get(swap.attention).knobs(_with(spec, swap)),
-        scores=[] if at is None else [result.swapped[at] for result in results],
-        eval_seconds=[] if at is None else [result.swapped_seconds[at] for result in results],
+        scores=[] if position is None else [result.swapped[position] for result in results],
+        eval_seconds=[] if position is None else [result.swapped_seconds[position] for result in results],
         reason=reason,
     )
 
 
 def _train_memory(spec: TaskSpec, task: Task, train_set: LabelledSequences, folder: str) -> Memory:
-    """Of one forward and backward pass of a batch, with new weights: the sizes are what counts."""
+    """Memory of one forward and backward pass of a batch. It depends on sizes only, so the weights are untrained."""
     model = make_model(spec, task, spec.seed)
     trainer = make_trainer(spec, task, model, train_set, spec.seed, folder)
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     weights = list(model.parameters())
     for weight in weights:
-        weight.grad = torch.zeros_like(weight)  # gradients are no scratch memory: they are there in every step
+        weight.grad = torch.zeros_like(weight)  # gradients exist in every step, so they are not part of the peak
 
     def step() -> None:
         with trainer.compute_loss_context_manager():

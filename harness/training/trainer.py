@@ -1,4 +1,4 @@
-"""Transformers' ``Trainer`` set up for one seed of a task case."""
+"""Transformers' ``Trainer``, set up for one seed of a task case."""
 
 import time
 from collections.abc import Callable
@@ -11,31 +11,31 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 
 from harness.core.spec import TaskSpec
 from harness.tasks.task import LabelledSequences, Task
-from harness.training.divergence import Diverged
+from harness.training import Diverged
 
-Progress = Callable[[int, int], None]
-"""Called after each optimizer step with the steps that are done and those that there are, over all seeds."""
+ProgressCallback = Callable[[int, int], None]
+"""Called after each optimizer step with the number of finished steps and the total, over all seeds."""
 NOT_FINITE = -1
-"""What stands for a prediction where the model's output is not a finite number."""
+"""The prediction where the model's output is not a finite number."""
 
 
 def make_trainer(
     spec: TaskSpec, task: Task, model: PreTrainedModel, train_set: LabelledSequences | None, seed: int, folder: str
 ) -> Trainer:
-    """The trainer of one seed: AdamW, a linear warm-up, a linear decay to zero.
+    """The trainer of one seed: AdamW, linear warm-up, linear decay to zero (or the one-cycle schedule of the spec).
 
-    Where several processes train together (``torchrun``, ``accelerate launch``) they share the spec's batch.
+    If several processes train together (``torchrun``, ``accelerate launch``), they share the spec's batch.
 
     Args:
         spec: the case.
         task: its task.
-        model: what is trained.
-        train_set: the training examples; None only to predict.
-        seed: of the data order.
+        model: the model to train.
+        train_set: the training examples; None if the trainer only predicts.
+        seed: seed of the data order.
         folder: where the trainer may write.
 
     Raises:
-        ValueError: the processes cannot share the batch evenly.
+        ValueError: the batch is not a multiple of the number of processes.
     """
     arguments = TrainingArguments(
         output_dir=folder,
@@ -63,10 +63,11 @@ def make_trainer(
     )
     if spec.batch % arguments.world_size:
         raise ValueError(
-            f"batch must be a multiple of the {arguments.world_size} processes that share it, got {spec.batch}"
+            f"batch must be a multiple of the {arguments.world_size} processes that share it, got {spec.batch}; change "
+            "the batch or the number of processes"
         )
     arguments.per_device_train_batch_size = spec.batch // arguments.world_size
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # with more, transformers would multiply the batch by their number
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # with more GPUs, transformers would multiply the batch by their number
     trainer = _TaskTrainer(
         model, arguments, train_dataset=train_set, preprocess_logits_for_metrics=lambda logits, _: answers(logits)
     )
@@ -76,28 +77,32 @@ def make_trainer(
 
 
 def answers(logits: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The model's answers, ``NOT_FINITE`` (NaN of a number) where its output is not finite.
+    """The model's answers. Where its output is not finite they are ``NOT_FINITE``, or NaN if a number is predicted.
 
     Args:
-        logits: ``[B, ..., labels]``, or the pair ``[B, N]`` of a span's starts and ends.
+        logits: ``[B, ..., labels]``; for spans a pair of ``[B, N]``, of the starts and the ends.
 
     Returns:
-        int64 ``[B, ...]``, ``[B, 2]`` of a span, or float ``[B]`` where there is one label: a number.
+        int64 ``[B, ...]``; for spans ``[B, 2]``; for a single label, which is a number, float ``[B]``.
     """
     if isinstance(logits, tuple):
-        return torch.stack([answers(one) for one in logits], dim=-1)
+        return torch.stack([answers(ends) for ends in logits], dim=-1)
     if logits.shape[-1] == 1:
         return logits.squeeze(-1).float()
     return logits.argmax(-1).where(logits.isfinite().all(-1), NOT_FINITE)
 
 
 class _TaskTrainer(Trainer):
-    """Stops at the first loss that is not a finite number; transformers' own trainer goes on with NaN weights."""
+    """Stops at the first loss that is not finite; transformers' own trainer would continue with NaN weights."""
 
     one_cycle = False
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor | Any], *args: Any, **kwargs: Any) -> Tensor:
-        """The loss of one batch, after its backward pass."""
+        """Forward and backward pass of one batch; returns its loss.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
         loss = super().training_step(model, inputs, *args, **kwargs)
         if not loss.isfinite():
             raise Diverged(self.args.seed, self.state.global_step + 1)
@@ -106,7 +111,7 @@ class _TaskTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> LRScheduler | Any:
-        """Transformers' own, or torch's one-cycle with its defaults, which also moves AdamW's first beta."""
+        """Transformers' scheduler, or torch's one-cycle with its defaults, which also changes AdamW's first beta."""
         if self.one_cycle and self.lr_scheduler is None:
             chosen = optimizer or self.optimizer
             assert chosen is not None, "transformers makes the optimizer first"
@@ -121,35 +126,41 @@ class _TaskTrainer(Trainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
 
-class Report(TrainerCallback):
-    """Passes each finished step on to ``progress``."""
+class ReportProgress(TrainerCallback):
+    """Calls ``progress`` after each step.
 
-    def __init__(self, progress: Progress, done: int, total: int) -> None:
+    Args:
+        progress: what to call.
+        done: steps of the seeds before this one.
+        total: steps of all seeds.
+    """
+
+    def __init__(self, progress: ProgressCallback, done: int, total: int) -> None:
         self._progress = progress
         self._done = done
         self._total = total
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Transformers calls this after each optimizer step."""
+        """Called by transformers after each optimizer step."""
         self._progress(self._done + state.global_step, self._total)
 
 
-class Clock(TrainerCallback):
-    """Counts the seconds of a training over all its parts, and ends it when they are spent.
+class TrainingClock(TrainerCallback):
+    """Counts the seconds of a training over all its interrupted parts, and stops it at a time limit.
 
     Args:
         spent: seconds of the parts before this one.
-        limit: seconds in all; None: as long as the steps take.
+        limit: seconds of all parts together; None for no limit.
     """
 
     def __init__(self, spent: float, limit: float | None) -> None:
         self._start = time.perf_counter() - spent
         self._limit = limit
         self.seconds = spent
-        """From the training's beginning to the end of its last step; the same in every process."""
+        """From the beginning of the training to the end of its last step; the same in every process."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Transformers calls this after each optimizer step."""
+        """Called by transformers after each optimizer step."""
         now = [time.perf_counter() - self._start]
         if args.world_size > 1:  # the processes must stop, and save, at the same step
             torch.distributed.broadcast_object_list(now)

@@ -7,15 +7,15 @@ from harness.measure import ceilings
 
 
 def test_a_cpu_has_the_ceilings_of_its_kernels():
-    found = {one.name: one for one in ceilings.measure("cpu")}
-    assert set(found) == {"copy", "matmul float32", "vector float32"}
-    for one in found.values():
-        assert len(one.seconds) == ceilings.SAMPLES
-        assert one.reason is None
-        assert 1e8 < one.amount / min(one.seconds) < 1e15
+    measured = {ceiling.name: ceiling for ceiling in ceilings.measure("cpu")}
+    assert set(measured) == {"copy", "matmul float32", "vector float32"}
+    for ceiling in measured.values():
+        assert len(ceiling.seconds) == ceilings.SAMPLES
+        assert ceiling.reason is None
+        assert 1e8 < ceiling.amount / min(ceiling.seconds) < 1e15
 
 
-def test_what_cannot_be_measured_is_a_ceiling_with_a_reason(monkeypatch):
+def test_a_ceiling_that_cannot_be_measured_has_a_reason(monkeypatch):
     def out_of_memory(device, *rest):
         raise RuntimeError("no memory\nand a stack")
 
@@ -34,7 +34,7 @@ def cost(name, **changes):
     return registry.get(name).cost(spec)
 
 
-def test_softmax_is_two_products_forward_and_seven_with_backward():
+def test_softmax_costs_two_matrix_products_forward_and_seven_with_backward():
     pairs = 2 * 1024 * 1024
     forward, both = (cost("sdpa", mode=mode) for mode in ("forward", "forward_backward"))
     assert forward["matmul float32"] == 2 * 2 * 64 * pairs
@@ -43,13 +43,13 @@ def test_softmax_is_two_products_forward_and_seven_with_backward():
     assert cost("sdpa") == cost("softmax") == cost("xformers_flash2")
 
 
-def test_the_expectation_adds_the_probability_of_every_pair():
+def test_the_expectation_also_costs_the_probability_of_every_pair():
     assert cost("yoso_e")["vector float32"] == 22 * 2 * 1024 * 1024
     assert {name: cost("yoso_e")[name] for name in cost("sdpa")} == cost("sdpa")
     assert cost("transformers_yoso_e") == cost("yoso_e")
 
 
-def test_hadamard_hashing_is_butterflies_on_vector_units_or_a_product_on_matrix_units():
+def test_hadamard_hashing_costs_butterflies_on_vector_units_or_a_product_on_matrix_units():
     knobs = {"num_hash": 32, "hash_code_len": 12}
     narrow = {"device": "cuda", "dtype": "bfloat16", "knobs": knobs}
     product = cost("yoso", **narrow)
@@ -63,7 +63,7 @@ def test_hadamard_hashing_is_butterflies_on_vector_units_or_a_product_on_matrix_
 
 @pytest.mark.parametrize("mode", ["forward", "forward_backward"])
 @pytest.mark.parametrize("family", ["gaussian", "hadamard", "hadamard_authors"])
-def test_sampling_is_linear_in_the_length(mode, family):
+def test_the_cost_of_sampling_is_linear_in_the_length(mode, family):
     knobs = {"hash_family": family}
     short, long = (
         cost("yoso", seq_len=n, mode=mode, knobs=knobs | {"hash_code_len": tau}) for n, tau in ((1024, 10), (2048, 11))
@@ -75,7 +75,7 @@ def test_sampling_is_linear_in_the_length(mode, family):
 
 @pytest.mark.parametrize(("tau", "rows"), [(13, 1 / 8), (10, 1), (9, 2), (5, 2)])
 def test_the_gathers_of_sampling_are_counted(tau, rows):
-    """A value row a colliding pair, or m rows into the buckets' sums and m sums out, for every position."""
+    """Per position: one value row per colliding pair, or m rows added to bucket sums and m sums read."""
     knobs = {"hash_code_len": tau}
     assert cost("yoso", knobs=knobs)["cache read"] == 2 * 1024 * 32 * rows * 64 * 4
     both = cost("yoso", knobs=knobs, mode="forward_backward")["cache read"]
@@ -85,13 +85,13 @@ def test_the_gathers_of_sampling_are_counted(tau, rows):
 @pytest.mark.parametrize(
     ("keys", "operations"), [(1, 6 * 64), (85, 85 * 6 * 64), (86, 8 * 64 * 64), (172, 8 * 64 * 64)]
 )
-def test_the_gradient_of_crowded_buckets_goes_through_moments(keys, operations):
-    """A member of a bucket costs 6 d a key in it, or 8 d^2 whatever their number."""
+def test_the_gradient_of_buckets_with_many_keys_uses_moments(keys, operations):
+    """A query costs 6 d per key in its bucket, or 8 d^2 for any number of keys, whichever is less."""
     n = 16 * keys
-    found = cost("yoso", seq_len=n, knobs={"hash_code_len": 4}, mode="forward_backward")
-    assert found["matmul float32"] == operations * 2 * n * 32
+    both = cost("yoso", seq_len=n, knobs={"hash_code_len": 4}, mode="forward_backward")
+    assert both["matmul float32"] == operations * 2 * n * 32
 
 
-def test_nobody_has_counted_a_model():
+def test_models_have_no_cost():
     for name in registry.names():
         assert registry.get(name).cost(ModelSpec(attention=name, seq_len=64)) is None

@@ -1,4 +1,4 @@
-"""The fairness lint over made-up records: what is unequal is found with its reason, and what is not is not."""
+"""The fairness lint on synthetic records: every inequality is found with its reason, and nothing else is."""
 
 import json
 from pathlib import Path
@@ -57,21 +57,21 @@ def test_equal_cases_have_no_finding():
         ({"threads": 8}, "threads", "c ran on 8 threads, where others ran on 2 threads"),
     ],
 )
-def test_the_one_that_differs_is_named_with_its_reason(change, name, reason):
+def test_the_attention_that_differs_is_named_with_its_reason(change, name, reason):
     records = [record("a"), record("b"), record("c", **change)]
-    (found,) = findings(records)
-    assert (found.name, found.attention, found.cases) == (name, "c", (records[2].case_id,))
-    assert found.reason.startswith(reason)
+    (finding,) = findings(records)
+    assert (finding.name, finding.attention, finding.cases) == (name, "c", (records[2].case_id,))
+    assert finding.reason.startswith(reason)
 
 
 def test_equal_reasons_of_several_lengths_are_one_finding():
     specs = [OperationSpec(attention="x", seq_len=n) for n in (64, 128)]
     records = [record(name, spec, dropout=name == "b") for spec in specs for name in ("a", "b", "c")]
-    (found,) = findings(records)
-    assert found.cases == tuple(sorted(one.case_id for one in records if one.spec.attention == "b"))
+    (finding,) = findings(records)
+    assert finding.cases == tuple(sorted(each.case_id for each in records if each.spec.attention == "b"))
 
 
-def test_other_workloads_are_not_compared():
+def test_different_workloads_are_not_compared():
     short, long = (OperationSpec(attention="x", seq_len=n) for n in (64, 128))
     assert findings([record("a", short, dropout=True), record("b", long)]) == []
     half = OperationSpec(attention="x", seq_len=64, dtype="bfloat16")
@@ -81,31 +81,31 @@ def test_other_workloads_are_not_compared():
 def test_knobs_and_a_models_family_are_compared():
     spec = ModelSpec(attention="x", seq_len=64)
     bert = spec.model_copy(update={"family": "bert"})
-    (found,) = findings([record("sdpa", spec), record("sdpa", bert, parameters=7)])
-    assert found.reason == "sdpa in bert had 7 trainable parameters, where others had 0 trainable parameters"
+    (finding,) = findings([record("sdpa", spec), record("sdpa", bert, parameters=7)])
+    assert finding.reason == "sdpa in bert had 7 trainable parameters, where others had 0 trainable parameters"
     spec = OperationSpec(attention="x", seq_len=64)
     tuned = spec.model_copy(update={"knobs": {"window": 3}})
-    assert [one.name for one in findings([record("a", spec), record("a", tuned, dropout=True)])] == ["dropout"]
+    assert [finding.name for finding in findings([record("a", spec), record("a", tuned, dropout=True)])] == ["dropout"]
 
 
-def test_older_records_know_the_parameters_of_models_and_the_threads():
+def test_records_without_conditions_still_have_the_parameters_of_models():
     spec = ModelSpec(attention="x", seq_len=64)
     records = [record(name, spec) for name in ("a", "b", "c")]
     records = [
-        one.model_copy(update={"conditions": None, "parameters": count})
-        for one, count in zip(records, (5, 6, 5), strict=True)
+        each.model_copy(update={"conditions": None, "parameters": count})
+        for each, count in zip(records, (5, 6, 5), strict=True)
     ]
-    assert [(one.name, one.attention) for one in findings(records)] == [("parameters", "b")]
+    assert [(finding.name, finding.attention) for finding in findings(records)] == [("parameters", "b")]
 
 
-def test_what_was_not_seen_is_not_compared():
+def test_facts_that_were_not_observed_are_not_compared():
     unseen = dict.fromkeys(("dropout", "recomputes", "layout_copies", "all_pairs"))
     records = [record("a"), record("b"), record("c", compiled=True, dtypes=[], unseen="compiled", **unseen)]
-    assert [one.name for one in findings(records)] == ["compiled"]
+    assert [finding.name for finding in findings(records)] == ["compiled"]
 
 
 @pytest.mark.parametrize(
-    ("mode", "all_pairs", "work", "found"),
+    ("mode", "all_pairs", "work", "simulated"),
     [
         ("forward", True, 0.5, True),
         ("forward", False, 0.5, False),
@@ -115,15 +115,15 @@ def test_what_was_not_seen_is_not_compared():
         ("forward", True, None, False),
     ],
 )
-def test_pairs_that_are_not_counted_are_simulated_sparsity(mode, all_pairs, work, found):
+def test_all_pairs_with_less_declared_work_is_simulated_sparsity(mode, all_pairs, work, simulated):
     spec = OperationSpec(attention="x", seq_len=64, mode=mode)
     dense = 4.0 * spec.batch * spec.heads * 64**2 * spec.head_dim
-    claimed = None if work is None else {"matmul float32": work * dense, "copy": 1e12}
-    one = record("sparse", spec, all_pairs=all_pairs, work=claimed)
-    assert [each.name for each in findings([one])] == ["dense-simulated sparsity"] * found
+    declared = None if work is None else {"matmul float32": work * dense, "copy": 1e12}
+    sparse = record("sparse", spec, all_pairs=all_pairs, work=declared)
+    assert [finding.name for finding in findings([sparse])] == ["dense-simulated sparsity"] * simulated
 
 
-def test_an_attention_without_padding_is_named_where_it_was_measured():
+def test_an_attention_without_padding_support_is_named_in_its_measured_cases():
     whole = OperationSpec(attention="x", seq_len=64)
     padded = whole.model_copy(update={"padding": 0.25})
     records = [
@@ -137,8 +137,8 @@ def test_an_attention_without_padding_is_named_where_it_was_measured():
     assert findings(records) == [Finding("no padding", "b", reason, (records[1].case_id,))]
 
 
-def test_a_realistic_run_differs_in_nothing_but_what_it_says():
-    assert {one.name for one in findings(synthetic.realistic().records)} <= {"parameters"}
+def test_a_realistic_run_differs_at_most_in_parameters():
+    assert {finding.name for finding in findings(synthetic.realistic().records)} <= {"parameters"}
     rng = np.random.default_rng(0)
     models = [synthetic.model("yoso", name, 512, rng, "forward", "encoder") for name in ("yoso", "sdpa")]
     assert findings(models) == []
@@ -146,7 +146,7 @@ def test_a_realistic_run_differs_in_nothing_but_what_it_says():
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_published_runs_can_be_read(path):
-    """The first of them were written before there were conditions."""
+    """Also the first of them, which were written before records had conditions."""
     run = store.load(path)
-    known = {one.case_id for one in run.records}
-    assert all(set(each.cases) <= known for each in findings(run.records))
+    known = {each.case_id for each in run.records}
+    assert all(set(finding.cases) <= known for finding in findings(run.records))

@@ -76,7 +76,7 @@ def test_weights_and_inputs_depend_on_the_seed_alone():
     assert not torch.equal(next(a.model.parameters()), next(c.model.parameters()))
 
 
-def test_building_leaves_the_random_state_alone():
+def test_building_does_not_change_the_global_random_state():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -92,9 +92,9 @@ def test_knobs_reach_the_model():
         assert config._attn_implementation == "yoso"
 
 
-def test_our_model_and_transformers_are_the_same_function():
-    mine, theirs = (model_case.build(spec(family=family)) for family in ("yoso", "transformers_yoso"))
-    assert (mine.call() - theirs.call()).abs().max() < 1e-5
+def test_our_model_and_transformers_model_compute_the_same():
+    ours, transformers_model = (model_case.build(spec(family=family)) for family in ("yoso", "transformers_yoso"))
+    assert (ours.call() - transformers_model.call()).abs().max() < 1e-5
 
 
 def test_dtype_and_intermediate_size():

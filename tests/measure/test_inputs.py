@@ -9,7 +9,7 @@ def spec_of(**changes):
     return OperationSpec(**({"attention": "softmax", "seq_len": 10, "heads": 2} | changes))
 
 
-def test_the_seed_alone_decides_the_numbers():
+def test_the_inputs_depend_only_on_the_seed():
     torch.manual_seed(1)
     one = inputs.make(spec_of(seed=5))
     torch.manual_seed(2)
@@ -26,14 +26,14 @@ def test_a_dtype_rounds_the_same_numbers():
 
 
 @pytest.mark.parametrize(("padding", "real"), [(0.25, 8), (0.5, 5), (0.99, 1)])
-def test_padding_is_at_the_end_and_never_everything(padding, real):
+def test_padding_is_at_the_end_and_leaves_at_least_one_real_token(padding, real):
     mask = inputs.make(spec_of(padding=padding, batch=3)).key_padding_mask
     assert mask.shape == (3, 10)
     assert mask.sum(-1).tolist() == [real] * 3
     assert mask[:, :real].all()
 
 
-def test_nothing_padded_is_no_mask():
+def test_the_mask_is_none_if_nothing_is_padded():
     assert inputs.make(spec_of()).key_padding_mask is None
     assert inputs.make(spec_of(padding=0.01)).key_padding_mask is None
     assert inputs.make(QualitySpec(attention="softmax", seq_len=4)).key_padding_mask is None

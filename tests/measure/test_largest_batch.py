@@ -23,33 +23,33 @@ SPEC = ModelSpec(
 
 
 @pytest.fixture
-def room(monkeypatch) -> list[int]:
-    """Bytes that are available; a test sets them."""
-    found = [10**12]
-    monkeypatch.setattr(largest_batch, "available_bytes", lambda device: found[0])
-    return found
+def available(monkeypatch) -> list[int]:
+    """Bytes that are available, in a list so that a test can set them."""
+    limit = [10**12]
+    monkeypatch.setattr(largest_batch, "available_bytes", lambda device: limit[0])
+    return limit
 
 
-def test_it_fits_and_its_double_does_not(room):
+def test_the_batch_fits_and_twice_the_batch_does_not(available):
     one, two, four = (largest_batch._peak_bytes(SPEC, batch) for batch in (1, 2, 4))
     assert one < two < four
-    # What is foreseen from one and two sequences is what four take, within the rounding of small tensors.
+    # The extrapolation from one and two sequences predicts four, within the rounding of small tensors.
     assert one + 3 * (two - one) == pytest.approx(four, rel=0.05)
     for batch in (1, 4, 16):
-        room[0] = one + (batch - 1) * (two - one)
+        available[0] = one + (batch - 1) * (two - one)
         assert largest_batch.find(SPEC) == batch
-        room[0] += (two - one) // 2
+        available[0] += (two - one) // 2
         assert largest_batch.find(SPEC) == batch
-    room[0] = 0
-    assert largest_batch.find(SPEC) == 1, "one sequence is always tried: it ends as out of memory, with a record"
+    available[0] = 0
+    assert largest_batch.find(SPEC) == 1, "one sequence is always tried, so that running out of memory has a record"
 
 
-def test_it_has_a_limit(room, monkeypatch):
+def test_the_batch_has_a_limit(available, monkeypatch):
     monkeypatch.setattr(largest_batch, "LIMIT", 8)
     assert largest_batch.find(SPEC) == 8
 
 
-def test_the_record_says_which_batch_was_found(room, monkeypatch):
+def test_the_record_has_the_batch(available, monkeypatch):
     monkeypatch.setattr(largest_batch, "LIMIT", 4)
     record = runner.run(SPEC, Selection("paper").effort)
     assert record.status == "ok", record.reasons
@@ -62,9 +62,9 @@ def test_the_record_says_which_batch_was_found(room, monkeypatch):
     assert common.batch is None
     assert common.parameters == record.parameters
     more = runner.run(SPEC.model_copy(update={"largest_batch": False, "layers": 6}), Selection("paper").effort)
-    assert more.parameters == common.parameters, "layers do not share their weights"
+    assert more.parameters == common.parameters, "the layers do not share their weights"
     plain = runner.run(SPEC.model_copy(update={"largest_batch": False, "conv_window": None}), Selection("paper").effort)
-    assert common.parameters - plain.parameters == 2 * 5, "one filter of five tokens a head"
+    assert common.parameters - plain.parameters == 2 * 5, "expected one filter of five tokens per head"
 
 
 def test_another_head_is_refused():

@@ -1,4 +1,4 @@
-"""What one call is counted to do: kernels of a made-up CUDA device, and operators of a real call on the CPU."""
+"""Counts of one call: kernels on a simulated CUDA device, and operators of a real call on the CPU."""
 
 from types import SimpleNamespace
 
@@ -18,17 +18,17 @@ from harness.measure import launches
 EFFORT = Effort(min_samples=3, max_samples=3, seconds=0.0, warmup_calls=1, warmup_seconds=0.0)
 
 
-class MadeUpDevice:
-    """A CUDA device, torch's profiler and a tensor there: what runs while the profiler looks leaves an event."""
+class SimulatedDevice:
+    """A CUDA device, torch's profiler, and a tensor on the device. Profiled work leaves events."""
 
     def __init__(self, blind):
-        self.looking, self.events, self.lost, self.number = False, [], 0, 0
+        self.profiling, self.events, self.lost, self.number = False, [], 0, 0
         self.profiler = SimpleNamespace(
             kineto_results=SimpleNamespace(events=lambda: [] if blind else self.events),
         )
 
     def runs(self, name, device=DeviceType.CUDA, annotation=False, number=0):
-        if self.looking:
+        if self.profiling:
             self.events.append(
                 SimpleNamespace(
                     name=lambda: name,
@@ -43,7 +43,7 @@ class MadeUpDevice:
         self.number += 1
         number = self.number
         self.runs(by, device=DeviceType.CPU, number=number)
-        if self.looking and self.lost:
+        if self.profiling and self.lost:
             self.lost -= 1
         else:
             self.runs(name, number=number)
@@ -56,23 +56,23 @@ class MadeUpDevice:
         return self
 
     def __enter__(self):
-        self.looking = True
+        self.profiling = True
         return self
 
     def __exit__(self, *_):
-        self.looking = False
+        self.profiling = False
 
 
 @pytest.fixture
 def device(monkeypatch, request):
-    made = MadeUpDevice(blind=getattr(request, "param", False))
-    monkeypatch.setattr(launches, "profile", made.profile)
-    monkeypatch.setattr(launches.torch, "zeros", lambda *_, device: made)
+    simulated = SimulatedDevice(blind=getattr(request, "param", False))
+    monkeypatch.setattr(launches, "profile", simulated.profile)
+    monkeypatch.setattr(launches.torch, "zeros", lambda *_, device: simulated)
     monkeypatch.setattr(launches.torch.cuda, "synchronize", lambda _: None)
-    return made
+    return simulated
 
 
-def test_kernels_are_counted_and_copies_fills_and_the_hosts_own_are_not(device):
+def test_kernels_are_counted_and_copies_fills_and_host_calls_are_not(device):
     def call():
         device.launches("flash_fwd_kernel")
         device.runs("Memcpy DtoD (Device -> Device)", number=50)
@@ -85,14 +85,14 @@ def test_kernels_are_counted_and_copies_fills_and_the_hosts_own_are_not(device):
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2, 3])
-def test_kernels_whose_records_the_profiler_lost_are_counted_by_their_launches(device, lost):
+def test_kernels_without_a_record_are_counted_by_their_launches(device, lost):
     device.lost = lost
     assert (
         launches.count(lambda: [device.launches("one"), device.launches("two"), device.launches("three")], "cuda") == 3
     )
 
 
-def test_each_kernel_of_a_graph_counts_though_one_call_of_the_host_starts_them_all(device):
+def test_each_kernel_of_a_graph_counts_although_the_host_launches_it_once(device):
     def call():
         device.runs("cudaGraphLaunch", device=DeviceType.CPU, number=70)
         for _ in range(5):
@@ -101,16 +101,16 @@ def test_each_kernel_of_a_graph_counts_though_one_call_of_the_host_starts_them_a
     assert launches.count(call, "cuda") == 5
 
 
-def test_a_call_without_a_kernel_has_none(device):
+def test_a_call_without_a_kernel_counts_zero(device):
     assert launches.count(lambda: device.runs("Memset (Device)"), "cuda") == 0
 
 
 @pytest.mark.parametrize("device", [True], indirect=True, ids=["blind"])
-def test_a_profiler_that_sees_nothing_has_counted_nothing(device):
+def test_the_count_is_none_if_the_profiler_sees_nothing(device):
     assert launches.count(lambda: device.runs("flash_fwd_kernel"), "cuda") is None
 
 
-def test_a_cpu_has_no_launches_and_the_call_is_not_made():
+def test_the_count_is_none_on_a_cpu_and_the_call_is_not_made():
     assert launches.count(lambda: pytest.fail("called"), "cpu") is None
 
 
@@ -126,13 +126,13 @@ def measured(attend):
     return record
 
 
-def test_one_operator_more_is_found_by_the_gate():
+def test_the_gate_detects_one_more_operator():
     base, head = measured(wrong.right), measured(lambda *inputs: wrong.right(*inputs) * 1.0)
-    assert head.conditions.operators == base.conditions.operators + 2  # the product, and its gradient
+    assert head.conditions.operators == base.conditions.operators + 2  # the multiplication and its gradient
     assert head.kernel_launches is None
 
-    def verdict(one, other):
-        found = judgement.judge(synthetic.run([one]), synthetic.run([other]), Settings())
-        return {finding.metric.name: finding.verdict for finding in found.findings}["operators"]
+    def verdict(before, after):
+        judged = judgement.judge(synthetic.run([before]), synthetic.run([after]), Settings())
+        return {finding.metric.name: finding.verdict for finding in judged.findings}["operators"]
 
     assert [verdict(base, head), verdict(base, base), verdict(head, base)] == ["MORE", "SAME", "FEWER"]

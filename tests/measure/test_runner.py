@@ -42,7 +42,7 @@ def attention_that(name, error):
 
 
 @pytest.mark.parametrize("mode", ["forward", "forward_backward"])
-def test_a_right_attention_has_a_timing_a_memory_and_its_checks(added, mode):
+def test_a_correct_attention_has_timing_memory_and_checks(added, mode):
     added(wrong.RIGHT)
     record = runner.run(spec_of("right", mode=mode), EFFORT)
     assert (record.status, record.reasons) == ("ok", [])
@@ -54,7 +54,7 @@ def test_a_right_attention_has_a_timing_a_memory_and_its_checks(added, mode):
     assert ("grad_k" in {check.what for check in record.checks}) == (mode == "forward_backward")
 
 
-def test_forward_is_timed_without_a_graph_and_backward_with_new_gradients(added):
+def test_forward_is_timed_without_a_graph_and_backward_does_not_accumulate_gradients(added):
     seen = []
 
     def spying(q, k, v, mask):
@@ -70,19 +70,19 @@ def test_forward_is_timed_without_a_graph_and_backward_with_new_gradients(added)
     assert all(gradient is None for *_, gradient in seen)
 
 
-def test_an_unknown_attention_is_a_record_that_lists_the_known():
+def test_the_record_of_an_unknown_attention_lists_the_known_ones():
     record = runner.run(spec_of("nope"), EFFORT)
     assert record.status == "crashed"
     assert "softmax" in record.reasons[0]
 
 
-def test_an_unknown_knob_is_a_record_that_lists_the_known():
+def test_the_record_of_an_unknown_knob_lists_the_known_ones():
     record = runner.run(spec_of("yoso", knobs={"num_hashes": 3}), EFFORT)
     assert record.status == "crashed"
     assert "num_hash" in record.reasons[0]
 
 
-def test_a_crash_keeps_type_message_and_frames(added):
+def test_the_record_of_a_crash_has_type_message_and_frames(added):
     added(wrong.RAISES)
     record = runner.run(spec_of("raises"), EFFORT)
     assert record.status == "crashed"
@@ -99,37 +99,37 @@ def test_a_crash_keeps_type_message_and_frames(added):
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 12 bytes"),
     ],
 )
-def test_out_of_memory_is_a_status_of_its_own(added, error):
+def test_out_of_memory_has_its_own_status(added, error):
     added(attention_that("hungry", error))
     assert runner.run(spec_of("hungry"), EFFORT).status == "oom"
 
 
-def test_what_torch_raises_for_too_large_a_tensor_is_out_of_memory(added):
+def test_an_allocation_that_is_too_large_for_torch_is_out_of_memory(added):
     added(wrong.StubPlugin("enormous", lambda: wrong.FunctionModule(lambda q, k, v, mask: torch.empty(2**50))))
     assert runner.run(spec_of("enormous"), EFFORT).status == "oom"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_passes_through(added, error):
+def test_an_interrupt_is_not_caught(added, error):
     added(attention_that("interrupted", error()))
     with pytest.raises(error):
         runner.run(spec_of("interrupted"), EFFORT)
 
 
-def test_unsupported_keeps_every_reason():
+def test_an_unsupported_record_has_every_reason():
     record = runner.run(spec_of("xformers_triton_splitk", mode="forward_backward"), EFFORT)
     assert record.status == "unsupported"
     assert len(record.reasons) > 1
     assert record.timing is None
 
 
-def test_a_length_whose_square_does_not_fit_is_refused_with_the_sizes():
+def test_a_length_whose_square_does_not_fit_is_unsupported_with_the_sizes():
     record = runner.run(spec_of("softmax", seq_len=2**20), EFFORT)
     assert record.status == "unsupported"
     assert "GiB" in record.reasons[0]
 
 
-def test_quality_of_an_exact_attention_is_rounding():
+def test_the_error_of_an_exact_attention_is_rounding():
     record = runner.run(QualitySpec(attention="sdpa", seq_len=128, draws=2), EFFORT)
     assert record.status == "ok"
     assert set(record.quality.errors) == {"output", "grad_q", "grad_k", "grad_v"}
@@ -138,7 +138,7 @@ def test_quality_of_an_exact_attention_is_rounding():
     assert record.quality.reference == "softmax, float64" or record.quality.reference == "sdpa, float64"
 
 
-def test_quality_of_an_estimate_is_against_what_it_estimates_and_falls_with_more_hashes():
+def test_the_error_of_an_estimate_is_against_its_target_and_falls_with_more_hashes():
     def error(num_hash):
         spec = QualitySpec(attention="yoso", seq_len=128, draws=3, knobs={"num_hash": num_hash, "hash_code_len": 4})
         record = runner.run(spec, EFFORT)
@@ -151,7 +151,7 @@ def test_quality_of_an_estimate_is_against_what_it_estimates_and_falls_with_more
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.3])
-def test_quality_tells_bias_from_sampling_error(bias):
+def test_quality_separates_bias_from_sampling_error(bias):
     def shifted(q, k, v, mask):
         true = wrong.right(q, k, v, mask)
         noise = torch.randn(true.shape)
@@ -159,20 +159,20 @@ def test_quality_tells_bias_from_sampling_error(bias):
 
     spec = QualitySpec(attention="shifted", seq_len=64, draws=24)
     plugin = wrong.plugin_of(shifted)
-    found = quality.errors(plugin, spec, plugin.build(spec), make(spec))
-    assert mean(found.squared_bias["output"]) == pytest.approx(bias**2, abs=0.01)
-    assert mean(found.squared_bias["grad_v"]) == pytest.approx(bias**2, abs=1e-6)
-    assert mean(error**2 for error in found.errors["output"]) == pytest.approx(bias**2 + 0.25, abs=0.02)
+    measured = quality.errors(plugin, spec, plugin.build(spec), make(spec))
+    assert mean(measured.squared_bias["output"]) == pytest.approx(bias**2, abs=0.01)
+    assert mean(measured.squared_bias["grad_v"]) == pytest.approx(bias**2, abs=1e-6)
+    assert mean(error**2 for error in measured.errors["output"]) == pytest.approx(bias**2 + 0.25, abs=0.02)
 
 
-def test_quality_passes_on_the_shared_knobs_alone(added):
+def test_the_reference_of_quality_gets_the_knobs_that_it_shares(added):
     plugin = registry.get("yoso")
     spec = QualitySpec(attention="yoso", seq_len=64, draws=1, knobs={"hash_code_len": 3, "num_hash": 512})
     close = quality.errors(plugin, spec, plugin.build(spec), make(spec)).errors["output"][0]
-    assert close < 0.2  # 512 hashes of 3 bits; against YOSO-E with its default code length it is 1
+    assert close < 0.2  # 512 hashes of 3 bits; compared with YOSO-E at its default code length the error is 1
 
 
-def test_quality_that_is_not_finite_is_a_crash(added):
+def test_an_error_that_is_not_finite_is_a_crash(added):
     added(wrong.plugin_of(wrong.nan))
     record = runner.run(QualitySpec(attention="nan", seq_len=96), EFFORT)
     assert record.status == "crashed"
@@ -193,7 +193,7 @@ MODEL = {"seq_len": 32, "hidden_size": 32, "heads": 2, "layers": 1, "vocab_size"
 
 
 @pytest.mark.parametrize("mode", ["forward", "training_step"])
-def test_a_model_has_parameters_a_timing_and_a_memory(mode):
+def test_a_model_has_parameters_timing_and_memory(mode):
     record = runner.run(ModelSpec(attention="sdpa", mode=mode, **MODEL), EFFORT)
     assert (record.status, record.reasons) == ("ok", [])
     assert record.parameters > 10_000
@@ -202,7 +202,7 @@ def test_a_model_has_parameters_a_timing_and_a_memory(mode):
     assert len(agreement) == (mode == "forward")
 
 
-def test_a_model_with_another_attention_than_it_says_is_incorrect(added):
+def test_a_model_whose_attention_differs_from_its_name_is_incorrect(added):
     added(wrong.plugin_of(wrong.unscaled))
     record = runner.run(ModelSpec(attention="unscaled", **MODEL), EFFORT)
     assert record.status == "incorrect"
@@ -212,14 +212,14 @@ def test_a_model_with_another_attention_than_it_says_is_incorrect(added):
 @pytest.mark.parametrize("name", ["longformer", "nystromformer"])
 @pytest.mark.parametrize("seq_len", [32, 160])
 def test_a_model_is_compared_with_softmax_where_its_attention_is_softmax_at_that_length(name, seq_len):
-    """A window over everything, or as many landmarks as tokens."""
+    """A window that covers the sequence, or as many landmarks as tokens."""
     record = runner.run(ModelSpec(attention=name, **MODEL | {"seq_len": seq_len}), EFFORT)
     assert (record.status, record.reasons) == ("ok", [])
     agreement = [check for check in record.checks if check.what == "output against eager softmax"]
     assert len(agreement) == (seq_len == 32)
 
 
-def test_a_models_nan_is_incorrect(added):
+def test_a_model_with_nan_is_incorrect(added):
     added(wrong.plugin_of(wrong.nan))
     assert runner.run(ModelSpec(attention="nan", **MODEL), EFFORT).status == "incorrect"
 
@@ -227,22 +227,22 @@ def test_a_models_nan_is_incorrect(added):
 def test_the_fingerprint_names_no_host_and_no_path():
     import platform
 
-    found = machine.fingerprint()
-    words = [str(value) for value in found.values()]
-    assert torch.__version__.startswith(str(found["torch"]).split("+")[0])
-    assert found["memory_bytes"] > 2**28
-    assert platform.node() not in words
-    assert not any(word.startswith("/") for word in words)
+    fingerprint = machine.fingerprint()
+    values = [str(value) for value in fingerprint.values()]
+    assert torch.__version__.startswith(str(fingerprint["torch"]).split("+")[0])
+    assert fingerprint["memory_bytes"] > 2**28
+    assert platform.node() not in values
+    assert not any(value.startswith("/") for value in values)
 
 
-def test_a_copy_without_git_is_told_its_commit(monkeypatch):
+def test_the_commit_of_a_copy_without_git_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv(machine.COMMIT, "0123abc")
     monkeypatch.setattr(machine, "_git", lambda *_, **__: None)
     assert machine.commit() == "0123abc"
 
 
-def test_a_checkout_knows_its_commit_better_than_the_environment(monkeypatch):
-    said = {"ls-files": "machine.py", "rev-parse": "f00d", "status": " M file"}
+def test_the_commit_of_a_checkout_comes_from_git_and_not_from_the_environment(monkeypatch):
+    answers = {"ls-files": "machine.py", "rev-parse": "f00d", "status": " M file"}
     monkeypatch.setenv(machine.COMMIT, "0123abc")
-    monkeypatch.setattr(machine, "_git", lambda command, *_, **__: said[command])
+    monkeypatch.setattr(machine, "_git", lambda command, *_, **__: answers[command])
     assert machine.commit() == "f00d+dirty"

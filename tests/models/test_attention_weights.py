@@ -109,7 +109,7 @@ def test_other_weights_than_the_oracles_are_incorrect(shifted):
 def test_a_layer_that_does_not_run_its_weights_is_incorrect(monkeypatch):
     spec = model_spec()
     built = model_case.build(spec)
-    idle = transformers_seam.Given(nn.Identity(), built.attentions[0].case)
+    idle = transformers_seam.LayerAttention(nn.Identity(), built.attentions[0].case)
     monkeypatch.setattr(model_case, "build", lambda _: replace(built, attentions=[*built.attentions, idle]))
     first, *others = model_agreement.check(registry.get("linformer"), spec, built)
     assert "did not run" in first.what
@@ -136,7 +136,7 @@ def test_the_weights_come_from_the_seed_and_differ_from_layer_to_layer(attention
     assert equal(first, same)
     assert all(not torch.equal(first[name], other[name]) for name in first)
     one, two = (model_case.build(model_spec(attention, seed=seed)).attentions for seed in (0, 1))
-    weights = [next(module.parameters()) for module, _ in [*one, *two]]
+    weights = [next(layer.module.parameters()) for layer in [*one, *two]]
     assert len(weights) == 4
     assert all(not torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
 
@@ -153,7 +153,7 @@ def test_a_window_of_the_attentions_own_gives_the_model_none():
     case = model_case.build(model_spec("yoso_conv"))
     assert case.model.config.conv_window is None
     assert all(getattr(part, "conv", None) is None for part in case.model.modules())
-    assert {module.convolution.weight.shape[2] for module, _ in case.attentions} == {5}
+    assert {layer.module.convolution.weight.shape[2] for layer in case.attentions} == {5}
 
 
 def test_a_second_convolution_is_refused():
@@ -232,21 +232,21 @@ def test_swaps_run_where_the_model_has_the_weights_and_say_why_where_not():
         None,
         None,
         "with these knobs nystromformer has the weights conv_weight [2, 1, 5, 1]; "
-        "trained were conv_weight [2, 1, 3, 1]",
+        "the model was trained with conv_weight [2, 1, 3, 1]",
         None,
-        "linformer has weights of its own, and a model trained in nystromformer has none of them",
+        "linformer has weights of its own, and a model trained with nystromformer does not have them",
     ]
     assert [len(swapped.scores) for swapped in result.evaluated_with] == [1, 1, 0, 1, 0]
     plain = train(task_spec("nystromformer", knobs={}, evaluate_with=[swaps[1]]))
     (swapped,) = plain.evaluated_with
     assert swapped.reason is not None
-    assert swapped.reason.endswith("trained were none")
+    assert swapped.reason.endswith("the model was trained with none")
 
 
 def test_a_swap_to_an_attention_with_weights_is_refused_after_one_without():
     (swapped,) = train(task_spec("sdpa", evaluate_with=[Swap(attention="linformer")])).evaluated_with
     assert swapped.scores == []
-    assert swapped.reason == "linformer has weights of its own, and a model trained in sdpa has none of them"
+    assert swapped.reason == "linformer has weights of its own, and a model trained with sdpa does not have them"
 
 
 def test_a_swap_that_its_layers_refuse_has_the_reason():

@@ -226,7 +226,7 @@ def test_dropout_is_refused_where_it_would_be_left_out(architecture):
     setattr(model.config, name, 0.1)
     model = type(model)(model.config).train()
     transformers_seam.attach(model, "linear")
-    with pytest.raises(ValueError, match=r"'linear' has no dropout of its weights, got dropout 0.1"):
+    with pytest.raises(ValueError, match=r"'linear' does not support attention dropout, got dropout 0.1"):
         output(model, inputs(model))
 
 

@@ -1,4 +1,4 @@
-"""ListOps: the labels against a stack machine over the tokens, and the rules of generation against what they imply."""
+"""ListOps: labels compared with a stack machine over the tokens, and the statistics that the generation rules imply."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ TASK = ListOps()
 
 def expressions(data: LabelledSequences) -> list[list[str]]:
     """The tokens of each example as words, without the classification token and the padding."""
-    found = []
+    examples = []
     for ids, mask in zip(data.input_ids.tolist(), data.attention_mask.tolist(), strict=True):
         length = sum(mask)
         assert mask == [1] * length + [0] * (len(mask) - length)
@@ -23,8 +23,8 @@ def expressions(data: LabelledSequences) -> list[list[str]]:
         assert {VOCABULARY[i] for i in ids[length:]} <= {"<pad>"}
         words = [VOCABULARY[i] for i in ids[1:length]]
         assert not {"<pad>", "<cls>"} & set(words)
-        found.append(words)
-    return found
+        examples.append(words)
+    return examples
 
 
 def evaluate(words: list[str]) -> tuple[int, int, list[int]]:
@@ -67,7 +67,7 @@ def long() -> LabelledSequences:
     return TASK.dataset("train", 200, 2000, seed=0)
 
 
-def test_the_evaluator_of_this_test_knows_the_operators():
+def test_the_evaluator_of_this_file_is_right():
     cases = {
         "[MIN 4 3 9 ]": 3,
         "[MAX 4 3 9 ]": 9,
@@ -88,7 +88,7 @@ def test_every_label_is_the_value_of_its_expression(data, request):
 
 
 @pytest.mark.parametrize(("data", "seq_len"), [("short", 128), ("long", 2000)])
-def test_lengths_are_within_the_open_bounds_and_fill_them(data, seq_len, request):
+def test_lengths_are_within_the_bounds_and_reach_both_ends(data, seq_len, request):
     lengths = [len(words) for words in expressions(request.getfixturevalue(data))]
     assert min(lengths) > seq_len // 4
     assert max(lengths) < seq_len
@@ -96,12 +96,12 @@ def test_lengths_are_within_the_open_bounds_and_fill_them(data, seq_len, request
     assert max(lengths) > 0.95 * seq_len
 
 
-def test_depth_and_arguments_are_long_range_arenas(long):
-    found = [evaluate(words) for words in expressions(long)]
-    assert max(depth for _, depth, _ in found) == 10
-    arguments = [n for _, _, counts in found for n in counts]
+def test_depth_and_arguments_are_those_of_long_range_arena(long):
+    evaluated = [evaluate(words) for words in expressions(long)]
+    assert max(depth for _, depth, _ in evaluated) == 10
+    arguments = [n for _, _, counts in evaluated for n in counts]
     assert (min(arguments), max(arguments)) == (2, 10)
-    # Accepting by length favours wide nodes a little: the mean of 2..10 is 6.
+    # The mean of 2..10 is 6. Rejecting by length favours wide nodes a little.
     assert 5.9 < statistics.mean(arguments) < 6.6
 
 
@@ -117,7 +117,7 @@ def test_operators_and_digits_are_drawn_uniformly(long):
 
 
 def test_an_argument_is_a_subtree_a_quarter_of_the_time():
-    # Below the root and above the last depth. In the longest class of lengths acceptance by length hardly bends it.
+    # Counted below the root and above the last depth. At this length, rejection by length hardly biases the share.
     data = TASK.dataset("train", 300, 2000, seed=3)
     subtrees = arguments = 0
     for words in expressions(data):
@@ -130,7 +130,7 @@ def test_an_argument_is_a_subtree_a_quarter_of_the_time():
     assert subtrees / arguments == pytest.approx(0.25, abs=0.04)
 
 
-def test_labels_lean_to_both_ends_in_both_splits(short):
+def test_labels_0_and_9_are_the_most_frequent_in_both_splits(short):
     held_out = TASK.dataset("eval", 1000, 128, seed=0)
     for labels in (short.labels, held_out.labels):
         share = torch.bincount(labels, minlength=10) / len(labels)
@@ -159,8 +159,8 @@ def test_equal_arguments_give_equal_examples_and_seeds_differ():
     assert torch.equal(longer.input_ids[:50], one.input_ids)
 
 
-def test_stopping_early_does_not_change_what_is_accepted():
-    # With a limit twice as far nothing below the bound is cut, so only completed trees are compared.
+def test_stopping_early_does_not_change_the_distribution_of_accepted_expressions():
+    # With twice the limit nothing below the bound is stopped early, so those trees are all complete.
     def lengths(limit: int) -> list[int]:
         data = TASK.dataset("train", 1500, limit, seed=11)
         return [len(words) for words in expressions(data)]
@@ -170,7 +170,7 @@ def test_stopping_early_does_not_change_what_is_accepted():
     assert statistics.mean(cut) == pytest.approx(statistics.mean(whole), rel=0.03)
 
 
-def test_an_item_is_what_a_trainer_collates(short):
+def test_an_item_has_the_tensors_that_a_trainer_collates(short):
     item = short[3]
     assert len(short) == 2000
     assert {name: (tuple(value.shape), value.dtype) for name, value in item.items()} == {
@@ -184,11 +184,11 @@ def test_generation_is_fast_enough():
     start = time.perf_counter()
     TASK.dataset("train", 500, 128, seed=1)
     TASK.dataset("train", 500, 2000, seed=1)
-    assert time.perf_counter() - start < 15  # about 1.3 s; 4500 long ones must stay under two minutes
+    assert time.perf_counter() - start < 15  # takes about 1.3 s; 4500 long examples must stay below two minutes
 
 
 @pytest.mark.parametrize(("seq_len", "words"), [(15, "at least 16, got 15"), (200_000, "200000 is too long")])
-def test_a_length_that_the_rules_cannot_give_is_rejected(seq_len, words):
+def test_a_length_that_the_rules_cannot_produce_is_rejected(seq_len, words):
     with pytest.raises(ValueError, match=words):
         TASK.dataset("train", 5, seq_len, seed=0)
 
@@ -201,7 +201,7 @@ def test_the_task_is_found_by_name():
     assert task.score(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 3, 0])) == 0.75
 
 
-def test_a_label_without_an_output_is_named():
+def test_labels_out_of_range_are_named_in_the_error():
     data = TASK.dataset("train", 4, 64, seed=0)
     TASK.check(data, 64)
     wrong = LabelledSequences(data.input_ids, data.attention_mask, torch.tensor([0, 10, -1, 10]))
@@ -209,7 +209,7 @@ def test_a_label_without_an_output_is_named():
         TASK.check(wrong, 64)
 
 
-def test_what_the_model_has_no_place_for_is_named():
+def test_sequences_and_tokens_out_of_range_are_named_in_the_error():
     data = TASK.dataset("train", 4, 64, seed=0)
     with pytest.raises(ValueError, match="a sequence has 64 tokens, the model is built for seq_len 32"):
         TASK.check(data, 32)

@@ -1,4 +1,4 @@
-"""Tasks on files of real data sets, with small files of the same format made here."""
+"""Tasks on files of real data sets, tested with small files of the same formats."""
 
 import csv
 import io
@@ -13,8 +13,8 @@ import torch
 
 from harness.core import registry
 from harness.core.spec import TaskSpec
-from harness.tasks import aan, cifar10, data_files, data_tables, glue, imdb, swag
-from harness.tasks.byte_tokens import FIRST_BYTE, PAD, SPECIAL
+from harness.tasks import aan, cifar10, data_files, glue, imdb, swag
+from harness.tasks.tokens import FIRST_BYTE, PAD, SEPARATOR
 from harness.training.train import train
 
 SENTENCES = ["a good film", "a bad film", "not bad", "awful", "so good", "ok", "fine by me", "never again"]
@@ -27,11 +27,11 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 def text(ids: torch.Tensor) -> str:
-    return "".join("|" if token == SPECIAL else chr(token - FIRST_BYTE) for token in ids.tolist()[1:] if token != PAD)
+    return "".join("|" if token == SEPARATOR else chr(token - FIRST_BYTE) for token in ids.tolist()[1:] if token != PAD)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A table in the format of its suffix, as the hub's exports have it."""
+    """Write a table in the format of its suffix, as the hub exports it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     match path.suffix:
         case ".tsv":
@@ -59,19 +59,21 @@ def archive(path: Path, files: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("name", ["cifar10", "imdb", "aan", "swag", "glue_cola", "glue_mnli"])
-def test_missing_data_is_named_before_any_training(name, tmp_path, monkeypatch):
+def test_missing_data_is_an_error_before_any_training(name, tmp_path, monkeypatch):
     monkeypatch.setattr("harness.training.trainer.Trainer.train", lambda *_, **__: pytest.fail("training started"))
     monkeypatch.delenv(data_files.DATA_DIR, raising=False)
     spec = TaskSpec(attention="sdpa", task=name, seq_len=64)
-    with pytest.raises(ValueError, match=f"{name}: no data folder was given; put .* name it by --data-dir"):
+    with pytest.raises(ValueError, match=f"{name}: no data folder was given; put .* pass it as --data-dir"):
         train(spec)
     monkeypatch.setenv(data_files.DATA_DIR, str(tmp_path))
-    with pytest.raises(ValueError, match=rf"{name}: the data folder \(--data-dir\) has no .*; get it: .*"):
+    with pytest.raises(
+        ValueError, match=rf"{name}: the data folder \(--data-dir\) does not contain .*; download it from .*"
+    ):
         train(spec)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "imdb"])
-def test_a_wrong_checksum_is_named(name, folder):
+def test_a_wrong_checksum_is_an_error(name, folder):
     task = registry.get_task(name)
     file = {"cifar10": cifar10.ARCHIVE, "imdb": imdb.ARCHIVE}[name]
     (folder / file).write_bytes(b"something else")
@@ -128,13 +130,13 @@ def test_imdb_reads_the_authors_archive(folder):
     for split, part in (("train", "train"), ("eval", "test")):
         data = task.dataset(split, 100, 32, seed=0)
         task.check(data, 32)
-        found = {(text(ids), label) for ids, label in zip(data.input_ids, data.labels.tolist(), strict=True)}
-        wanted = {(f"{part} {name} {at}", label) for name, label in (("neg", 0), ("pos", 1)) for at in range(5)}
-        assert found == wanted
+        read = {(text(ids), label) for ids, label in zip(data.input_ids, data.labels.tolist(), strict=True)}
+        expected = {(f"{part} {name} {at}", label) for name, label in (("neg", 0), ("pos", 1)) for at in range(5)}
+        assert read == expected
     assert len(task.dataset("train", 3, 32, seed=0)) == 3
 
 
-def test_aan_reads_long_range_arenas_pairs_and_names_a_bad_line(folder):
+def test_aan_reads_long_range_arenas_pairs_and_rejects_a_malformed_line(folder):
     for name, count in ((aan.FILES["train"], 6), (aan.FILES["eval"], 3)):
         lines = [f'{at % 2}.0\tP{at}\tQ{at}\t"first {at}"\tsecond {at}' for at in range(count)]
         (folder / name).write_text("\n".join(lines) + "\n")
@@ -154,45 +156,46 @@ def test_aan_reads_long_range_arenas_pairs_and_names_a_bad_line(folder):
 
 
 def rows_of(part: str) -> list[dict[str, Any]]:
-    form = glue.FORMS[part]
-    labels = [at * 0.7 for at in range(8)] if form.num_labels == 1 else [at % form.num_labels for at in range(8)]
+    properties = glue.PARTS[part]
+    classes = properties.num_labels
+    labels = [index * 0.7 for index in range(8)] if classes == 1 else [index % classes for index in range(8)]
     return [
-        {column: f"{SENTENCES[at]} {number}" for number, column in enumerate(form.columns)}
-        | {"label": label, "idx": at}
-        for at, label in enumerate(labels)
+        {column: f"{SENTENCES[index]} {number}" for number, column in enumerate(properties.columns)}
+        | {"label": label, "idx": index}
+        for index, label in enumerate(labels)
     ]
 
 
-@pytest.mark.parametrize("suffix", data_tables.SUFFIXES)
+@pytest.mark.parametrize("suffix", data_files.TABLE_SUFFIXES)
 @pytest.mark.parametrize("part", ["cola", "stsb", "mnli"])
 def test_glue_reads_each_format(part, suffix, folder):
-    form = glue.FORMS[part]
-    for stem in ("train", form.held_out):
+    properties = glue.PARTS[part]
+    for stem in ("train", properties.held_out):
         write(folder / "glue" / part / f"{stem}.{suffix}", rows_of(part))
     task = glue.Glue(part)
     data = task.dataset("train", 100, 40, seed=0)
     task.check(data, 40)
-    found = {text(ids): label for ids, label in zip(data.input_ids, data.labels.tolist(), strict=True)}
-    wanted = {"|".join(str(row[column]) for column in form.columns): row["label"] for row in rows_of(part)}
-    assert found == pytest.approx(wanted)
+    read = {text(ids): label for ids, label in zip(data.input_ids, data.labels.tolist(), strict=True)}
+    expected = {"|".join(str(row[column]) for column in properties.columns): row["label"] for row in rows_of(part)}
+    assert read == pytest.approx(expected)
     assert len(task.sources()) == 2
     assert len(task.dataset("eval", 3, 40, 0)) == 3
 
 
-@pytest.mark.parametrize("part", list(glue.FORMS))
+@pytest.mark.parametrize("part", list(glue.PARTS))
 def test_every_part_of_glue_trains_and_scores_by_its_metric(part, folder):
-    for stem in ("train", glue.FORMS[part].held_out):
+    for stem in ("train", glue.PARTS[part].held_out):
         write(folder / "glue" / part / f"{stem}.jsonl", rows_of(part))
     small = {"seq_len": 40, "steps": 2, "seeds": 1, "batch": 4, "layers": 1, "hidden_size": 16}
     result = train(TaskSpec(attention="yoso_e", task=f"glue_{part}", **small))
-    assert result.metric == glue.FORMS[part].metrics[0]
-    assert set(result.other_scores) == set(glue.FORMS[part].metrics[1:])
+    assert result.metric == glue.PARTS[part].metrics[0]
+    assert set(result.other_scores) == set(glue.PARTS[part].metrics[1:])
     assert -1 <= result.scores[0] <= 1
     assert (result.train_examples, result.eval_examples) == (8, 8)
     assert len(result.sources) == 2
 
 
-def test_a_label_out_of_range_and_a_missing_column_are_named(folder):
+def test_a_label_out_of_range_and_a_missing_column_are_errors(folder):
     write(folder / "glue/sst2/train.jsonl", [{"sentence": "good", "label": -1}])
     task = glue.Glue("sst2")
     with pytest.raises(ValueError, match=r"'glue_sst2': labels must be in \[0, 2\), got \[-1\]"):
@@ -202,15 +205,17 @@ def test_a_label_out_of_range_and_a_missing_column_are_named(folder):
         glue.Glue("rte").dataset("train", 3, 32, 0)
 
 
-def test_a_table_that_is_none_is_named(folder):
+def test_an_unreadable_table_is_an_error(folder):
     (folder / "glue/rte").mkdir(parents=True)
     (folder / "glue/rte/train.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ValueError, match=r"glue_rte: train.parquet is no readable table of its suffix's format: .*"):
+    with pytest.raises(
+        ValueError, match=r"glue_rte: train.parquet cannot be read as a table in the format of its suffix: .*"
+    ):
         glue.Glue("rte").dataset("train", 3, 32, 0)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_swag_makes_a_choice_of_each_ending(suffix, folder):
+def test_swag_makes_one_choice_of_each_ending(suffix, folder):
     rows = [
         {"sent1": f"They stand {at}.", "sent2": "She", "label": at % 4} | {f"ending{c}": f"ends {c}" for c in range(4)}
         for at in range(6)

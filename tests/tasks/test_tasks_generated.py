@@ -1,4 +1,4 @@
-"""Generated and embedded tasks: labels against an independent reading of the tokens, splits, seeds and lengths."""
+"""Generated and embedded tasks: labels checked independently from the tokens, splits, seeds and lengths."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ import torch
 
 from harness.core import registry
 from harness.tasks import associative_recall, distant_label, masked_copy, needle, python_source, span_search
-from harness.tasks.byte_tokens import CLS, FIRST_BYTE, PAD, SPECIAL, encode
 from harness.tasks.task import IGNORED, LabelledSequences, Task
+from harness.tasks.tokens import CLS, FIRST_BYTE, MASK, PAD, SEPARATOR, encode_bytes
 
 GENERATED = [
     "needle",
@@ -21,26 +21,26 @@ GENERATED = [
     "python_text",
     "python_retrieval",
 ]
-EVERYWHERE = [*GENERATED, "listops", "digits", "pathfinder"]
-SHORTEST = {"pathfinder": 576, "digits": 64}
+WITHOUT_FILES = [*GENERATED, "listops", "digits", "pathfinder"]
+MIN_SEQ_LEN = {"pathfinder": 576, "digits": 64}
 
 
 def data(name: str, split: str = "train", examples: int = 60, seq_len: int = 64, seed: int = 0) -> LabelledSequences:
-    return registry.get_task(name).dataset(split, examples, max(seq_len, SHORTEST.get(name, 0)), seed)
+    return registry.get_task(name).dataset(split, examples, max(seq_len, MIN_SEQ_LEN.get(name, 0)), seed)
 
 
 def rows(examples: LabelledSequences) -> set[bytes]:
     return {ids.numpy().tobytes() for ids in examples.input_ids}
 
 
-@pytest.mark.parametrize("name", EVERYWHERE)
-def test_every_task_at_hand_says_what_it_is_and_passes_its_own_check(name):
+@pytest.mark.parametrize("name", WITHOUT_FILES)
+def test_every_task_without_files_describes_its_data_and_passes_its_own_check(name):
     task: Task = registry.get_task(name)
     assert isinstance(task, Task)
     assert task.name == name
     assert any(word in task.data for word in ("generated", "embedded"))
     examples = data(name, examples=20)
-    task.check(examples, max(64, SHORTEST.get(name, 0)))
+    task.check(examples, max(64, MIN_SEQ_LEN.get(name, 0)))
     assert len(examples) == 20
     assert 0 < task.chance < 1
     assert task.score(examples.labels, examples.labels) == 1
@@ -49,7 +49,7 @@ def test_every_task_at_hand_says_what_it_is_and_passes_its_own_check(name):
         assert len(digest) == 64
 
 
-@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize("name", WITHOUT_FILES)
 def test_equal_arguments_give_equal_examples_and_seeds_differ(name):
     one, same, other = data(name, seed=5), data(name, seed=5), data(name, seed=6)
     assert torch.equal(one.input_ids, same.input_ids)
@@ -57,7 +57,7 @@ def test_equal_arguments_give_equal_examples_and_seeds_differ(name):
     assert not torch.equal(one.input_ids, other.input_ids)
 
 
-@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize("name", WITHOUT_FILES)
 @pytest.mark.parametrize("seeds", [(0, 0), (0, 1)])
 def test_train_and_eval_share_no_example_whatever_the_seeds(name, seeds):
     count = 30 if name == "pathfinder" else 300
@@ -69,20 +69,20 @@ def test_train_and_eval_share_no_example_whatever_the_seeds(name, seeds):
 
 @pytest.mark.parametrize("name", GENERATED)
 @pytest.mark.parametrize("seq_len", [32, 33, 257, 1024])
-def test_any_length_is_filled(name, seq_len):
+def test_examples_fill_any_length(name, seq_len):
     examples = data(name, examples=6, seq_len=seq_len)
     assert examples.input_ids.shape[-1] == seq_len
     assert examples.attention_mask.shape == examples.input_ids.shape
     registry.get_task(name).check(examples, seq_len)
 
 
-@pytest.mark.parametrize("name", EVERYWHERE)
-def test_a_length_without_room_is_refused(name):
-    with pytest.raises(ValueError, match=f"{name}: seq_len must be at least .*got 4; take a longer one"):
+@pytest.mark.parametrize("name", WITHOUT_FILES)
+def test_a_length_that_is_too_short_is_rejected(name):
+    with pytest.raises(ValueError, match=f"{name}: seq_len must be at least .*got 4; use a longer one"):
         registry.get_task(name).dataset("train", 4, 4, 0)
 
 
-def test_more_examples_than_a_task_has_is_an_error_and_no_endless_loop():
+def test_asking_for_more_examples_than_a_task_has_is_an_error():
     class Few(needle.Needle):
         name = "few"
         drawn_at_a_time = 64
@@ -103,30 +103,30 @@ def test_the_needle_is_the_only_digit():
 
 
 @pytest.mark.parametrize("seq_len", [16, 64, 512])
-def test_the_recalled_value_stands_behind_the_key(seq_len):
+def test_the_recalled_value_follows_the_key(seq_len):
     examples = data("associative_recall", examples=200, seq_len=seq_len)
     for ids, label in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
-        at = [place for place in range(1, seq_len) if ids[place] == ids[0]]
-        assert len(at) == 1, "the key occurs once behind the front"
-        assert ids[at[0] + 1] - associative_recall.FIRST_VALUE == label
+        places = [place for place in range(1, seq_len) if ids[place] == ids[0]]
+        assert len(places) == 1, "the key must occur once after the first token"
+        assert ids[places[0] + 1] - associative_recall.FIRST_VALUE == label
     assert torch.bincount(examples.labels, minlength=8).min() > 5
 
 
 def test_a_distant_label_is_symbol_plus_switch():
     examples = data("distant_label", examples=100)
     for ids, labels in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
-        switches = [(at, token) for at, token in enumerate(ids) if token >= distant_label.FIRST_SWITCH]
+        switches = [(position, token) for position, token in enumerate(ids) if token >= distant_label.FIRST_SWITCH]
         ((place, switch),) = switches
-        for at, (token, label) in enumerate(zip(ids, labels, strict=True)):
-            if abs(at - place) < 16:
+        for position, (token, label) in enumerate(zip(ids, labels, strict=True)):
+            if abs(position - place) < 16:
                 assert label == IGNORED
             else:
                 assert label == (token - 1 + switch - 5) % 4
 
 
-def test_masked_bytes_are_at_the_same_place_of_the_other_half():
+def test_masked_bytes_are_at_the_same_place_in_the_other_half():
     examples = data("masked_copy", examples=100, seq_len=65)
-    masked = examples.input_ids == SPECIAL
+    masked = examples.input_ids == MASK
     assert torch.equal(masked, examples.labels != IGNORED)
     assert not (masked[:, :32] & masked[:, 32:64]).any()
     assert not masked[:, 64].any()
@@ -137,7 +137,7 @@ def test_masked_bytes_are_at_the_same_place_of_the_other_half():
     assert set(examples.labels[masked].tolist()) <= {FIRST_BYTE + byte for byte in masked_copy.ALPHABET.tolist()}
 
 
-def test_the_answer_is_the_span_of_the_asked_kind():
+def test_the_answer_is_the_span_of_the_kind_in_the_question():
     examples = data("span_search", examples=200)
     assert examples.span
     for ids, (first, last) in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
@@ -150,11 +150,11 @@ def test_the_answer_is_the_span_of_the_asked_kind():
     assert set(item) == {"input_ids", "attention_mask", "start_positions", "end_positions"}
 
 
-def test_only_the_right_choice_is_in_the_context():
+def test_only_the_correct_choice_is_in_the_context():
     examples = data("choice_search", examples=200)
     for choices, label in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
-        found = [ids[-1] in ids[1:-2] for ids in choices]
-        assert found == [at == label for at in range(4)]
+        in_context = [ids[-1] in ids[1:-2] for ids in choices]
+        assert in_context == [choice == label for choice in range(4)]
 
 
 def test_passages_are_in_files_of_their_package_and_split():
@@ -169,16 +169,16 @@ def test_passages_are_in_files_of_their_package_and_split():
         assert all(names)
 
 
-def test_retrieved_pairs_are_of_one_file_or_of_two():
-    files = [f for package in python_source.PACKAGES for f in python_source.files(package, "train")]
+def test_pairs_are_from_one_file_or_from_two_as_labelled():
+    files = [file for package in python_source.PACKAGES for file in python_source.files(package, "train")]
     examples = data("python_retrieval", examples=40, seq_len=256)
     agree = 0
     for pair, label in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
         texts = [bytes(token - FIRST_BYTE for token in ids[1:] if token != PAD) for ids in pair]
-        where = [{name for name, content in files if text in content} for text in texts]
-        assert all(where)
-        agree += bool(where[0] & where[1]) == bool(label)
-    assert agree >= 39  # boilerplate may be in two files
+        containing = [{name for name, content in files if text in content} for text in texts]
+        assert all(containing)
+        agree += bool(containing[0] & containing[1]) == bool(label)
+    assert agree >= 39  # boilerplate may occur in two files
 
 
 @pytest.mark.parametrize(
@@ -186,16 +186,16 @@ def test_retrieved_pairs_are_of_one_file_or_of_two():
     [
         ([b"ab"], 5, [CLS, 100, 101, PAD, PAD]),
         ([b"abcdef"], 4, [CLS, 100, 101, 102]),
-        ([b"a", b"b"], 5, [CLS, 100, SPECIAL, 101, PAD]),
-        ([b"abcd", b"xyz"], 7, [CLS, 100, 101, SPECIAL, 123, 124, 125]),
-        ([b"abcdefgh", b"z"], 6, [CLS, 100, 101, 102, SPECIAL, 125]),
+        ([b"a", b"b"], 5, [CLS, 100, SEPARATOR, 101, PAD]),
+        ([b"abcd", b"xyz"], 7, [CLS, 100, 101, SEPARATOR, 123, 124, 125]),
+        ([b"abcdefgh", b"z"], 6, [CLS, 100, 101, 102, SEPARATOR, 125]),
     ],
 )
-def test_bytes_are_cut_where_they_are_longest(parts, seq_len, expected):
-    assert encode(parts, seq_len).tolist() == expected
+def test_the_longest_part_is_cut_first(parts, seq_len, expected):
+    assert encode_bytes(parts, seq_len).tolist() == expected
 
 
-def test_digits_keep_their_shape_at_any_length():
+def test_digits_look_the_same_at_any_length():
     short, long = data("digits", seq_len=64, examples=2000), data("digits", seq_len=1100, examples=10)
     assert len(short) + len(data("digits", "eval", 2000)) == 1797
     assert (long.input_ids[:, 33 * 33 :] == 0).all()

@@ -1,4 +1,4 @@
-"""Metrics by hand-made examples, and the baselines of every kind of label."""
+"""Metrics on small examples computed by hand, and the baselines of every kind of label."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def a_task(head: TaskHead, metric: str = "accuracy") -> Task:
     return task
 
 
-def test_metrics_have_their_definitions_values():
+def test_metrics_match_their_definitions():
     labels, predicted = torch.tensor([1, 1, 1, 0, 0, 0]), torch.tensor([1, 1, 0, 1, 0, 0])
     assert METRICS["accuracy"](predicted, labels) == pytest.approx(4 / 6)
     assert METRICS["f1"](predicted, labels) == pytest.approx(2 / 3)  # precision and recall are both 2/3
@@ -30,7 +30,7 @@ def test_spearman_is_the_correlation_of_ranks():
     assert METRICS["spearman"](torch.ones(4), labels) == 0
 
 
-def test_tokens_that_are_not_scored_do_not_count():
+def test_ignored_tokens_do_not_count():
     task = a_task("token_classification")
     labels = torch.tensor([[1, IGNORED, 2], [IGNORED, 3, 1]])
     predicted = torch.tensor([[1, 0, 0], [0, 3, 0]])
@@ -38,7 +38,7 @@ def test_tokens_that_are_not_scored_do_not_count():
     assert task.majority(labels) == 0.5
 
 
-def test_a_span_counts_where_both_ends_are_right():
+def test_a_span_is_correct_if_both_ends_are():
     task = a_task("question_answering", "exact_match")
     labels = torch.tensor([[2, 5], [2, 5], [1, 9]])
     assert task.score(torch.tensor([[2, 5], [2, 6], [1, 9]]), labels) == pytest.approx(2 / 3)

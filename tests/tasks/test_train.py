@@ -1,4 +1,4 @@
-"""Training: the same start, data and budget for every attention, the same bits for a seed, and a typed divergence."""
+"""Training: every attention has the same start, data and budget; a seed gives the same bits; divergence is an error."""
 
 from collections.abc import Iterator
 from io import StringIO
@@ -18,10 +18,9 @@ from harness.core.registry import RegistryError
 from harness.core.spec import TaskSpec
 from harness.profiles.selection import Selection
 from harness.tasks.listops import ListOps
-from harness.training.divergence import Diverged
-from harness.training.progress import train_shown
+from harness.training import Diverged
 from harness.training.task_models import make_model
-from harness.training.train import train
+from harness.training.train import train, train_with_progress_bar
 from harness.training.trainer import make_trainer
 
 ATTENTIONS = ["softmax", "sdpa", "yoso", "yoso_e"]
@@ -60,7 +59,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 class Breaks(Softmax):
-    """Softmax attention whose calls return NaN from number ``at`` on (the first is 1)."""
+    """Softmax attention that returns NaN from call number ``at`` on (the first call is 1)."""
 
     name = "breaks"
 
@@ -93,13 +92,13 @@ def test_every_attention_starts_from_the_same_weights():
     assert not equal(first, dict(make_model(tiny("sdpa"), task, seed=4).state_dict()))
 
 
-def test_every_attention_sees_the_same_batches_and_is_itself(tmp_path):
-    # Six steps of eight of sixteen examples: three epochs, while sampling draws from torch's own generator.
+def test_every_attention_sees_the_same_batches_and_learns_its_own_weights(tmp_path):
+    # Six steps with eight of sixteen examples are three epochs, while sampling also draws from torch's generator.
     runs = {name: trained(tiny(name, steps=6), tmp_path) for name in ATTENTIONS}
     batches = {name: run[1] for name, run in runs.items()}
     assert len(batches["sdpa"]) == 6
     assert all(seen == batches["sdpa"] for seen in batches.values())
-    assert batches["sdpa"][:2] != batches["sdpa"][2:4], "the second epoch has the first one's order"
+    assert batches["sdpa"][:2] != batches["sdpa"][2:4], "the second epoch has the order of the first"
     assert batches["sdpa"] != trained(tiny("sdpa", steps=6), tmp_path, seed=1)[1]
     weights = {name: run[0]["yoso.encoder.layer.0.attention.self.value.weight"] for name, run in runs.items()}
     torch.testing.assert_close(weights["softmax"], weights["sdpa"], rtol=0, atol=1e-4)
@@ -107,7 +106,7 @@ def test_every_attention_sees_the_same_batches_and_is_itself(tmp_path):
     assert (weights["yoso"] - weights["yoso_e"]).abs().max() > 1e-4
 
 
-def test_a_name_that_transformers_takes_for_a_download_trains(tmp_path):
+def test_a_name_that_contains_flash_trains(tmp_path):
     weights = {name: trained(tiny(name), tmp_path)[0] for name in ("sdpa_flash", "softmax")}
     torch.testing.assert_close(weights["sdpa_flash"], weights["softmax"], rtol=0, atol=1e-4)
 
@@ -124,10 +123,10 @@ def test_the_same_seed_gives_the_same_bits(attention, tmp_path):
     assert equal(trained(tiny(attention), tmp_path)[0], trained(tiny(attention), tmp_path)[0])
     scores = [train(tiny(attention, seeds=2)).scores for _ in range(2)]
     assert scores[0] == scores[1]
-    assert train(tiny(attention, seeds=1)).scores == scores[0][:1], "a training depends on the one before"
+    assert train(tiny(attention, seeds=1)).scores == scores[0][:1], "a training depends on the previous one"
 
 
-def test_the_result_is_complete_and_learns():
+def test_the_result_is_complete_and_the_model_learns():
     spec = tiny(
         "sdpa", seq_len=32, seeds=2, steps=120, batch=32, train_examples=2000, eval_examples=500, hidden_size=64
     )
@@ -143,21 +142,21 @@ def test_the_result_is_complete_and_learns():
     assert (result.train_examples, result.eval_examples, result.sources) == (2000, 500, {})
     assert result.parameters == sum(p.numel() for p in make_model(spec, ListOps(), 0).parameters())
     assert result.train_memory is not None
-    # At the least one batch of hidden states a layer, in float32.
+    # At least one batch of hidden states per layer, in float32.
     assert result.train_memory.peak_bytes > 2 * 32 * 32 * 64 * 4
     assert result.examples_sha256 == train(spec.model_copy(update={"steps": 1, "seeds": 1})).examples_sha256
 
 
 @pytest.mark.parametrize("attention", ["softmax", "yoso_e"])
-def test_an_untrained_rate_learns_nothing(attention):
-    # The control of the test above: the same code with a learning rate that cannot move the weights.
+def test_a_learning_rate_near_zero_learns_nothing(attention):
+    # The control of the test above: the same code with a learning rate that cannot change the weights.
     result = train(tiny(attention, seq_len=32, learning_rate=1e-12, eval_examples=500))
     assert max(result.scores) < 0.22
 
 
 @pytest.mark.parametrize(("breaks_at", "step"), [(1, 1), (3, 3), (5, 4)], indirect=["breaks_at"])
-def test_a_loss_that_is_not_a_number_is_typed_with_its_step(breaks_at, step):
-    # One layer, so one call a step; call five is the evaluation after the fourth and last step.
+def test_a_loss_that_is_not_finite_raises_diverged_with_the_step(breaks_at, step):
+    # One layer makes one call per step; call five is the evaluation after the fourth and last step.
     with pytest.raises(Diverged, match=f"at step {step}") as caught:
         train(tiny("breaks", seed=7))
     assert (caught.value.seed, caught.value.step) == (7, step)
@@ -172,12 +171,13 @@ def test_nothing_is_printed_and_nothing_is_written(tmp_path, monkeypatch, capfd)
     train(tiny())
     assert not list(work.iterdir())
     assert not list(temporary.iterdir())
-    said = capfd.readouterr()
-    assert said.out == ""
-    assert [line for line in said.err.splitlines() if "ActivityProfiler" not in line] == [], "torch's profiler may"
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    errors = [line for line in printed.err.splitlines() if "ActivityProfiler" not in line]
+    assert errors == [], "only torch's profiler may print"
 
 
-def test_a_diverged_training_is_a_record_and_no_crash():
+def test_the_record_of_a_diverged_training_has_status_diverged():
     registry.add(Breaks(3))
     try:
         record = runner.run(tiny("breaks", seed=7), Selection().effort)
@@ -196,7 +196,7 @@ def test_progress_counts_the_steps_of_all_seeds():
     assert calls == [(n, 6) for n in range(1, 7)]
 
 
-def test_bfloat16_trains_beside_float32():
+def test_bfloat16_and_float32_train():
     full, half = train(tiny()), train(tiny(dtype="bfloat16"))
     assert len(full.scores) == len(half.scores) == 1
 
@@ -218,11 +218,11 @@ def test_bad_settings_are_rejected_before_training(spec, error, words, monkeypat
         train(spec)
 
 
-def test_a_terminal_shows_the_steps_and_a_file_does_not():
+def test_a_terminal_shows_a_progress_bar_and_a_file_does_not():
     for terminal in (True, False):
         written = StringIO()
         console = Console(file=written, force_terminal=terminal, color_system=None, width=120)
-        result = train_shown(tiny(seeds=2), None, console)
+        result = train_with_progress_bar(tiny(seeds=2), None, console)
         assert len(result.scores) == 2
         assert ("8/8 steps" in written.getvalue()) == terminal
         assert ("listops, sdpa, 2 seeds" in written.getvalue()) == terminal

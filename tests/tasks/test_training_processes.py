@@ -1,4 +1,4 @@
-"""Several processes that train together do what one does: torchrun on a CPU."""
+"""Several processes that train together give the result of one process: torchrun on a CPU."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SPEC = TaskSpec(
     steps=120,
     batch=32,
     train_examples=1000,
-    eval_examples=101,  # odd: the processes do not share it evenly
+    eval_examples=101,  # odd, so the processes cannot share them evenly
     learning_rate=3e-3,
     layers=1,
     hidden_size=32,
@@ -49,19 +49,19 @@ def torchrun(folder: Path, changes: dict[str, int], kept: str) -> subprocess.Com
     )
 
 
-def test_two_processes_train_what_one_does(tmp_path):
+def test_two_processes_give_the_result_of_one(tmp_path):
     done = torchrun(tmp_path, {}, "kept")
     assert done.returncode == 0, done.stderr[-3000:]
     both = json.loads((tmp_path / "result.json").read_text())
     alone = train(SPEC)
     assert both["steps"] == alone.steps
     assert both["scores"] == pytest.approx(alone.scores, abs=0.03)
-    assert alone.scores[0] > 0.3, "it must have learnt something for the comparison to mean anything"
+    assert alone.scores[0] > 0.3, "the model must have learned something for the comparison to mean anything"
     assert both["evaluated_with"][0]["scores"] == pytest.approx(alone.evaluated_with[0].scores, abs=0.03)
-    assert list((tmp_path / "kept").glob("*/seed-0/checkpoint-*/rng_state_1.pth")), "a process saved nothing"
+    assert list((tmp_path / "kept").glob("*/seed-0/checkpoint-*/rng_state_1.pth")), "a process saved no checkpoint"
 
 
-def test_a_batch_that_two_cannot_share_is_named(tmp_path):
+def test_a_batch_that_two_processes_cannot_share_is_an_error(tmp_path):
     done = torchrun(tmp_path, {"batch": 15}, "kept")
     assert done.returncode != 0
     assert "batch must be a multiple of the 2 processes that share it, got 15" in done.stderr

@@ -1,4 +1,4 @@
-"""An interrupted training goes on to the same bits, and a budget of seconds ends one."""
+"""An interrupted training is resumed to the same bits, and a limit of seconds ends a training."""
 
 import os
 import time
@@ -11,6 +11,7 @@ import torch
 from harness.cases import runner
 from harness.core.spec import Swap, TaskSpec
 from harness.profiles.selection import Selection
+from harness.training import CHECKPOINTS
 from harness.training.checkpoints import SeedFolder, SeedResult
 from harness.training.train import train
 
@@ -28,11 +29,11 @@ SMALL: dict[str, Any] = {
 
 
 class Interrupted(Exception):
-    """What a user's Ctrl-C is."""
+    """Stands for a user's Ctrl-C."""
 
 
 def interrupt_at(number: int):
-    """A progress that ends the training in the given step, counted over all seeds."""
+    """A progress callback that interrupts the training at the given step, counted over all seeds."""
 
     def progress(done: int, total: int) -> None:
         assert total == 14
@@ -75,7 +76,7 @@ def test_an_interrupted_training_resumes_to_the_same_bits(attention, at, tmp_pat
             train(spec, interrupt_at(number), tmp_path / "parts", save_seconds=0)
     seen: list[int] = []
     resumed = train(spec, lambda done, _: seen.append(done), tmp_path / "parts", save_seconds=0)
-    assert not seen or min(seen) >= at[-1], "the training began anew"
+    assert not seen or min(seen) >= at[-1], "the training started again from the beginning"
     assert resumed.scores == whole.scores
     assert resumed.evaluated_with[0].scores == whole.evaluated_with[0].scores
     assert resumed.steps == [7, 7]
@@ -100,7 +101,7 @@ def test_only_the_same_training_is_resumed(tmp_path):
     assert SeedFolder(tmp_path, spec, "other data", 0).finished() is None
 
 
-def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
+def test_an_incomplete_checkpoint_is_skipped(tmp_path):
     folder = SeedFolder(tmp_path, TaskSpec(attention="sdpa", seq_len=32), "", 0)
     for step, complete in ((9, True), (10, True), (11, False)):
         (folder.path / f"checkpoint-{step}").mkdir()
@@ -109,14 +110,14 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
     assert folder.last_checkpoint() == (folder.path / "checkpoint-10", 10.5)
 
 
-def test_the_environment_names_the_folder_for_cases_that_run_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv(runner.CHECKPOINTS, str(tmp_path))
+def test_the_environment_variable_names_the_folder_of_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setenv(CHECKPOINTS, str(tmp_path))
     record = runner.run(TaskSpec(attention="sdpa", **SMALL), Selection().effort)
     assert record.status == "ok", record.reasons
     assert len(list(tmp_path.glob("*/seed-*/result.json"))) == 2
 
 
-def test_seconds_end_a_training_after_a_step(monkeypatch):
+def test_a_limit_of_seconds_ends_a_training_after_a_step(monkeypatch):
     spec = TaskSpec(attention="sdpa", seconds=0.5, **(SMALL | {"steps": 100_000, "seeds": 1}))
     start = time.perf_counter()
     result = train(spec)

@@ -1,4 +1,4 @@
-"""A model trained in one attention and scored with another; and the authors' Long Range Arena model."""
+"""Models trained with one attention and scored with another; and the authors' Long Range Arena model."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def test_a_swap_to_itself_scores_the_same_and_to_another_does_not_train():
+def test_a_swap_to_an_equal_attention_scores_the_same_and_swaps_do_not_change_the_training():
     swaps = (Swap(attention="softmax"), Swap(attention="none"), Swap(attention="yoso", knobs={"num_hash": 8}))
     settings = SMALL | {"steps": 150}
     result = train(TaskSpec(attention="sdpa", evaluate_with=swaps, **settings))
@@ -33,21 +33,21 @@ def test_a_swap_to_itself_scores_the_same_and_to_another_does_not_train():
     assert max(none.scores) < min(result.scores) - 0.05
     assert hashed.attention == "yoso"
     assert hashed.knobs["num_hash"] == 8
-    assert {len(one.scores) for one in result.evaluated_with} == {2}
-    assert {len(one.eval_seconds) for one in result.evaluated_with} == {2}
+    assert {len(swapped.scores) for swapped in result.evaluated_with} == {2}
+    assert {len(swapped.eval_seconds) for swapped in result.evaluated_with} == {2}
     assert result.scores == train(TaskSpec(attention="sdpa", **settings)).scores, "evaluation changed the training"
 
 
-def test_more_hashes_come_nearer_to_the_expectation():
-    """The scores of a trained YOSO-E over the hash budget: at one hash it must have lost, at 512 hardly anything."""
+def test_more_hashes_come_closer_to_the_expectation():
+    """A trained YOSO-E must lose score with one hash, and hardly any with 512."""
     swaps = tuple(Swap(attention="yoso", knobs={"num_hash": m}) for m in (1, 512))
     result = train(TaskSpec(attention="yoso_e", evaluate_with=swaps, **(SMALL | {"steps": 150, "seeds": 1})))
-    (few,), (many,) = (one.scores for one in result.evaluated_with)
+    (few,), (many,) = (swapped.scores for swapped in result.evaluated_with)
     assert abs(many - result.scores[0]) < 0.03
     assert few < many - 0.03
 
 
-def test_a_swap_that_cannot_run_has_its_reason(monkeypatch):
+def test_a_swap_that_cannot_run_has_a_reason(monkeypatch):
     plugin = registry.get("softmax")
     monkeypatch.setattr(type(plugin), "unsupported", lambda *_: ["no room"])
     spec = TaskSpec(attention="sdpa", evaluate_with=(Swap(attention="softmax"),), **(SMALL | {"steps": 1, "seeds": 1}))
@@ -62,7 +62,7 @@ def test_a_swap_that_cannot_run_has_its_reason(monkeypatch):
         (Swap(attention="yoso", knobs={"hashes": 3}), ValueError, r"no knob \['hashes'\]"),
     ],
 )
-def test_a_wrong_swap_is_refused_before_training(swap, error, words, monkeypatch):
+def test_an_invalid_swap_is_rejected_before_training(swap, error, words, monkeypatch):
     monkeypatch.setattr("harness.training.trainer.Trainer.train", lambda *_, **__: pytest.fail("training started"))
     with pytest.raises(error, match=words):
         train(TaskSpec(attention="sdpa", evaluate_with=(swap,), **SMALL))
@@ -87,7 +87,7 @@ def test_padding_changes_nothing_in_the_lra_model():
     assert not torch.allclose(model(padded).logits, model(padded, mask).logits, atol=1e-5)
 
 
-def test_a_pair_is_the_features_of_its_halves():
+def test_a_pair_is_classified_by_both_sequences_in_order():
     model = lra(sequences=2)
     ids = torch.randint(2, 20, (4, 2, 10))
     logits = model(ids, labels=torch.tensor([0, 1, 2, 0]))
@@ -96,7 +96,7 @@ def test_a_pair_is_the_features_of_its_halves():
     assert not torch.allclose(logits.logits, model(ids.flip(1)).logits, atol=1e-5)
 
 
-def test_shared_layers_are_one_layers_weights():
+def test_shared_layers_have_the_weights_of_one_layer():
     whole, shared = (sum(p.numel() for p in model.parameters()) for model in (lra(), lra(shared_layers=True)))
     layer = sum(p.numel() for p in lra().layers[0].parameters())
     assert whole - shared == layer
@@ -105,10 +105,10 @@ def test_shared_layers_are_one_layers_weights():
     assert len(once.layers) == 1
     first = once(ids).logits
     once.config.num_hidden_layers = 1
-    assert not torch.allclose(first, once(ids).logits, atol=1e-5), "the shared layer runs once only"
+    assert not torch.allclose(first, once(ids).logits, atol=1e-5), "the shared layer runs only once"
 
 
-def test_the_lra_model_trains_with_its_schedule_and_every_attention_starts_alike():
+def test_the_lra_model_trains_with_its_schedule_from_the_same_weights_for_every_attention():
     spec = TaskSpec(attention="yoso_e", family="lra", schedule="one_cycle", warmup_steps=10, **(SMALL | {"seeds": 1}))
     first, other = (make_model(spec.model_copy(update={"attention": name}), ListOps(), 3) for name in ("yoso", "sdpa"))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
@@ -117,7 +117,7 @@ def test_the_lra_model_trains_with_its_schedule_and_every_attention_starts_alike
     assert result.scores[0] > 0.1
 
 
-def test_a_head_that_the_family_lacks_is_named():
+def test_a_head_that_the_family_lacks_is_an_error():
     class Tokens(ListOps):
         head = "token_classification"
 
