@@ -5,7 +5,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from harness.commands.app import app
-from harness.commands.catalogue import markdown
+from harness.commands.list_command import markdown_page
 from harness.core import registry
 from harness.core.plugin import AttentionPlugin
 
@@ -16,13 +16,13 @@ def test_the_page_is_current():
     """Only of the harness's own plugins: an environment may have others."""
     plugins = [registry.get(name) for name in registry.names()]
     own = [one for one in plugins if type(one).__module__.startswith("harness.attentions.")]
-    assert PAGE.read_text() == markdown(own), "write it again: harness list --markdown > docs/attentions.md"
+    assert PAGE.read_text() == markdown_page(own), "write it again: harness list --markdown > docs/attentions.md"
 
 
 def test_the_command_prints_it():
     found = CliRunner().invoke(app, ["list", "--markdown"])
     assert found.exit_code == 0
-    assert found.stdout == markdown(registry.get(name) for name in registry.names())
+    assert found.stdout == markdown_page(registry.get(name) for name in registry.names())
 
 
 class Cubic(AttentionPlugin):
@@ -45,7 +45,7 @@ class Cubic(AttentionPlugin):
 
 
 def test_what_is_said_of_an_attention():
-    page = markdown([Cubic(), registry.get("softmax")])
+    page = markdown_page([Cubic(), registry.get("softmax")])
     assert "| [cubic](#cubic) | all triples \\| of tokens | n^3.0 |" in page
     assert "| [softmax](#softmax) |" in page
     assert "n^2.0 |" in page
@@ -65,4 +65,4 @@ def test_operations_that_nobody_counted_are_a_dash():
         def cost(self, spec):
             return None
 
-    assert "of tokens | — |" in markdown([Uncounted()])
+    assert "of tokens | — |" in markdown_page([Uncounted()])
