@@ -1,10 +1,11 @@
-"""Fixtures of a pytest session within a test: the harness imported, and a suite of named attentions."""
+"""Fixtures for running a pytest session with the harness's plugin inside a test."""
 
 import pytest
 
 from harness.cases import runner
 from harness.core import registry
 from harness.core.spec import OperationSpec
+from harness.core.store import load
 from harness.profiles.selection import Selection
 
 SUITE = """
@@ -21,8 +22,11 @@ def test_operation(case):
 
 
 @pytest.fixture(scope="session")
-def imported():
-    """pytester forgets what a session inside this process imported; torch registers operators once a process."""
+def attentions_imported():
+    """Imports what the attentions import before the first inner session.
+
+    pytester unloads the modules that an inner session imported, but torch operators register only once per process.
+    """
     for name in registry.names():
         plugin = registry.get(name)
         plugin.unsupported(spec := OperationSpec(attention=name, seq_len=16))
@@ -30,10 +34,18 @@ def imported():
 
 
 @pytest.fixture
+def out(pytester):
+    """The folder of the benchmark JSON."""
+    pytester.mkdir("out")
+
+
+@pytest.fixture
 def suite(pytester):
-    def write(names, loaded="conftest"):
+    """Writes a suite of one case per named attention; the plugin is loaded by its conftest or by the module."""
+
+    def write(names, loaded_by="conftest"):
         source = SUITE.format(names=names)
-        if loaded == "conftest":
+        if loaded_by == "conftest":
             pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
         else:
             source = 'pytest_plugins = ["harness.pytest_plugin"]\n' + source
@@ -44,6 +56,7 @@ def suite(pytester):
 
 @pytest.fixture
 def added():
+    """Registers plugins until the end of the test and returns their names."""
     names = []
 
     def add(*plugins):
@@ -58,5 +71,16 @@ def added():
 
 
 @pytest.fixture
-def out(pytester):
-    pytester.mkdir("out")
+def run_session(pytester):
+    """Runs a pytest session that writes a benchmark JSON."""
+
+    def run(*arguments):
+        return pytester.runpytest_inprocess("-W", "error", "--benchmark-json=out/run.json", *arguments)
+
+    return run
+
+
+@pytest.fixture
+def stored_run(pytester):
+    """Reads the run from the benchmark JSON."""
+    return lambda: load(pytester.path / "out" / "run.json")

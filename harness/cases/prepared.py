@@ -32,6 +32,7 @@ class RecordFields(TypedDict, total=False):
 
     status: Status
     reasons: list[str]
+    exact_softmax: bool
     knobs: dict[str, Scalar]
     kernel: str
     parameters: int | None

@@ -1,1 +1,1 @@
-"""The ``harness`` command: one file a subcommand."""
+"""The ``harness`` command: one file per subcommand, in modules whose names end in ``_command``."""

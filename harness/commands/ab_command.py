@@ -1,4 +1,4 @@
-"""``harness ab``: two commits of this repository, measured in turns."""
+"""``harness ab``: measures two commits of this repository, interleaved, and judges the second."""
 
 import json as jsonlib
 from pathlib import Path
@@ -6,56 +6,65 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.gate_command import Json, Junit, Markdown, write
+from harness.commands.options_and_output import (
+    DEFAULT_SUITES,
+    CasePattern,
+    Json,
+    Junit,
+    Markdown,
+    SuiteOptions,
+    write_judgement,
+)
 
 if TYPE_CHECKING:
     from harness.core.record import Run
 
-DEFAULT_SUITES = ("suites",)
-
 
 def ab(
-    base: Annotated[str, typer.Argument(help="commit to hold head against")],
-    head: Annotated[str, typer.Argument(help="commit that is judged")],
-    suite_options: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="-- [SUITE OPTIONS]", help="pytest's: suites, --profile, --attention, -k; default: suites"
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for base.json and head.json")] = Path("out/ab"),
-    minutes: Annotated[float, typer.Option(help="no more than five fresh rounds where they would end later")] = 14.0,
-    case: Annotated[str, typer.Option(help="shell pattern of case ids")] = "*",
-    case_timeout: Annotated[float, typer.Option(help="seconds that a case may take to be prepared")] = 300.0,
+    base: Annotated[str, typer.Argument(help="Commit to compare with.")],
+    head: Annotated[str, typer.Argument(help="Commit to judge.")],
+    suite_options: SuiteOptions = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for base.json and head.json.")] = Path("out/ab"),
+    minutes: Annotated[
+        float, typer.Option(help="Start no round that would end later than this, once five rounds are done.")
+    ] = 14.0,
+    case: CasePattern = "*",
+    case_timeout: Annotated[float, typer.Option(help="Seconds in which a case must be prepared.")] = 300.0,
     markdown: Markdown = None,
     junit: Junit = None,
     json: Json = None,
 ) -> None:
-    """Measure two commits in turns and judge head. Exit code 0: pass, 1: a regression, 2: nobody can judge.
+    """Measure two commits on this machine, interleaved, and judge head. Uncommitted changes are not measured.
 
-    Only what is committed is measured.
+    Exit code: 0 pass, 1 regression, 2 inconclusive.
     """
-    from harness.gate.commits import two_commits as orchestration
+    from harness.gate.commits import two_commits
     from harness.gate.commits.worktrees import CommitError
     from harness.gate.judge import judgement
     from harness.gate.judge.thresholds import SettingsError
+    from harness.processes.protocol import ProcessFailure
 
     def keep(base_run: "Run", head_run: "Run") -> None:
-        for run, name in ((base_run, "base"), (head_run, "head")):
-            _save(run, out / f"{name}.json")
+        _save(base_run, out / "base.json")
+        _save(head_run, out / "head.json")
 
     try:
-        found = orchestration.compare_commits(
+        found = two_commits.compare_commits(
             base, head, tuple(suite_options or DEFAULT_SUITES), minutes, case_timeout, case, typer.echo, keep
         )
-    except (CommitError, SettingsError, EOFError, TimeoutError) as error:
+    except (CommitError, SettingsError, ProcessFailure) as error:
         found = judgement.Judgement(base, head, (judgement.invalid(str(error)),), ())
-    write(found, markdown, junit, json)
+    write_judgement(found, markdown, junit, json)
     raise typer.Exit(found.exit_code)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add ``harness ab``."""
+    app.command()(ab)
 
 
 def _save(run: "Run", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_suffix(".part")  # a half-written file is never in the place of one that was whole
-    whole.write_text(jsonlib.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}), encoding="utf-8")
-    whole.replace(path)
+    partial = path.with_suffix(".part")  # replaces `path` only when complete, so an interruption keeps the older file
+    partial.write_text(jsonlib.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}), encoding="utf-8")
+    partial.replace(path)

@@ -5,29 +5,32 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.ab_command import DEFAULT_SUITES
+from harness.commands.options_and_output import DEFAULT_SUITES, SuiteOptions, one_line_errors
 
 
 def bisect(
-    case: Annotated[str, typer.Argument(help="case id, or a shell pattern of them")],
-    good: Annotated[str, typer.Argument(help="commit before the change")],
-    bad: Annotated[str, typer.Argument(help="commit after it")],
-    suite_options: Annotated[
-        list[str] | None, typer.Argument(metavar="-- [SUITE OPTIONS]", help="pytest's; default: suites")
-    ] = None,
+    case: Annotated[str, typer.Argument(help="Id of the case, or a shell pattern of case ids.")],
+    good: Annotated[str, typer.Argument(help="Commit before the change.")],
+    bad: Annotated[str, typer.Argument(help="Commit after the change.")],
+    suite_options: SuiteOptions = None,
 ) -> None:
-    """Find the commit that made a case worse. Exit code 0: found, 2: it cannot be said."""
-    from harness.gate.commits import bisection as bisection
+    """Find the commit that made a case worse, by git bisect with harness ab.
+
+    Exit code: 0 found, 2 inconclusive.
+    """
+    from harness.gate.commits import bisection
     from harness.gate.commits.worktrees import CommitError
 
-    try:
-        options = suite_options or DEFAULT_SUITES
-        found = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.question(commit, case, options))
-    except CommitError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-    typer.echo(found.said)
-    if found.commit is None:
-        typer.echo("INVALID: the commit cannot be told", err=True)
+    options = suite_options or DEFAULT_SUITES
+    with one_line_errors(CommitError):
+        result = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.question(commit, case, options))
+    typer.echo(result.said)
+    if result.commit is None:
+        typer.echo("INVALID: git bisect could not name one commit", err=True)
         raise typer.Exit(2)
-    typer.echo(f"first commit that is worse: {found.commit}")
+    typer.echo(f"first commit that is worse: {result.commit}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add ``harness bisect``."""
+    app.command()(bisect)

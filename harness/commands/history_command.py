@@ -1,74 +1,70 @@
-"""``harness history``: runs over time, in a folder or a git branch."""
+"""``harness history``: runs over time, in a folder or in a git branch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Runs over time, in a folder or a git branch: files are added and never changed.")
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="benchmark JSON or log of a run")]
-Folder = Annotated[Path, typer.Option("--store", help="folder of the store")]
-Branch = Annotated[str, typer.Option(help="git branch of the store")]
-Remote = Annotated[str, typer.Option(help="git remote of the branch")]
-HERE, BRANCH, REMOTE = Path("history"), "harness-history", "origin"
+from harness.commands.options_and_output import CasePattern, one_line_errors
+
+history = typer.Typer(help="Store runs over time, in a folder or in a git branch. Stored files are never changed.")
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Benchmark JSON files or logs of runs.")]
+Folder = Annotated[Path, typer.Option("--store", help="Folder with the stored runs.")]
+Branch = Annotated[str, typer.Option(help="Git branch with the stored runs.")]
+Remote = Annotated[str, typer.Option(help="Git remote of the branch.")]
+FOLDER, BRANCH, REMOTE = Path("history"), "harness-history", "origin"
 
 
-@app.command()
-def add(runs: Runs, folder: Folder = HERE) -> None:
-    """Put runs into a folder."""
+@history.command()
+def add(runs: Runs, folder: Folder = FOLDER) -> None:
+    """Add runs to a folder."""
     from harness.core import store
     from harness.gate.history import run_history
 
-    with _errors():
+    with one_line_errors(ValueError):
         for run in [store.load(path) for path in runs]:
             typer.echo(run_history.add(run, folder))
 
 
-@app.command()
+@history.command()
 def push(runs: Runs, branch: Branch = BRANCH, remote: Remote = REMOTE) -> None:
-    """Put runs into the branch of a remote."""
+    """Add runs to a branch of a git remote."""
     from harness.core import store
     from harness.gate.history import history_branch
 
-    with _errors():
+    with one_line_errors(ValueError):
         for path in history_branch.push(Path.cwd(), remote, branch, [store.load(path) for path in runs]):
             typer.echo(path)
 
 
-@app.command()
-def pull(folder: Folder = HERE, branch: Branch = BRANCH, remote: Remote = REMOTE) -> None:
-    """Copy the branch's runs that a folder lacks into it."""
+@history.command()
+def pull(folder: Folder = FOLDER, branch: Branch = BRANCH, remote: Remote = REMOTE) -> None:
+    """Copy the runs of a branch that a folder does not have into the folder."""
     from harness.gate.history import history_branch
 
-    with _errors():
+    with one_line_errors(ValueError):
         typer.echo(f"{history_branch.pull(Path.cwd(), remote, branch, folder)} new runs in {folder}")
 
 
-@app.command()
+@history.command()
 def plot(
-    folder: Folder = HERE,
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write")] = Path("history.html"),
-    case: Annotated[str, typer.Option(help="shell pattern of case ids")] = "*",
+    folder: Folder = FOLDER,
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("history.html"),
+    case: CasePattern = "*",
 ) -> None:
-    """Draw every case's metrics over the runs, and mark where their level changes."""
+    """Plot the metrics of every case over the runs, and mark where their level changes."""
     from harness.gate.history import history_page, run_history, trend
 
-    with _errors():
+    with one_line_errors(ValueError):
         series = trend.series(run_history.read(folder))
         chosen = {key: points for key, points in series.items() if fnmatchcase(key[1], case)}
         if not chosen:
-            raise run_history.HistoryError(f"no case in {folder} fits {case!r}")
-        marked = history_page.write(chosen, out)
-        typer.echo(f"{len(chosen)} series, {marked} changes of level: {out}")
+            raise run_history.HistoryError(f"no case in {folder} matches {case!r}")
+        changes = history_page.write(chosen, out)
+        typer.echo(f"{len(chosen)} series, {changes} changes of level: {out}")
 
 
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+def add_to(app: typer.Typer) -> None:
+    """Add ``harness history``."""
+    app.add_typer(history, name="history")

@@ -1,24 +1,28 @@
-"""The commands that write reports: ``harness report`` and ``harness publish``."""
+"""``harness report``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.options_and_output import Reading, print_error
+
 if TYPE_CHECKING:
     from harness.core.record import Run
 
-Reading = Annotated[Path | None, typer.Option(help="text file with paragraphs about the run, shown on its page")]
-
 
 def report(
-    run_files: Annotated[list[Path], typer.Argument(metavar="RUN...", help="benchmark JSONs or logs; first the base")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="an .html file, or a folder")] = Path("report.html"),
+    run_files: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Benchmark JSON files or logs. The first one is the base.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="An .html file or a folder.")] = Path("report.html"),
     reading: Reading = None,
 ) -> None:
     """Write the report of one run, of several machines, or of a run before and after a change.
 
-    An .html file gets the page alone; a folder gets page, Markdown, CSV, LaTeX, PNG and SVG.
+    An .html file gets the page only; a folder gets the page, Markdown, CSV, LaTeX, PNG and SVG.
+
+    Exit code: 0 all was written, 1 a run or the pictures were left out, 2 no run could be read.
     """
     from harness.report.formats import folder, html, images, published
     from harness.report.model import comparison
@@ -36,23 +40,13 @@ def report(
         raise typer.Exit(1)
 
 
-def publish(
-    run_file: Annotated[Path, typer.Argument(metavar="RUN", help="benchmark JSON or log of a run")],
-    reports: Annotated[Path, typer.Option(help="folder of all published runs")] = Path("reports"),
-    name: Annotated[str | None, typer.Option(help="the run's folder; default: device, profile and start")] = None,
-    reading: Reading = None,
-) -> None:
-    """Add a run to the published ones: its data unchanged, its page, and the index."""
-    from harness.report.formats import published
-
-    try:
-        typer.echo(published.publish(run_file, reports, name, reading))
-    except (ValueError, OSError) as error:
-        raise _end(error) from error
+def add_to(app: typer.Typer) -> None:
+    """Add ``harness report``."""
+    app.command()(report)
 
 
 def _load(paths: list[Path]) -> tuple[list["Run"], list[str]]:
-    """The runs that can be read, and why the others cannot; none at all ends the command."""
+    """The runs that can be read, and a notice for each of the others; ends the command if no run can be read."""
     from harness.core import store
 
     runs, notices = [], []
@@ -61,12 +55,7 @@ def _load(paths: list[Path]) -> tuple[list["Run"], list[str]]:
             runs.append(store.load(path))
         except store.StoreError as error:
             notices.append(f"Left out: {error}.")
-            typer.echo(f"error: {error}", err=True)
+            print_error(str(error))
     if not runs:
         raise typer.Exit(2)
     return runs, notices
-
-
-def _end(error: Exception) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(2)

@@ -1,1 +1,1 @@
-"""Processes that run cases beside this one, and the protocol that they are asked through."""
+"""Child processes that run cases, count kernels and serve ``harness ab``; ``protocol`` has their common wire format."""

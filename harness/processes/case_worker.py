@@ -1,80 +1,87 @@
-"""Cases in one process beside this one, which is replaced when a case crashes in it or takes too long.
+"""Runs cases in another process, so that a crash, a timeout or a CUDA fault does not end the run.
 
-A CUDA fault ends all work of its process, so a run cannot go on where it happened; but a process a case would spend
-more time on starting than on measuring.
+After a CUDA fault a process can do no more CUDA work, so the run cannot continue in it. By default one process runs
+all cases and is replaced when a case crashes or takes too long, because starting a process per case would take longer
+than measuring. ``--isolate`` asks for a fresh process per case.
 
-``python -m harness.processes.case_worker`` is the process: it reads a case a line from
-standard input, as JSON, and writes its record as a line. Whatever else is printed there goes to standard error.
+``python -m harness.processes.case_worker`` is the process. A request is a ``CaseRequest``; the answer is its record.
+The process knows the attentions of entry points only, and not those that ``registry.add`` added in the parent.
 """
 
-import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
+from time import perf_counter
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 
 from harness.core.record import Record
 from harness.core.spec import AnySpec, Effort
-from harness.processes.isolate import failure_of
-from harness.processes.protocol import LineProcess, serve
+from harness.processes.protocol import Handler, ProcessClient, ProcessFailure, serve
 
 
-class Worker:
-    """Runs cases in a process that it starts with the first one.
+class CaseRequest(BaseModel):
+    """One case and how long it is sampled."""
+
+    spec: AnySpec
+    effort: Effort
+
+
+class CaseWorker:
+    """Runs cases in a process that starts with the first case.
 
     Args:
-        timeout: seconds a case; None: as long as it takes.
+        timeout: seconds for one case, counted from when the process is ready; None: no limit.
+        fresh_process_per_case: end the process after every case.
     """
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None, fresh_process_per_case: bool = False) -> None:
         self._timeout = timeout
-        self._process: LineProcess | None = None
+        self._fresh_process_per_case = fresh_process_per_case
+        self._client = ProcessClient([sys.executable, "-m", "harness.processes.case_worker"])
 
     def run(self, spec: AnySpec, effort: Effort) -> Record:
-        """As ``runner.run``; or a record of status timeout, or of status crashed where the process died."""
-        failed = failure_of(spec)
+        """Run one case.
+
+        Returns:
+            The record of ``runner.run``. If the case took too long, a record of status timeout; if the process died, a
+            record of status crashed with how it ended and the last lines of its standard error.
+        """
+        started, began = datetime.now(UTC), perf_counter()
         try:
-            if self._process is None:
-                self._process = LineProcess([sys.executable, "-m", "harness.processes.case_worker"])
-                self._process.wait_until_ready()
-            self._process.send({"spec": spec.model_dump(), "effort": asdict(effort)})
-            record = Record.model_validate_json(self._process.line(self._timeout))
-        except TimeoutError as error:
+            answer = self._client.request({"spec": spec.model_dump(), "effort": asdict(effort)}, self._timeout)
+        except ProcessFailure as error:
+            return Record(
+                case_id=spec.case_id,
+                spec=spec,
+                status=error.status,
+                reasons=error.reasons,
+                started=started.isoformat(timespec="seconds"),
+                took_seconds=perf_counter() - began,
+            )
+        record = Record.model_validate_json(answer)
+        # After a crash too: a CUDA fault makes all later CUDA work of the process fail.
+        if self._fresh_process_per_case or record.status == "crashed":
             self.close()
-            return failed("timeout", [str(error)])
-        except EOFError as error:
-            self.close()
-            return failed("crashed", str(error).splitlines())
-        if record.status == "crashed":
-            self.close()  # a fault of the device stays with its process
         return record
 
     def close(self) -> None:
-        """End the process; the next case starts another."""
-        if self._process is not None:
-            self._process.close()
-        self._process = None
+        """End the process; the next case starts another one."""
+        self._client.close()
 
 
-def main() -> None:
-    """The process of the cases."""
-    serve(_load)
-
-
-def _load() -> Callable[[str], str]:
-    from harness.cases import runner  # torch: not for the parent's import
+def _load_handler() -> Handler:
+    from harness.cases import runner  # imports torch, which the parent process does not need
     from harness.measure import memory
 
-    def answer(line: str) -> str:
-        task = json.loads(line)
-        spec: AnySpec = TypeAdapter(AnySpec).validate_python(task["spec"])
-        record = runner.run(spec, Effort(**task["effort"])).model_dump_json()
-        memory.release()  # for the process that counts kernels
+    def run_case(line: str) -> str:
+        request = CaseRequest.model_validate_json(line)
+        record = runner.run(request.spec, request.effort).model_dump_json()
+        memory.release()  # leaves device memory to the process that counts kernels
         return record
 
-    return answer
+    return run_case
 
 
 if __name__ == "__main__":
-    main()
+    serve(_load_handler)

@@ -1,41 +1,55 @@
-"""One side of a comparison of two commits: a process that holds a prepared case and samples it in turns.
+"""The process that measures one of the two commits of ``harness ab``: it holds a prepared case and samples it.
 
-``python -m harness.processes.commit_worker`` reads a line of JSON at a time from standard input and answers with one::
+It runs the code of the commit's own checkout, and the client is of the commit that runs ``harness ab``. So these
+requests and answers must stay as they are; older commits give the same answers in their module ``harness.side``::
 
     {"prepare": SPEC, "verified": BOOL, "observed": BOOL}
                          -> a Record without a timing; the case is held until the next one. See ``runner.prepare``
-    {"sample": EFFORT}   -> a Timing, or {"status": ..., "reasons": [...]} where the case failed
-    {"machine": DEVICE}  -> the machine's fingerprint and the code's commit
+    {"sample": EFFORT}   -> a Timing, or {"status": ..., "reasons": [...]} if the case failed
+    {"machine": DEVICE}  -> {"machine": the machine's fingerprint, "commit": the code's commit}
 
-Both sides hold the same case at once, so that their samples can be taken a fraction of a second apart
-(``harness.gate.commits.turns``): what the machine does meanwhile meets both.
+The processes of both commits hold the same case at the same time, so that their samples are taken a fraction of a
+second apart (``harness.gate.commits.turns``) and a disturbance of the machine affects both commits alike.
 """
 
 import ctypes
 import gc
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import psutil
 from pydantic import TypeAdapter
 
 from harness.core.spec import AnySpec
-from harness.processes.protocol import serve
+from harness.processes.protocol import Handler, serve
 
 KEPT_BYTES = 2 * 2**30
-"""What a process may hold between two cases. ``harness ab`` has glibc keep what is freed; after a case that took
-gigabytes both sides would hold them to the end."""
+"""Most memory that a process may keep between two cases. ``harness ab`` makes glibc keep freed memory, so a process
+would otherwise keep the gigabytes of one large case until its end."""
+
+_START = """
+import os, runpy, sys
+from pathlib import Path
+sys.path.insert(0, os.getcwd())
+import harness
+newer = Path(harness.__path__[0], "processes", "commit_worker.py").exists()
+runpy.run_module("harness.processes.commit_worker" if newer else "harness.side", run_name="__main__", alter_sys=True)
+"""
 
 
-def main() -> None:
-    """The process."""
-    serve(_load)
+def start_command() -> list[str]:
+    """The command that starts the process of the commit whose checkout is the current folder.
+
+    Older commits call the module ``harness.side``. The started interpreter chooses, because only there the package
+    ``harness`` is the checkout's. It looks for the file: if the harness is installed in editable mode, the import
+    system would find a module that the checkout does not have in the installed source tree.
+    """
+    return [sys.executable, "-c", _START]
 
 
-def _load() -> Callable[[str], str]:
-    import torch  # here: not for who asks for this file's words alone
+def _load_handler() -> Handler:
+    import torch  # here, because the client imports this module without needing torch
 
     from harness.cases import runner
     from harness.cases.prepared import PreparedCase
@@ -49,30 +63,30 @@ def _load() -> Callable[[str], str]:
 
     def answer(line: str) -> str:
         nonlocal prepared
-        task: dict[str, Any] = json.loads(line)
-        if "prepare" in task:
+        request: dict[str, Any] = json.loads(line)
+        if "prepare" in request:
             prepared = None
-            gc.collect()  # the case before is gone before this one takes memory
-            # What outlived it (transformers' modules alone are 400,000 objects) is not looked through again: it took a
-            # collection 0.2 s, more than the samples, and there is one for each case and each turn.
+            gc.collect()  # frees the previous case before this one allocates
+            # Objects that survived (transformers' modules alone are 400,000) are excluded from later collections.
+            # Scanning them took 0.2 s per collection, longer than the samples, and every case and turn has one.
             gc.freeze()
-            give_back()
-            spec: AnySpec = TypeAdapter(AnySpec).validate_python(task["prepare"])
-            # Both sides prepare and train at the same time, and two threads on one core wait for each other at every
-            # barrier. In turns each has all cores to itself.
+            release_memory()
+            spec: AnySpec = TypeAdapter(AnySpec).validate_python(request["prepare"])
+            # Both processes prepare and train at the same time. Two threads on one core would wait for each other at
+            # every barrier, so each process uses half of the threads. When sampling, each has all cores to itself.
             torch.set_num_threads(max(1, threads // 2))
-            observed = task.get("observed", False)
-            known = len(sys.modules)
-            record, prepared = runner.prepare(spec, task["verified"], observed)
-            if len(sys.modules) > known:  # nor are the modules that this case imports
+            observed = request.get("observed", False)
+            modules_before = len(sys.modules)
+            record, prepared = runner.prepare(spec, request["verified"], observed)
+            if len(sys.modules) > modules_before:  # excludes the modules that this case imported, too
                 gc.freeze()
             return (record if observed else launches.counted(record)).model_dump_json()
-        if "sample" in task:
+        if "sample" in request:
             assert prepared is not None, "a case must be prepared before it is sampled"
             torch.set_num_threads(threads)
             try:
-                return prepared.time(Effort(**task["sample"])).model_dump_json()
-            except Exception as error:  # a plugin is somebody else's code: whatever it raises is the result
+                return prepared.time(Effort(**request["sample"])).model_dump_json()
+            except Exception as error:  # a plugin may raise anything; the exception is the result of the case
                 prepared = None
                 return json.dumps(runner.failure(error))
         return json.dumps({"machine": machine.fingerprint(), "commit": machine.commit()})
@@ -80,12 +94,12 @@ def _load() -> Callable[[str], str]:
     return answer
 
 
-def give_back() -> None:
-    """Hand freed memory to the system where the process holds more than ``KEPT_BYTES``; nothing without glibc."""
+def release_memory() -> None:
+    """Return freed memory to the system if the process holds more than ``KEPT_BYTES``; does nothing without glibc."""
     libc = ctypes.CDLL(None)
     if psutil.Process().memory_info().rss > KEPT_BYTES and hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
 
 
 if __name__ == "__main__":
-    main()
+    serve(_load_handler)

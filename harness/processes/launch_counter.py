@@ -1,38 +1,38 @@
-"""Counts the kernels of cases in a process beside the one that times them: torch's profiler slows what follows it.
+"""Counts the kernels of cases in another process, because torch's profiler slows all later calls in its own process.
 
-``python -m harness.processes.launch_counter`` is the process: it reads a spec a line from standard input, as JSON, and
-answers with a line, a number or null.
+``python -m harness.processes.launch_counter`` is the process. A request is a spec; the answer is the number of kernels
+of one call, or null where there is nothing to count.
 """
 
 import json
 import sys
-from collections.abc import Callable
 
 from pydantic import TypeAdapter
 
 from harness.core.record import Record
 from harness.core.spec import AnySpec, ModelSpec
-from harness.processes.protocol import LineProcess, serve
+from harness.processes.protocol import Handler, ProcessClient, ProcessFailure, serve
 
-SECONDS = 60.0
-"""What an answer is waited for: no more than a case that is built and called twice."""
+TIMEOUT_SECONDS = 60.0
+"""Timeout for one answer, in which a case is built and called twice."""
 
 
 class LaunchCounter:
-    """A process that is started with the first case that has kernels, and replaced where it dies or takes too long.
+    """Counts kernels in a process that starts with the first CUDA case, and is replaced when it dies or hangs.
 
     Args:
-        timeout: seconds an answer.
+        timeout: seconds for one answer.
     """
 
-    def __init__(self, timeout: float = SECONDS) -> None:
+    def __init__(self, timeout: float = TIMEOUT_SECONDS) -> None:
         self._timeout = timeout
-        self._process: LineProcess | None = None
+        self._client = ProcessClient([sys.executable, "-m", "harness.processes.launch_counter"])
 
     def counted(self, record: Record) -> Record:
-        """A record of a case that was timed, with ``kernel_launches``; another one as it is.
+        """The record with ``kernel_launches``, if it is of a timed case on a CUDA device.
 
-        They stay None where they cannot be counted: what was measured is not lost with them.
+        Other records are returned unchanged. So are those whose kernels could not be counted: a failure of the counter
+        does not discard the measurement.
         """
         spec = record.spec
         if record.status != "ok" or spec.kind not in ("operation", "model") or not spec.device.startswith("cuda"):
@@ -40,40 +40,28 @@ class LaunchCounter:
         if isinstance(spec, ModelSpec) and record.batch is not None:
             spec = spec.model_copy(update={"batch": record.batch, "largest_batch": False})
         try:
-            if self._process is None:
-                self._process = LineProcess([sys.executable, "-m", "harness.processes.launch_counter"])
-                self._process.wait_until_ready()
-            self._process.send(spec.model_dump(mode="json"))
-            found = json.loads(self._process.line(self._timeout))
-        except (TimeoutError, EOFError):
-            self.close()
+            answer = self._client.request(spec.model_dump(mode="json"), self._timeout)
+        except ProcessFailure:
             return record
-        return record.model_copy(update={"kernel_launches": found})
+        return record.model_copy(update={"kernel_launches": json.loads(answer)})
 
     def close(self) -> None:
         """End the process."""
-        if self._process is not None:
-            self._process.close()
-        self._process = None
+        self._client.close()
 
 
-def main() -> None:
-    """The process of the cases."""
-    serve(_load)
-
-
-def _load() -> Callable[[str], str]:
-    from harness.cases import runner  # torch: not for the parent's import
+def _load_handler() -> Handler:
+    from harness.cases import runner  # imports torch, which the parent process does not need
     from harness.measure import memory
 
-    def answer(line: str) -> str:
-        spec: AnySpec = TypeAdapter(AnySpec).validate_python(json.loads(line))
-        found = json.dumps(runner.kernel_launches(spec))
-        memory.release()  # for the process that times
-        return found
+    def count_kernels(line: str) -> str:
+        spec: AnySpec = TypeAdapter(AnySpec).validate_json(line)
+        launches = json.dumps(runner.kernel_launches(spec))
+        memory.release()  # leaves device memory to the process that times the cases
+        return launches
 
-    return answer
+    return count_kernels
 
 
 if __name__ == "__main__":
-    main()
+    serve(_load_handler)

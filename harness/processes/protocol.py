@@ -1,4 +1,8 @@
-"""A process that answers a line of JSON with a line: started, asked, and stopped with all that it started."""
+"""The wire protocol of all child processes: one line of JSON per request and one line of JSON per answer.
+
+A process writes ``ready`` as its first line when its imports are done. ``serve`` is the loop inside the process;
+``ProcessClient`` starts the process, sends the requests, and kills it together with everything that it started.
+"""
 
 import json
 import os
@@ -7,131 +11,186 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
-from typing import IO, Any
+from typing import IO, ClassVar, Literal
 
 START_SECONDS = 120.0
-"""What a process may take to be ready; the time of what it is asked begins then."""
+"""Timeout for the ready line. The timeout of a request begins only when the process is ready."""
 READY = "ready"
-"""The first line that it writes."""
+"""The first line that a process writes."""
 STDERR_LINES = 5
-"""Last lines of a dead process's standard error that its record keeps."""
+"""How many of the last lines of its standard error are reported when a process has ended."""
+Handler = Callable[[str], str]
+"""Answers one request: takes a line of JSON and returns a line of JSON."""
 
 
-class LineProcess:
-    """One process; what it prints past its answers is kept for the words that it dies with.
+class ProcessFailure(Exception):
+    """A process gave no answer; ``status`` and ``reasons`` are those of the case's record."""
+
+    status: ClassVar[Literal["crashed", "timeout"]]
+
+    @property
+    def reasons(self) -> list[str]:
+        """The lines of the message."""
+        return str(self).splitlines()
+
+
+class ProcessEnded(ProcessFailure):
+    """The process ended without an answer. The message says how, with the last lines of its standard error."""
+
+    status = "crashed"
+
+
+class AnswerTimeout(ProcessFailure):
+    """The process did not answer in time and was killed. The message has the timeout."""
+
+    status = "timeout"
+
+
+class ProcessClient:
+    """Sends requests to one child process, which starts with the first request.
+
+    A process that ends or exceeds a timeout is killed with its whole process group; the next request starts a new one.
 
     Args:
-        command: what to start.
-        cwd: its folder; None: this one's.
-        env: its environment; None: this one's.
+        command: the command line of the process.
+        folder: its working directory; None: that of this process.
+        extra_env: variables that are added to this process's environment when the process starts.
     """
 
-    def __init__(self, command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-        self._pending = b""
-        self._said = tempfile.TemporaryFile(prefix="harness-")  # noqa: SIM115  it is closed with the process
+    process: "subprocess.Popen[bytes] | None" = None
+    """The process; None while none is running."""
+
+    def __init__(
+        self, command: Sequence[str], folder: Path | None = None, extra_env: Mapping[str, str] | None = None
+    ) -> None:
+        self._command = list(command)
+        self._folder = folder
+        self._extra_env = dict(extra_env or {})
+
+    def start(self) -> None:
+        """Start the process unless it is running, without waiting until it is ready."""
+        if self.process is not None:
+            return
+        self._ready = False
+        self._unread = b""
+        self._stderr: IO[bytes] = tempfile.TemporaryFile(prefix="harness-")  # noqa: SIM115  `close` closes it
         self.process = subprocess.Popen(
-            list(command),
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
-            cwd=cwd,
-            env=None if env is None else dict(env),
-            start_new_session=True,  # so that what it starts is stopped with it
+            stderr=self._stderr,
+            cwd=self._folder,
+            env=os.environ | self._extra_env,
+            start_new_session=True,  # a process group of its own, which `close` kills
         )
 
-    def wait_until_ready(self) -> None:
-        """Read its first line.
+    def request(self, request: Mapping[str, object], timeout: float | None) -> bytes:
+        """Send a request and return its answer.
+
+        Args:
+            request: what is sent, as a JSON object.
+            timeout: seconds for the answer, counted from when the process is ready; None: no limit.
 
         Raises:
-            TimeoutError: it took longer than ``START_SECONDS``.
-            EOFError: it ended, or said something else.
+            ProcessEnded: the process did not start, or ended without an answer.
+            AnswerTimeout: it was not ready after ``START_SECONDS``, or did not answer within ``timeout``.
         """
-        if self.line(START_SECONDS).strip() != READY.encode():
-            raise EOFError("its process did not start as expected")
+        self.send(request)
+        return self.receive(timeout)
 
-    def send(self, task: Mapping[str, Any]) -> None:
-        """Ask; ``line`` has the answer.
+    def send(self, request: Mapping[str, object]) -> None:
+        """Send a request when the process is ready, without waiting for the answer; raises as ``request`` does."""
+        self.start()
+        with self._closed_on_failure():
+            if not self._ready:
+                if self._read_line(START_SECONDS).strip() != READY.encode():
+                    raise ProcessEnded("its process did not start as expected")
+                self._ready = True
+            self._write_line(json.dumps(request))
 
-        Raises:
-            EOFError: the process has ended; the message says how.
-        """
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps(task).encode() + b"\n")
-            self.process.stdin.flush()
-        except BrokenPipeError as error:
-            raise EOFError(self._last_words()) from error
-
-    def line(self, timeout: float | None) -> bytes:
-        """The next line that the process writes.
-
-        Raises:
-            TimeoutError: none came in ``timeout`` seconds.
-            EOFError: the process ended; the message says how.
-        """
-        assert self.process.stdout is not None
-        stdout = self.process.stdout.fileno()
-        end = None if timeout is None else monotonic() + timeout
-        with selectors.DefaultSelector() as selector:
-            selector.register(stdout, selectors.EVENT_READ)
-            while b"\n" not in self._pending:
-                left = None if end is None else max(end - monotonic(), 0.0)
-                if not selector.select(left):
-                    raise TimeoutError(f"stopped after {timeout:g} s")
-                part = os.read(stdout, 2**16)
-                if not part:
-                    raise EOFError(self._last_words())
-                self._pending += part
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line
+    def receive(self, timeout: float | None) -> bytes:
+        """The answer to the request that was sent last; raises as ``request`` does, also where ``send`` has failed."""
+        if self.process is None:
+            raise ProcessEnded("its process did not start")
+        with self._closed_on_failure():
+            return self._read_line(timeout)
 
     def close(self) -> None:
-        """Kill the process and wait for its end."""
-        stop(self.process)
+        """Kill the process, if it is running, and everything that it started."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self._said):
-            if pipe is not None:
-                _close(pipe)
+        for file in (self.process.stdin, self.process.stdout, self._stderr):
+            with suppress(BrokenPipeError):  # closing standard input writes what a dead process has not read
+                if file is not None:
+                    file.close()
+        self.process = None
 
-    def _last_words(self) -> str:
+    @contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except ProcessFailure:
+            self.close()
+            raise
+
+    def _write_line(self, line: str) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError as error:
+            raise ProcessEnded(self._how_it_ended()) from error
+
+    def _read_line(self, timeout: float | None) -> bytes:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        stdout = self.process.stdout.fileno()
+        deadline = None if timeout is None else monotonic() + timeout
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while b"\n" not in self._unread:
+                if not selector.select(None if deadline is None else max(deadline - monotonic(), 0.0)):
+                    raise AnswerTimeout(f"stopped after {timeout:g} s")
+                part = os.read(stdout, 2**16)
+                if not part:
+                    raise ProcessEnded(self._how_it_ended())
+                self._unread += part
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _how_it_ended(self) -> str:
+        assert self.process is not None
         code = self.process.wait()
-        self._said.seek(0)
-        tail = self._said.read().decode(errors="replace").strip().splitlines()[-STDERR_LINES:]
-        return "\n".join([ending(code), *tail])
+        self._stderr.seek(0)
+        tail = self._stderr.read().decode(errors="replace").strip().splitlines()[-STDERR_LINES:]
+        return "\n".join([describe_exit(code), *tail])
 
 
-def serve(load: Callable[[], Callable[[str], str]]) -> None:
-    """The process itself: say that it is ready, and answer every line of standard input with one.
-
-    Args:
-        load: imports what takes long, and returns what answers. What both print goes to standard error.
-    """
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    answer = load()
-    print(READY, file=answers, flush=True)
-    for line in sys.stdin:
-        print(answer(line), file=answers, flush=True)
-
-
-def stop(process: "subprocess.Popen[Any]") -> None:
-    """Kill a process and what it started, if it runs."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def ending(code: int) -> str:
-    """How a process ended that left no record."""
+def describe_exit(code: int) -> str:
+    """How a process without an answer ended, from its exit code (negative: the signal that killed it)."""
     if code < 0:
         return f"its process was killed by {signal.Signals(-code).name}"
     return f"its process ended with code {code} and no record"
 
 
-def _close(pipe: IO[bytes]) -> None:
-    try:
-        pipe.close()
-    except BrokenPipeError:  # what was written last was never read
-        return
+def serve(load_handler: Callable[[], Handler]) -> None:
+    """The loop inside the process: write the ready line, then answer every line of standard input with one line.
+
+    Args:
+        load_handler: imports what takes long and returns the handler. Whatever it and the handler print goes to
+            standard error, so that standard output has the answers only.
+    """
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    handler = load_handler()
+    print(READY, file=answers, flush=True)
+    for line in sys.stdin:
+        print(handler(line), file=answers, flush=True)

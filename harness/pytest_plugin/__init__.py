@@ -1,7 +1,7 @@
-"""The harness inside pytest and pytest-benchmark: ``pytest_plugins = ["harness.pytest_plugin"]`` loads it.
+"""The pytest plugin: a suite loads it with ``pytest_plugins = ["harness.pytest_plugin"]``.
 
-``hooks`` has what pytest calls and says how a suite is written; ``options`` the command line, ``session`` the run in
-progress, ``terminal`` its summary.
+``hooks`` has the functions that pytest calls, and says how a suite is written; ``options`` the command-line options,
+``session`` the run in progress, ``terminal`` the summary at the end.
 """
 
-from harness.pytest_plugin.hooks import *  # noqa: F403  pytest looks for its hooks and fixtures in this module
+from harness.pytest_plugin.hooks import *  # noqa: F403  pytest looks for hooks and fixtures in this module

@@ -1,16 +1,18 @@
-"""The harness inside pytest and pytest-benchmark.
+"""The hooks and fixtures of the pytest plugin, and how a suite is written.
 
-A suite loads it with ``pytest_plugins = ["harness.pytest_plugin"]`` and asks for the ``case`` fixture under one of the
-markers ``operation``, ``model``, ``quality`` and ``task``::
+A suite loads the plugin with ``pytest_plugins = ["harness.pytest_plugin"]``. Its tests use the ``case`` fixture and one
+of the markers ``operation``, ``model``, ``quality`` and ``task``::
 
     @pytest.mark.operation
     def test_operation(case):
         assert case.record.status == "ok"
 
-The test is then parametrised with the profile's cases of that kind, or, with ``@pytest.mark.operation(specs=mine)``,
-with what the function ``mine`` returns for the user's ``Selection``. A case that is unsupported is skipped with its
-reasons; one that is incorrect, out of memory, too slow or crashed fails with them. Timings become pytest-benchmark's
-own statistics, and all records are in the ``harness`` block of ``--benchmark-json`` and in the log.
+The test is parametrised with the profile's cases of that kind. With ``@pytest.mark.operation(specs=my_specs)`` it is
+parametrised with the specs that the function ``my_specs`` returns for the user's ``Selection``.
+
+An unsupported case is skipped, and its reasons are shown. A case that is incorrect, out of memory, too slow, diverged
+or crashed fails with its reasons. Timings become pytest-benchmark's own statistics. All records are in the ``harness``
+block of ``--benchmark-json`` and in the log.
 """
 
 import json
@@ -35,12 +37,12 @@ KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
     "quality": cases.quality,
     "task": cases.task,
 }
-TIMED = ("operation", "model")
+TIMED_KINDS = ("operation", "model")
 _SESSION = pytest.StashKey[HarnessSession]()
 
 
 class Case:
-    """One case of a suite. It is measured before the test's body runs, which only sees cases of status ok."""
+    """One case of a suite, measured before the body of its test runs. The body runs only if the status is ok."""
 
     def __init__(self, spec: AnySpec) -> None:
         self.spec = spec
@@ -48,7 +50,7 @@ class Case:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of the group ``harness``."""
+    """Add the options of the group ``harness``."""
     add_options(parser)
 
 
@@ -57,48 +59,50 @@ def pytest_configure(config: pytest.Config) -> None:
     for kind in KINDS:
         config.addinivalue_line("markers", f"{kind}(specs=None): parametrise `case` with the profile's {kind} cases")
     if config.getoption("numprocesses", None):
-        raise pytest.UsageError("cases that run side by side disturb each other's timings; leave out -n (xdist)")
+        raise pytest.UsageError("-n (xdist) must be left out: cases that run in parallel disturb each other's timings")
     config.stash[_SESSION] = session_of(config)
     if not config.getoption("benchmark_verbose"):
-        config.option.benchmark_quiet = True  # its table has a row a case; ours has a row an attention
+        config.option.benchmark_quiet = True  # its table has one row per case, ours one row per attention
 
 
 def selection(config: pytest.Config) -> Selection:
-    """What the user asked for."""
+    """The profile, device, dtype, lengths and attentions that the user asked for."""
     return config.stash[_SESSION].selection
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test a case; its id is the case's."""
+    """Parametrise a test with its cases; the test id is the case id."""
     if "case" not in metafunc.fixturenames:
         return
-    marks = [mark for mark in metafunc.definition.iter_markers() if mark.name in KINDS]
-    if not marks:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid} asks for `case` without one of the markers {[*KINDS]}")
-    kind = marks[0].name
-    make = marks[0].kwargs.get("specs", KINDS[kind])
-    specs = make(selection(metafunc.config))
+    marker = next((mark for mark in metafunc.definition.iter_markers() if mark.name in KINDS), None)
+    if marker is None:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid} uses `case` without one of the markers {[*KINDS]}")
+    make_specs = marker.kwargs.get("specs", KINDS[marker.name])
+    specs = make_specs(selection(metafunc.config))
     metafunc.parametrize("case", [pytest.param(spec, id=spec.case_id) for spec in specs], indirect=True)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give timed cases the ``benchmark`` fixture, so that --benchmark-only and --benchmark-skip know them."""
+    """Give timed cases the ``benchmark`` fixture, so that --benchmark-only and --benchmark-skip apply to them."""
     for item in items:
         spec = item.callspec.params.get("case") if hasattr(item, "callspec") else None
-        if getattr(spec, "kind", None) in TIMED and "benchmark" not in item.fixturenames:  # type: ignore[attr-defined]
+        if getattr(spec, "kind", None) in TIMED_KINDS and "benchmark" not in item.fixturenames:  # type: ignore[attr-defined]
             item.fixturenames.append("benchmark")  # type: ignore[attr-defined]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Write down the cases, for ``harness ab``."""
+    """Write the collected cases to the file of ``--harness-cases``, which ``harness ab`` reads."""
     path = session.config.getoption("harness_cases", None)
     if path:
         specs = [item.callspec.params.get("case") for item in session.items if hasattr(item, "callspec")]
-        selection = session.config.stash[_SESSION].selection
-        found = [spec.model_dump(mode="json") for spec in specs if isinstance(spec, Spec)]
-        words = {"profile": selection.profile, "device": selection.device, "specs": found}
-        Path(path).write_text(json.dumps(words), encoding="utf-8")
+        chosen = selection(session.config)
+        collected = {
+            "profile": chosen.profile,
+            "device": chosen.device,
+            "specs": [spec.model_dump(mode="json") for spec in specs if isinstance(spec, Spec)],
+        }
+        Path(path).write_text(json.dumps(collected), encoding="utf-8")
 
 
 @pytest.fixture
@@ -109,19 +113,19 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Measure the case of a test, before its body; skip or fail the test where the status is not ok."""
+    """Measure the case of a test before the body runs; skip or fail the test if the status is not ok."""
     case = pyfuncitem.funcargs.get("case")
     if not isinstance(case, Case):
         return
     benchmark: Any = pyfuncitem.funcargs.get("benchmark")
     if benchmark is not None:
-        benchmark._mode = "harness"  # it is used, though it times nothing itself
+        benchmark._mode = "harness"  # marks the fixture as used, although it times nothing itself
         benchmark.params = {"case": case.spec.case_id}
         benchmark.group = f"{case.spec.kind} n={case.spec.seq_len}"
     try:
         case.record = pyfuncitem.config.stash[_SESSION].measure(case.spec)
     except StoreError as error:
-        pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)  # what is found from here on would be lost
+        pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)  # later records could not be logged either
     pyfuncitem.user_properties.append(("harness", one_line(case.record)))
     status, reasons = case.record.status, case.record.reasons
     if status == "unsupported":
@@ -129,11 +133,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     if status != "ok":
         pytest.fail("\n".join([f"{status}: {reasons[0]}", *reasons[1:]]), pytrace=False)
     if benchmark is not None and benchmark.enabled:
-        _give_samples(benchmark, case.record)
+        _copy_samples(benchmark, case.record)
 
 
-def _give_samples(benchmark: Any, record: Record) -> None:
-    """Make the record's samples pytest-benchmark's own. It has no public way to take samples from elsewhere."""
+def _copy_samples(benchmark: Any, record: Record) -> None:
+    """Copy the record's samples into pytest-benchmark's statistics, which has no public way to do so."""
     timing = record.timing
     if timing is None:
         return
@@ -144,24 +148,24 @@ def _give_samples(benchmark: Any, record: Record) -> None:
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """In verbose mode a passed case shows what it found instead of PASSED."""
-    found = dict(report.user_properties).get("harness") if report.when == "call" and report.passed else None
-    return ("passed", ".", str(found)) if found else None
+    """In verbose mode, show the result of a passed case instead of PASSED."""
+    result = dict(report.user_properties).get("harness") if report.when == "call" and report.passed else None
+    return ("passed", ".", str(result)) if result else None
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """A published run does not name its host."""
+    """Remove the host name, so that a published run does not have it."""
     machine_info.pop("node", None)
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Put the run into the benchmark JSON."""
+    """Add the run to the benchmark JSON."""
     output_json["harness"] = config.stash[_SESSION].run().model_dump(mode="json")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Write the JSON where pytest-benchmark would not: it leaves none when no case was timed."""
+    """Write the JSON also when no case was timed, in which case pytest-benchmark writes none."""
     config = session.config
     benchmarks = config._benchmarksession  # type: ignore[attr-defined]
     if benchmarks.json and not benchmarks.benchmarks:
@@ -174,13 +178,13 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
             )
             hook.pytest_benchmark_update_json(config=config, benchmarks=[], output_json=output)
             benchmarks.save_json(output)
-        benchmarks.json = None  # it would warn that there is nothing to save
+        benchmarks.json = None  # otherwise pytest-benchmark warns that there is nothing to save
     config.stash[_SESSION].close()
     return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The tables, the counts and the files."""
+    """Print the tables, the number of cases by status, and the paths of the files."""
     session = config.stash[_SESSION]
     if not session.records:
         return

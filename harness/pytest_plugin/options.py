@@ -1,4 +1,4 @@
-"""The command-line options of the harness inside pytest, checked, and the run that they ask for."""
+"""The command-line options of the pytest plugin, their checks, and the session that they ask for."""
 
 import os
 from collections.abc import Sequence
@@ -7,76 +7,101 @@ from pathlib import Path
 import pytest
 
 from harness.core.store import StoreError
+from harness.processes.case_worker import CaseWorker
 from harness.profiles import profile as profiles
 from harness.profiles.selection import DTYPES, Selection
 from harness.pytest_plugin.session import HarnessSession, log_path_for, reproducing_command
 from harness.tasks.data_files import DATA_DIR
 from harness.training import CHECKPOINTS
 
-_FOLDERS = {"harness_data_dir": DATA_DIR, "harness_checkpoints": CHECKPOINTS}
-"""Options that are environment variables inside, because a case may run in another process."""
+_FOLDER_VARIABLES = {"harness_data_dir": DATA_DIR, "harness_checkpoints": CHECKPOINTS}
+"""Options that are passed on as environment variables, because a case may run in another process."""
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """The group ``harness``."""
-    group = parser.getgroup("harness", "comparing attentions")
-    add = group.addoption
-    add("--profile", dest="harness_profile", default="quick", help=f"one of {', '.join(profiles.names())}")
-    add("--device", dest="harness_device", default="cpu", help="torch device of all cases: cpu, cuda, cuda:1")
-    add("--dtype", dest="harness_dtype", help=f"one of {', '.join(DTYPES)}; default: the profile's")
-    listed = "a comma list, or repeat the option; default: the profile's"
-    add("--seq-len", dest="harness_seq_lens", action="append", metavar="N", help=f"sequence lengths: {listed}")
-    add("--attention", dest="harness_attentions", action="append", metavar="NAME", help=f"attentions: {listed}")
-    add("--isolate", dest="harness_isolate", action="store_true", help="run every case in a process of its own")
+    """Add the options of the group ``harness``."""
+    add = parser.getgroup("harness", "comparing attentions").addoption
+    several = "comma-separated; the option may be repeated. Default: the profile's."
+    add("--profile", dest="harness_profile", default="quick", help=f"Which cases run: {_one_of(profiles.names())}.")
+    add("--device", dest="harness_device", default="cpu", help="Torch device, for example cpu, cuda or cuda:1.")
+    add("--dtype", dest="harness_dtype", help=f"Dtype: {_one_of(DTYPES)}. Default: the profile's.")
+    add("--seq-len", dest="harness_seq_lens", action="append", metavar="N", help=f"Sequence lengths, {several}")
+    add("--attention", dest="harness_attentions", action="append", metavar="NAME", help=f"Attentions, {several}")
+    add("--isolate", dest="harness_isolate", action="store_true", help="Run every case in a fresh process.")
+    add(
+        "--worker",
+        dest="harness_worker",
+        action="store_true",
+        help="Run all cases in one other process, which is replaced when a case crashes or takes too long.",
+    )
     add(
         "--case-timeout",
         dest="harness_timeout",
         type=float,
         metavar="SECONDS",
-        help="stop a case after this time (a status of its own); implies --isolate where --worker is not given",
-    )
-    add(
-        "--worker",
-        dest="harness_worker",
-        action="store_true",
-        help="run all cases in one other process, which is replaced when a case crashes it or takes too long",
+        help="Stop a case after this time, not counting the start of its process; its status is then timeout. "
+        "Implies --isolate unless --worker is given.",
     )
     add(
         "--deadline",
         dest="harness_deadline",
         type=float,
         metavar="SECONDS",
-        help="begin no case after this time; those left are records of status timeout",
+        help="Start no case after this time; the remaining cases get records of status timeout.",
     )
-    add("--resume", dest="harness_resume", metavar="LOG", help="go on with a run that was broken off, from its log")
-    add("--harness-cases", dest="harness_cases", metavar="PATH", help="write the collected cases here, as JSON")
-    add("--harness-log", dest="harness_log", metavar="PATH", help="the log of records; default: beside the JSON")
-    add("--data-dir", dest="harness_data_dir", metavar="DIR", help="folder of real data sets, see docs/tasks.md")
+    add(
+        "--resume",
+        dest="harness_resume",
+        metavar="LOG",
+        help="Continue an interrupted run from its log; finished cases are kept.",
+    )
+    add(
+        "--harness-cases",
+        dest="harness_cases",
+        metavar="PATH",
+        help="Write the collected cases to this file, as JSON.",
+    )
+    add(
+        "--harness-log",
+        dest="harness_log",
+        metavar="PATH",
+        help="Where the log of records is written. Default: beside the benchmark JSON.",
+    )
+    add(
+        "--data-dir",
+        dest="harness_data_dir",
+        metavar="DIR",
+        help="Folder with the real data sets of the tasks, see docs/tasks.md.",
+    )
     add(
         "--checkpoints",
         dest="harness_checkpoints",
         metavar="DIR",
-        help="keep trainings here, and go on with those that were cut off",
+        help="Save trainings in this folder, and continue those that were interrupted.",
     )
 
 
+def _one_of(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
 def json_path(config: pytest.Config) -> Path | None:
-    """What ``--benchmark-json`` names: a path, and before pytest-benchmark 5.3 a file that is open already."""
-    given = config.getoption("benchmark_json", None)
-    if given is None:
+    """The path of ``--benchmark-json``, which before pytest-benchmark 5.3 is an open file."""
+    path_or_file = config.getoption("benchmark_json", None)
+    if path_or_file is None:
         return None
-    return Path(given if isinstance(given, str | os.PathLike) else given.name)
+    return Path(path_or_file if isinstance(path_or_file, str | os.PathLike) else path_or_file.name)
 
 
 def session_of(config: pytest.Config) -> HarnessSession:
-    """The run that the options ask for.
+    """The session that the options ask for.
 
     Raises:
-        pytest.UsageError: an option is wrong; the message says what it must be.
+        pytest.UsageError: an option is wrong; the message says what was expected.
     """
-    _hand_on_folders(config)
+    _export_folders(config)
     try:
-        asked = Selection(
+        selection = Selection(
             profile=config.getoption("harness_profile", "quick"),
             device=_device(config.getoption("harness_device", "cpu")),
             dtype=config.getoption("harness_dtype", None),
@@ -85,22 +110,14 @@ def session_of(config: pytest.Config) -> HarnessSession:
         )
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    timeout = config.getoption("harness_timeout", None)
-    if timeout is not None and timeout <= 0:
-        raise pytest.UsageError(f"--case-timeout must be above 0 seconds, got {timeout:g}")
-    worker = config.getoption("harness_worker", False)
-    if worker and config.getoption("harness_isolate", False):
-        raise pytest.UsageError("--worker is one process for all cases and --isolate one for each; leave one out")
     log = config.getoption("harness_log", None)
     resume = config.getoption("harness_resume", None)
     try:
         return HarnessSession(
-            asked,
+            selection,
             reproducing_command(config.invocation_params.args, config.rootpath),
             Path(log) if log else log_path_for(json_path(config), config.rootpath),
-            isolated=not worker and (config.getoption("harness_isolate", False) or timeout is not None),
-            timeout=timeout,
-            worker=worker,
+            case_worker=_case_worker(config),
             deadline=config.getoption("harness_deadline", None),
             resume=Path(resume) if resume else None,
         )
@@ -108,14 +125,27 @@ def session_of(config: pytest.Config) -> HarnessSession:
         raise pytest.UsageError(str(error)) from error
 
 
-def _hand_on_folders(config: pytest.Config) -> None:
-    for option, variable in _FOLDERS.items():
-        given = config.getoption(option, None)
-        if given is None:
+def _case_worker(config: pytest.Config) -> CaseWorker | None:
+    timeout = config.getoption("harness_timeout", None)
+    if timeout is not None and timeout <= 0:
+        raise pytest.UsageError(f"--case-timeout must be above 0 seconds, got {timeout:g}")
+    worker = config.getoption("harness_worker", False)
+    isolate = config.getoption("harness_isolate", False)
+    if worker and isolate:
+        raise pytest.UsageError("--worker is one process for all cases and --isolate one per case; leave one out")
+    if worker or isolate or timeout is not None:
+        return CaseWorker(timeout, fresh_process_per_case=not worker)
+    return None
+
+
+def _export_folders(config: pytest.Config) -> None:
+    for option, variable in _FOLDER_VARIABLES.items():
+        folder = config.getoption(option, None)
+        if folder is None:
             continue
-        if option == "harness_data_dir" and not Path(given).is_dir():
-            raise pytest.UsageError(f"--data-dir must be a folder, got {given!r}")
-        os.environ[variable] = str(Path(given).absolute())
+        if option == "harness_data_dir" and not Path(folder).is_dir():
+            raise pytest.UsageError(f"--data-dir must be a folder, got {folder!r}")
+        os.environ[variable] = str(Path(folder).absolute())
 
 
 def _device(name: str) -> str:
@@ -127,12 +157,13 @@ def _device(name: str) -> str:
         raise ValueError(f"--device must be a torch device such as cpu or cuda, got {name!r}") from error
 
 
-def _words(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if given is None else tuple(word.strip() for one in given for word in one.split(",") if word.strip())
+def _words(lists: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The words of several comma-separated lists."""
+    return None if lists is None else tuple(word.strip() for text in lists for word in text.split(",") if word.strip())
 
 
-def _numbers(given: Sequence[str] | None) -> tuple[int, ...] | None:
-    words = _words(given)
+def _numbers(lists: Sequence[str] | None) -> tuple[int, ...] | None:
+    words = _words(lists)
     wrong = [word for word in words or () if not word.isdecimal()]
     if wrong:
         raise ValueError(f"--seq-len must be whole numbers, got {', '.join(wrong)}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from harness.commands.app import app
-from harness.commands.catalogue import markdown
+from harness.commands.list_command import markdown_page
 from harness.core import registry
 from harness.core.plugin import AttentionPlugin
 
@@ -16,13 +16,13 @@ def test_page_is_up_to_date():
     """Only the harness's own plugins are on it; the environment may have others."""
     plugins = [registry.get(name) for name in registry.names()]
     own = [plugin for plugin in plugins if type(plugin).__module__.startswith("harness.attentions.")]
-    assert PAGE.read_text() == markdown(own), "regenerate it: harness list --markdown > docs/attentions.md"
+    assert PAGE.read_text() == markdown_page(own), "regenerate it: harness list --markdown > docs/attentions.md"
 
 
 def test_command_prints_the_page():
     result = CliRunner().invoke(app, ["list", "--markdown"])
     assert result.exit_code == 0
-    assert result.stdout == markdown(registry.get(name) for name in registry.names())
+    assert result.stdout == markdown_page(registry.get(name) for name in registry.names())
 
 
 class Cubic(AttentionPlugin):
@@ -45,7 +45,7 @@ class Cubic(AttentionPlugin):
 
 
 def test_page_has_summary_growth_source_and_knobs():
-    page = markdown([Cubic(), registry.get("softmax")])
+    page = markdown_page([Cubic(), registry.get("softmax")])
     assert "| [cubic](#cubic) | attention over triples \\| of tokens | n^3.0 |" in page
     assert "| [softmax](#softmax) |" in page
     assert "n^2.0 |" in page
@@ -65,4 +65,4 @@ def test_operations_that_are_not_counted_are_a_dash():
         def cost(self, spec):
             return None
 
-    assert "of tokens | — |" in markdown([Uncounted()])
+    assert "of tokens | — |" in markdown_page([Uncounted()])

@@ -1,9 +1,14 @@
+"""The ``harness`` command: its output, its exit codes, and how fast its help is."""
+
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
+import harness.commands
 from harness.commands.app import app
 from harness.core.store import load
 
@@ -21,7 +26,7 @@ def call(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_list_says_what_runs_and_why_not():
+def test_list_shows_what_runs_and_why_the_rest_does_not():
     found = call("list", "--why")
     assert found.exit_code == 0
     assert "sdpa_cudnn, forward: torch's cudnn backend runs on CUDA, not on cpu" in found.stdout
@@ -29,15 +34,14 @@ def test_list_says_what_runs_and_why_not():
     assert row.split()[1:3] == ["yes", "yes"]
 
 
-def test_doctor_names_the_versions_and_the_kernels():
+def test_doctor_shows_the_versions_and_the_kernels():
     found = call("doctor")
     assert found.exit_code == 0
     for word in ("torch", "c++", "ninja", "nvcc", "yoso kernels"):
         assert word in found.stdout
 
 
-def test_run_and_report_are_one_way(tmp_path):
-    """A suite of one's own, in a process of its own as a user has it."""
+def test_a_run_of_a_users_suite_can_be_reported(tmp_path):
     (tmp_path / "suites").mkdir()
     (tmp_path / "suites" / "conftest.py").write_text('pytest_plugins = ["harness.pytest_plugin"]')
     (tmp_path / "suites" / "test_mine.py").write_text(SUITE.replace('pytest_plugins = ["harness.pytest_plugin"]', ""))
@@ -58,10 +62,10 @@ def test_run_and_report_are_one_way(tmp_path):
     [
         (["list", "--dtype", "int8"], "unknown dtype 'int8'; known: float32"),
         (["report", "nope.json"], "nope.json: cannot read it"),
-        (["run", "no-such-suite"], "no-such-suite does not exist"),
+        (["run", "no-such-suite"], "error: no-such-suite does not exist"),
     ],
 )
-def test_a_wrong_argument_is_one_clear_line(arguments, words):
+def test_a_wrong_argument_ends_with_one_line_and_exit_code_2(arguments, words):
     found = call(*arguments)
     assert found.exit_code == 2
     assert words in " ".join(found.stderr.split())
@@ -70,3 +74,8 @@ def test_a_wrong_argument_is_one_clear_line(arguments, words):
 def test_help_and_import_load_no_torch():
     code = "import sys, harness, harness.commands.app; assert not {'torch', 'pytest', 'rich.table'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_command_module_adds_its_command():
+    files = Path(harness.commands.__path__[0]).glob("*_command.py")
+    assert {path.stem.removesuffix("_command") for path in files} == set(get_command(app).commands)

@@ -1,53 +1,52 @@
-"""The harness inside a real pytest session: what lands in the JSON, in the log and on the screen."""
+"""The pytest plugin in a real pytest session: the JSON, the log and the terminal output."""
 
 import json
 from types import SimpleNamespace
 
 import pytest
 import wrong_attentions as wrong
-from inner_run import block, run
 
 from harness.core.store import load
 from harness.pytest_plugin.options import json_path
 
 pytest_plugins = ["pytester", "harness_session"]
-pytestmark = pytest.mark.usefixtures("imported", "out")
+pytestmark = pytest.mark.usefixtures("attentions_imported", "out")
 
 
-def test_timings_become_pytest_benchmarks_own(pytester, suite):
+def test_timings_become_pytest_benchmarks_statistics(pytester, suite, run_session, stored_run):
     suite(["sdpa"])
-    result = run(pytester)
+    result = run_session()
     result.assert_outcomes(passed=1)
-    whole = json.loads((pytester.path / "out" / "run.json").read_text())
-    (bench,) = whole["benchmarks"]
-    (record,) = block(pytester).records
+    written = json.loads((pytester.path / "out" / "run.json").read_text())
+    (bench,) = written["benchmarks"]
+    (record,) = stored_run().records
     assert bench["stats"]["data"] == pytest.approx(record.timing.wall_seconds)
     assert bench["stats"]["iterations"] == record.timing.calls_per_sample
     assert bench["params"] == {"case": record.case_id}
     assert bench["extra_info"]["status"] == "ok"
     assert bench["extra_info"]["memory"]["peak_bytes"] == record.memory.peak_bytes
     assert "timing" not in bench["extra_info"]
-    assert "node" not in whole["machine_info"]
+    assert "node" not in written["machine_info"]
 
 
-def test_the_log_has_the_same_run_as_the_json(pytester, suite):
+def test_the_log_has_the_same_run_as_the_json(pytester, suite, run_session, stored_run):
     suite(["sdpa", "sdpa_cudnn"])
-    run(pytester)
-    assert load(pytester.path / "out" / "run.log.jsonl") == block(pytester)
+    run_session()
+    assert load(pytester.path / "out" / "run.log.jsonl") == stored_run()
 
 
-def test_the_header_reproduces_the_run_and_names_no_machine_path(pytester, suite):
+def test_the_header_reproduces_the_run_and_names_no_machine_path(pytester, suite, stored_run):
     suite(["sdpa"])
     pytester.runpytest_inprocess(f"--benchmark-json={pytester.path}/out/run.json", "--profile", "quick")
-    found = block(pytester)
-    assert found.command == "pytest --benchmark-json=out/run.json --profile quick"
-    assert found.profile == "quick"
-    assert str(pytester.path) not in found.model_dump_json()
+    stored = stored_run()
+    assert stored.command == "pytest --benchmark-json=out/run.json --profile quick"
+    assert stored.profile == "quick"
+    assert str(pytester.path) not in stored.model_dump_json()
 
 
-def test_skips_and_failures_carry_their_reasons(pytester, suite, added):
+def test_skips_and_failures_carry_their_reasons(suite, added, run_session):
     suite(["sdpa_cudnn", *added(wrong.RAISES, wrong.plugin_of(wrong.zeros), wrong.RIGHT)])
-    result = run(pytester, "-rsf")
+    result = run_session("-rsf")
     result.assert_outcomes(passed=1, skipped=1, failed=2)
     result.stdout.fnmatch_lines(["SKIPPED*runs on CUDA, not on cpu*"])
     result.stdout.fnmatch_lines(["*incorrect: output: error 1, allowed*"])
@@ -55,27 +54,27 @@ def test_skips_and_failures_carry_their_reasons(pytester, suite, added):
     result.stdout.fnmatch_lines(["cases: 1 ok, 1 unsupported, 1 incorrect, 1 crashed"])
 
 
-def test_broken_attentions_leave_the_others_and_the_json_complete(pytester, suite, added):
+def test_broken_attentions_leave_the_others_and_the_json_complete(suite, added, run_session, stored_run):
     broken = added(*wrong.INCORRECT, wrong.RAISES)
     suite(["sdpa", *broken, "softmax"])
-    run(pytester).assert_outcomes(passed=2, failed=len(broken))
-    records = block(pytester).records
+    run_session().assert_outcomes(passed=2, failed=len(broken))
+    records = stored_run().records
     assert [record.spec.attention for record in records] == ["sdpa", *broken, "softmax"]
     assert [record.status for record in records] == ["ok", *["incorrect"] * len(wrong.INCORRECT), "crashed", "ok"]
     assert [bool(record.reasons) for record in records] == [False, *[True] * len(broken), False]
 
 
 @pytest.mark.parametrize("names", [["sdpa_cudnn"], ["zeros"], []])
-def test_the_json_is_there_when_nothing_was_timed(pytester, suite, added, names):
+def test_the_json_is_written_when_nothing_was_timed(pytester, suite, added, names, run_session, stored_run):
     added(wrong.plugin_of(wrong.zeros))
     (pytester.path / "out" / "run.json").write_text("of an earlier run")
     suite(names)
-    run(pytester)
-    assert [record.spec.attention for record in block(pytester).records] == names
+    run_session()
+    assert [record.spec.attention for record in stored_run().records] == names
     assert json.loads((pytester.path / "out" / "run.json").read_text())["benchmarks"] == []
 
 
-def test_cases_without_a_timing_are_in_the_block_alone(pytester):
+def test_cases_without_a_timing_are_in_the_harness_block_only(pytester, run_session, stored_run):
     pytester.makepyfile(
         test_suite="""
         import pytest
@@ -87,40 +86,40 @@ def test_cases_without_a_timing_are_in_the_block_alone(pytester):
             assert case.record.quality.errors["output"][0] < 1e-5
         """
     )
-    run(pytester).assert_outcomes(passed=1)
-    assert block(pytester).records[0].quality is not None
+    run_session().assert_outcomes(passed=1)
+    assert stored_run().records[0].quality is not None
 
 
-@pytest.mark.parametrize("loaded", ["conftest", "module"])
-def test_a_users_suite_loads_the_plugin_either_way(pytester, suite, loaded):
-    suite(["sdpa"], loaded)
-    run(pytester).assert_outcomes(passed=1)
-    assert block(pytester).records[0].status == "ok"
+@pytest.mark.parametrize("loaded_by", ["conftest", "module"])
+def test_a_suite_loads_the_plugin_in_its_conftest_or_its_module(suite, loaded_by, run_session, stored_run):
+    suite(["sdpa"], loaded_by)
+    run_session().assert_outcomes(passed=1)
+    assert stored_run().records[0].status == "ok"
 
 
-def test_plain_selection_works(pytester, suite):
+def test_pytests_own_selection_works(pytester, suite, run_session):
     suite(["sdpa", "softmax", "yoso"])
-    listed = run(pytester, "--collect-only", "-q", "-k", "softmax or yoso")
+    listed = run_session("--collect-only", "-q", "-k", "softmax or yoso")
     listed.stdout.fnmatch_lines(
         ["test_suite.py::test_operation?operation/softmax-n128-b1-h2-d64-fwd-fp32-cpu?", "*1 deselected*"]
     )
     assert not list((pytester.path / "out").iterdir())
-    run(pytester, "-m", "quality").assert_outcomes(deselected=3)
-    run(pytester, "-k", "yoso").assert_outcomes(passed=1, deselected=2)
+    run_session("-m", "quality").assert_outcomes(deselected=3)
+    run_session("-k", "yoso").assert_outcomes(passed=1, deselected=2)
 
 
-def test_benchmark_skip_and_only_know_the_cases(pytester, suite):
+def test_benchmark_skip_and_only_apply_to_the_cases(suite, run_session):
     suite(["sdpa"])
-    run(pytester, "--benchmark-skip").assert_outcomes(skipped=1)
-    run(pytester, "--benchmark-only").assert_outcomes(passed=1)
+    run_session("--benchmark-skip").assert_outcomes(skipped=1)
+    run_session("--benchmark-only").assert_outcomes(passed=1)
 
 
-def test_the_profiles_cases_are_the_default(pytester):
+def test_without_specs_the_cases_are_the_profiles(pytester, run_session, stored_run):
     pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
     pytester.makepyfile("import pytest\n@pytest.mark.operation\ndef test_operation(case): pass")
-    result = run(pytester, "--seq-len=64,32", "--seq-len=16", "--attention", "sdpa", "--dtype=bfloat16")
+    result = run_session("--seq-len=64,32", "--seq-len=16", "--attention", "sdpa", "--dtype=bfloat16")
     result.assert_outcomes(passed=6)
-    specs = [record.spec for record in block(pytester).records]
+    specs = [record.spec for record in stored_run().records]
     assert {(spec.seq_len, spec.dtype, spec.attention) for spec in specs} == {
         (n, "bfloat16", "sdpa") for n in (16, 32, 64)
     }
@@ -139,26 +138,26 @@ def test_the_profiles_cases_are_the_default(pytester):
         ("--case-timeout=0", "--case-timeout must be above 0 seconds, got 0"),
     ],
 )
-def test_a_wrong_option_is_refused_with_the_known_ones(pytester, suite, option, words):
+def test_a_wrong_option_is_refused_with_the_expected_values(suite, option, words, run_session):
     suite(["sdpa"])
-    result = run(pytester, option)
+    result = run_session(option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {words}"])
 
 
-def test_a_case_without_a_kind_is_refused(pytester):
+def test_a_case_without_a_kind_marker_is_refused(pytester, run_session):
     pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
     pytester.makepyfile("def test_something(case): pass")
-    run(pytester).stdout.fnmatch_lines(["*asks for `case` without one of the markers*'operation'*"])
+    run_session().stdout.fnmatch_lines(["*uses `case` without one of the markers*'operation'*"])
 
 
-def test_the_log_goes_where_it_is_told(pytester, suite):
+def test_the_log_is_written_to_the_given_path(pytester, suite, run_session):
     suite(["sdpa"])
-    run(pytester, "--harness-log=elsewhere/my.jsonl")
-    assert len(load(pytester.path / "elsewhere" / "my.jsonl").records) == 1
+    run_session("--harness-log=logs/my.jsonl")
+    assert len(load(pytester.path / "logs" / "my.jsonl").records) == 1
 
 
-def test_without_a_json_the_log_is_with_the_benchmarks(pytester, suite):
+def test_without_a_json_the_log_is_in_the_benchmarks_folder(pytester, suite):
     suite(["sdpa"])
     pytester.runpytest_inprocess()
     (log,) = (pytester.path / ".benchmarks").glob("*.log.jsonl")
@@ -166,9 +165,9 @@ def test_without_a_json_the_log_is_with_the_benchmarks(pytester, suite):
 
 
 @pytest.mark.parametrize("opened", [False, True], ids=["a path", "a file, before pytest-benchmark 5.3"])
-def test_the_json_option_is_a_path_in_every_pytest_benchmark(tmp_path, opened):
+def test_the_json_path_is_found_in_every_pytest_benchmark(tmp_path, opened):
     path = tmp_path / "run.json"
     with path.open("wb") as file:
-        given = file if opened else str(path)
-        assert json_path(SimpleNamespace(getoption=lambda name, default: given)) == path
+        option = file if opened else str(path)
+        assert json_path(SimpleNamespace(getoption=lambda name, default: option)) == path
     assert json_path(SimpleNamespace(getoption=lambda name, default: default)) is None

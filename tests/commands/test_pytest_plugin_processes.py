@@ -1,4 +1,4 @@
-"""Cases of a pytest session in processes of their own: timeout, crash, Ctrl-C, deadline."""
+"""Cases of a pytest session in other processes, and interrupted sessions: timeout, crash, Ctrl-C, deadline."""
 
 import os
 import signal
@@ -8,28 +8,27 @@ import time
 from pathlib import Path
 
 import pytest
-from inner_run import block, run
 
 from harness.core.store import load
 
 pytest_plugins = ["pytester", "harness_session"]
-pytestmark = pytest.mark.usefixtures("imported", "out")
+pytestmark = pytest.mark.usefixtures("attentions_imported", "out")
 
 
-def test_a_timeout_is_a_failure_of_one_case(pytester, suite):
+def test_a_timeout_fails_one_case(suite, run_session, stored_run):
     suite(["sdpa"])
-    run(pytester, "--case-timeout=0.05").assert_outcomes(failed=1)
-    (record,) = block(pytester).records
+    run_session("--case-timeout=0.05").assert_outcomes(failed=1)
+    (record,) = stored_run().records
     assert (record.status, record.reasons) == ("timeout", ["stopped after 0.05 s"])
 
 
 SLOW = """
 import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background processes with SIGINT ignored
 sys.path.insert(0, {tests!r})
 pytest_plugins = ["harness.pytest_plugin"]
 import wrong_attentions as wrong
-from harness import registry
+from harness.core import registry
 def slow(q, k, v, mask):
     open("slow-began", "w").close()
     time.sleep(60)
@@ -47,15 +46,15 @@ def test_ctrl_c_leaves_a_valid_log_and_json_of_the_finished_cases(pytester, suit
         while not (pytester.path / "slow-began").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        screen, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=30)
     assert process.returncode == pytest.ExitCode.INTERRUPTED
     for name in ("run.log.jsonl", "run.json"):
-        found = load(pytester.path / "out" / name)
-        assert [(r.spec.attention, r.status) for r in found.records] == [("sdpa", "ok"), ("softmax", "ok")]
-    assert "cases: 2 ok" in screen
+        stored = load(pytester.path / "out" / name)
+        assert [(r.spec.attention, r.status) for r in stored.records] == [("sdpa", "ok"), ("softmax", "ok")]
+    assert "cases: 2 ok" in output
 
 
-def test_a_worker_runs_all_cases_and_outlives_one_that_crashes(pytester):
+def test_after_a_crash_the_remaining_cases_run_in_a_new_worker(pytester, run_session, stored_run):
     pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
     pytester.makepyfile(
         test_suite="""
@@ -71,22 +70,22 @@ def test_a_worker_runs_all_cases_and_outlives_one_that_crashes(pytester):
             assert case.record.timing is not None
         """
     )
-    result = run(pytester, "--worker", "--case-timeout=60")
+    result = run_session("--worker", "--case-timeout=60")
     result.assert_outcomes(passed=2, failed=1)
-    assert [record.status for record in block(pytester).records] == ["ok", "crashed", "ok"]
+    assert [record.status for record in stored_run().records] == ["ok", "crashed", "ok"]
 
 
-def test_one_process_for_all_and_one_for_each_are_two_wishes(pytester, suite):
+def test_worker_and_isolate_exclude_each_other(suite, run_session):
     suite(["sdpa"])
-    result = run(pytester, "--worker", "--isolate")
+    result = run_session("--worker", "--isolate")
     result.stderr.fnmatch_lines(["*--worker is one process for all cases*"])
 
 
-def test_cases_that_the_deadline_left_out_are_records(pytester, suite):
+def test_cases_that_the_deadline_left_out_have_records(suite, run_session, stored_run):
     suite(["sdpa", "softmax"])
-    result = run(pytester, "--deadline=0")
+    result = run_session("--deadline=0")
     result.assert_outcomes(failed=2)
-    records = block(pytester).records
+    records = stored_run().records
     assert {record.status for record in records} == {"timeout"}
-    assert records[0].reasons == ["not begun: the run's 0 s were over"]
-    assert {one.name for one in block(pytester).ceilings} == {"copy", "matmul float32", "vector float32"}
+    assert records[0].reasons == ["not begun: the run's deadline of 0 s had passed"]
+    assert {ceiling.name for ceiling in stored_run().ceilings} == {"copy", "matmul float32", "vector float32"}

@@ -1,4 +1,4 @@
-"""README's figures come from the committed run, and its code runs."""
+"""README's figures are those of the committed runs, its links exist and its code runs."""
 
 import json
 import re
@@ -24,8 +24,8 @@ GPU_ATTENTIONS = ("sdpa_flash", "sdpa_cudnn", "yoso_e", "yoso")
 
 
 def table(run: Run, lengths: Sequence[int], attentions: Sequence[str], rival: str, digits: int) -> str:
-    """A table between README's marks: median milliseconds of a run's operation cases, the device's own on a GPU."""
-    found = {
+    """A table of README: median milliseconds of a run's operation cases; on a GPU, of the device's own time."""
+    medians = {
         (record.spec.mode, record.spec.attention, record.spec.seq_len): statistics.median(
             record.timing.device_seconds or record.timing.wall_seconds
         )
@@ -39,10 +39,10 @@ def table(run: Run, lengths: Sequence[int], attentions: Sequence[str], rival: st
     lines = ["| | " + " | ".join(f"n={n:,}" for n in lengths) + " |", "|---|" + "---:|" * len(lengths)]
     for mode, words in (("forward", "forward"), ("forward_backward", "forward + backward")):
         for attention in attentions:
-            times = [found.get((mode, attention, n)) for n in lengths]
+            times = [medians.get((mode, attention, n)) for n in lengths]
             cells = ["\N{EN DASH}" if time is None else f"{1e3 * time:,.{digits}f}" for time in times]
             lines.append(f"| {words}, {attention} | " + " | ".join(cells) + " |")
-        ratios = [f"{found[mode, rival, n] / found[mode, 'yoso', n]:.1f}x" for n in lengths]
+        ratios = [f"{medians[mode, rival, n] / medians[mode, 'yoso', n]:.1f}x" for n in lengths]
         lines.append(f"| *{rival} / yoso* | " + " | ".join(ratios) + " |")
     return "\n".join(lines)
 
@@ -54,22 +54,21 @@ def table(run: Run, lengths: Sequence[int], attentions: Sequence[str], rival: st
         ("gpu", lambda: table(store.load(GPU_RUN), GPU_LENGTHS, GPU_ATTENTIONS, "sdpa_cudnn", 2)),
     ],
 )
-def test_a_table_is_the_committed_runs(mark, expected):
+def test_a_table_is_that_of_the_committed_run(mark, expected):
     between = re.search(rf"<!-- table: {mark} -->\n(.*?)<!-- end of table -->", README, re.DOTALL)
     assert between is not None
     assert between[1].strip() == expected()
 
 
-def test_the_gpus_figures_are_the_committed_runs():
-    """The sentences under the table."""
-    found = {
+def test_the_gpu_figures_in_the_text_are_those_of_the_committed_run():
+    medians = {
         (r.spec.attention, r.spec.mode, r.spec.dtype, r.spec.seq_len): statistics.median(r.timing.device_seconds)
         for r in store.load(GPU_RUN).records
         if r.timing is not None and not r.spec.knobs
     }
 
     def ratio(rival, dtype, mode, own_dtype, own="yoso"):
-        return found[rival, mode, dtype, 4096] / found[own, mode, own_dtype, 4096]
+        return medians[rival, mode, dtype, 4096] / medians[own, mode, own_dtype, 4096]
 
     words = " ".join(README.split())
     modes = "forward", "forward_backward"
@@ -103,35 +102,35 @@ def test_the_error_beside_the_cpus_speed_is_the_committed_runs():
     assert quality.reference == "yoso_e, float64"
 
 
-def test_the_gates_rates_are_the_committed_proofs():
+def test_the_error_rates_of_the_gate_are_those_of_the_committed_proof():
     rows = json.loads((ROOT / "reports" / "gate-proof" / "proof.json").read_text())["rows"]
 
-    def of(gate, planted, what):
+    def counted(gate, planted, event):
         (row,) = (r for r in rows if (r["gate"], r["planted"], r["cases"]) == (gate, planted, 60))
-        return row[what]["count"], row["runs"]
+        return row[event]["count"], row["runs"]
 
-    false, runs = of("harness ab", "nothing", "alarm")
-    named, planted = of("harness ab", "time +10%", "planted case named")
-    theirs, of_theirs = of("pytest-benchmark median:5%", "nothing", "alarm")
+    false_alarms, runs = counted("harness ab", "nothing", "alarm")
+    named, planted_runs = counted("harness ab", "time +10%", "planted case named")
+    rival_alarms, rival_runs = counted("pytest-benchmark median:5%", "nothing", "alarm")
     words = " ".join(README.split())
-    assert f"it raised {false} false alarms in {runs:,} runs of 60 cases" in words
-    assert f"named a case slowed by 10% in {named} of {planted:,}" in words
-    assert f"pytest-benchmark's `median:5%` raised {theirs} in {of_theirs}" in words
+    assert f"it raised {false_alarms} false alarms in {runs:,} runs of 60 cases" in words
+    assert f"named a case slowed by 10% in {named} of {planted_runs:,}" in words
+    assert f"pytest-benchmark's `median:5%` raised {rival_alarms} in {rival_runs}" in words
 
 
-def test_every_file_that_it_names_is_there():
+def test_every_linked_file_exists():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if "://" not in target:
             assert (ROOT / target).exists(), target
 
 
-def test_its_code_runs():
+def test_the_code_runs():
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 3
     names = {"key_padding_mask": None}
     names |= {name: torch.randn(1, 2, 40, 16) for name in ("query", "key", "value")}
     for block in blocks:
-        # Weights of a hub cannot be downloaded in a test; everything else of the block runs.
+        # A test cannot download weights from a hub; all other lines of the block run.
         code = "\n".join(line for line in block.splitlines() if "from_pretrained" not in line)
         exec(compile(code, "README.md", "exec"), names)
     assert names["out"].shape == (1, 2, 40, 16)

@@ -4,8 +4,8 @@ import git_project
 import pytest
 from typer.testing import CliRunner
 
-from harness.commands import ab_command
 from harness.commands.app import app
+from harness.commands.options_and_output import DEFAULT_SUITES
 from harness.gate.commits import bisect_step, bisection
 from harness.gate.commits.worktrees import CommitError
 from harness.gate.judge import judgement
@@ -76,4 +76,4 @@ def test_the_question_of_the_command_is_this_harness(repository, monkeypatch):
     assert done.exit_code == 2
     assert "its suites cannot be collected" in done.stdout
     assert "INVALID" in done.stderr
-    assert ab_command.DEFAULT_SUITES == ("suites",)
+    assert DEFAULT_SUITES == ("suites",)

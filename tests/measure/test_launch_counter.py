@@ -1,4 +1,4 @@
-"""Kernels are counted in a process of their own, and a record does not depend on it."""
+"""Kernels are counted in another process, and a record is kept even if the counting fails."""
 
 import subprocess
 import sys
@@ -14,25 +14,25 @@ from harness.processes.launch_counter import LaunchCounter
 from harness.profiles.selection import Selection
 from harness.pytest_plugin import session
 
-ANSWER = "import json, sys; print('ready', flush=True)\nfor line in sys.stdin: "
+FOR_EACH_LINE = "import json, sys; print('ready', flush=True)\nfor line in sys.stdin: "
 
 
 @pytest.fixture
 def counter():
-    made = LaunchCounter(timeout=20.0)
-    yield made
-    made.close()
+    counter = LaunchCounter(timeout=20.0)
+    yield counter
+    counter.close()
 
 
 @pytest.fixture
-def instead(monkeypatch):
-    """Runs other code in the place of the counter's process; tells what was started."""
+def replace_process(monkeypatch):
+    """Makes the counter start other code instead of its own module; returns the commands that were started."""
     popen, started = subprocess.Popen, []
 
     def replace(code):
-        def start(command, **given):
+        def start(command, **options):
             started.append(command)
-            return popen([sys.executable, "-c", code], **given)
+            return popen([sys.executable, "-c", code], **options)
 
         monkeypatch.setattr(protocol.subprocess, "Popen", start)
         return started
@@ -44,53 +44,47 @@ def record(device="cuda", status="ok"):
     return synthetic.record(OperationSpec(attention="sdpa", seq_len=64, device=device), status)
 
 
-def test_a_record_gets_what_the_process_counted_of_its_case(instead, counter):
-    started = instead(ANSWER + "print(json.loads(line)['seq_len'] + 1, flush=True)")
+def test_a_record_gets_the_count_of_its_case(replace_process, counter):
+    started = replace_process(FOR_EACH_LINE + "print(json.loads(line)['seq_len'] + 1, flush=True)")
     assert [counter.counted(record()).kernel_launches for _ in range(2)] == [65, 65]
     assert [command[1:] for command in started] == [["-m", "harness.processes.launch_counter"]]
 
 
-@pytest.mark.parametrize("code", ["print('ready', flush=True); input()", ANSWER + "import time; time.sleep(60)"])
-def test_a_process_that_dies_or_hangs_is_replaced_and_the_record_kept(instead, counter, code):
+@pytest.mark.parametrize("code", ["print('ready', flush=True); input()", FOR_EACH_LINE + "import time; time.sleep(60)"])
+def test_a_process_that_dies_or_hangs_is_replaced_and_the_record_kept(replace_process, counter, code):
     counter._timeout = 1.0
-    started = instead(code)
-    found = record()
-    assert counter.counted(found) == found
-    assert counter.counted(found) == found
+    started = replace_process(code)
+    timed = record()
+    assert counter.counted(timed) == timed
+    assert counter.counted(timed) == timed
     assert len(started) == 2
 
 
-def test_cases_without_kernels_ask_nobody(instead, counter):
-    started = instead("pass")
-    failed = record(status="oom")
-    assert [counter.counted(one) for one in (record(device="cpu"), failed)] == [record(device="cpu"), failed]
+def test_cases_without_kernels_start_no_process(replace_process, counter):
+    started = replace_process("pass")
+    on_cpu, failed = record(device="cpu"), record(status="oom")
+    assert [counter.counted(on_cpu), counter.counted(failed)] == [on_cpu, failed]
     assert started == []
 
 
-def test_the_process_itself_counts_a_case_that_it_prepares(monkeypatch):
-    calls = []
-    monkeypatch.setattr(launches, "count", lambda call, device: calls.append(call()) or 12)
+def test_the_counted_call_is_that_of_the_case(monkeypatch):
+    outputs = []
+    monkeypatch.setattr(launches, "count", lambda call, device: outputs.append(call()) or 12)
     assert runner.kernel_launches(OperationSpec(attention="sdpa", seq_len=16)) == 12
-    assert calls[0].shape == (1, 8, 16, 64)
+    assert outputs[0].shape == (1, 8, 16, 64)
 
 
-def test_the_real_process_answers(counter):
-    """On a CPU there is nothing to count, which is an answer too."""
-    process = protocol.LineProcess([sys.executable, "-m", "harness.processes.launch_counter"])
-    try:
-        process.wait_until_ready()
-        process.send(OperationSpec(attention="sdpa", seq_len=16).model_dump(mode="json"))
-        assert process.line(30.0) == b"null"
-    finally:
-        process.close()
+def test_the_real_process_answers_null_for_a_cpu_case(counter):
+    spec = OperationSpec(attention="sdpa", seq_len=16)
+    assert counter._client.request(spec.model_dump(mode="json"), 30.0) == b"null"
 
 
 def test_a_run_logs_its_records_with_their_kernels(monkeypatch, tmp_path):
-    found = record()
-    monkeypatch.setattr(session.runner, "run", lambda spec, effort: found)
-    monkeypatch.setattr(LaunchCounter, "counted", lambda self, one: one.model_copy(update={"kernel_launches": 3}))
+    timed = record()
+    monkeypatch.setattr(session.runner, "run", lambda spec, effort: timed)
+    monkeypatch.setattr(LaunchCounter, "counted", lambda self, it: it.model_copy(update={"kernel_launches": 3}))
     log = tmp_path / "run.log.jsonl"
-    running = session.HarnessSession(Selection(), "pytest", log, isolated=False, timeout=None)
-    assert running.measure(found.spec).kernel_launches == 3
+    running = session.HarnessSession(Selection(), "pytest", log)
+    assert running.measure(timed.spec).kernel_launches == 3
     running.close()
     assert '"kernel_launches":3' in log.read_text().splitlines()[1]

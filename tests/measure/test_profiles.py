@@ -121,7 +121,9 @@ def test_the_gpu_profile_has_the_other_attentions_in_both_modes():
 
 
 def test_the_gpu_profile_takes_seven_minutes_at_a_quarter_of_an_h100s_ceilings():
-    """Each case costs a fixed time plus the calls of verification, warm-up, samples and memory at a fraction of the bound.
+    """Each case costs a fixed time plus the calls of verification, warm-up, samples and memory.
+
+    A call takes four times its bound.
 
     The ceilings and the fixed cost, half of which is counting kernels in the other process, are those of the H100 in
     ``reports/gpu-h100/run.json``.

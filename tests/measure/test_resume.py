@@ -1,4 +1,4 @@
-"""A run that was broken off: killed, or stopped by a full disk."""
+"""Continuing an interrupted run: one that was killed, or stopped by a full disk."""
 
 import json
 import os
@@ -55,15 +55,14 @@ def command(*arguments):
 
 
 def environment():
-    here = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": here}
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def finish(project, *arguments):
     return subprocess.run(command(*arguments), cwd=project, env=environment(), capture_output=True, text=True)
 
 
-def test_a_killed_run_goes_on_where_it_was(project):
+def test_a_killed_run_continues_where_it_stopped(project):
     log = project / "run.log.jsonl"
     process = subprocess.Popen(command(), cwd=project, env=environment(), stdout=subprocess.DEVNULL)
     end = time.monotonic() + 60
@@ -77,7 +76,7 @@ def test_a_killed_run_goes_on_where_it_was(project):
     assert 2 <= len(before) < len(LENGTHS)
     assert not (project / "run.json").exists()
     with log.open("ab") as file:
-        file.write(b'{"schema_version": 1, "case_id": "operation/sd')  # what a kill inside a write leaves
+        file.write(b'{"schema_version": 1, "case_id": "operation/sd')  # as a kill during a write leaves it
     done = finish(project, f"--resume={log}")
     assert done.returncode == 0, done.stdout + done.stderr
     run = load(project / "run.json")
@@ -91,11 +90,11 @@ def test_a_killed_run_goes_on_where_it_was(project):
 SPEC = OperationSpec(attention="sdpa", seq_len=16)
 
 
-def session(path, **more):
-    return HarnessSession(Selection(), "pytest", path, isolated=False, timeout=None, **more)
+def session(path, **options):
+    return HarnessSession(Selection(), "pytest", path, **options)
 
 
-def test_what_the_deadline_left_out_is_measured(tmp_path):
+def test_cases_that_the_deadline_left_out_are_measured_on_resume(tmp_path):
     path = tmp_path / "run.log.jsonl"
     first = session(path, deadline=0.0)
     assert first.measure(SPEC).status == "timeout"
@@ -130,7 +129,7 @@ def test_a_log_of_another_run_is_refused(tmp_path):
 
 @pytest.fixture
 def small_disk():
-    """Files may not grow past a size: what a full disk looks like to a process."""
+    """Limits the size of files, which looks like a full disk to the process."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit(size):
@@ -140,7 +139,7 @@ def small_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_no_half_record(tmp_path, small_disk):
+def test_a_full_disk_leaves_no_partial_record(tmp_path, small_disk):
     path = tmp_path / "run.log.jsonl"
     log = Log(path, HEADER)
     log.append(record())
@@ -150,12 +149,12 @@ def test_a_full_disk_leaves_no_half_record(tmp_path, small_disk):
         log.append(record())
     small_disk(resource.RLIM_INFINITY)
     assert path.read_bytes() == good
-    log.append(record())  # there is room again
+    log.append(record())  # the limit is lifted
     log.close()
     assert len(load(path).records) == 2
 
 
-def test_a_log_that_cannot_even_begin_leaves_the_old_one(tmp_path, small_disk):
+def test_a_log_whose_header_cannot_be_written_leaves_the_old_log(tmp_path, small_disk):
     path = tmp_path / "run.log.jsonl"
     Log(path, HEADER, [record()]).close()
     good = path.read_bytes()
@@ -166,12 +165,12 @@ def test_a_log_that_cannot_even_begin_leaves_the_old_one(tmp_path, small_disk):
     assert path.read_bytes() == good
 
 
-def test_only_complete_lines_are_of_a_broken_run(tmp_path):
+def test_only_complete_lines_of_an_interrupted_log_are_read(tmp_path):
     path = tmp_path / "run.log.jsonl"
     log = Log(path, HEADER, [record(), record(spec=OperationSpec(attention="softmax", seq_len=9))])
     log.close()
-    whole = path.read_bytes()
-    ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
-    for size in range(ends[0], len(whole)):
-        path.write_bytes(whole[:size])
+    complete = path.read_bytes()
+    ends = [position + 1 for position, byte in enumerate(complete) if byte == ord("\n")]
+    for size in range(ends[0], len(complete)):
+        path.write_bytes(complete[:size])
         assert len(read_part(path).records) == sum(size >= end for end in ends) - 1

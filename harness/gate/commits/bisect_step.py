@@ -12,6 +12,7 @@ from harness.gate.commits.bisection import SKIP
 from harness.gate.commits.two_commits import compare_commits
 from harness.gate.judge.outputs import print_table
 from harness.gate.judge.thresholds import SettingsError
+from harness.processes.protocol import ProcessFailure
 
 MINUTES = 10.0
 TIMEOUT = 300.0
@@ -23,7 +24,7 @@ def main(good: str, case: str, suite_options: list[str]) -> int:
     try:
         commit = worktrees.resolve(here, "HEAD")
         found = compare_commits(good, commit, tuple(suite_options), MINUTES, TIMEOUT, case, print, lambda *runs: None)
-    except (worktrees.CommitError, SettingsError, EOFError, TimeoutError) as error:
+    except (worktrees.CommitError, SettingsError, ProcessFailure) as error:
         print(error)
         return SKIP
     print_table(found)

@@ -1,9 +1,8 @@
 """One of the two processes that ``harness ab`` measures with; ``harness.processes.commit_worker`` is its other end."""
 
 import json
-import os
-import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 from harness.core.record import Record, Timing
 from harness.core.spec import AnySpec
-from harness.processes.protocol import LineProcess
+from harness.processes.commit_worker import start_command
+from harness.processes.protocol import ProcessClient, ProcessFailure
 
 KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
@@ -33,7 +33,7 @@ class Failed:
     reasons: list[str]
 
 
-class SideProcess:
+class CommitProcess:
     """Holds one case of one commit at a time. A process that dies or takes too long is replaced at the next case.
 
     Args:
@@ -44,80 +44,47 @@ class SideProcess:
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, timeout: float | None = None) -> None:
         self.folder = folder
-        self._env = dict(env or {})
         self._timeout = timeout
-        self._process: LineProcess | None = None
-        self._ready = False
+        self._client = ProcessClient(start_command(), folder, KEEP_MEMORY | STOP_WAITING | dict(env or {}))
 
     def start(self) -> None:
         """Start the process if there is none; it is ready some seconds later."""
-        if self._process is None:
-            self._process = LineProcess(
-                [sys.executable, "-m", "harness.processes.commit_worker"],
-                self.folder,
-                os.environ | KEEP_MEMORY | STOP_WAITING | self._env,
-            )
-            self._ready = False
+        self._client.start()
 
     def machine(self, device: str) -> dict[str, Any]:
         """Fingerprint and commit, as this side sees them.
 
         Raises:
-            EOFError, TimeoutError: it did not start; the message says how it ended.
+            ProcessFailure: it did not start; the message says how it ended.
         """
-        self._ask({"machine": device})
-        return dict(json.loads(self._answer()))
+        return dict(json.loads(self._client.request({"machine": device}, self._timeout)))
 
     def begin_prepare(self, spec: AnySpec, verified: bool, observed: bool) -> None:
         """Ask for a case; both sides work on it at once. ``prepared`` has what came of it."""
         self._spec = spec
         # Only what it was collected with: an older commit knows no field that came later, and would refuse its default.
         words = {"kind": spec.kind, **spec.model_dump(mode="json", exclude_unset=True)}
-        try:
-            self._ask({"prepare": words, "verified": verified, "observed": observed})
-        except (EOFError, TimeoutError):
-            self.close()  # prepared says so
+        with suppress(ProcessFailure):  # `prepared` reports it
+            self._client.send({"prepare": words, "verified": verified, "observed": observed})
 
     def prepared(self) -> Record:
         """The record of the case that was asked for; without a timing."""
-        if self._process is None:
-            return self._failed("crashed", ["its process did not start"])
         try:
-            return Record.model_validate_json(self._answer())
-        except (EOFError, TimeoutError) as error:
-            failed = self._ended(error)
-            return self._failed(failed.status, failed.reasons)
+            return Record.model_validate_json(self._client.receive(self._timeout))
+        except ProcessFailure as error:
+            return self._failed(error.status, error.reasons)
 
     def sample(self, effort: Mapping[str, Any]) -> Timing | Failed:
         """A few samples of the case that is held."""
         try:
-            self._ask({"sample": effort})
-            found = json.loads(self._answer())
-        except (EOFError, TimeoutError) as error:
-            return self._ended(error)
+            found = json.loads(self._client.request({"sample": effort}, self._timeout))
+        except ProcessFailure as error:
+            return Failed(error.status, error.reasons)
         return Failed(**found) if "status" in found else Timing.model_validate(found)
 
     def close(self) -> None:
         """End the process."""
-        if self._process is not None:
-            self._process.close()
-        self._process = None
-
-    def _ask(self, task: Mapping[str, Any]) -> None:
-        self.start()
-        assert self._process is not None
-        if not self._ready:
-            self._process.wait_until_ready()
-            self._ready = True
-        self._process.send(task)
-
-    def _answer(self) -> bytes:
-        assert self._process is not None
-        return self._process.line(self._timeout)
-
-    def _ended(self, error: Exception) -> Failed:
-        self.close()
-        return Failed("timeout" if isinstance(error, TimeoutError) else "crashed", str(error).splitlines())
+        self._client.close()
 
     def _failed(self, status: str, reasons: list[str]) -> Record:
         fields = {"case_id": self._spec.case_id, "spec": self._spec, "status": status, "reasons": reasons}

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.core.record import Record, Timing
 from harness.core.spec import AnySpec
-from harness.gate.commits.commit_process import Failed, SideProcess
+from harness.gate.commits.commit_process import CommitProcess, Failed
 
 Settled = Callable[[Record, Record], bool]
 """Whether these records of base and head need no more turns."""
@@ -66,8 +66,8 @@ def of_round(cases: int) -> Plan:
 
 
 def measure(
-    base: SideProcess,
-    head: SideProcess,
+    base: CommitProcess,
+    head: CommitProcess,
     spec: AnySpec,
     plan: Plan,
     head_first: bool,
@@ -122,7 +122,7 @@ class _Stopped(Exception):
 
 
 def _in_turns(
-    sides: tuple[SideProcess, SideProcess], spec: AnySpec, plan: Plan, order: tuple[int, ...]
+    sides: tuple[CommitProcess, CommitProcess], spec: AnySpec, plan: Plan, order: tuple[int, ...]
 ) -> Iterator[tuple[list[Timing], list[Timing]]]:
     """The turns of both so far, of a case that both have prepared, after each of its preparations."""
     turns: tuple[list[Timing], list[Timing]] = ([], [])
@@ -146,7 +146,7 @@ def _in_turns(
 
 
 def _pair(
-    sides: tuple[SideProcess, SideProcess], order: tuple[int, ...], effort: dict[str, Any]
+    sides: tuple[CommitProcess, CommitProcess], order: tuple[int, ...], effort: dict[str, Any]
 ) -> tuple[Timing, Timing]:
     found = {}
     for which in order:
@@ -157,7 +157,7 @@ def _pair(
     return found[0], found[1]
 
 
-def _prepare_anew(sides: tuple[SideProcess, SideProcess], spec: AnySpec, order: tuple[int, ...]) -> None:
+def _prepare_anew(sides: tuple[CommitProcess, CommitProcess], spec: AnySpec, order: tuple[int, ...]) -> None:
     for which in order:
         sides[which].begin_prepare(spec, verified=True, observed=True)
     for which, record in enumerate([one.prepared() for one in sides]):

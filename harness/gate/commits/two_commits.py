@@ -22,7 +22,7 @@ from harness.core.record import Record, Run
 from harness.core.spec import AnySpec
 from harness.gate.commits import quiet_cores, worktrees
 from harness.gate.commits.collection import Collection, collect
-from harness.gate.commits.commit_process import SideProcess
+from harness.gate.commits.commit_process import CommitProcess
 from harness.gate.commits.turns import FIRST, measure, of_round
 from harness.gate.judge import judgement, thresholds
 from harness.gate.judge.judgement import Finding, Judgement
@@ -44,7 +44,7 @@ class Commit:
     """One side: where it is checked out, what it is called, and its cases."""
 
     id: str
-    side: SideProcess
+    side: CommitProcess
     cases: Collection
     first: dict[str, Record] = field(default_factory=dict)
     fresh: dict[str, list[Record]] = field(default_factory=dict)
@@ -83,7 +83,7 @@ def compare(
         keep: given what base and head have so far, after the first pass and after every round.
 
     Raises:
-        EOFError, TimeoutError: a side does not start at all; the message says how it ended.
+        ProcessFailure: a side does not start at all; the message says how it ended.
     """
     began = monotonic()
     session, started = uuid4().hex, datetime.now(UTC).isoformat(timespec="seconds")
@@ -138,7 +138,7 @@ def compare_commits(
     Raises:
         CommitError: a commit is not there, does not check out, build or collect, or neither has the case.
         SettingsError: the thresholds are wrong.
-        EOFError, TimeoutError: a side's process does not start.
+        ProcessFailure: a side's process does not start.
     """
     here = Path.cwd()
     settings = thresholds.load(here)
@@ -153,7 +153,7 @@ def compare_commits(
             worktrees.build(folder, commit, settings.build, env)
             cases = collect(folder, commit, arguments, env)
             # A cache in common would let one side find what the other has compiled.
-            side = SideProcess(folder, {"TORCHINDUCTOR_CACHE_DIR": str(scratch / f"{name}-inductor")}, timeout)
+            side = CommitProcess(folder, {"TORCHINDUCTOR_CACHE_DIR": str(scratch / f"{name}-inductor")}, timeout)
             stack.callback(side.close)
             sides.append(Commit(commit, side, cases))
         for one in sides:

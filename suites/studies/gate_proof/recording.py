@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.core.record import Record
 from harness.core.spec import AnySpec, ModelSpec, OperationSpec, Scalar
 from harness.gate.commits import quiet_cores
-from harness.gate.commits.commit_process import SideProcess
+from harness.gate.commits.commit_process import CommitProcess
 from harness.gate.commits.turns import FIRST, Pair, measure, pairs_of
 
 RECORDED = replace(FIRST, preparations=1)
@@ -85,7 +85,7 @@ def record(seconds: float, loaded: bool) -> Recording:
 
 
 def _round(found: Recording) -> None:
-    base, head = SideProcess(Path.cwd()), SideProcess(Path.cwd())
+    base, head = CommitProcess(Path.cwd()), CommitProcess(Path.cwd())
     number = len(found.rounds)
     try:
         for side in (base, head) if number % 2 == 0 else (head, base):
@@ -104,7 +104,7 @@ def _round(found: Recording) -> None:
         head.close()
 
 
-def _case(base_side: SideProcess, head_side: SideProcess, spec: AnySpec, head_first: bool) -> CaseRound:
+def _case(base_side: CommitProcess, head_side: CommitProcess, spec: AnySpec, head_first: bool) -> CaseRound:
     ends: list[int] = []
 
     def never(base: Record, head: Record) -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from harness.gate.commits.commit_process import STOP_WAITING, Failed, SideProcess
+from harness.gate.commits.commit_process import STOP_WAITING, CommitProcess, Failed
 from harness.gate.commits.turns import ONE_CALL
 from harness.gate.judge.contrast import difference
 from harness.gate.judge.gated_metrics import METRICS
@@ -32,7 +32,9 @@ MEASURED = CASES[1:4]
 """Calls of some milliseconds, by far the most in a run."""
 
 
-def seconds_of_turns(sides: tuple[SideProcess, SideProcess], effort: dict[str, Any], seconds: float) -> dict[str, Any]:
+def seconds_of_turns(
+    sides: tuple[CommitProcess, CommitProcess], effort: dict[str, Any], seconds: float
+) -> dict[str, Any]:
     """Pairs of turns for as long: their number, both figures of a round, and the quickest call."""
     turns: tuple[list[list[float]], list[list[float]]] = ([], [])
     began, order = monotonic(), (0, 1)
@@ -59,7 +61,9 @@ def main(
     times: Annotated[int, typer.Option(help="how often every setting has a second", min=2)] = 12,
 ) -> None:
     """Measure."""
-    held = {name: (SideProcess(Path.cwd(), env), SideProcess(Path.cwd(), env)) for name, (_, env) in SETTINGS.items()}
+    held = {
+        name: (CommitProcess(Path.cwd(), env), CommitProcess(Path.cwd(), env)) for name, (_, env) in SETTINGS.items()
+    }
     machine = next(iter(held.values()))[0].machine("cpu")
     rows = []
     for spec in MEASURED:

@@ -1,0 +1,68 @@
+"""``harness run``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.options_and_output import DEFAULT_SUITES, Device, one_line_errors
+
+
+def run(
+    suites: Annotated[list[Path] | None, typer.Argument(help="Suite files or folders. Default: suites.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Benchmark JSON to write.")] = Path("run.json"),
+    profile: Annotated[str, typer.Option(help="Which cases run: quick, standard, full, gpu or paper.")] = "quick",
+    device: Device = "cpu",
+    dtype: Annotated[
+        str | None, typer.Option(help="Dtype: float32, bfloat16 or float16. Default: the profile's.")
+    ] = None,
+    seq_len: Annotated[
+        list[str] | None,
+        typer.Option(help="Sequence lengths, comma-separated; the option may be repeated. Default: the profile's."),
+    ] = None,
+    attention: Annotated[
+        list[str] | None,
+        typer.Option(help="Attentions, comma-separated; the option may be repeated. Default: the profile's."),
+    ] = None,
+    keyword: Annotated[
+        str | None, typer.Option("-k", help="Only tests that match this expression, as pytest's -k.")
+    ] = None,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Run every case in a fresh process.")] = False,
+    case_timeout: Annotated[
+        float | None, typer.Option(help="Stop a case after this many seconds. Implies --isolate.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue an interrupted run from its log; finished cases are kept.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder with the real data sets of the tasks, see docs/tasks.md.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Save trainings in this folder, and continue those that were interrupted.")
+    ] = None,
+) -> None:
+    """Run the suites with pytest, print one line per case, and write the JSON."""
+    import pytest
+
+    paths = suites or [Path(name) for name in DEFAULT_SUITES]
+    with one_line_errors(ValueError):
+        for path in paths:
+            if not path.exists():
+                raise ValueError(f"{path} does not exist; run from the project's root or name your suites")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    arguments = [*map(str, paths), "-v", f"--benchmark-json={out}", f"--profile={profile}", f"--device={device}"]
+    arguments += [f"--dtype={dtype}"] if dtype else []
+    arguments += [f"--seq-len={length}" for length in seq_len or []]
+    arguments += [f"--attention={name}" for name in attention or []]
+    arguments += ["-k", keyword] if keyword else []
+    arguments += ["--isolate"] if isolate else []
+    arguments += [f"--case-timeout={case_timeout}"] if case_timeout is not None else []
+    arguments += [f"--resume={resume}"] if resume else []
+    arguments += [f"--data-dir={data_dir}"] if data_dir else []
+    arguments += [f"--checkpoints={checkpoints}"] if checkpoints else []
+    raise typer.Exit(pytest.main(arguments))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add ``harness run``."""
+    app.command()(run)
