@@ -7,7 +7,7 @@ It is no part of the profiles: it takes a quarter of an hour. Run it by its name
 
 import pytest
 
-from harness.core.spec import Family, ModelMode, ModelSpec, OperationMode, OperationSpec
+from harness.core.spec import Family, ModelSpec, OperationMode, OperationSpec
 from harness.profiles.selection import Selection
 from harness.pytest_plugin import Case
 
