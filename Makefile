@@ -29,8 +29,8 @@ sanitize: $(VENV)/.ready
 	$(BIN)/python tests/sanitize/cuda_shim.py
 
 # How often the gate is wrong on this machine: records one commit against itself while another process loads a core
-# (fifteen minutes), adds one whole run of ab (fifteen more), then puts runs together from the recording. From the one that
-# is there: make gate-proof RECORD=
+# (fifteen minutes), adds one whole run of ab (fifteen more), and replays the gates on the recording. To replay them on the
+# existing recording only: make gate-proof RECORD=
 RECORD ?= yes
 gate-proof: $(VENV)/.ready
 	$(if $(RECORD),$(BIN)/python -m suites.studies.gate_proof.recording reports/gate-proof/loaded.json --seconds 900 --load)

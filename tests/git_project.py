@@ -13,7 +13,7 @@ def git(folder, *arguments):
 
 
 def commit(folder, **files):
-    """Write files, names with ``__`` for a slash and ``_dot_`` for a dot, and commit; the commit's id."""
+    """Write and commit files, whose names have ``__`` for a slash and ``_dot_`` for a dot; returns the commit's id."""
     for name, text in files.items():
         path = folder / name.replace("__", "/").replace("_dot_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,12 +23,12 @@ def bisect(
 
     options = suite_options or DEFAULT_SUITES
     with one_line_errors(CommitError):
-        result = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.question(commit, case, options))
-    typer.echo(result.said)
-    if result.commit is None:
+        result = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.step_command(commit, case, options))
+    typer.echo(result.log)
+    if result.first_bad is None:
         typer.echo("INVALID: git bisect could not name one commit", err=True)
         raise typer.Exit(2)
-    typer.echo(f"first commit that is worse: {result.commit}")
+    typer.echo(f"first commit that is worse: {result.first_bad}")
 
 
 def add_to(app: typer.Typer) -> None:

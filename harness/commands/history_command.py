@@ -54,10 +54,10 @@ def plot(
     case: CasePattern = "*",
 ) -> None:
     """Plot the metrics of every case over the runs, and mark where their level changes."""
-    from harness.gate.history import history_page, run_history, trend
+    from harness.gate.history import history_page, run_history
 
     with one_line_errors(ValueError):
-        series = trend.series(run_history.read(folder))
+        series = history_page.series(run_history.read(folder))
         chosen = {key: points for key, points in series.items() if fnmatchcase(key[1], case)}
         if not chosen:
             raise run_history.HistoryError(f"no case in {folder} matches {case!r}")

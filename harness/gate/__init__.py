@@ -1,1 +1,1 @@
-"""Whether a commit is slower, larger or worse than another: the gate, and what it is fed with."""
+"""The gate: whether a commit is slower, larger or worse than another, and the history of runs."""

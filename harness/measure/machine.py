@@ -2,13 +2,13 @@
 
 import os
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 import torch
 
+from harness.core import git
 from harness.core.spec import Scalar
 
 PACKAGES = ("torch", "transformers", "xformers", "pytest-benchmark", "numpy", "triton")
@@ -105,15 +105,11 @@ def commit() -> str | None:
     said = os.environ.get(COMMIT)
     try:
         # An installed copy inside somebody else's repository is not tracked there.
-        if _git("ls-files", "--error-unmatch", here.name, cwd=here.parent) is None:
+        if not git.run(here.parent, "ls-files", "--error-unmatch", here.name).ok:
             return said
-        head = _git("rev-parse", "HEAD", cwd=here.parent)
-        changes = _git("status", "--porcelain", cwd=here.parent)
+        revision = git.run(here.parent, "rev-parse", "HEAD")
+        changes = git.run(here.parent, "status", "--porcelain")
     except FileNotFoundError:  # no git
         return said
-    return f"{head}+dirty" if head and changes else head
-
-
-def _git(*arguments: str, cwd: Path) -> str | None:
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+    head = revision.stdout.strip() if revision.ok else None
+    return f"{head}+dirty" if head and changes.stdout.strip() else head

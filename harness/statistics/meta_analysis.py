@@ -1,9 +1,10 @@
-"""How far head is from base in one metric of one case: a value, its interval, and the chance of its like.
+"""How much a metric of one case differs between two commits: an estimate, its interval and its p-values.
 
-The samples of one process are no independent witnesses: they share its addresses, its pages and the minute it ran in.
-So the unit is the round, one process a side. Of one alone nobody can see how far apart two are, and the metric's
-``spread`` (measured once, with one commit against itself) says so. Of a few the spread that they show is a matter of
-luck: it counts as much as there are rounds, and the expected one as ``PRIOR_DEGREES`` more.
+The samples of one process are not independent: they share its addresses, its memory pages and the minute in which it
+ran. The unit of replication is therefore the round: one process of each commit. A single round does not show how much
+two processes of the same code differ, so the expected spread is used (``spread`` of the metric, measured once by
+comparing one commit with itself). A few rounds show a spread that is too small or too large by chance, so it is
+combined with the expected one, which counts as ``PRIOR_DEGREES`` degrees of freedom.
 """
 
 import math
@@ -15,30 +16,31 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from harness.statistics.robust import Vector, trimmed_mean, winsorised
+
 MIN_ROUNDS = 5
-"""Rounds that ``harness ab`` takes whatever the time, and from which runs that took no turns show their own spread."""
+"""Rounds that ``harness ab`` always takes, whatever its time limit; and the fewest stored runs per commit whose own
+spread is used instead of the expected one."""
 PRIOR_DEGREES = 4
-"""Degrees of freedom that the expected spread of rounds counts for beside the one that they show."""
+"""Degrees of freedom that the expected spread of the rounds counts for, beside the spread that the rounds show."""
 MIN_SAMPLES = 3
-"""Samples that a process must have where it is alone: of two nobody knows which one was disturbed."""
+"""Fewest samples of a process that was not interleaved with another: with two, an outlier cannot be recognised."""
 TRIMMED = 0.1
-"""Share of the rounds at each end that is left out of stored runs, and drawn in to its neighbours in turns."""
-MIDDLE = 0.25
-"""And of the pairs of turns in one round."""
+"""Share of the rounds at each end that is left out (independent rounds) or winsorised (paired rounds)."""
 RESAMPLES = 2000
-LEAST_ERROR = 0.1
-"""Share of the error of all values that a resample's own must have to be taken for one."""
+MIN_ERROR_SHARE = 0.1
+"""A resample's standard error is used only if it is at least this share of the standard error of all values."""
 ERROR_RESAMPLES = 400
-"""Enough for a standard error."""
-Vector = NDArray[np.float64]
+"""Enough resamples for a standard error."""
 
 
 @dataclass(frozen=True)
-class Effect:
-    """``value`` with its interval, above 0 where head is worse: a logarithm of a ratio, or a difference.
+class EffectEstimate:
+    """The difference between head and base, above 0 where head is worse: the logarithm of a ratio, or a difference.
 
-    ``standard_error`` and ``degrees`` of freedom are those of Student's t (infinite: normal); an error of 0 is a
-    figure that does not vary. ``rounds`` is the number of processes a side.
+    ``low`` and ``high`` bound its interval. ``standard_error`` and ``degrees`` of freedom are those of Student's t
+    distribution (infinite: normal). A standard error of 0 means that the metric does not vary. ``rounds`` is the number
+    of processes of each commit.
     """
 
     value: float
@@ -48,174 +50,168 @@ class Effect:
     degrees: float
     rounds: int
 
-    def upper(self, level: float) -> float:
-        """The one-sided bound that the true value is below, at ``level``."""
+    def upper_bound(self, level: float) -> float:
+        """The one-sided upper confidence bound at ``level``."""
         return self.value + float(stats.t.ppf(level, self.degrees)) * self.standard_error
 
-    def lower(self, level: float) -> float:
-        """The one-sided bound that the true value is above."""
+    def lower_bound(self, level: float) -> float:
+        """The one-sided lower confidence bound at ``level``."""
         return self.value - float(stats.t.ppf(level, self.degrees)) * self.standard_error
 
-    def chance_above(self, floor: float) -> float:
-        """How likely so high a value is, were the true one at ``floor`` (one-sided p)."""
+    def p_value_above(self, threshold: float) -> float:
+        """One-sided p-value against the hypothesis that the true value is at most ``threshold``."""
         if self.standard_error == 0:
-            return 0.0 if self.value > floor else 1.0
-        return float(stats.t.sf((self.value - floor) / self.standard_error, self.degrees))
+            return 0.0 if self.value > threshold else 1.0
+        return float(stats.t.sf((self.value - threshold) / self.standard_error, self.degrees))
 
-    def chance_below(self, floor: float) -> float:
-        """As ``chance_above``, for so low a value."""
+    def p_value_below(self, threshold: float) -> float:
+        """One-sided p-value against the hypothesis that the true value is at least ``threshold``."""
         if self.standard_error == 0:
-            return 0.0 if self.value < floor else 1.0
-        return float(stats.t.cdf((self.value - floor) / self.standard_error, self.degrees))
+            return 0.0 if self.value < threshold else 1.0
+        return float(stats.t.cdf((self.value - threshold) / self.standard_error, self.degrees))
 
 
-def paired(differences: Sequence[float] | Vector, errors: Sequence[float] | Vector, level: float, seed: str) -> Effect:
-    """From one difference a round, the rounds being independent.
+def combine_paired_rounds(
+    differences: Sequence[float] | Vector, errors: Sequence[float] | Vector, level: float, seed: str
+) -> EffectEstimate:
+    """Combine one difference per round, the rounds being independent of each other.
 
-    A round in which the machine was restless says less, and counts less: the rounds are put together as the studies of
-    a meta-analysis with random effects (DerSimonian and Laird 1986), and the error of what comes of it is Hartung and
-    Knapp's (2001). Few rounds show too large or too small an error by chance: it is moderated by the expected one
-    (Smyth 2004, https://doi.org/10.2202/1544-6115.1027). From ten rounds on those at the ends are drawn in to their
-    neighbours (a winsorised mean, with the error of Dixon and Tukey 1968): one that went wrong as a whole, and was calm
-    in itself, does not decide.
-    The interval is a studentised bootstrap's (Efron and Tibshirani 1993, chapter 12): unlike the percentiles of one it
-    keeps its level with few rounds.
+    The rounds are combined like the studies of a meta-analysis with random effects (DerSimonian and Laird 1986), so
+    that a noisy round weighs less; the standard error is that of Hartung and Knapp (2001). With few rounds this
+    standard error is too large or too small by chance, so it is moderated by the expected one (Smyth 2004,
+    https://doi.org/10.2202/1544-6115.1027). From ten rounds on the differences are winsorised (standard error of Dixon
+    and Tukey 1968), so that one round that was wrong as a whole, although its own error is small, does not decide the
+    result. The interval is a studentised bootstrap interval (Efron and Tibshirani 1993, chapter 12), because a
+    percentile bootstrap is too narrow with few rounds.
 
     Args:
-        differences: head minus base, one a round, at least two.
-        errors: standard error of each, by the metric's spread and the samples inside the round; 0: nobody knows them,
-            and the differences show it alone.
+        differences: head minus base, one per round, at least two.
+        errors: standard error of each difference, from the metric's spread and the samples inside the round. If one of
+            them is 0 the errors are unknown, and only the differences among the rounds count.
         level: of the two-sided interval.
-        seed: what names the case: the same data give the same interval.
+        seed: identifies the case, so that the same data always give the same interval.
     """
     values, variances = np.asarray(differences, dtype=np.float64), np.square(np.asarray(errors, dtype=np.float64))
     known = bool(variances.all())
     variances = variances if known else np.ones_like(values)
-    value, own = (float(one) for one in _together(values, variances))
-    if own == 0 and not known:
-        return Effect(value, value, value, 0.0, np.inf, values.size)
+    value, observed = (float(part) for part in _random_effects_mean(values, variances))
+    if observed == 0 and not known:
+        return EffectEstimate(value, value, value, 0.0, np.inf, values.size)
     degrees, prior = _degrees(values.size), PRIOR_DEGREES if known else 0
     expected = 1 / np.sum(1 / variances)
 
     def moderated(errors: Vector) -> Vector:
         return np.sqrt((prior * expected + degrees * errors**2) / (prior + degrees))
 
-    error = float(moderated(np.asarray(own)))
-    drawn = _drawn(values.size, seed)
-    means, owns = _together(values[drawn], variances[drawn])
-    pivots = _pivots(means - value, moderated(owns), error)
+    error = float(moderated(np.asarray(observed)))
+    drawn = _resampled_indices(values.size, seed)
+    means, mean_errors = _random_effects_mean(values[drawn], variances[drawn])
+    pivots = _pivots(means - value, moderated(mean_errors), error)
     return _from_pivots(value, error, prior + degrees, pivots, level, values.size)
 
 
-def middle(differences: Sequence[float] | Vector) -> tuple[float, float]:
-    """Mean of the middle half of a round's pairs of turns, and its standard error; of one pair nobody knows that."""
-    values = np.asarray(differences, dtype=np.float64)
-    if values.size < 2:
-        return float(values[0]), 0.0
-    value, error = _trimmed(values, MIDDLE)
-    return float(value), float(error)
+def compare_independent_rounds(
+    base: Sequence[float] | Vector, head: Sequence[float] | Vector, level: float, seed: str
+) -> EffectEstimate:
+    """As ``combine_paired_rounds``, from one value per round where the rounds of base and head are not paired.
 
-
-def independent(base: Sequence[float] | Vector, head: Sequence[float] | Vector, level: float, seed: str) -> Effect:
-    """As ``paired``, from one figure a round, the rounds of base and head having nothing in common (Yuen 1974)."""
-    sides = [np.asarray(one, dtype=np.float64) for one in (base, head)]
-    (first, one), (second, other) = (_trimmed(side, TRIMMED) for side in sides)
-    value, error = float(second - first), float(np.hypot(one, other))
-    rounds = min(side.size for side in sides)
+    The difference of the trimmed means, with the degrees of freedom of Yuen (1974).
+    """
+    values = [np.asarray(rounds, dtype=np.float64) for rounds in (base, head)]
+    (base_mean, base_error), (head_mean, head_error) = (trimmed_mean(rounds, TRIMMED) for rounds in values)
+    value, error = float(head_mean - base_mean), float(np.hypot(base_error, head_error))
+    rounds = min(array.size for array in values)
     if error == 0:
-        return Effect(value, value, value, 0.0, np.inf, rounds)
+        return EffectEstimate(value, value, value, 0.0, np.inf, rounds)
     drawn = [
-        _trimmed(resamples(side, seed + name), TRIMMED) for side, name in zip(sides, ("base", "head"), strict=True)
+        trimmed_mean(resamples(array, seed + name), TRIMMED)
+        for array, name in zip(values, ("base", "head"), strict=True)
     ]
     pivots = _pivots(drawn[1][0] - drawn[0][0] - value, np.hypot(drawn[0][1], drawn[1][1]), error)
     degrees = error**4 / sum(
-        float(part) ** 4 / _degrees(side.size) for part, side in zip((one, other), sides, strict=True)
+        float(part) ** 4 / _degrees(array.size) for part, array in zip((base_error, head_error), values, strict=True)
     )
     return _from_pivots(value, error, float(degrees), pivots, level, rounds)
 
 
-def alone(value: float, within: float, spread: float, rounds: int, level: float) -> Effect:
-    """From fewer than ``MIN_ROUNDS`` processes a side.
+def with_expected_spread(value: float, within: float, spread: float, rounds: int, level: float) -> EffectEstimate:
+    """An estimate from fewer than ``MIN_ROUNDS`` processes of each commit, too few to show their own spread.
 
     Args:
         value: head minus base.
-        within: its standard error as the samples inside the processes show it.
-        spread: standard deviation of one process's figure.
-        rounds: processes a side.
+        within: standard error of ``value`` from the samples inside the processes.
+        spread: expected standard deviation of one process's value.
+        rounds: processes of each commit.
         level: of the two-sided interval.
     """
     error = math.sqrt(within**2 + 2 * spread**2 / rounds)
-    reach = float(stats.norm.ppf((1 + level) / 2)) * error
-    return Effect(value, value - reach, value + reach, error, math.inf, rounds)
+    half_width = float(stats.norm.ppf((1 + level) / 2)) * error
+    return EffectEstimate(value, value - half_width, value + half_width, error, math.inf, rounds)
 
 
 def resamples(values: Sequence[float] | Vector, seed: str, count: int = RESAMPLES) -> Vector:
-    """``[count, len(values)]``, drawn with replacement."""
-    given = np.asarray(values, dtype=np.float64)
-    return given[_drawn(given.size, seed, count)]
+    """Bootstrap resamples ``[count, len(values)]``: ``values`` drawn with replacement."""
+    array = np.asarray(values, dtype=np.float64)
+    return array[_resampled_indices(array.size, seed, count)]
 
 
-def discoveries(chances: Sequence[float], rate: float) -> list[bool]:
-    """Which of the hypotheses fall, so that of those that fall a share of ``rate`` is wrong at most.
+def benjamini_hochberg(p_values: Sequence[float], rate: float) -> list[bool]:
+    """Which hypotheses are rejected at the false-discovery rate ``rate`` (Benjamini and Hochberg 1995).
 
-    Benjamini and Hochberg 1995. Where nothing has changed at all, ``rate`` is also the chance that anything falls.
+    At most a share of ``rate`` of the rejections is expected to be wrong. Where nothing has changed at all, ``rate`` is
+    also the probability of any rejection.
     """
-    if not chances:
+    if not p_values:
         return []
-    adjusted = stats.false_discovery_control(np.clip(chances, 0.0, 1.0), method="bh")
-    return [bool(one <= rate) for one in adjusted]
+    adjusted = stats.false_discovery_control(np.clip(p_values, 0.0, 1.0), method="bh")
+    return [bool(p <= rate) for p in adjusted]
 
 
-def _together(values: Vector, variances: Vector) -> tuple[Vector, Vector]:
-    """Mean over the last axis and its standard error; ``variances`` are of the values, beside how far these differ."""
-    ordered, size = np.sort(values, axis=-1), values.shape[-1]
+def _random_effects_mean(values: Vector, variances: Vector) -> tuple[Vector, Vector]:
+    """Random-effects mean over the last axis and its standard error; ``variances`` are those within the rounds."""
+    size = values.shape[-1]
     cut = int(TRIMMED * size)
-    winsorised = np.clip(values, ordered[..., cut, None], ordered[..., size - 1 - cut, None])
+    clipped = winsorised(values, cut)
     weights = 1 / variances
-    mean, squares = _weighted(winsorised, weights)
+    mean, squares = _weighted_mean(clipped, weights)
     total = weights.sum(axis=-1)
     rest = total - (weights**2).sum(axis=-1) / total
     excess = np.maximum(squares - (size - 1), 0)
     between = np.divide(excess, rest, out=np.zeros_like(excess), where=rest > 0)
     weights = 1 / (variances + between[..., None])
-    mean, squares = _weighted(winsorised, weights)
+    mean, squares = _weighted_mean(clipped, weights)
     return mean, np.sqrt(squares / ((size - 1) * weights.sum(axis=-1))) * (size - 1) / (size - 2 * cut - 1)
 
 
-def _weighted(values: Vector, weights: Vector) -> tuple[Vector, Vector]:
-    """Weighted mean over the last axis, and the weighted squares around it."""
+def _weighted_mean(values: Vector, weights: Vector) -> tuple[Vector, Vector]:
+    """Weighted mean over the last axis, and the weighted sum of squares around it."""
     mean = (weights * values).sum(axis=-1) / weights.sum(axis=-1)
     return mean, (weights * (values - mean[..., None]) ** 2).sum(axis=-1)
-
-
-def _trimmed(values: Vector, share: float) -> tuple[Vector, Vector]:
-    """Mean without ``share`` at each end and its standard error, over the last axis."""
-    ordered = np.sort(values, axis=-1)
-    size = ordered.shape[-1]
-    cut = int(share * size)
-    kept = size - 2 * cut
-    winsorised = np.clip(ordered, ordered[..., cut, None], ordered[..., size - 1 - cut, None])
-    squares = winsorised.var(axis=-1, ddof=1) * (size - 1)
-    return ordered[..., cut : size - cut].mean(axis=-1), np.sqrt(squares / (kept * (kept - 1)))
 
 
 def _degrees(size: int) -> int:
     return size - 2 * int(TRIMMED * size) - 1
 
 
-def _pivots(gaps: Vector, errors: Vector, error: float) -> Vector:
-    """Studentised gaps. A resample that drew hardly more than one value has no error worth the name: ``error``, that of
-    all values, stands in, so that ties do not make an interval endless."""
-    return gaps / np.where(errors < LEAST_ERROR * error, error, errors)
+def _pivots(differences: Vector, errors: Vector, error: float) -> Vector:
+    """Studentised differences.
+
+    A resample that drew almost only one value has a standard error near 0. It is replaced by ``error``, that of all
+    values; otherwise ties would make the interval infinite.
+    """
+    return differences / np.where(errors < MIN_ERROR_SHARE * error, error, errors)
 
 
-def _from_pivots(value: float, error: float, degrees: float, pivots: Vector, level: float, rounds: int) -> Effect:
-    below, above = (float(one) for one in np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2]))
-    # A bootstrap of few values can be narrower than even normal noise allows; Student's interval is the least.
-    least = float(stats.t.ppf((1 + level) / 2, degrees))
-    return Effect(value, value - max(above, least) * error, value - min(below, -least) * error, error, degrees, rounds)
+def _from_pivots(
+    value: float, error: float, degrees: float, pivots: Vector, level: float, rounds: int
+) -> EffectEstimate:
+    below, above = (float(quantile) for quantile in np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2]))
+    # A bootstrap of few values can be narrower than the interval for normal noise, so Student's is the minimum.
+    student = float(stats.t.ppf((1 + level) / 2, degrees))
+    low, high = value - max(above, student) * error, value - min(below, -student) * error
+    return EffectEstimate(value, low, high, error, degrees, rounds)
 
 
-def _drawn(size: int, seed: str, count: int = RESAMPLES) -> NDArray[np.int64]:
-    """Places to draw ``size`` of with replacement, ``count`` times; ``seed`` names the case."""
+def _resampled_indices(size: int, seed: str, count: int = RESAMPLES) -> NDArray[np.int64]:
+    """Indices ``[count, size]``, drawn with replacement from ``size`` values; ``seed`` identifies the case."""
     return np.random.default_rng(zlib.crc32(seed.encode())).integers(0, size, (count, size))

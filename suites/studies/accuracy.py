@@ -50,7 +50,8 @@ def specs(selection: Selection) -> list[TaskSpec]:
             device=selection.device,
             dtype=selection.dtypes[0],
             evaluate_with=swaps(name),
-            **(sizes | {"seq_len": length}),
+            seq_len=length,
+            steps=sizes["steps"],
         )
         for task, sizes in TASKS.get(selection.profile, {}).items()
         for length in selection.lengths((sizes["seq_len"],))

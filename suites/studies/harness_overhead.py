@@ -38,7 +38,7 @@ def by_hand(spec: OperationSpec) -> float:
     """Median seconds of a call in a plain loop that lasts as long, and takes as many samples, as the harness's."""
     given = inputs.make(spec)
     q, k, v = given.q, given.k, given.v
-    samples = []
+    samples: list[float] = []
     with torch.no_grad():
         warm_until = perf_counter() + EFFORT.warmup_seconds
         while perf_counter() < warm_until:

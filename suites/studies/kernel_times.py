@@ -167,8 +167,8 @@ def measure(shape: Shape, limits: dict[str, float]) -> dict[str, Any]:
         [torch.randn(size, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(3)] for _ in range(2)
     ]
     grad = torch.randn(size, device="cuda", dtype=torch.bfloat16)
-    sizes = {"num_hash": shape.num_hash, "hash_code_len": shape.hash_code_len}
-    family = {"hash_family": shape.hash_family}
+    sizes: dict[str, Any] = {"num_hash": shape.num_hash, "hash_code_len": shape.hash_code_len}
+    family: dict[str, Any] = {"hash_family": shape.hash_family}
     planes = draw_planes(shape.hash_family, groups=shape.heads, head_dim=shape.dim, device="cuda", **sizes)
     codes = tuple(operators.fast_hash(x.detach(), planes, **sizes, **family) for x in sets[0][:2])
     pairs = colliding_pairs((codes[0], codes[1]), shape.hash_code_len)

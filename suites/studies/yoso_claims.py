@@ -7,7 +7,7 @@ It is no part of the profiles: it takes a quarter of an hour. Run it by its name
 
 import pytest
 
-from harness.core.spec import Family, ModelSpec, OperationSpec
+from harness.core.spec import Family, ModelSpec, OperationMode, OperationSpec
 from harness.profiles.selection import Selection
 from harness.pytest_plugin import Case
 
@@ -16,25 +16,29 @@ RIVALS: tuple[tuple[Family, str], ...] = (("yoso", "yoso"), ("bert", "sdpa"), ("
 
 def operations(selection: Selection) -> list[OperationSpec]:
     """Both passes against sdpa at log2(n) bits; eight bits; a doubling of n at fixed bits; YOSO-E with twelve heads."""
-    of = {"device": selection.device}
+    device = selection.device
     lengths = (512, 1024, 2048, 4096, 8192, 16384)
-    modes = ("forward", "forward_backward")
+    modes: tuple[OperationMode, ...] = ("forward", "forward_backward")
     cases = [
-        OperationSpec(attention=name, seq_len=n, mode=mode, **of)
+        OperationSpec(attention=name, seq_len=n, mode=mode, device=device)
         for n in lengths
         for mode in modes
         for name in ("sdpa", "yoso")
         if not (name == "sdpa" and n == 2048)
     ]
-    cases += [OperationSpec(attention="yoso", seq_len=n, knobs={"hash_code_len": 8}, **of) for n in (4096, 8192)]
     cases += [
-        OperationSpec(attention="yoso", seq_len=n, heads=1, mode=mode, knobs={"hash_code_len": tau}, **of)
+        OperationSpec(attention="yoso", seq_len=n, knobs={"hash_code_len": 8}, device=device) for n in (4096, 8192)
+    ]
+    cases += [
+        OperationSpec(attention="yoso", seq_len=n, heads=1, mode=mode, knobs={"hash_code_len": tau}, device=device)
         for tau, lengths in ((12, (16384, 32768, 65536, 131072, 262144)), (16, (65536, 131072, 262144, 1048576)))
         for n in lengths
         for mode in modes
     ]
     cases += [
-        OperationSpec(attention=name, seq_len=n, heads=12, mode=mode, knobs={"hash_code_len": 9} if tau else {}, **of)
+        OperationSpec(
+            attention=name, seq_len=n, heads=12, mode=mode, knobs={"hash_code_len": 9} if tau else {}, device=device
+        )
         for n, names in ((2048, (("sdpa", 0), ("yoso_e", 9), ("transformers_yoso_e", 9))), (8192, (("yoso_e", 9),)))
         for mode in modes
         for name, tau in names

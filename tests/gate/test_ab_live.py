@@ -1,4 +1,4 @@
-"""``harness ab`` on commits of a small project: one real run of two, and what cannot be compared."""
+"""``harness ab`` on commits of a small project: one real comparison, and commits that cannot be compared."""
 
 import json
 import os
@@ -21,7 +21,7 @@ EXTRA = {extra}
 
 class Planted(AttentionPlugin):
     name = "planted"
-    summary = "softmax attention, and now and then more than it needs"
+    summary = "softmax attention that may waste time and memory"
     source = "this test"
 
     def build(self, spec):
@@ -92,9 +92,11 @@ def call(*arguments):
 
 
 @pytest.mark.alone
-def test_two_real_commits_one_planted(repository):
+def test_a_planted_regression_is_found_and_a_renamed_suite_is_followed(repository):
+    git_project.git(repository, "mv", "suites/test_mine.py", "suites/test_renamed.py")
     git_project.commit(repository, planted_dot_py=PLANTED.format(extra=200000))
-    done = call("HEAD~1", "HEAD", "--out", "out/ab", "--minutes", "1", "--markdown", "out/gate.md")
+    options = ("--out", "out/ab", "--minutes", "1", "--markdown", "out/gate.md")
+    done = call("HEAD~1", "HEAD", *options, "--", "suites/test_renamed.py")
     assert done.exit_code == 1, done.output
     words = (repository / "out" / "gate.md").read_text()
     assert words.count("SLOWER") == 1 + 2  # the count in the heading, and two rows
@@ -111,11 +113,11 @@ def test_two_real_commits_one_planted(repository):
     [
         (("HEAD", "HEAD~1"), "does not build"),
         (("nope", "HEAD"), "commit 'nope' is not in this repository"),
-        (("HEAD~1", "HEAD~1", "--", "no-suites"), "cannot be collected"),
+        (("HEAD~1", "HEAD~1", "--", "no-suites"), "cannot collect its suites"),
         (("HEAD~1", "HEAD~1", "--case", "nothing/*"), "neither commit has a case that fits"),
     ],
 )
-def test_what_cannot_be_compared_is_named_and_no_pass(repository, arguments, words):
+def test_commits_that_cannot_be_compared_are_named_and_do_not_pass(repository, arguments, words):
     git_project.commit(repository, planted_dot_py="this is no Python")
     options = ("--json", "out/found.json")
     done = call(*arguments[:2], *options, *arguments[2:])

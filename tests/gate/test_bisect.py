@@ -6,12 +6,12 @@ from typer.testing import CliRunner
 
 from harness.commands.app import app
 from harness.commands.options_and_output import DEFAULT_SUITES
-from harness.gate.commits import bisect_step, bisection
+from harness.gate.commits import bisection
 from harness.gate.commits.worktrees import CommitError
 from harness.gate.judge import judgement
 
-# Stands for harness ab: the speed of a commit is a number in a file; a commit without one cannot be judged.
-QUESTION = """
+# Replaces harness ab: the speed of a commit is a number in a file, and a commit without one cannot be judged.
+STEP = """
 import pathlib, sys
 speed = pathlib.Path("speed.txt")
 sys.exit(125 if not speed.read_text().strip() else int(float(speed.read_text()) > 1.05))
@@ -23,57 +23,57 @@ def repository(tmp_path):
     return git_project.new(tmp_path / "project")
 
 
-def ask(_):
-    return [sys.executable, "-c", QUESTION]
+def step(_):
+    return [sys.executable, "-c", STEP]
 
 
 def test_the_first_slow_commit_is_found_past_one_that_does_not_build(repository):
     speeds = ["1.0", "1.01", "1.0", "", "1.02", "1.2", "1.21", "1.19", "1.2"]
     commits = [git_project.commit(repository, speed_dot_txt=speed) for speed in speeds]
-    found = bisection.run(repository, commits[0], "HEAD", ask)
-    assert found.commit == commits[5]
+    found = bisection.run(repository, commits[0], "HEAD", step)
+    assert found.first_bad == commits[5]
     assert git_project.git(repository, "status", "--porcelain") == ""
     assert git_project.git(repository, "rev-parse", "--abbrev-ref", "HEAD") == "main"
     assert len(git_project.git(repository, "worktree", "list").splitlines()) == 1
 
 
-def test_where_nothing_can_be_judged_no_commit_is_blamed(repository):
+def test_no_commit_is_blamed_if_none_in_between_can_be_judged(repository):
     commits = [git_project.commit(repository, speed_dot_txt=speed) for speed in ("1.0", "", " ", "1.2")]
-    assert bisection.run(repository, commits[0], commits[-1], ask).commit is None
+    assert bisection.run(repository, commits[0], commits[-1], step).first_bad is None
 
 
 def test_swapped_and_unknown_commits_are_named(repository):
     commits = [git_project.commit(repository, speed_dot_txt=speed) for speed in ("1.0", "1.2")]
     with pytest.raises(CommitError, match="are they swapped"):
-        bisection.run(repository, commits[1], commits[0], ask)
+        bisection.run(repository, commits[1], commits[0], step)
     with pytest.raises(CommitError, match="'nope' is not in this repository"):
-        bisection.run(repository, "nope", commits[0], ask)
+        bisection.run(repository, "nope", commits[0], step)
 
 
 @pytest.mark.parametrize(
-    ("weight", "code"), [("fine", 0), ("regression", 1), ("cannot judge", bisection.SKIP), ("error", bisection.SKIP)]
+    ("weight", "code"), [("fine", 0), ("regression", 1), ("inconclusive", bisection.SKIP), ("error", bisection.SKIP)]
 )
-def test_a_step_tells_git_what_the_gate_said(repository, monkeypatch, weight, code):
+def test_the_exit_code_of_a_step_is_that_of_the_gate_or_skips_the_commit(repository, monkeypatch, weight, code):
     commit = git_project.commit(repository, a="1")
 
-    def compare(base, head, options, minutes, timeout, case, keep):
+    def compare(base, head, options, minutes, timeout, case, progress, save):
         assert (base, head, options, case) == ("good", commit, ("suites", "-x"), "a case")
         if weight == "error":
             raise CommitError("commit does not build")
-        finding = judgement.Finding("a case", None, "VERDICT", weight, "")
+        finding = judgement.GateFinding("a case", None, "VERDICT", weight, "")
         return judgement.Judgement(base, head, (finding,), ())
 
     monkeypatch.chdir(repository)
-    monkeypatch.setattr(bisect_step, "compare_commits", compare)
-    assert bisect_step.main("good", "a case", ["suites", "-x"]) == code
+    monkeypatch.setattr(bisection, "compare_commits", compare)
+    assert bisection.main("good", "a case", ["suites", "-x"]) == code
 
 
-def test_the_question_of_the_command_is_this_harness(repository, monkeypatch):
-    """The module starts from a checkout without a harness, and cannot judge there: no suites."""
+def test_the_command_runs_the_steps_with_this_harness(repository, monkeypatch):
+    """A step runs in a checkout that has no harness of its own, and finds no suites there."""
     commits = [git_project.commit(repository, a=str(number)) for number in range(3)]
     monkeypatch.chdir(repository)
     done = CliRunner().invoke(app, ["bisect", "operation/*", commits[0], commits[-1]])
     assert done.exit_code == 2
-    assert "its suites cannot be collected" in done.stdout
+    assert "pytest cannot collect its suites" in done.stdout
     assert "INVALID" in done.stderr
     assert DEFAULT_SUITES == ("suites",)

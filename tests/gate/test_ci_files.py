@@ -1,7 +1,7 @@
-"""The CI files: their shape, and every shell step of theirs run, with stand-ins where a GPU or a server is needed.
+"""The CI files: they are valid, and every shell step runs, with stubs for the programs that need a GPU or a server.
 
-Stand-ins: ``harness`` writes the files that its options name, ``make`` and ``python3 -m venv`` note that they were
-called, ``gh`` and ``curl`` keep comments in a file. git, bash and the shell's own tools are the real ones.
+Stubs: ``harness`` writes the files that its options name, ``make`` and ``python3 -m venv`` log their calls, ``gh`` and
+``curl`` keep the comment in a file. git, bash and the shell's tools are the real ones.
 """
 
 import json
@@ -33,11 +33,11 @@ while [ $# -gt 0 ]; do
 done
 exit "${GATE_CODE:-0}"
 """
-NOTED = '#!/usr/bin/env bash\necho "$(basename "$0") $*" >> "$CALLS"\n'
+LOGGED = '#!/usr/bin/env bash\necho "$(basename "$0") $*" >> "$CALLS"\n'
 PYTHON = """#!/usr/bin/env bash
 if [ "$1" != -m ]; then exec "$REAL_PYTHON" "$@"; fi
 echo "python3 $*" >> "$CALLS"
-if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$STUBS/noted" "$3/bin/python"; fi
+if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$STUBS/logged" "$3/bin/python"; fi
 """
 GH = """#!/usr/bin/env bash
 echo "gh $*" >> "$CALLS"
@@ -64,12 +64,12 @@ def steps(path):
 
 
 class Bench:
-    """A clone with an origin, on a branch of one commit more than main, and the stand-ins on PATH."""
+    """A clone with an origin, on a branch with one commit more than main, and the stubs on PATH."""
 
     def __init__(self, folder):
         self.stubs, self.calls, self.comment = folder / "stubs", folder / "calls", folder / "comment"
         self.stubs.mkdir()
-        scripts = {"harness": HARNESS, "make": NOTED, "noted": NOTED, "python3": PYTHON, "gh": GH, "curl": CURL}
+        scripts = {"harness": HARNESS, "make": LOGGED, "logged": LOGGED, "python3": PYTHON, "gh": GH, "curl": CURL}
         for name, text in scripts.items():
             (self.stubs / name).write_text(text)
             (self.stubs / name).chmod(0o755)
@@ -92,11 +92,11 @@ class Bench:
         }  # fmt: skip
 
     def run(self, script, **env):
-        # As GitHub runs a step of `shell: bash`; GitLab's lines are joined the same way.
+        # Like GitHub runs a step of `shell: bash`; GitLab's lines are joined the same way.
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
         return subprocess.run(command, cwd=self.project, env=self.env | env, capture_output=True, text=True)
 
-    def said(self):
+    def log(self):
         return self.calls.read_text()
 
 
@@ -117,10 +117,10 @@ GATE_ENV = {
 @pytest.mark.parametrize("code", ["0", "1", "2"])
 def test_the_action_measures_and_ends_with_the_gates_code(bench, code):
     step = steps(ACTION)
-    done = bench.run(step["Measure both commits in turns"]["run"], GATE_CODE=code, **GATE_ENV)
+    done = bench.run(step["Measure both commits"]["run"], GATE_CODE=code, **GATE_ENV)
     assert done.returncode == 0, done.stderr
-    assert f"harness ab {bench.base} HEAD --out out/g " in bench.said()
-    assert bench.said().strip().endswith("-- suites --profile gpu")
+    assert f"harness ab {bench.base} HEAD --out out/g " in bench.log()
+    assert bench.log().strip().endswith("-- suites --profile gpu")
     assert Path(bench.env["GITHUB_OUTPUT"]).read_text() == f"exit-code={code}\n"
     assert f"verdict {code}" in Path(bench.env["GITHUB_STEP_SUMMARY"]).read_text()
     assert bench.run(step["End with the gate's exit code"]["run"], CODE=code).returncode == int(code)
@@ -133,12 +133,12 @@ def test_the_comment_is_written_once_and_then_changed(bench):
         done = bench.run(comment, PULL_REQUEST="5", GH_TOKEN="t", OUT="out/g")
         assert done.returncode == 0, done.stderr
         assert bench.comment.read_text() == f"<!-- harness gate -->verdict {code}\n"
-        assert f"--method {how} " in bench.said()
+        assert f"--method {how} " in bench.log()
 
 
-def test_the_badge_goes_to_its_branch_for_the_first_time_and_again(bench):
+def test_the_badge_is_pushed_to_a_new_branch_and_to_an_existing_one(bench):
     script = steps(GPU)["Badge"]["run"]
-    for code, message in (("0", "pass"), ("1", "regression"), ("2", "cannot judge"), ("2", "cannot judge")):
+    for code, message in (("0", "pass"), ("1", "regression"), ("2", "inconclusive"), ("2", "inconclusive")):
         done = bench.run(script, CODE=code, BRANCH="badges", NAME="gate-feature/x")
         assert done.returncode == 0, done.stderr
         badge = json.loads(git_project.git(bench.origin, "show", "badges:gate-feature-x.json"))
@@ -152,15 +152,15 @@ def test_the_environment_is_made_and_on_the_path(bench, path):
     done = bench.run(steps(path)["Environment"]["run"])
     assert done.returncode == 0, done.stderr
     assert Path(bench.env["GITHUB_PATH"]).read_text().strip() == f"{bench.project}/.venv/bin"
-    assert "python -m pip install" in bench.said()
+    assert "python -m pip install" in bench.log()
 
 
-def test_the_gpu_is_built_for_and_tested(bench):
+def test_the_gpu_step_builds_and_tests(bench):
     assert bench.run(steps(GPU)["Build and test on the GPU"]["run"]).returncode == 0
-    assert "make gpu GPU_PYTHON=.venv/bin/python" in bench.said()
+    assert "make gpu GPU_PYTHON=.venv/bin/python" in bench.log()
 
 
-def test_the_night_publishes_a_run_with_failed_cases_and_no_run_that_is_not_there(bench):
+def test_the_nightly_run_is_published_with_failed_cases_and_fails_without_a_run(bench):
     step = steps(NIGHTLY)
     done = bench.run(step["Measure"]["run"], PROFILE="full", GATE_CODE="1")
     assert done.returncode == 0, done.stderr
@@ -168,7 +168,7 @@ def test_the_night_publishes_a_run_with_failed_cases_and_no_run_that_is_not_ther
         done = bench.run(step[name]["run"])
         assert done.returncode == 0, done.stderr
     for words in ("run --profile full", "history push", "history pull", "report out/nightly.json", "history plot"):
-        assert words in bench.said()
+        assert words in bench.log()
     shutil.rmtree(bench.project / "out")
     (bench.stubs / "harness").write_text("#!/bin/sh\nexit 1")
     assert bench.run(step["Measure"]["run"], PROFILE="full").returncode != 0
@@ -186,41 +186,37 @@ def test_gitlabs_scripts_run(bench, job):
     for code in ("1", "0") if job == "gate" else ("0",):
         done = bench.run(script, GATE_CODE=code, **env)
         assert done.returncode == int(code), done.stderr
-    said = bench.said()
+    log = bench.log()
     if job == "pages":
-        assert "history push out/nightly.json" in said
+        assert "history push out/nightly.json" in log
         return
-    assert f"harness ab {bench.base} HEAD" in said
-    assert "--request POST" in said
-    assert "--request PUT" in said
-    assert "notes/41" in said
+    assert f"harness ab {bench.base} HEAD" in log
+    assert "--request POST" in log
+    assert "--request PUT" in log
+    assert "notes/41" in log
     assert bench.comment.read_text() == "<!-- harness gate -->verdict 0\n"
 
 
 @pytest.mark.parametrize("path", [ACTION, GPU, NIGHTLY], ids=lambda path: path.stem)
-def test_no_outside_word_is_pasted_into_a_script(path):
-    """An expression inside a script would be run as shell: they go through the environment."""
+def test_no_script_contains_an_expression(path):
+    """The value of an expression inside a script would be run as shell code; the environment passes it safely."""
     for step in steps(path).values():
         assert "${{" not in step.get("run", "")
 
 
-def test_every_shell_step_is_run_here():
+def test_every_shell_step_is_run_by_a_test_of_this_file():
     here = Path(__file__).read_text()
     for path in (ACTION, GPU, NIGHTLY):
         for name, step in steps(path).items():
-            assert (
-                "run" not in step
-                or f'"{name}"' in here
-                or name == "Comment on the pull request, in one comment that stays"
-            )
+            assert "run" not in step or f'"{name}"' in here or name == "Write or update the comment on the pull request"
 
 
-def test_the_action_is_given_what_it_asks_for():
-    asked = yaml.safe_load(ACTION.read_text())["inputs"]
-    given = steps(GPU)["Gate against the merge base"]["with"]
-    assert set(given) <= set(asked)
+def test_the_workflow_passes_only_inputs_that_the_action_has():
+    inputs = yaml.safe_load(ACTION.read_text())["inputs"]
+    passed = steps(GPU)["Gate against the merge base"]["with"]
+    assert set(passed) <= set(inputs)
     used = set(re.findall(r"inputs\.([\w-]+)", ACTION.read_text()))
-    assert used == set(asked)
+    assert used == set(inputs)
 
 
 @pytest.mark.parametrize(
@@ -228,8 +224,8 @@ def test_the_action_is_given_what_it_asks_for():
     [("github-workflows", GPU), ("github-workflows", NIGHTLY), ("github-actions", ACTION), ("gitlab-ci", GITLAB)],
     ids=lambda value: getattr(value, "stem", value),
 )
-def test_the_schemas_of_the_servers_hold(schema, path):
-    """With the schemas that check-jsonschema brings along."""
+def test_the_files_conform_to_the_schemas_of_the_ci_servers(schema, path):
+    """The schemas are those that come with check-jsonschema."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

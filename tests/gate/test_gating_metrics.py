@@ -1,4 +1,4 @@
-"""What is gated beside time and memory: errors, accuracy, counts, compile time."""
+"""The metrics besides time and memory that the gate compares: errors, accuracy, counts, compile time."""
 
 import gate_runs
 import numpy as np
@@ -16,8 +16,9 @@ def judge(base, head):
     return judgement.judge(base, head, Settings())
 
 
-def verdicts(found, metric):
-    return {one.case_id: one.verdict for one in found.findings if one.metric is not None and one.metric.name == metric}
+def verdicts(judged, metric):
+    findings = [finding for finding in judged.findings if finding.metric is not None]
+    return {finding.case_id: finding.verdict for finding in findings if finding.metric.name == metric}
 
 
 def quality(errors):
@@ -35,16 +36,16 @@ def quality(errors):
     ],
 )
 def test_an_approximation_that_gets_worse_is_found(after, verdict):
-    found = judge(quality([0.2, 0.21, 0.19, 0.2]), quality(after))
-    assert list(verdicts(found, "error").values()) == [verdict]
+    judged = judge(quality([0.2, 0.21, 0.19, 0.2]), quality(after))
+    assert list(verdicts(judged, "error").values()) == [verdict]
 
 
-def test_rounding_is_no_error():
+def test_a_change_of_rounding_passes():
     assert judge(quality([3e-7]), quality([9e-7])).exit_code == 0
     assert judge(quality([3e-7]), quality([9e-3])).exit_code == 1
 
 
-def test_a_check_that_comes_near_its_limit_is_found():
+def test_a_check_whose_error_approaches_its_limit_is_a_regression():
     def checked(error):
         check = Check(what="output", error=error, allowed=1e-6, passed=True)
         return synthetic.run([synthetic.record(SPECS[0], checks=[check])])
@@ -53,7 +54,7 @@ def test_a_check_that_comes_near_its_limit_is_found():
     assert judge(checked(2e-7), checked(9e-7)).exit_code == 1
 
 
-def test_task_accuracy_is_worse_when_it_is_lower():
+def test_a_lower_task_accuracy_is_worse():
     def scored(scores):
         return synthetic.run([synthetic.task("yoso", scores)])
 
@@ -65,14 +66,14 @@ def test_task_accuracy_is_worse_when_it_is_lower():
 
 
 def counted(launches, operators, seconds):
-    seen = Conditions(parameters=0, compiled=operators is None, float32_matmul="highest", operators=operators)
-    changes = {"kernel_launches": launches, "conditions": seen, "compile_seconds": seconds}
+    conditions = Conditions(parameters=0, compiled=operators is None, float32_matmul="highest", operators=operators)
+    changes = {"kernel_launches": launches, "conditions": conditions, "compile_seconds": seconds}
     return synthetic.run([gate_runs.timed(SPECS[0], np.random.default_rng(0)).model_copy(update=changes)])
 
 
-def test_counts_and_compile_time_are_gated_where_the_record_has_them():
-    found = judge(counted(4, 20, 10.0), counted(5, 21, 30.0))
-    assert {one.metric.name: one.verdict for one in found.with_weight("regression")} == {
+def test_counts_and_compile_time_are_gated_if_the_record_has_them():
+    judged = judge(counted(4, 20, 10.0), counted(5, 21, 30.0))
+    assert {finding.metric.name: finding.verdict for finding in judged.with_weight("regression")} == {
         "launches": "MORE",
         "operators": "MORE",
         "compile_time": "SLOWER",
@@ -84,8 +85,8 @@ def test_counts_and_compile_time_are_gated_where_the_record_has_them():
     assert verdicts(judge(counted(4, 20, 10.0), counted(4, 20, None)), "compile_time") == {SPECS[0].case_id: "FASTER"}
 
 
-def test_what_is_compiled_now_has_no_operators_to_count_and_is_no_regression():
-    found = judge(counted(4, 20, None), counted(4, None, None))
-    assert not found.with_weight("regression")
-    assert not verdicts(found, "operators")
+def test_a_case_that_is_compiled_now_has_no_operator_count_and_is_no_regression():
+    judged = judge(counted(4, 20, None), counted(4, None, None))
+    assert not judged.with_weight("regression")
+    assert not verdicts(judged, "operators")
     assert verdicts(judge(counted(4, 20, None), counted(None, 20, None)), "launches") == {SPECS[0].case_id: "VANISHED"}

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import gate_runs
@@ -9,7 +10,7 @@ from gate_runs import SPECS
 from typer.testing import CliRunner
 
 from harness.commands.app import app
-from harness.gate.judge import finding_rows, judgement, outputs
+from harness.gate.judge import judgement, outputs
 from harness.gate.judge.thresholds import Settings, SettingsError, load
 
 NASTY = "no `luck` | <script>alert(1)</script> @everyone [x](http://y) \x00\n# heading"
@@ -22,7 +23,7 @@ def judged():
     return judgement.judge(base, head, Settings())
 
 
-def test_markdown_has_a_row_a_change_and_nothing_of_a_reason_is_markup(judged):
+def test_markdown_has_one_row_per_change_and_escapes_reasons(judged):
     text = outputs.markdown(judged)
     assert text.startswith(outputs.MARKER)
     rows = [line for line in text.splitlines() if line.startswith("| operation")]
@@ -34,18 +35,18 @@ def test_markdown_has_a_row_a_change_and_nothing_of_a_reason_is_markup(judged):
     assert all(row.replace("\\|", "").count("|") == len(outputs.HEADINGS) + 1 for row in rows)
 
 
-def test_a_bound_that_nobody_can_give_is_a_word(judged):
-    slower = next(one for one in judged.findings if one.verdict == "SLOWER")
-    endless = replace(slower, effect=replace(slower.effect, high=800.0))
-    assert finding_rows.row(endless)[4].endswith("% to any")
-    assert finding_rows.row(slower)[4].endswith("%")
+def test_an_unbounded_interval_ends_in_the_word_any(judged):
+    slower = next(finding for finding in judged.findings if finding.verdict == "SLOWER")
+    unbounded = replace(slower, estimate=replace(slower.estimate, high=800.0))
+    assert outputs.row(unbounded)[4].endswith("% to any")
+    assert outputs.row(slower)[4].endswith("%")
 
 
-def test_junit_counts_and_is_xml(judged):
+def test_junit_is_xml_with_the_right_counts(judged):
     suite = ElementTree.fromstring(outputs.junit(judged).encode())
     assert (suite.get("failures"), suite.get("errors")) == ("3", "0")
     assert len(suite.findall("testcase")) == int(suite.get("tests")) == len(judged.findings)
-    assert {one.find("failure").get("type") for one in suite if one.find("failure") is not None} == {
+    assert {failure.get("type") for failure in suite.iter("failure")} == {
         "SLOWER", "LARGER", "NEWLY FAILING",
     }  # fmt: skip
 
@@ -54,9 +55,29 @@ def test_json_has_every_finding(judged):
     found = json.loads(outputs.as_json(judged))
     assert found["exit_code"] == 1
     assert len(found["findings"]) == len(judged.findings)
-    slower = next(one for one in found["findings"] if one["verdict"] == "SLOWER")
+    slower = next(row for row in found["findings"] if row["verdict"] == "SLOWER")
     low, high = slower["interval"]
     assert low < slower["effect, above 0 where worse"] < high
+
+
+def test_an_inconclusive_judgement_says_so_in_every_output(capsys):
+    finding = judgement.invalid("too few samples", "a case")
+    judged = judgement.Judgement("base", "head", (finding,), ())
+    assert judged.exit_code == 2
+    found = json.loads(outputs.as_json(judged))
+    assert (found["exit_code"], found["outcome"]) == (2, "INCONCLUSIVE (1 INVALID)")
+    assert [(row["verdict"], row["weight"]) for row in found["findings"]] == [("INVALID", "inconclusive")]
+    assert "### Gate: INCONCLUSIVE" in outputs.markdown(judged)
+    assert ElementTree.fromstring(outputs.junit(judged).encode()).get("errors") == "1"
+    outputs.print_table(judged)
+    assert "INCONCLUSIVE (1 INVALID)" in capsys.readouterr().out
+
+
+def test_the_guide_lists_the_keys_of_the_json(judged):
+    guide = (Path(__file__).parents[2] / "docs" / "gating.md").read_text()
+    found = json.loads(outputs.as_json(judged))
+    for key in {*found, *(key for row in found["findings"] for key in row)}:
+        assert f"`{key}`" in guide
 
 
 @pytest.fixture
@@ -91,7 +112,7 @@ def test_the_command_judges_files_and_writes_all_outputs(files, tmp_path):
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Seven runs of one process each on either side; head's first case is a fifth slower."""
+    """Seven runs of one process each of base and of head, whose first case is a fifth slower."""
     for number in range(7):
         runs = gate_runs.pair(seed=number, rounds=1, session=None, slower={SPECS[0]: 1.2})
         for name, run in zip(("base", "head"), runs, strict=True):
@@ -103,16 +124,20 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_runs_of_a_folder_are_rounds_and_show_their_own_spread(folders):
+def test_the_runs_of_a_folder_are_rounds_with_their_own_spread(folders):
     done = gate("base/0.json", "head/0.json", "--json", "one.json")
-    assert done.exit_code == 2  # of one process nobody knows how far it is from the next
+    assert done.exit_code == 2  # one process does not show how much the next differs
     done = gate("base", "head", "--json", "all.json")
     assert done.exit_code == 1
     found = json.loads((folders / "all.json").read_text())["findings"]
-    assert {one["case"] for one in found if one["verdict"] == "SLOWER"} == {SPECS[0].case_id}
-    assert {one["verdict"] for one in found if one["case"] != SPECS[0].case_id} == {"SAME"}
+    assert {row["case"] for row in found if row["verdict"] == "SLOWER"} == {SPECS[0].case_id}
+    assert {row["verdict"] for row in found if row["case"] != SPECS[0].case_id} == {"SAME"}
     assert gate("base", "base").exit_code == 0
     assert gate("base", "head/0.json").exit_code == 2
+
+
+def findings(path):
+    return json.loads(path.read_text())["findings"]
 
 
 def rewrite(path, change):
@@ -121,12 +146,12 @@ def rewrite(path, change):
     path.write_text(json.dumps(run))
 
 
-def test_a_round_that_failed_or_never_began_hides_nothing(folders):
+def test_a_round_that_failed_in_base_or_did_not_begin_does_not_hide_a_regression(folders):
     slow = SPECS[0].case_id
 
     def fail(reason):
         def change(run):
-            (record,) = (one for one in run["records"] if one["case_id"] == slow)
+            (record,) = (record for record in run["records"] if record["case_id"] == slow)
             record |= {"status": "timeout", "reasons": [reason], "timing": None, "memory": None}
 
         return change
@@ -135,15 +160,15 @@ def test_a_round_that_failed_or_never_began_hides_nothing(folders):
     rewrite(folders / "head" / "5.json", fail("not begun: the run's 5 s were over"))
     rewrite(folders / "base" / "4.json", fail("after 5 s"))
     assert gate("base", "head", "--json", "found.json").exit_code == 1
-    found = [one for one in json.loads((folders / "found.json").read_text())["findings"] if one["case"] == slow]
-    assert {one["metric"]: one["verdict"] for one in found}["time"] == "SLOWER"
+    found = [row for row in findings(folders / "found.json") if row["case"] == slow]
+    assert {row["metric"]: row["verdict"] for row in found}["time"] == "SLOWER"
     rewrite(folders / "head" / "4.json", fail("after 5 s"))
     gate("base", "head", "--json", "found.json")
-    found = [one for one in json.loads((folders / "found.json").read_text())["findings"] if one["case"] == slow]
-    assert [one["verdict"] for one in found] == ["STILL TIMEOUT"]
+    found = [row for row in findings(folders / "found.json") if row["case"] == slow]
+    assert [row["verdict"] for row in found] == ["STILL TIMEOUT"]
 
 
-def test_peaks_of_which_one_differs_have_an_interval_that_can_be_written(folders):
+def test_the_interval_is_finite_if_only_one_peak_differs(folders):
     def change(run):
         run["records"][0]["memory"]["peak_bytes"] = 1_020_000
 
@@ -153,17 +178,17 @@ def test_peaks_of_which_one_differs_have_an_interval_that_can_be_written(folders
     assert done.exception is None or isinstance(done.exception, SystemExit)
     text = (folders / "found.json").read_text()
     assert "Infinity" not in text
-    assert max(one["interval"][1] for one in json.loads(text)["findings"] if one.get("interval")) < 1
+    assert max(row["interval"][1] for row in json.loads(text)["findings"] if row.get("interval")) < 1
 
 
-def test_a_run_is_no_second_round_of_itself(folders):
+def test_the_same_run_twice_in_a_folder_is_refused(folders):
     (folders / "base" / "7.json").write_text((folders / "base" / "2.json").read_text())
     assert gate("base", "head", "--json", "found.json").exit_code == 2
     reason = json.loads((folders / "found.json").read_text())["findings"][0]["reason"]
     assert "2.json and 7.json hold the same" in reason
 
 
-def test_a_folder_of_several_commits_or_machines_or_of_none_is_refused(folders, files):
+def test_a_folder_of_several_commits_or_machines_or_without_runs_is_refused(folders, files):
     base = gate_runs.pair(rounds=1)[0]
     other = base.model_copy(update={"commit": "other"})
     for run, words in (
@@ -183,7 +208,7 @@ def test_a_folder_of_several_commits_or_machines_or_of_none_is_refused(folders, 
     assert "found none" in json.loads((folders / "found.json").read_text())["findings"][0]["reason"]
 
 
-def test_another_machine_can_be_told_to_go_on(files):
+def test_runs_of_different_machines_are_compared_only_with_anyway(files):
     base, head = gate_runs.pair()
     paths = files("a.json", base), files("b.json", head.model_copy(update={"machine": head.machine | {"torch": "3"}}))
     done = gate(*paths)
@@ -191,7 +216,7 @@ def test_another_machine_can_be_told_to_go_on(files):
     assert "torch: base has 2.13.0, head 3" in done.stdout
     done = gate(*paths, "--anyway")
     assert done.exit_code == 0
-    assert "not the same: torch" in done.stdout
+    assert "difference between the runs: torch" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -207,7 +232,7 @@ def test_another_machine_can_be_told_to_go_on(files):
         ('{"harness": {"schema_version": 1, "records": 3}}', "not a run"),
     ],
 )
-def test_bad_input_is_a_named_verdict_and_never_a_traceback(files, tmp_path, text, words):
+def test_bad_input_is_an_invalid_verdict_and_never_a_traceback(files, tmp_path, text, words):
     good = files("good.json", gate_runs.pair()[0])
     (tmp_path / "bad.json").write_text(text)
     for order in ((good, "bad.json"), ("bad.json", good)):
@@ -215,7 +240,7 @@ def test_bad_input_is_a_named_verdict_and_never_a_traceback(files, tmp_path, tex
         assert done.exit_code == 2
         assert not isinstance(done.exception, Exception)
         found = json.loads((tmp_path / "found.json").read_text())
-        assert [one["verdict"] for one in found["findings"]] == ["INVALID"]
+        assert [row["verdict"] for row in found["findings"]] == ["INVALID"]
         assert words in found["findings"][0]["reason"]
     assert gate(good, "nope.json").exit_code == 2
 
@@ -230,7 +255,7 @@ def test_bad_input_is_a_named_verdict_and_never_a_traceback(files, tmp_path, tex
         ("tool = 3", "tool.harness.gate"),
     ],
 )
-def test_wrong_thresholds_are_named(files, tmp_path, text, words):
+def test_an_error_in_the_thresholds_names_the_key(files, tmp_path, text, words):
     good = files("good.json", gate_runs.pair()[0])
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(SettingsError) as error:
@@ -239,7 +264,7 @@ def test_wrong_thresholds_are_named(files, tmp_path, text, words):
     assert gate(good, good).exit_code == 2
 
 
-def test_thresholds_are_found_from_a_folder_below(tmp_path):
+def test_thresholds_are_read_from_the_nearest_parent_folder(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool.harness.gate]\nmemory = { floor = 0.3 }\ntime = false")
     (tmp_path / "below").mkdir()
     found = load(tmp_path / "below")

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from harness.commands.app import app
 from harness.core.store import load
-from harness.gate.history import history_page, run_history, trend
+from harness.gate.history import history_page, run_history
+from harness.gate.history.history_page import Point
 from harness.gate.history.run_history import HistoryError
-from harness.gate.history.trend import Point
+from harness.statistics.changepoints import level_changes
 
 
 def run_of(number, scale=1.0, machine="A CPU"):
@@ -34,7 +35,7 @@ def test_a_store_is_by_machine_and_commit_and_append_only(tmp_path):
         run_history.add(run_of(1, scale=2.0), tmp_path)
     other = run_history.add(run_of(2, machine="Another"), tmp_path)
     assert other.parent != first.parent
-    assert run_history.add(run_of(3), tmp_path).parent == first.parent  # another torch, the same machine
+    assert run_history.add(run_of(3), tmp_path).parent == first.parent  # with another torch it is the same machine
     assert len(list(run_history.read(tmp_path))) == 3
     with pytest.raises(HistoryError, match="without a commit"):
         run_history.add(run_of(4).model_copy(update={"commit": None}), tmp_path)
@@ -42,34 +43,31 @@ def test_a_store_is_by_machine_and_commit_and_append_only(tmp_path):
         list(run_history.read(tmp_path / "nope"))
 
 
-def points(values):
-    return [Point(f"day {number}", f"{number:040x}", float(value)) for number, value in enumerate(values)]
-
-
 def noisy(levels, each=12, noise=0.01, seed=0):
     rng = np.random.default_rng(seed)
-    return points(np.repeat(levels, each) * np.exp(noise * rng.standard_normal(len(levels) * each)))
+    return np.repeat(levels, each) * np.exp(noise * rng.standard_normal(len(levels) * each))
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_step_is_found_where_it_is_and_a_level_series_has_none(seed):
-    (step,) = trend.steps(noisy([1.0, 1.1], seed=seed))
-    assert abs(int(step.at.commit, 16) - 12) <= 1
-    assert step.ratio == pytest.approx(1.1, rel=0.02)
-    assert trend.steps(noisy([1.0], each=30, seed=seed)) == []
-    assert len(trend.steps(noisy([1.0, 1.2, 1.0], seed=seed))) == 2
+def test_a_change_of_level_is_found_at_its_place_and_a_constant_series_has_none(seed):
+    (change,) = level_changes(noisy([1.0, 1.1], seed=seed))
+    assert abs(change.index - 12) <= 1
+    assert change.ratio == pytest.approx(1.1, rel=0.02)
+    assert level_changes(noisy([1.0], each=30, seed=seed)) == []
+    assert len(level_changes(noisy([1.0, 1.2, 1.0], seed=seed))) == 2
 
 
-def test_a_few_points_and_one_outlier_are_no_step():
-    assert trend.steps(points([1.0, 2.0, 2.0])) == []
-    values = [point.value for point in noisy([1.0])]
+def test_a_short_series_and_an_outlier_have_no_change_of_level():
+    assert level_changes([1.0, 2.0, 2.0]) == []
+    values = noisy([1.0])
     values[5] = 1.6
-    assert trend.steps(points(values)) == []
-    assert trend.steps(points([5.0] * 10)) == []
+    assert level_changes(values) == []
+    assert level_changes([5.0] * 10) == []
 
 
-def test_the_page_marks_the_step_and_escapes_names(tmp_path):
-    series = {("machine", "operation/<b>x", "time"): noisy([1.0, 1.3])}
+def test_the_page_marks_the_change_of_level_and_escapes_names(tmp_path):
+    points = [Point(f"day {n}", f"{n:040x}", float(value)) for n, value in enumerate(noisy([1.0, 1.3]))]
+    series = {("machine", "operation/<b>x", "time"): points}
     assert history_page.write(series, tmp_path / "h.html") == 1
     text = (tmp_path / "h.html").read_text()
     assert "+30" in text or "+29" in text
@@ -79,7 +77,7 @@ def test_the_page_marks_the_step_and_escapes_names(tmp_path):
 
 @pytest.fixture
 def clones(tmp_path):
-    """Two clones of one bare repository, as two machines have them."""
+    """Two clones of one bare repository, like those of two machines."""
     origin = tmp_path / "origin.git"
     origin.mkdir()
     git_project.git(origin, "init", "--quiet", "--bare", "--initial-branch=main")
@@ -114,7 +112,7 @@ def test_two_machines_push_and_one_pulls(clones, tmp_path, monkeypatch):
     assert done.stdout.startswith("3 new runs")
     assert call(monkeypatch, one, "pull", "--store", tmp_path / "store").stdout.startswith("0 new runs")
     assert {stored.run.commit[-1] for stored in run_history.read(tmp_path / "store")} == {"1", "2", "3"}
-    # The branch has only the runs, the checkouts are as before, and no worktree or ref is left.
+    # The branch has only the runs, the checkouts are unchanged, and no worktree or ref is left behind.
     assert git_project.git(one, "ls-tree", "--name-only", "FETCH_HEAD").splitlines()[0] == "README.md"
     assert "code.py" not in git_project.git(one, "ls-tree", "-r", "--name-only", "FETCH_HEAD")
     for clone in clones:
@@ -123,7 +121,7 @@ def test_two_machines_push_and_one_pulls(clones, tmp_path, monkeypatch):
         assert git_project.git(clone, "for-each-ref", "--format=%(refname)", "refs/heads") == "refs/heads/main"
 
 
-def test_what_git_refuses_is_one_line(clones, tmp_path, monkeypatch):
+def test_an_error_of_git_or_of_the_store_is_one_line(clones, tmp_path, monkeypatch):
     one, _ = clones
     for arguments, words in (
         (("pull", "--branch", "nope"), "has no runs"),
@@ -138,7 +136,7 @@ def test_what_git_refuses_is_one_line(clones, tmp_path, monkeypatch):
         assert "Traceback" not in done.output
 
 
-def test_add_and_plot_are_one_way(tmp_path, monkeypatch):
+def test_runs_are_added_to_a_folder_and_plotted(tmp_path, monkeypatch):
     paths = [saved(tmp_path, run_of(number, scale=1.0 if number < 6 else 1.5)) for number in range(12)]
     assert call(monkeypatch, tmp_path, "add", *paths).exit_code == 0
     done = call(monkeypatch, tmp_path, "plot", "--case", "operation/sdpa*")

@@ -1,1 +1,1 @@
-"""Two commits checked out, built and measured in turns."""
+"""Checks out, builds and measures two commits in interleaved turns."""

@@ -1,74 +1,98 @@
-"""The first commit that made a case worse: ``git bisect run`` with ``harness ab`` as its question.
+"""``harness bisect``: find the first commit that made a case worse, with ``git bisect run`` and ``harness ab``.
 
-Git's bisection happens in a worktree of its own; the user's checkout is left alone. Every commit is held against the
-good one, so that a creep of small steps ends where it passes the floor.
+The bisection runs in its own worktree, and the user's checkout is left alone. Every commit is compared with the good
+one, so that several small regressions are found where their sum exceeds the floor.
+
+``python -m harness.gate.commits.bisection GOOD CASE -- [SUITE OPTIONS]`` is what git runs in the worktree for every
+commit. Its exit code is 0 if the case is not worse than at GOOD, 1 if it is worse, and 125 if the commit cannot be
+judged: it does not build, or the comparison is inconclusive.
 """
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core import git
 from harness.gate.commits import worktrees
+from harness.gate.commits.two_commits import compare_commits
+from harness.gate.judge.outputs import print_table
+from harness.gate.judge.thresholds import SettingsError
+from harness.processes.protocol import ProcessFailure
 
 SKIP = 125
-"""What ``git bisect run`` takes for: this commit cannot be judged."""
-FOUND = re.compile(r"^([0-9a-f]{40}) is the first (?:bad|'?\w+'?) commit", re.MULTILINE)
+"""The exit code by which ``git bisect run`` skips a commit."""
+MINUTES = 10.0
+"""Time limit of one comparison; see ``two_commits.compare``."""
+TIMEOUT = 300.0
+"""Seconds to wait for one answer of a process; see ``two_commits.compare_commits``."""
+FIRST_BAD = re.compile(r"^([0-9a-f]{40}) is the first (?:bad|'?\w+'?) commit", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Bisected:
-    """The first bad commit, or None where git could not say; and all that was printed."""
+class BisectResult:
+    """The first bad commit, or None if git could not determine it; and everything that git and the steps printed."""
 
-    commit: str | None
-    said: str
-
-
-def question(good: str, case: str, suite_options: Sequence[str]) -> list[str]:
-    """The command that ``git bisect run`` asks of every commit; see ``bisect_step``."""
-    return [sys.executable, "-P", "-m", "harness.gate.commits.bisect_step", good, case, "--", *suite_options]
+    first_bad: str | None
+    log: str
 
 
-def run(folder: Path, good: str, bad: str, ask: Callable[[str], list[str]]) -> Bisected:
+def step_command(good: str, case: str, suite_options: Sequence[str]) -> list[str]:
+    """The command that ``git bisect run`` runs for every commit: this module."""
+    return [sys.executable, "-P", "-m", "harness.gate.commits.bisection", good, case, "--", *suite_options]
+
+
+def run(folder: Path, good: str, bad: str, step: Callable[[str], list[str]]) -> BisectResult:
     """Bisect.
 
     Args:
-        folder: the project's.
+        folder: the project's folder.
         good: a commit before the change.
-        bad: a commit after it.
-        ask: from the good commit's id to the command that ends with 0, 1 or 125 in a checkout.
+        bad: a commit after the change.
+        step: returns, for the good commit's full id, the command whose exit code in a checkout is 0, 1 or 125.
 
     Raises:
-        CommitError: one of the commits is not there, or good is no ancestor of bad.
+        CommitError: a commit does not exist, or good is not an ancestor of bad.
     """
-    ids = [worktrees.resolve(folder, one) for one in (good, bad)]
-    if _git(folder, "merge-base", "--is-ancestor", *ids).returncode != 0:
-        raise worktrees.CommitError(f"good commit {good!r} is no ancestor of bad commit {bad!r}; are they swapped?")
+    good_id, bad_id = worktrees.resolve(folder, good), worktrees.resolve(folder, bad)
+    if not git.run(folder, "merge-base", "--is-ancestor", good_id, bad_id).ok:
+        raise worktrees.CommitError(f"good commit {good!r} is not an ancestor of bad commit {bad!r}; are they swapped?")
     with (
         tempfile.TemporaryDirectory(prefix="harness-bisect-") as scratch,
-        worktrees.checkout(folder, ids[1], Path(scratch) / "tree") as tree,
+        worktrees.checkout(folder, bad_id, Path(scratch) / "tree") as tree,
     ):
-        started = _git(tree, "bisect", "start", ids[1], ids[0])
-        if started.returncode != 0:
+        started = git.run(tree, "bisect", "start", bad_id, good_id)
+        if not started.ok:
             raise worktrees.CommitError(f"git bisect start: {started.stderr.strip()}")
-        done = subprocess.run(
-            ["git", "bisect", "run", *ask(ids[0])],
-            cwd=tree, env=_environment(), capture_output=True, text=True, errors="replace",
-        )  # fmt: skip
-    found = FOUND.search(done.stdout)
-    return Bisected(found.group(1) if found else None, done.stdout + done.stderr)
+        done = git.run(tree, "bisect", "run", *step(good_id), env=_environment())
+    first_bad = FIRST_BAD.search(done.stdout)
+    return BisectResult(first_bad.group(1) if first_bad else None, done.stdout + done.stderr)
+
+
+def main(good: str, case: str, suite_options: list[str]) -> int:
+    """Compare the commit that is checked out in the current folder with ``good``; the exit code for git."""
+    here = Path.cwd()
+    try:
+        commit = worktrees.resolve(here, "HEAD")
+        found = compare_commits(good, commit, tuple(suite_options), MINUTES, TIMEOUT, case, print, lambda *runs: None)
+    except (worktrees.CommitError, SettingsError, ProcessFailure) as error:
+        print(error)
+        return SKIP
+    print_table(found)
+    return SKIP if found.exit_code == 2 else found.exit_code
 
 
 def _environment() -> dict[str, str]:
-    """With this harness to be found, and not that of the commit that is checked out."""
+    """An environment in which this harness is imported, and not that of the commit that is checked out."""
     here = str(Path(__file__).resolve().parents[3])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+if __name__ == "__main__":
+    split = sys.argv.index("--")
+    good_commit, case_pattern = sys.argv[1:split]
+    sys.exit(main(good_commit, case_pattern, sys.argv[split + 1 :]))

@@ -1,12 +1,18 @@
-"""One of the two processes that ``harness ab`` measures with; ``harness.processes.commit_worker`` is its other end."""
+"""The two processes in which ``harness ab`` measures: one per commit, with their environment and their CPU cores.
+
+``CommitProcess`` is in the parent; ``harness.processes.commit_worker`` is the process itself.
+"""
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from harness.core.record import Record, Timing
 from harness.core.spec import AnySpec
@@ -18,28 +24,33 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "MALLOC_TOP_PAD_": str(2**28),
 }
-"""For both sides: glibc keeps what is freed. Left alone it gives some processes' memory back after every call and
-others' not, by luck of their addresses, and the page faults then make up most of a call; see docs/gating.md."""
+"""Environment of both processes: glibc keeps freed memory. By default it returns memory to the system after every call
+in some processes and not in others, depending on their addresses, and page faults then take most of a call's time; see
+docs/gating.md."""
 STOP_WAITING = {"GOMP_SPINCOUNT": "5000"}
-"""For both sides: a thread that has nothing more to do lets go of its core after a tenth of a millisecond. By itself
-OpenMP's waits for several, and the other side's turn begins while it does."""
+"""Environment of both processes: an idle OpenMP thread stops spinning after a tenth of a millisecond. By default it
+spins for several milliseconds, and would still occupy its core when the other process's turn begins."""
+BUSY_PERCENT = 25.0
+"""A core with at least this load is not idle."""
+LOAD_SECONDS = 1.0
+"""How long the load of the cores is measured."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """What became of a case instead of samples: status oom, timeout or crashed, and why."""
+    """Why a case produced no samples: status oom, timeout or crashed, and the reasons."""
 
     status: str
     reasons: list[str]
 
 
 class CommitProcess:
-    """Holds one case of one commit at a time. A process that dies or takes too long is replaced at the next case.
+    """Holds one prepared case of one commit. A process that dies or exceeds its timeout is replaced at the next case.
 
     Args:
         folder: the checkout whose code runs.
-        env: what its processes have in their environment besides this one's.
-        timeout: seconds an answer; None: as long as it takes.
+        env: added to this process's environment.
+        timeout: seconds to wait for one answer; None: no limit.
     """
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, timeout: float | None = None) -> None:
@@ -48,39 +59,45 @@ class CommitProcess:
         self._client = ProcessClient(start_command(), folder, KEEP_MEMORY | STOP_WAITING | dict(env or {}))
 
     def start(self) -> None:
-        """Start the process if there is none; it is ready some seconds later."""
+        """Start the process if it is not running, without waiting the seconds until it is ready."""
         self._client.start()
 
     def machine(self, device: str) -> dict[str, Any]:
-        """Fingerprint and commit, as this side sees them.
+        """The machine's fingerprint and the code's commit, as the process reports them.
 
         Raises:
-            ProcessFailure: it did not start; the message says how it ended.
+            ProcessFailure: the process did not start; the message says how it ended.
         """
         return dict(json.loads(self._client.request({"machine": device}, self._timeout)))
 
     def begin_prepare(self, spec: AnySpec, verified: bool, observed: bool) -> None:
-        """Ask for a case; both sides work on it at once. ``prepared`` has what came of it."""
+        """Start preparing a case without waiting, so that both processes can prepare at once; see ``prepared``.
+
+        Args:
+            spec: the case.
+            verified: it was verified before, in a process of the same commit, and is not verified again.
+            observed: its conditions, kernel launches and memory were recorded before, and are not recorded again.
+        """
         self._spec = spec
-        # Only what it was collected with: an older commit knows no field that came later, and would refuse its default.
-        words = {"kind": spec.kind, **spec.model_dump(mode="json", exclude_unset=True)}
+        # Only the fields that were set when it was collected: an older commit rejects fields that were added later.
+        fields = {"kind": spec.kind, **spec.model_dump(mode="json", exclude_unset=True)}
         with suppress(ProcessFailure):  # `prepared` reports it
-            self._client.send({"prepare": words, "verified": verified, "observed": observed})
+            self._client.send({"prepare": fields, "verified": verified, "observed": observed})
 
     def prepared(self) -> Record:
-        """The record of the case that was asked for; without a timing."""
+        """Wait for the case that ``begin_prepare`` started and return its record, which has no timing."""
         try:
             return Record.model_validate_json(self._client.receive(self._timeout))
         except ProcessFailure as error:
             return self._failed(error.status, error.reasons)
 
     def sample(self, effort: Mapping[str, Any]) -> Timing | Failed:
-        """A few samples of the case that is held."""
+        """Take a few samples of the prepared case."""
         try:
-            found = json.loads(self._client.request({"sample": effort}, self._timeout))
+            answer = json.loads(self._client.request({"sample": effort}, self._timeout))
         except ProcessFailure as error:
             return Failed(error.status, error.reasons)
-        return Failed(**found) if "status" in found else Timing.model_validate(found)
+        return Failed(**answer) if "status" in answer else Timing.model_validate(answer)
 
     def close(self) -> None:
         """End the process."""
@@ -91,3 +108,22 @@ class CommitProcess:
         return Record.model_validate(
             fields | {"started": datetime.now(UTC).isoformat(timespec="seconds"), "took_seconds": 0.0}
         )
+
+
+def bind_to_idle_cores() -> list[int] | None:
+    """Bind this process and its children to the CPU cores that are idle now, and set OMP_NUM_THREADS to their number.
+
+    If one OpenMP thread shares its core with another process, every barrier waits for it for a whole time slice, and
+    the measured time says nothing about the commit.
+
+    Returns:
+        The cores: all that this process may use if none is idle; None if the system has no CPU affinity.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    allowed = sorted(os.sched_getaffinity(0))
+    load = psutil.cpu_percent(LOAD_SECONDS, percpu=True)
+    cores = [core for core in allowed if load[core] < BUSY_PERCENT] or allowed
+    os.sched_setaffinity(0, cores)
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(len(cores))
+    return cores

@@ -1,7 +1,7 @@
-"""One case of two commits, sampled in turns: base, head, head, base, ... a call at a time.
+"""Interleaved samples of one case of two commits: the processes take turns, base, head, head, base (ABBA).
 
-Whatever the machine does for longer than a turn (another tenant, a clock that droops) meets both commits alike and
-leaves the ratio of neighbouring turns alone.
+A turn is one call, or a few. A disturbance that lasts longer than a turn (another process, a falling clock rate)
+affects neighbouring turns of both commits equally and cancels in their ratio.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,55 +14,58 @@ from harness.core.spec import AnySpec
 from harness.gate.commits.commit_process import CommitProcess, Failed
 
 Settled = Callable[[Record, Record], bool]
-"""Whether these records of base and head need no more turns."""
+"""Whether the case needs no more turns, given the records of base and head so far."""
 Pair = tuple[list[float], list[float]]
-"""Samples of neighbouring turns in seconds a call: base's and head's."""
+"""Samples of two neighbouring turns, base's and head's, in seconds per call."""
 LONG_CALL_SECONDS = 0.03
-"""A case whose call takes this long is not prepared anew: the pages that its tensors got decide little of it."""
+"""A case whose call takes this long is prepared only once: its memory pages hardly influence its time."""
 SHORT_CALL_SECONDS = 2e-3
-"""A turn of calls shorter than this begins with one that says how many make a sample, and is thrown away."""
-ONE_CALL = {"min_samples": 1, "max_samples": 1, "seconds": 0.0, "warmup_calls": 0, "warmup_seconds": 0.0}
-"""A turn on a CPU. Its speed wanders by 4 to 13% within 40 ms: the shorter a turn, the more alike are neighbours."""
-ON_A_DEVICE = {"min_samples": 1, "max_samples": 30, "seconds": 0.04, "warmup_calls": 0, "warmup_seconds": 0.0}
-"""A turn on a CUDA device: its clock takes turns of this length for steady."""
+"""If a call is shorter than this, each turn starts with a discarded call that determines the calls per sample."""
+CPU_TURN = {"min_samples": 1, "max_samples": 1, "seconds": 0.0, "warmup_calls": 0, "warmup_seconds": 0.0}
+"""Effort of a turn on a CPU: one call. A CPU's speed drifts by 4 to 13% within 40 ms, and the shorter two neighbouring
+turns are, the more similar is its speed in them."""
+CUDA_TURN = {"min_samples": 1, "max_samples": 30, "seconds": 0.04, "warmup_calls": 0, "warmup_seconds": 0.0}
+"""Effort of a turn on a CUDA device: 40 ms, over which its clock rate is steady."""
 SECONDS = 0.2
-"""Of turns after a preparation, by itself."""
-BETWEEN_SECONDS = 3e-3
-"""About what a turn takes besides its samples: to ask, a collection, to answer."""
+"""Default duration of the turns after one preparation."""
+TURN_OVERHEAD_SECONDS = 3e-3
+"""About what a turn takes besides its samples: request, garbage collection, answer."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a case is sampled: how often it is prepared, each time for ``seconds``, or one pair of turns.
+    """How often a case is prepared, and for how long it is sampled after each preparation (at least one pair of turns).
 
-    It is prepared at least ``preparations`` times, and more often, up to ``most``, while ``Settled`` is not content. A
-    long call is prepared once, and sampled as often, each time for ``long_seconds``.
+    A case is prepared at least ``preparations`` times, and up to ``max_preparations`` times until it is ``Settled``;
+    after each preparation it is sampled for ``seconds``. A case with a long call is prepared once and sampled as many
+    times, each time for ``long_seconds``.
 
-    The pages that a case's tensors get decide up to a third of a short call's time, for as long as it has them. Where
-    it is prepared more than once, its figure is less a matter of luck.
+    The memory pages of a case's tensors determine up to a third of a short call's time for as long as they are
+    allocated. Several preparations average over this.
     """
 
     preparations: int
-    most: int
+    max_preparations: int
     seconds: float = SECONDS
     long_seconds: float = SECONDS
 
 
-FIRST = Plan(preparations=3, most=8)
-"""Of the first pass, which takes a case on until it is clear that it has not changed."""
-FRESH = Plan(preparations=6, most=6)
-"""The least of a round of fresh processes."""
+FIRST_PASS = Plan(preparations=3, max_preparations=8)
+"""For the first pass, which continues with a case until it is clear that it has not changed."""
+FRESH_ROUND = Plan(preparations=6, max_preparations=6)
+"""For a round of fresh processes; see ``plan_of_round``."""
 ROUND_SECONDS = 30.0
-"""Of a long call's turns in a round, where no other case is left; of several each has its part."""
+"""Total duration of the turns of the long calls in one round; the cases of the round share it."""
 
 
-def of_round(cases: int) -> Plan:
-    """Of a round of fresh processes in which so many cases are taken again.
+def plan_of_round(cases: int) -> Plan:
+    """The plan of a round of fresh processes that measures so many cases.
 
-    Of a long call the usual time has six pairs of turns, and they decide how sure a round is. Of a short one it has
-    hundreds: what tells two rounds apart is luck of their processes, and only more rounds help.
+    In the default time a long call has six pairs of turns, so that more time makes its round more precise. A short call
+    has hundreds of pairs: two rounds of it differ because their processes differ, and only more rounds help.
     """
-    return replace(FRESH, long_seconds=max(SECONDS, ROUND_SECONDS / (cases * FRESH.preparations)))
+    long_seconds = max(SECONDS, ROUND_SECONDS / (cases * FRESH_ROUND.preparations))
+    return replace(FRESH_ROUND, long_seconds=long_seconds)
 
 
 def measure(
@@ -74,93 +77,95 @@ def measure(
     again: bool = False,
     settled: Settled = lambda base, head: True,
 ) -> tuple[Record, Record]:
-    """Prepare a case on both sides and sample it in turns.
+    """Prepare a case in both processes and sample it in turns.
 
     Args:
-        base: the commit that is compared with.
-        head: the commit that is judged.
-        spec: the case, known to both.
-        plan: how long.
-        head_first: whose turn is first.
-        again: other processes of the same code have measured it; head's output is not verified again, nor observed
-            what a call does and takes. Base's is verified only where head's is wrong, to know whether it was so before:
-            verification is what takes the longest.
-        settled: asked after every preparation from ``plan.preparations`` on.
+        base: process of the commit that is compared with.
+        head: process of the commit that is judged.
+        spec: the case, which both commits have.
+        plan: how long to sample.
+        head_first: whether head has the first turn.
+        again: other processes of the same commits have measured this case before. Then nothing is verified, and the
+            operators and memory of a call are not observed. Otherwise head is verified, and base only if head is
+            incorrect, to find out whether it was incorrect before: verification takes longer than anything else.
+        settled: called after every preparation from ``plan.preparations`` on; True ends the sampling.
 
     Returns:
-        Base's record and head's. Where one of them failed, neither has a timing.
+        Base's record and head's. If one of them failed, neither has a timing.
     """
     order = (1, 0) if head_first else (0, 1)
-    for which in order:  # who comes first may get other pages: neither side always
+    # The process that prepares first may get different memory pages, so the order alternates.
+    for which in order:
         (base, head)[which].begin_prepare(spec, verified=again or which == 0, observed=again)
     records = (base.prepared(), head.prepared())
     if records[1].status == "incorrect" and records[0].status == "ok":
         base.begin_prepare(spec, verified=False, observed=again)
         records = (base.prepared(), records[1])
-    if any(one.status != "ok" for one in records) or spec.kind not in ("operation", "model"):
+    if any(record.status != "ok" for record in records) or spec.kind not in ("operation", "model"):
         return records
     try:
-        for number, turns in enumerate(_in_turns((base, head), spec, plan, order), start=1):
-            found = _with_timing(records[0], turns[0]), _with_timing(records[1], turns[1])
-            if number >= plan.preparations and settled(*found):
+        for number, timings in enumerate(_interleaved((base, head), spec, plan, order), start=1):
+            timed = _with_timing(records[0], timings[0]), _with_timing(records[1], timings[1])
+            if number >= plan.preparations and settled(*timed):
                 break
     except _Stopped as stop:
         return _with_failure(records, stop.which, stop.failed)
-    return found
+    return timed
 
 
 def pairs_of(base: Timing, head: Timing) -> list[Pair]:
-    """The pairs of neighbouring turns that two records hold."""
-    return list(zip(_split(base), _split(head), strict=True))
+    """The pairs of neighbouring turns in the timings of base and head."""
+    return list(zip(_samples_by_turn(base), _samples_by_turn(head), strict=True))
 
 
 class _Stopped(Exception):
-    """One side has failed in the middle of a case."""
+    """One of the processes failed while a case was being sampled."""
 
     def __init__(self, which: int, failed: Failed) -> None:
         self.which, self.failed = which, failed
 
 
-def _in_turns(
-    sides: tuple[CommitProcess, CommitProcess], spec: AnySpec, plan: Plan, order: tuple[int, ...]
+def _interleaved(
+    processes: tuple[CommitProcess, CommitProcess], spec: AnySpec, plan: Plan, order: tuple[int, ...]
 ) -> Iterator[tuple[list[Timing], list[Timing]]]:
-    """The turns of both so far, of a case that both have prepared, after each of its preparations."""
-    turns: tuple[list[Timing], list[Timing]] = ([], [])
-    # Nobody knows yet how long a call takes. A short one is thrown away: the process's memory grows in it.
-    first = _pair(sides, order, ONE_CALL)
-    seconds = min(min(_seconds(one)) for one in first)
+    """The turns of base and head so far, after each preparation; both have prepared the case once already."""
+    timings: tuple[list[Timing], list[Timing]] = ([], [])
+    # The first pair shows how long a call takes. It is discarded if that is short, because the process's memory grows
+    # during it.
+    first = _pair(processes, order, CPU_TURN)
+    seconds = min(min(_seconds(timing)) for timing in first)
     long = seconds >= LONG_CALL_SECONDS
-    turn = ONE_CALL if spec.device == "cpu" else ON_A_DEVICE
+    turn = CPU_TURN if spec.device == "cpu" else CUDA_TURN
     effort = turn | {"warmup_calls": 1 if seconds < SHORT_CALL_SECONDS else 0}
-    time = plan.long_seconds if long else plan.seconds
-    pairs = max(1, round(time / 2 / (max(seconds, turn["seconds"]) + BETWEEN_SECONDS)))
-    for number in range(plan.most):
+    duration = plan.long_seconds if long else plan.seconds
+    pairs = max(1, round(duration / 2 / (max(seconds, turn["seconds"]) + TURN_OVERHEAD_SECONDS)))
+    for number in range(plan.max_preparations):
         if number and not long:
-            _prepare_anew(sides, spec, order)
+            _prepare_again(processes, spec, order)
         for count in range(pairs):
-            pair = first if long and not number + count else _pair(sides, order, effort)
-            for taken, timing in zip(turns, pair, strict=True):
-                taken.append(timing)
+            pair = first if long and not number + count else _pair(processes, order, effort)
+            for commit_timings, timing in zip(timings, pair, strict=True):
+                commit_timings.append(timing)
             order = order[::-1]
-        yield turns
+        yield timings
 
 
 def _pair(
-    sides: tuple[CommitProcess, CommitProcess], order: tuple[int, ...], effort: dict[str, Any]
+    processes: tuple[CommitProcess, CommitProcess], order: tuple[int, ...], effort: dict[str, Any]
 ) -> tuple[Timing, Timing]:
-    found = {}
+    timings = {}
     for which in order:
-        timing = sides[which].sample(effort)
+        timing = processes[which].sample(effort)
         if isinstance(timing, Failed):
             raise _Stopped(which, timing)
-        found[which] = timing
-    return found[0], found[1]
+        timings[which] = timing
+    return timings[0], timings[1]
 
 
-def _prepare_anew(sides: tuple[CommitProcess, CommitProcess], spec: AnySpec, order: tuple[int, ...]) -> None:
+def _prepare_again(processes: tuple[CommitProcess, CommitProcess], spec: AnySpec, order: tuple[int, ...]) -> None:
     for which in order:
-        sides[which].begin_prepare(spec, verified=True, observed=True)
-    for which, record in enumerate([one.prepared() for one in sides]):
+        processes[which].begin_prepare(spec, verified=True, observed=True)
+    for which, record in enumerate([process.prepared() for process in processes]):
         if record.status != "ok":
             raise _Stopped(which, Failed(record.status, record.reasons))
 
@@ -169,31 +174,31 @@ def _seconds(timing: Timing) -> list[float]:
     return timing.wall_seconds if timing.device_seconds is None else timing.device_seconds
 
 
-def _split(timing: Timing) -> list[list[float]]:
-    seconds, found = _seconds(timing), []
+def _samples_by_turn(timing: Timing) -> list[list[float]]:
+    seconds, turns = _seconds(timing), []
     for count in timing.turns or [len(seconds)]:
-        found.append(seconds[:count])
+        turns.append(seconds[:count])
         seconds = seconds[count:]
-    return found
+    return turns
 
 
 def _with_timing(record: Record, turns: list[Timing]) -> Record:
     def joined(name: str) -> list[float] | None:
-        lists = [getattr(one, name) for one in turns]
-        return None if lists[0] is None else [value for values in lists for value in values]
+        samples = [getattr(turn, name) for turn in turns]
+        return None if samples[0] is None else [value for values in samples for value in values]
 
     timing = turns[0].model_copy(
         update={
             **{name: joined(name) for name in ("wall_seconds", "device_seconds", "submit_seconds")},
-            "warmup_calls": sum(one.warmup_calls for one in turns),
-            "calls_per_sample": round(median(one.calls_per_sample for one in turns)),
-            "turns": [len(one.wall_seconds) for one in turns],
+            "warmup_calls": sum(turn.warmup_calls for turn in turns),
+            "calls_per_sample": round(median(turn.calls_per_sample for turn in turns)),
+            "turns": [len(turn.wall_seconds) for turn in turns],
         }
     )
     return record.model_copy(update={"timing": timing})
 
 
 def _with_failure(records: tuple[Record, Record], which: int, failed: Failed) -> tuple[Record, Record]:
-    found = list(records)
-    found[which] = found[which].model_copy(update={"status": failed.status, "reasons": failed.reasons})
-    return found[0], found[1]
+    changed = list(records)
+    changed[which] = changed[which].model_copy(update={"status": failed.status, "reasons": failed.reasons})
+    return changed[0], changed[1]

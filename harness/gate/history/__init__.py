@@ -1,1 +1,1 @@
-"""Runs over time: an append-only store, its git branch, trends and their page."""
+"""Runs over time: an append-only store in a folder or a git branch, and a page of trends."""

@@ -1,4 +1,4 @@
-"""What can be gated: each metric is data. How to read it from a record, and which way is worse."""
+"""The metrics that the gate compares, as data: how to read each, its thresholds, and which direction is worse."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,23 +9,26 @@ from harness.core.record import Record
 Scale = Literal["ratio", "difference"]
 Replicate = Literal["process", "draw"]
 ROUNDING = 1e-4
-"""Relative errors below this are rounding, which any harmless change of an order of additions moves."""
-
+"""Relative errors below this are rounding, which any harmless change in the order of additions changes."""
 SHORT_COMPILE_SECONDS = 1.0
-"""Compiling for less than this, from a cache for example, is as good as not at all."""
+"""Compile times below this, from a cache for example, count as this much."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a case.
+    """One metric of a case.
 
-    ``read`` gives its raw samples in ``unit``, or None where the record has none. ``scale`` ratio compares logarithms,
-    difference the figures themselves. ``replicate`` says what is independent of its like: a process (samples inside
-    one share its luck: addresses, pages, neighbours) or a draw (each has a seed of its own, the same on both sides).
-    ``floor`` is the least change that matters; ``spread`` the standard deviation of one process's figure against
-    another's of the same code that ran in turns with it, and ``spread_apart`` that of a process at another time; all as
-    a share (ratio) or in ``unit`` (difference); ``pyproject.toml`` may change them. ``better`` and ``worse`` are the
-    verdicts. ``may_vanish``: a head without it is no regression.
+    ``read`` returns its raw samples in ``unit``, or None if the record has none. ``scale``: "ratio" compares
+    logarithms, "difference" the values themselves. ``replicate`` is the unit that is independent: "process" (the
+    samples inside one share its addresses, memory pages and neighbours) or "draw" (each has its own seed, the same at
+    both commits).
+
+    Thresholds, as a share (ratio) or in ``unit`` (difference), which ``pyproject.toml`` may change: ``floor`` is the
+    smallest change that matters; ``spread`` is the standard deviation of a process's value from that of another
+    process of the same code with which it was interleaved; ``spread_apart`` is the same for processes that ran at
+    different times.
+
+    ``better`` and ``worse`` are the verdicts. With ``may_vanish``, a head without the metric is no regression.
     """
 
     name: str
@@ -50,17 +53,17 @@ def _time(record: Record) -> list[float] | None:
 
 
 def _memory(record: Record) -> list[float] | None:
-    # Bytes above what was there before: 0 for a call in place; a ratio needs one more.
+    # Bytes above those allocated before the call: 0 for a call in place. One is added so that a ratio is defined.
     return None if record.memory is None else [record.memory.peak_bytes + 1.0]
 
 
 def _check(record: Record) -> list[float] | None:
-    shares = [one.error / one.allowed for one in record.checks if one.error is not None and one.allowed > 0]
+    shares = [check.error / check.allowed for check in record.checks if check.error is not None and check.allowed > 0]
     return [max(shares)] if shares else None
 
 
 def _error(record: Record) -> list[float] | None:
-    return None if record.quality is None else [max(one, ROUNDING) for one in record.quality.errors["output"]]
+    return None if record.quality is None else [max(error, ROUNDING) for error in record.quality.errors["output"]]
 
 
 def _accuracy(record: Record) -> list[float] | None:
@@ -76,8 +79,8 @@ def _launches(record: Record) -> list[float] | None:
 
 
 def _operators(record: Record) -> list[float] | None:
-    seen = None if record.conditions is None else record.conditions.operators
-    return None if seen is None else [float(seen)]
+    operators = None if record.conditions is None else record.conditions.operators
+    return None if operators is None else [float(operators)]
 
 
 METRICS = {
@@ -92,9 +95,9 @@ METRICS = {
             scale="difference", replicate="draw", higher_is_worse=False,
         ),
         Metric("compile_time", "s", _compile, 0.25, "FASTER", "SLOWER", spread=0.1, spread_apart=0.1),
-        # Counts: one more is one too many. 0 is one too, so that they have no ratio.
+        # Counts: one more is a regression. They may be 0, so that they have no ratio.
         Metric("launches", "kernel launches", _launches, 0.0, "FEWER", "MORE", scale="difference"),
-        Metric(  # what is compiled now has operators that nobody can count
+        Metric(  # the operators of a compiled call cannot be counted
             "operators", "operators", _operators, 0.0, "FEWER", "MORE", scale="difference", may_vanish=True
         ),
     )

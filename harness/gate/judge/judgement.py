@@ -1,4 +1,4 @@
-"""From two runs to verdicts and an exit code: 0 pass, 1 regression, 2 cannot judge."""
+"""From two runs to verdicts and an exit code: 0 pass, 1 regression, 2 inconclusive."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,37 +7,47 @@ from typing import Literal
 
 from harness.core import comparability
 from harness.core.record import Record, Run, Status
-from harness.gate.judge import contrast
+from harness.gate.judge import metric_change
 from harness.gate.judge.gated_metrics import METRICS, Metric
 from harness.gate.judge.thresholds import Settings
-from harness.statistics.meta_analysis import Effect, discoveries
+from harness.statistics.meta_analysis import EffectEstimate, benjamini_hochberg
 
-Weight = Literal["regression", "cannot judge", "fine"]
-ORDER: tuple[Weight, ...] = ("regression", "cannot judge", "fine")
-EXIT_CODES: dict[Weight, int] = {"regression": 1, "cannot judge": 2, "fine": 0}
-PROMISE = 2.0
-"""The gate promises to find what is this many floors large; SAME says that so much is excluded,"""
+Weight = Literal["regression", "inconclusive", "fine"]
+ORDER: tuple[Weight, ...] = ("regression", "inconclusive", "fine")
+EXIT_CODES: dict[Weight, int] = {"regression": 1, "inconclusive": 2, "fine": 0}
+DETECTABLE_FLOORS = 2.0
+"""The size of change, in floors, that the gate is built to find. SAME means that so large a change is excluded."""
 SAME_LEVEL = 0.95
-"""at this level, as equivalence tests have it (two one-sided tests at 5%, Schuirmann 1987)."""
-SEVERITY: dict[Status, int] = {"ok": 0, "unsupported": 1, "oom": 2, "timeout": 2, "crashed": 3, "incorrect": 4}
-"""A case that failed before and fails worse now is a regression too."""
-NEWLY: dict[Status, str] = {
+"""Confidence at which it is excluded: an equivalence test of two one-sided tests at 5% (Schuirmann 1987)."""
+SEVERITY: dict[Status, int] = {
+    "ok": 0,
+    "unsupported": 1,
+    "oom": 2,
+    "timeout": 2,
+    "crashed": 3,
+    "diverged": 3,
+    "incorrect": 4,
+}
+"""A case that failed in base is a regression if its status in head is more severe."""
+NEW_FAILURES: dict[Status, str] = {
     "unsupported": "NEWLY UNSUPPORTED",
     "incorrect": "NEWLY INCORRECT",
     "oom": "NEWLY FAILING",
     "timeout": "NEWLY FAILING",
     "crashed": "NEWLY FAILING",
+    "diverged": "NEWLY FAILING",
 }
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One verdict.
+class GateFinding:
+    """One verdict on one metric of a case, or on the case as a whole.
 
-    ``metric`` is None where it is on the case as such; ``effect`` and ``floor`` (on the effect's scale) are None where
-    nothing was computed. ``tested`` is False for an effect that was only screened: by one process a side of an ab,
-    which takes fresh ones for what that makes look changed. Such an effect is SAME or AMBIGUOUS. One that became SAME
-    after a few fresh ones counts as tested: the others' false-discovery rate is over all that were looked at again.
+    ``metric`` is None where the verdict is on the whole case. ``estimate`` and ``floor`` (on the estimate's scale) are
+    None where nothing was estimated. ``tested`` is False if the estimate is only from the first pass of ``harness ab``,
+    which has one process per commit: its verdict is SAME or AMBIGUOUS, and a suspected change is measured again in
+    fresh processes. A case that is SAME after a few fresh rounds counts as tested, because the false-discovery rate is
+    over all cases that were measured again.
     """
 
     case_id: str
@@ -45,190 +55,202 @@ class Finding:
     verdict: str
     weight: Weight
     reason: str
-    effect: Effect | None = None
+    estimate: EffectEstimate | None = None
     floor: float | None = None
     tested: bool = True
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """All findings, the regressions first, and what was not the same about the two runs."""
+    """All findings, regressions first, and what differs between the two runs besides the commit."""
 
     base: str
     head: str
-    findings: tuple[Finding, ...]
+    findings: tuple[GateFinding, ...]
     differences: tuple[str, ...]
 
     @property
     def exit_code(self) -> int:
-        """1 where anything is a regression, else 2 where anything could not be judged, else 0."""
-        weights = {one.weight for one in self.findings}
+        """1 if any finding is a regression, else 2 if any is inconclusive, else 0."""
+        weights = {finding.weight for finding in self.findings}
         return next((EXIT_CODES[weight] for weight in ORDER if weight in weights), EXIT_CODES["fine"])
 
-    def with_weight(self, weight: Weight) -> list[Finding]:
+    def with_weight(self, weight: Weight) -> list[GateFinding]:
         """The findings of one weight."""
-        return [one for one in self.findings if one.weight == weight]
+        return [finding for finding in self.findings if finding.weight == weight]
 
 
 def judge(base: Run, head: Run, settings: Settings, anyway: bool = False) -> Judgement:
     """Compare two runs.
 
     Args:
-        base: what head is held against; several records of one case are rounds.
-        head: what is judged.
+        base: the run that head is compared with; several records of one case are rounds.
+        head: the run that is judged.
         settings: the thresholds.
-        anyway: compare although the runs differ in machine, software or settings.
+        anyway: compare even if the runs differ in machine, software or settings.
     """
-    found = comparability.run_differences(base, head)
+    differences = comparability.run_differences(base, head)
     names = (base.commit or "base", head.commit or "head")
-    if found and not anyway:
-        return Judgement(*names, (invalid("the runs cannot be compared: " + "; ".join(found)),), tuple(found))
+    if differences and not anyway:
+        reason = "the runs cannot be compared: " + "; ".join(differences)
+        return Judgement(*names, (invalid(reason),), tuple(differences))
     if not base.records:
-        return Judgement(*names, (invalid("base has no case"),), tuple(found))
+        return Judgement(*names, (invalid("base has no case"),), tuple(differences))
     interleaved = base.session is not None and base.session == head.session
-    sides = (_by_case(base.records), _by_case(head.records))
-    findings: list[Finding] = []
-    for case_id in dict.fromkeys([*sides[0], *sides[1]]):
-        findings += _case(case_id, sides[0].get(case_id, []), sides[1].get(case_id, []), interleaved, settings)
-    return Judgement(*names, decide(findings, settings.false_discovery_rate), tuple(found))
+    base_records, head_records = _by_case(base.records), _by_case(head.records)
+    findings: list[GateFinding] = []
+    for case_id in dict.fromkeys([*base_records, *head_records]):
+        findings += _case(case_id, base_records.get(case_id, []), head_records.get(case_id, []), interleaved, settings)
+    return Judgement(*names, decide(findings, settings.false_discovery_rate), tuple(differences))
 
 
-def judge_case(base: Record, head: Record, settings: Settings) -> tuple[Finding, ...]:
-    """The findings of one case that one process a side has measured in turns."""
+def judge_case(base: Record, head: Record, settings: Settings) -> tuple[GateFinding, ...]:
+    """The findings of one case that one process per commit measured in turns."""
     return decide(_case(base.case_id, [base], [head], True, settings), settings.false_discovery_rate)
 
 
-def invalid(reason: str, case_id: str = "", metric: Metric | None = None) -> Finding:
-    """What nobody can judge."""
-    return Finding(case_id, metric, "INVALID", "cannot judge", reason)
+def invalid(reason: str, case_id: str = "", metric: Metric | None = None) -> GateFinding:
+    """The finding of data that cannot be compared."""
+    return GateFinding(case_id, metric, "INVALID", "inconclusive", reason)
 
 
-def decide(findings: Iterable[Finding], rate: float) -> tuple[Finding, ...]:
-    """Give every finding that has an effect its verdict, with one false-discovery rate over all of them, and sort.
+def decide(findings: Iterable[GateFinding], rate: float) -> tuple[GateFinding, ...]:
+    """Give every finding with an estimate its verdict, with one false-discovery rate over all of them, and sort.
 
-    Worse: value and interval are beyond the floor and the false-discovery control lets it stand; better likewise.
-    SAME: the value is within the floor, and what the gate promises to find, twice the floor, is excluded. AMBIGUOUS:
-    none of these; it stands in the way of a pass where so large a regression is still possible.
+    Worse: estimate and interval are beyond the floor, and the false-discovery control rejects "worse by the floor at
+    most". Better: likewise in the other direction. SAME: the estimate is within the floor, and a change of
+    ``DETECTABLE_FLOORS`` floors is excluded. AMBIGUOUS: none of these; it is inconclusive where so large a regression
+    is still possible.
     """
-    found = list(findings)
-    # What does not vary is decided without chance, and takes no part in the control of it.
-    tested = [one for one in found if one.effect is not None and one.tested and one.effect.standard_error > 0]
-    worse = discoveries([_chance(one, worse=True) for one in tested], rate)
-    better = discoveries([_chance(one, worse=False) for one in tested], rate)
-    stands = {id(one): verdicts for one, *verdicts in zip(tested, worse, better, strict=True)}
+    undecided = list(findings)
+    # A metric that does not vary is decided without a test, and has no part in the false-discovery control.
+    tested = [
+        finding
+        for finding in undecided
+        if finding.estimate is not None and finding.tested and finding.estimate.standard_error > 0
+    ]
+    worse = benjamini_hochberg([_p_value(finding, worse=True) for finding in tested], rate)
+    better = benjamini_hochberg([_p_value(finding, worse=False) for finding in tested], rate)
+    rejected = {id(finding): tests for finding, *tests in zip(tested, worse, better, strict=True)}
     decided = []
-    for one in found:
-        certain = one.effect is not None and one.effect.standard_error == 0
-        decided.append(one if one.effect is None else _verdict(one, *stands.get(id(one), (certain, certain))))
-    return tuple(sorted(decided, key=lambda one: (ORDER.index(one.weight), one.case_id)))
+    for finding in undecided:
+        if finding.estimate is not None:
+            certain = finding.estimate.standard_error == 0
+            finding = _with_verdict(finding, *rejected.get(id(finding), (certain, certain)))
+        decided.append(finding)
+    return tuple(sorted(decided, key=lambda finding: (ORDER.index(finding.weight), finding.case_id)))
 
 
-def _chance(finding: Finding, worse: bool) -> float:
-    assert finding.effect is not None
+def _p_value(finding: GateFinding, worse: bool) -> float:
+    assert finding.estimate is not None
     assert finding.floor is not None
-    return finding.effect.chance_above(finding.floor) if worse else finding.effect.chance_below(-finding.floor)
+    estimate, floor = finding.estimate, finding.floor
+    return estimate.p_value_above(floor) if worse else estimate.p_value_below(-floor)
 
 
-def _verdict(finding: Finding, worse: bool, better: bool) -> Finding:
-    metric, effect, floor = finding.metric, finding.effect, finding.floor
+def _with_verdict(finding: GateFinding, worse: bool, better: bool) -> GateFinding:
+    """``worse`` and ``better``: whether the false-discovery control rejected the opposite hypothesis."""
+    metric, estimate, floor = finding.metric, finding.estimate, finding.floor
     assert metric is not None
-    assert effect is not None
+    assert estimate is not None
     assert floor is not None
     verdict, reason = "AMBIGUOUS", finding.reason
     weight: Weight = "fine"
-    promise = PROMISE * floor
-    if worse and effect.low > floor:
+    detectable = DETECTABLE_FLOORS * floor
+    if worse and estimate.low > floor:
         verdict, weight = metric.worse, "regression"
-    elif better and effect.high < -floor:
+    elif better and estimate.high < -floor:
         verdict = metric.better
-    elif abs(effect.value) <= floor and (
-        effect.standard_error == 0 or (-promise < effect.lower(SAME_LEVEL) and effect.upper(SAME_LEVEL) < promise)
+    elif abs(estimate.value) <= floor and (
+        estimate.standard_error == 0
+        or (-detectable < estimate.lower_bound(SAME_LEVEL) and estimate.upper_bound(SAME_LEVEL) < detectable)
     ):
         verdict = "SAME"
-    elif effect.value > floor or effect.upper(SAME_LEVEL) >= promise:
-        weight, reason = "cannot judge", "a regression is possible, and not certain: measure more rounds"
+    elif estimate.value > floor or estimate.upper_bound(SAME_LEVEL) >= detectable:
+        weight, reason = "inconclusive", "a regression is possible but not certain: measure more rounds"
     else:
-        reason = "better or the same: no regression that matters is possible"
+        reason = "better or the same: a regression that matters is excluded"
     return replace(finding, verdict=verdict, weight=weight, reason=reason)
 
 
 def _case(
     case_id: str, base: Sequence[Record], head: Sequence[Record], interleaved: bool, settings: Settings
-) -> list[Finding]:
+) -> list[GateFinding]:
     status = _status(case_id, base, head)
     if status is not None:
         return [status]
-    base = [one for one in base if one.status == "ok"]
+    base = [record for record in base if record.status == "ok"]
     if difference := comparability.case_difference(base[0], head[0]):
         return [invalid(difference, case_id)]
-    return [one for metric in METRICS.values() for one in _metric(metric, base, head, interleaved, settings)]
+    return [finding for name in METRICS for finding in _metric(name, base, head, interleaved, settings)]
 
 
 def _metric(
-    metric: Metric,
+    name: str,
     base: Sequence[Record],
     head: Sequence[Record],
     interleaved: bool,
     settings: Settings,
-) -> list[Finding]:
+) -> list[GateFinding]:
+    """The finding on one metric, its verdict still AMBIGUOUS; none where it is not gated or has no data."""
     case_id = base[0].case_id
-    chosen = settings.threshold(metric.name, case_id)
-    if chosen is None:
+    metric = settings.threshold(name, case_id)
+    if metric is None:
         return []
-    metric = chosen
-    has = [[one for one in side if metric.read(one) is not None] for side in (base, head)]
-    if not has[0] or not has[1]:
-        if has[0] and not metric.may_vanish:
-            return [Finding(case_id, metric, "VANISHED", "regression", f"head has no {metric.name} of this case")]
+    base = [record for record in base if metric.read(record) is not None]
+    head = [record for record in head if metric.read(record) is not None]
+    if not base or not head:
+        if base and not metric.may_vanish:
+            return [GateFinding(case_id, metric, "VANISHED", "regression", f"head has no {name} of this case")]
         return []
-    values = [value for side in has for one in side for value in metric.read(one) or []]
+    values = [value for record in (*base, *head) for value in metric.read(record) or []]
     if not all(math.isfinite(value) and (value > 0 or metric.scale == "difference") for value in values):
-        return [invalid(f"{metric.name} has a sample that is not a finite number above 0", case_id, metric)]
-    limit = math.log1p(metric.floor) if metric.scale == "ratio" else metric.floor
+        return [invalid(f"{name} has a sample that is not a finite number above 0", case_id, metric)]
+    floor = math.log1p(metric.floor) if metric.scale == "ratio" else metric.floor
     level = 1 - 2 * settings.false_discovery_rate
-    effect = contrast.of_records(metric, has[0], has[1], interleaved, level)
-    if isinstance(effect, str):
-        return [invalid(effect, case_id, metric)]
-    tested = not interleaved or effect.rounds > 1 or metric.replicate == "draw"
-    return [Finding(case_id, metric, "AMBIGUOUS", "cannot judge", "", effect, limit, tested)]
+    estimate = metric_change.estimate(metric, base, head, interleaved, level)
+    if isinstance(estimate, str):
+        return [invalid(estimate, case_id, metric)]
+    tested = not interleaved or estimate.rounds > 1 or metric.replicate == "draw"
+    return [GateFinding(case_id, metric, "AMBIGUOUS", "inconclusive", "", estimate, floor, tested)]
 
 
-def _status(case_id: str, base: Sequence[Record], head: Sequence[Record]) -> Finding | None:
-    """The verdict on a case that was not measured on both sides."""
+def _status(case_id: str, base: Sequence[Record], head: Sequence[Record]) -> GateFinding | None:
+    """The verdict on a case that was not measured at both commits; None where it was."""
 
-    def finding(verdict: str, weight: Weight, reason: str) -> Finding:
-        return Finding(case_id, None, verdict, weight, reason)
+    def finding(verdict: str, weight: Weight, reason: str) -> GateFinding:
+        return GateFinding(case_id, None, verdict, weight, reason)
 
     if not head:
-        return finding("VANISHED", "regression", "base has this case, head has not")
+        return finding("VANISHED", "regression", "base has this case and head does not")
     after = _failure(head)
     if not base:
         if after is None or after.status == "unsupported":
-            return finding("NEW", "fine", "base has no such case")
-        return finding(NEWLY[after.status], "regression", f"a new case that fails: {_words(after)}")
+            return finding("NEW", "fine", "base does not have this case")
+        return finding(NEW_FAILURES[after.status], "regression", f"a new case that fails: {_reason(after)}")
     before = _failure(base)
     if before is None and after is None:
         return None
-    if after is None and any(one.status == "ok" for one in base):
-        return None  # a round of base that failed does not hide what the others show
+    if after is None and any(record.status == "ok" for record in base):
+        return None  # a failed round of base must not hide what its other rounds show
     if after is None:
         assert before is not None
-        return finding("NOW RUNS", "fine", f"base: {_words(before)}")
+        return finding("NOW RUNS", "fine", f"base: {_reason(before)}")
     if before is None or SEVERITY[after.status] > SEVERITY[before.status]:
-        return finding(NEWLY[after.status], "regression", _words(after))
-    return finding("STILL " + after.status.upper(), "fine", _words(after))
+        return finding(NEW_FAILURES[after.status], "regression", _reason(after))
+    return finding("STILL " + after.status.upper(), "fine", _reason(after))
 
 
 def _failure(records: Sequence[Record]) -> Record | None:
-    return next((one for one in records if one.status != "ok"), None)
+    return next((record for record in records if record.status != "ok"), None)
 
 
-def _words(record: Record) -> str:
+def _reason(record: Record) -> str:
     return f"{record.status}: {'; '.join(record.reasons)}"
 
 
 def _by_case(records: Iterable[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
+    by_case: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault(record.case_id, []).append(record)
-    return found
+        by_case.setdefault(record.case_id, []).append(record)
+    return by_case

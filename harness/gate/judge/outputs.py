@@ -1,75 +1,112 @@
-"""A judgement in a terminal, as a comment of a pull request, as JUnit and as JSON."""
+"""A judgement as text: for a terminal, a comment on a pull request (Markdown), JUnit XML and JSON."""
 
 import json
+import math
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 from xml.etree import ElementTree
 
-from harness.gate.judge.finding_rows import HEADINGS, row, shown, summary
-from harness.gate.judge.judgement import Finding, Judgement
+from harness.gate.judge.judgement import GateFinding, Judgement
 
 MARKER = "<!-- harness gate -->"
-"""The first line of the Markdown, by which CI finds its own comment again."""
-JSON_VERSION = 1
+"""The first line of the Markdown, by which CI recognises its own comment."""
+JSON_VERSION = 2
+"""2: ``weight`` says "inconclusive" and ``outcome`` says "INCONCLUSIVE"; version 1 had other words for it."""
+HEADINGS = ("case", "metric", "verdict", "change", "interval", "why")
+LARGEST = math.log(1e6)
+"""A ratio beyond a million is not printed: only a bound that the data do not determine is so large."""
+OUTCOMES = {0: "PASS: no regression", 1: "REGRESSION", 2: "INCONCLUSIVE"}
+"""By exit code."""
+
+
+def summary(judgement: Judgement) -> str:
+    """One line: the outcome, and how many findings have each verdict."""
+    counts = Counter(finding.verdict for finding in judgement.findings)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    return f"{OUTCOMES[judgement.exit_code]} ({verdicts})"
+
+
+def notable(judgement: Judgement) -> list[GateFinding]:
+    """The findings that get a row: all but SAME, and cases that failed in base already (STILL ...)."""
+    return [
+        finding
+        for finding in judgement.findings
+        if finding.verdict != "SAME" and not finding.verdict.startswith("STILL")
+    ]
+
+
+def row(finding: GateFinding) -> tuple[str, ...]:
+    """The cells of one finding, one for each of ``HEADINGS``."""
+    metric, estimate = finding.metric, finding.estimate
+    return (
+        finding.case_id or "all cases",
+        "" if metric is None else metric.name,
+        finding.verdict,
+        "" if estimate is None else _change(finding, estimate.value),
+        "" if estimate is None else _interval(finding, estimate.low, estimate.high),
+        finding.reason,
+    )
 
 
 def print_table(judgement: Judgement) -> None:
-    """To standard output, in colours where that is a terminal."""
+    """Print to standard output, in colours if that is a terminal."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    # A log has no width: 80 columns would break case ids in the middle.
+    # A log file has no width: rich's default of 80 columns would break case ids in the middle.
     console = Console(soft_wrap=True) if Console().is_terminal else Console(width=200)
-    colours = {"regression": "red", "cannot judge": "yellow", "fine": "green"}
-    rows = shown(judgement)
-    if rows:
+    colours = {"regression": "red", "inconclusive": "yellow", "fine": "green"}
+    findings = notable(judgement)
+    if findings:
         table = Table(*HEADINGS, box=box.SIMPLE_HEAD)
-        for finding in rows:
-            words = [escape(word) for word in row(finding)]
-            words[2] = f"[{colours[finding.weight]}]{words[2]}[/]"
-            table.add_row(*words)
+        for finding in findings:
+            cells = [escape(cell) for cell in row(finding)]
+            cells[2] = f"[{colours[finding.weight]}]{cells[2]}[/]"
+            table.add_row(*cells)
         console.print(table)
     for difference in judgement.differences:
-        console.print(f"not the same: {difference}", markup=False)
+        console.print(f"difference between the runs: {difference}", markup=False)
     console.print(summary(judgement), markup=False)
 
 
 def markdown(judgement: Judgement) -> str:
-    """For a comment: the outcome, what is worth a row, and the rest counted."""
-    lines = [MARKER, f"### Gate: {_plain(summary(judgement))}", "", f"`{judgement.base}` against `{judgement.head}`"]
-    rows = shown(judgement)
-    if rows:
-        lines += ["", _bar(HEADINGS), _bar(["---"] * len(HEADINGS))]
-        lines += [_bar([_plain(word) for word in row(one)]) for one in rows]
+    """A comment for a pull request: the outcome with all verdicts counted, and a row for each notable finding."""
+    lines = [MARKER, f"### Gate: {_escaped(summary(judgement))}", "", f"`{judgement.base}` against `{judgement.head}`"]
+    findings = notable(judgement)
+    if findings:
+        lines += ["", _table_line(HEADINGS), _table_line(["---"] * len(HEADINGS))]
+        lines += [_table_line(_escaped(cell) for cell in row(finding)) for finding in findings]
     if judgement.differences:
-        lines += ["", "Not the same about the two runs:", ""]
-        lines += [f"- {_plain(one)}" for one in judgement.differences]
+        lines += ["", "Differences between the two runs:", ""]
+        lines += [f"- {_escaped(difference)}" for difference in judgement.differences]
     return "\n".join(lines) + "\n"
 
 
 def junit(judgement: Judgement) -> str:
-    """One test a finding: a regression is a failure, what cannot be judged an error."""
-    regressions, unknown = (len(judgement.with_weight(weight)) for weight in ("regression", "cannot judge"))
+    """One test per finding: a regression is a failure, an inconclusive finding an error."""
+    regressions, inconclusive = (len(judgement.with_weight(weight)) for weight in ("regression", "inconclusive"))
     suite = ElementTree.Element(
         "testsuite",
         name="harness gate",
         tests=str(len(judgement.findings)),
         failures=str(regressions),
-        errors=str(unknown),
+        errors=str(inconclusive),
     )
     for finding in judgement.findings:
         name = f"{finding.case_id or 'all cases'} {finding.metric.name if finding.metric else 'status'}"
         test = ElementTree.SubElement(suite, "testcase", classname="harness.gate", name=_xml(name))
         if finding.weight != "fine":
             kind = "failure" if finding.weight == "regression" else "error"
-            words = _xml(" ".join(word for word in row(finding)[2:] if word))
-            ElementTree.SubElement(test, kind, message=words, type=finding.verdict)
+            message = _xml(" ".join(cell for cell in row(finding)[2:] if cell))
+            ElementTree.SubElement(test, kind, message=message, type=finding.verdict)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
 def as_json(judgement: Judgement) -> str:
-    """Everything, for programs."""
+    """Everything, for programs; docs/gating.md lists the keys."""
     return json.dumps(
         {
             "version": JSON_VERSION,
@@ -78,45 +115,60 @@ def as_json(judgement: Judgement) -> str:
             "base": judgement.base,
             "head": judgement.head,
             "differences": list(judgement.differences),
-            "findings": [_fields(one) for one in judgement.findings],
+            "findings": [_fields(finding) for finding in judgement.findings],
         },
         indent=1,
     )
 
 
-def _fields(finding: Finding) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _change(finding: GateFinding, value: float) -> str:
+    """The change of the metric itself: ``+10.0%`` for a ratio, ``-0.013`` for a difference; ``any`` if unbounded."""
+    assert finding.metric is not None
+    signed = value if finding.metric.higher_is_worse else -value
+    if finding.metric.scale == "difference":
+        return f"{signed:+.3g}"
+    return f"{math.expm1(signed):+.1%}" if signed < LARGEST else "any"
+
+
+def _interval(finding: GateFinding, low: float, high: float) -> str:
+    ends = [_change(finding, end) for end in (low, high)]
+    assert finding.metric is not None
+    return " to ".join(ends if finding.metric.higher_is_worse else ends[::-1])
+
+
+def _fields(finding: GateFinding) -> dict[str, Any]:
+    fields: dict[str, Any] = {
         "case": finding.case_id,
         "metric": finding.metric.name if finding.metric else None,
         "verdict": finding.verdict,
         "weight": finding.weight,
         "reason": finding.reason,
     }
-    if finding.effect is not None and finding.metric is not None:
-        effect = finding.effect
-        found |= {
+    if finding.estimate is not None and finding.metric is not None:
+        estimate = finding.estimate
+        fields |= {
             "scale": "log ratio" if finding.metric.scale == "ratio" else f"difference in {finding.metric.unit}",
-            "effect, above 0 where worse": effect.value,
-            "interval": [effect.low, effect.high],
+            "effect, above 0 where worse": estimate.value,
+            "interval": [estimate.low, estimate.high],
             "floor": finding.floor,
-            "standard_error": effect.standard_error,
-            "rounds": effect.rounds,
+            "standard_error": estimate.standard_error,
+            "rounds": estimate.rounds,
         }
-    return found
+    return fields
 
 
-def _bar(words: Any) -> str:
-    return f"| {' | '.join(words)} |"
+def _table_line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
-def _plain(word: str) -> str:
-    """Nothing in it is Markdown or HTML, and it is one line."""
-    word = " ".join(word.split())
+def _escaped(text: str) -> str:
+    """``text`` on one line, with everything escaped that Markdown or HTML would interpret."""
+    text = " ".join(text.split())
     for sign in "\\`*_{}[]<>|#@":
-        word = word.replace(sign, f"\\{sign}" if sign not in "<>@" else f"&#{ord(sign)};")
-    return word
+        text = text.replace(sign, f"\\{sign}" if sign not in "<>@" else f"&#{ord(sign)};")
+    return text
 
 
-def _xml(word: str) -> str:
-    """Without the control characters that XML cannot hold."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in word)
+def _xml(text: str) -> str:
+    """``text`` with the control characters that XML cannot hold replaced by question marks."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in text)

@@ -1,4 +1,4 @@
-"""One side of ``harness gate``: a stored run, or a folder of several of one commit, whose processes are its rounds."""
+"""What ``harness gate`` reads: a stored run, or a folder with several runs of one commit, each of which is a round."""
 
 from pathlib import Path
 
@@ -8,40 +8,41 @@ from harness.core.store import StoreError
 
 
 def load(path: Path, anyway: bool = False) -> Run:
-    """The run of a file; or one run with the records of all in a folder, in the order of their times.
+    """The run in a file; or one run with the records of all runs in a folder, in the order in which they started.
 
     Args:
         path: a benchmark JSON or a log; or a folder of JSONs.
-        anyway: take runs of several machines or settings too.
+        anyway: accept runs of different machines or settings in one folder.
 
     Raises:
-        StoreError: a file is missing or no run; the folder has none, the same one twice, or runs of several commits,
-            machines or settings.
+        StoreError: a file is missing or is not a run; the folder has no run, the same run twice, or runs of several
+            commits, machines or settings.
     """
     if not path.is_dir():
         return store.load(path)
     files = sorted(path.glob("*.json"))
     if not files:
         raise StoreError(
-            f"{path}: expected runs (*.json) in this folder, found none; harness run --out writes one, and a log is "
-            "given by its own name"
+            f"{path}: expected runs (*.json) in this folder, found none; harness run --out writes one, and the path of "
+            "a log must be given itself"
         )
-    (name, first), *others = sorted(((file.name, store.load(file)) for file in files), key=lambda one: one[1].started)
-    earlier = {name: first}
-    for other, run in others:
-        same = [its for its, one in earlier.items() if one.records == run.records]
+    named = [(file.name, store.load(file)) for file in files]
+    (first_name, first), *later = sorted(named, key=lambda name_and_run: name_and_run[1].started)
+    runs = {first_name: first}
+    for name, run in later:
+        same = [earlier for earlier, earlier_run in runs.items() if earlier_run.records == run.records]
         if same:
-            raise StoreError(f"{path}: expected every run once, {same[0]} and {other} hold the same; remove one")
-        found = [] if anyway else comparability.run_differences(first, run, (name, other))
+            raise StoreError(f"{path}: expected every run once, but {same[0]} and {name} hold the same; remove one")
+        differences = [] if anyway else comparability.run_differences(first, run, (first_name, name))
         if run.commit != first.commit:
-            found.insert(0, f"commit: {name} has {first.commit}, {other} {run.commit}")
-        if found:
-            raise StoreError(f"{path}: expected runs of one commit, machine and settings; {'; '.join(found)}")
-        earlier[other] = run
-    if not others:
+            differences.insert(0, f"commit: {first_name} has {first.commit}, {name} {run.commit}")
+        if differences:
+            raise StoreError(f"{path}: expected runs of one commit, machine and settings; {'; '.join(differences)}")
+        runs[name] = run
+    if not later:
         return first
-    records = [one for run in earlier.values() for one in run.records]
-    begun = {one.case_id for one in records if not one.not_begun}
-    records = [one for one in records if not (one.not_begun and one.case_id in begun)]
-    # Whatever they took turns with, it was not the other side of this comparison.
+    records = [record for run in runs.values() for record in run.records]
+    begun = {record.case_id for record in records if not record.not_begun}
+    records = [record for record in records if not (record.not_begun and record.case_id in begun)]
+    # Without a session: if these runs were interleaved with others, it was not with the other runs of this comparison.
     return first.model_copy(update={"records": records, "session": None})

@@ -11,7 +11,7 @@
     time = { floor = 0.08 }
     memory = false
 
-``pattern`` is a shell pattern of case ids; of several that fit, the last one to name a metric decides it.
+``pattern`` is a shell pattern of case ids. If several patterns fit a case, the last one that names a metric applies.
 """
 
 import tomllib
@@ -26,11 +26,11 @@ from harness.gate.judge.gated_metrics import METRICS, Metric
 
 
 class SettingsError(ValueError):
-    """What is wrong with the thresholds, where, and what is expected."""
+    """Invalid thresholds: the file and key, what is expected, and what was given."""
 
 
 class Threshold(BaseModel):
-    """As the fields of ``Metric`` of these names. None: the metric's own."""
+    """Replaces the fields of these names of ``Metric``; None keeps the metric's own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,7 +40,7 @@ class Threshold(BaseModel):
 
 
 class _PerMetric(BaseModel):
-    """A threshold a metric; False leaves the metric out; None says nothing."""
+    """One threshold per metric. False: the metric is not gated; None: the threshold is not changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,17 +55,17 @@ class _PerMetric(BaseModel):
 
 
 class CaseThresholds(_PerMetric):
-    """Thresholds of the cases whose id fits ``pattern``."""
+    """Thresholds of the cases whose id matches ``pattern``."""
 
     pattern: str = Field(min_length=1)
 
 
 class Settings(_PerMetric):
-    """All of ``[tool.harness.gate]``."""
+    """The whole table ``[tool.harness.gate]``."""
 
     false_discovery_rate: float = Field(default=0.01, gt=0, lt=0.5)
     cases: tuple[CaseThresholds, ...] = ()
-    build: tuple[str, ...] = Field(default=(), description="commands that build a checkout; {python} is harness's own")
+    build: tuple[str, ...] = Field(default=(), description="commands that build a checkout; {python}: this interpreter")
 
     @model_validator(mode="after")
     def _every_metric_has_a_threshold(self) -> Self:
@@ -75,26 +75,26 @@ class Settings(_PerMetric):
         return self
 
     def threshold(self, metric: str, case_id: str) -> Metric | None:
-        """The metric with the thresholds of a case; None where it is not gated."""
+        """The metric with the thresholds that apply to a case; None if it is not gated."""
         chosen: Metric | None = METRICS[metric]
-        for rules in (self, *(one for one in self.cases if fnmatchcase(case_id, one.pattern))):
-            found = getattr(rules, metric)
-            if found is False:
+        for rules in (self, *(rules for rules in self.cases if fnmatchcase(case_id, rules.pattern))):
+            threshold = getattr(rules, metric)
+            if threshold is False:
                 chosen = None
-            elif found is not None:
-                chosen = replace(chosen or METRICS[metric], **found.model_dump(exclude_none=True))
+            elif threshold is not None:
+                chosen = replace(chosen or METRICS[metric], **threshold.model_dump(exclude_none=True))
         return chosen
 
 
 def load(folder: Path) -> Settings:
-    """The settings in the ``pyproject.toml`` of ``folder`` or of the nearest folder above; the defaults without one.
+    """The settings in the ``pyproject.toml`` of ``folder`` or of the nearest parent that has one; else the defaults.
 
     Raises:
-        SettingsError: it is no TOML, or has a key or a value that is not known there.
+        SettingsError: the file is not TOML, or the table has an unknown key or an invalid value.
     """
-    for one in (folder, *folder.parents):
-        if (one / "pyproject.toml").is_file():
-            return _read(one / "pyproject.toml")
+    for candidate in (folder, *folder.parents):
+        if (candidate / "pyproject.toml").is_file():
+            return _read(candidate / "pyproject.toml")
     return Settings()
 
 

@@ -1,1 +1,1 @@
-"""How often the gate is wrong: recordings of a commit against itself, and what gates make of them."""
+"""How often the gate is wrong: rounds of one commit measured against itself, and what the gates decide on them."""

@@ -1,7 +1,7 @@
-"""Whole runs of ``harness ab`` of the latest commit against itself, on this machine: how long one takes, what it says.
+"""Whole runs of ``harness ab`` that compare the latest commit with itself: how long they take, and their outcome.
 
-``python -m suites.studies.gate_proof.live OUT`` measures one, some quarter of an hour, and adds it to those that
-OUT holds.
+``python -m suites.studies.gate_proof.live OUT`` measures one run, which takes about a quarter of an hour, and adds
+it to the runs in OUT.
 """
 
 import json
@@ -17,20 +17,20 @@ import typer
 
 from harness.core import store
 from harness.core.record import Run
-from harness.gate.judge.finding_rows import SUMMARY
+from harness.gate.judge.outputs import OUTCOMES
 
 COMMAND = ("harness", "ab", "HEAD", "HEAD", "--", "suites", "--profile", "quick")
-OF_THE_WHOLE = ("measured on", "first pass", "round", "time is over", *SUMMARY.values())
-"""How a line begins that is not of one case."""
+SUMMARY_LINES = ("measured on", "first pass", "round", "time limit", *OUTCOMES.values())
+"""Beginnings of the output lines that are about the whole run, not about one case."""
 
 
-def row(run: Run, said: Sequence[str], seconds: float, exit_code: int) -> dict[str, Any]:
-    """One run, as the JSON holds it.
+def row(run: Run, lines: Sequence[str], seconds: float, exit_code: int) -> dict[str, Any]:
+    """One run as a row of the JSON.
 
     Args:
-        run: base's, as ``ab`` stored it.
-        said: the lines that ``ab`` wrote.
-        seconds: of the whole command: checkouts, builds and the collection of cases included.
+        run: base's run, as ``ab`` stored it.
+        lines: the lines that ``ab`` printed.
+        seconds: duration of the whole command, including checkouts, builds and the collection of cases.
         exit_code: of the command.
     """
     return {
@@ -39,15 +39,15 @@ def row(run: Run, said: Sequence[str], seconds: float, exit_code: int) -> dict[s
         "machine": run.machine,
         "seconds": round(seconds),
         "exit_code": exit_code,
-        "said": [line.strip() for line in said if line.startswith(OF_THE_WHOLE)],
+        "said": [line.strip() for line in lines if line.startswith(SUMMARY_LINES)],
     }
 
 
 def main(
-    out: Annotated[Path, typer.Argument(help="JSON file; what it has is kept")],
+    out: Annotated[Path, typer.Argument(help="JSON file; its existing runs are kept")],
     times: Annotated[int, typer.Option(help="runs, one after the other", min=1)] = 1,
 ) -> None:
-    """Measure and add."""
+    """Measure runs and add them to the file."""
     out.parent.mkdir(parents=True, exist_ok=True)
     runs: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else []
     for _ in range(times):

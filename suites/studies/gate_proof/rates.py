@@ -1,6 +1,7 @@
-"""How often each gate is wrong, from recorded rounds: false alarms with nothing planted, power with something planted.
+"""How often each gate is wrong, from recorded rounds: false alarms without a planted change, detections with one.
 
-``python -m suites.studies.gate_proof.rates RECORDING... --out FOLDER`` writes ``proof.json`` and ``proof.html``.
+``python -m suites.studies.gate_proof.rates RECORDING... --out FOLDER`` writes ``proof.json``, and ``proof.html`` with
+the same numbers. The keys of the JSON and the names of the gates in it are those of the published files.
 """
 
 import json
@@ -9,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import jinja2
 import numpy as np
 import typer
 from scipy.stats import binomtest
 
 from harness.gate.commits import two_commits
-from harness.gate.commits.turns import FIRST, FRESH, SECONDS
-from harness.gate.judge import contrast
+from harness.gate.commits.turns import FIRST_PASS, FRESH_ROUND, SECONDS
 from harness.gate.judge.gated_metrics import METRICS
+from harness.gate.judge.metric_change import round_difference
 from harness.gate.judge.thresholds import Settings
 from harness.statistics.meta_analysis import MIN_ROUNDS as MIN_PROCESSES
-from suites.studies.gate_proof import page
 from suites.studies.gate_proof.recording import CASES, CaseRound, Recording
 from suites.studies.gate_proof.replay import COMPARE_FAIL, Outcome, Planted, Replay
 
@@ -40,52 +41,54 @@ GATES: dict[str, Callable[[Replay, Planted], Outcome]] = {
     f"harness gate, {MIN_PROCESSES} processes a side": partial(Replay.gate, processes=MIN_PROCESSES),
 }
 BARS = ("nothing", "time +10%", "memory +5%")
-"""What ``harness ab`` promises something of."""
+"""The planted changes for which the tests hold ``harness ab`` to a rate."""
 MANY_CASES = 60
-"""Cases of a longer run: a false alarm has more places to come from, and a planted case more to stand out from."""
-LEAST_RUNS = 400
-"""With fewer the interval of not one alarm would reach beyond 1%."""
+"""Number of cases of a longer run, with more opportunities for a false alarm and more cases besides the planted one."""
+MIN_RUNS = 400
+"""With fewer runs, the interval of a rate of 0 would reach beyond 1%."""
 MIN_ROUNDS = 20
-"""A recording with fewer says too little of how far rounds are apart."""
+"""With fewer rounds, a recording does not show how much rounds differ."""
+INCONCLUSIVE = "cannot judge"
+"""The published key of the rate of exit code 2."""
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def rates(recording: Recording, name: str, runs: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Rates of every gate and every planted change, as rows for the JSON.
+    """The rates of every gate for every planted change, as rows of the JSON.
 
     Args:
         recording: rounds of one commit against itself.
         name: of the recording, for the rows.
-        runs: how many runs a row is of where ``harness ab`` promises something; the other rows have a quarter of them.
-        seed: of the drawing.
+        runs: number of runs of ``harness ab`` for each of ``BARS``; every other row has a quarter as many.
+        seed: of the random choices.
 
     Raises:
-        ValueError: too few rounds were recorded.
+        ValueError: the recording has fewer than ``MIN_ROUNDS`` rounds.
     """
     if len(recording.rounds) < MIN_ROUNDS:
         raise ValueError(f"{name}: {len(recording.rounds)} rounds were recorded, {MIN_ROUNDS} are needed")
     rows: list[dict[str, Any]] = []
-    for gate, ask in GATES.items():
+    for gate, judge in GATES.items():
         for planted, change in PLANTED.items():
             if "memory" in planted and "pytest" in gate:
-                continue  # it knows no memory
-            count = runs if ask is Replay.ab and planted in BARS else runs // 4
+                continue  # pytest-benchmark does not compare memory
+            count = runs if judge is Replay.ab and planted in BARS else runs // 4
             for cases in (len(CASES), MANY_CASES):
                 if cases == MANY_CASES and planted not in ("nothing", "time +10%"):
                     continue
                 replay = Replay(recording, cases, Settings(), np.random.default_rng([seed, cases, len(rows)]))
-                found = [ask(replay, change) for _ in range(count)]
-                rows.append({"recording": name, "gate": gate, "planted": planted, "cases": cases} | _counted(found))
+                outcomes = [judge(replay, change) for _ in range(count)]
+                rows.append({"recording": name, "gate": gate, "planted": planted, "cases": cases} | _counted(outcomes))
     return rows
 
 
-def _counted(found: list[Outcome]) -> dict[str, Any]:
-    alarms = sum(one.exit_code == 1 for one in found)
-    named = sum(one.exit_code == 1 and one.named for one in found)
+def _counted(outcomes: list[Outcome]) -> dict[str, Any]:
+    runs = len(outcomes)
     return {
-        "runs": len(found),
-        "alarm": _rate(alarms, len(found)),
-        "planted case named": _rate(named, len(found)),
-        "cannot judge": _rate(sum(one.exit_code == 2 for one in found), len(found)),
+        "runs": runs,
+        "alarm": _rate(sum(outcome.exit_code == 1 for outcome in outcomes), runs),
+        "planted case named": _rate(sum(outcome.exit_code == 1 and outcome.named for outcome in outcomes), runs),
+        INCONCLUSIVE: _rate(sum(outcome.exit_code == 2 for outcome in outcomes), runs),
     }
 
 
@@ -95,42 +98,63 @@ def _rate(count: int, runs: int) -> dict[str, Any]:
 
 
 def spreads(recording: Recording) -> dict[str, float]:
-    """By case: the standard deviation of a round's log ratio, which the gate's own spread is chosen by."""
+    """The standard deviation of a round's log ratio, by case; the gate's default ``spread`` of time is based on it."""
 
-    def gap(found: CaseRound) -> float:
-        pairs = [pair for some in found.preparations for pair in some]
-        return contrast.difference(METRICS["time"], [one for one, _ in pairs], [other for _, other in pairs])[0]
+    def log_ratio(case_round: CaseRound) -> float:
+        pairs = [pair for preparation in case_round.preparations for pair in preparation]
+        return round_difference(METRICS["time"], [base for base, _ in pairs], [head for _, head in pairs])[0]
 
     return {
-        spec.case_id: float(np.sqrt(np.mean([gap(one[spec.case_id]) ** 2 for one in recording.rounds])))
+        spec.case_id: float(np.sqrt(np.mean([log_ratio(cases[spec.case_id]) ** 2 for cases in recording.rounds])))
         for spec in CASES
     }
 
 
 def settings() -> dict[str, Any]:
-    """What the gate decides by, and the rates are of."""
+    """The settings of the gate for which the rates hold."""
     return {
         "false_discovery_rate": Settings().false_discovery_rate,
         "floors": {name: metric.floor for name, metric in METRICS.items()},
         "rounds of fresh processes": [two_commits.SAME_FROM, two_commits.ROUNDS],
-        "preparations of a case, in the first pass": [FIRST.preparations, FIRST.most],
-        "preparations of a case, in a round": FRESH.preparations,
+        "preparations of a case, in the first pass": [FIRST_PASS.preparations, FIRST_PASS.max_preparations],
+        "preparations of a case, in a round": FRESH_ROUND.preparations,
         "seconds of turns for each": SECONDS,
         "spread of one process's time, in turns and apart": [METRICS["time"].spread, METRICS["time"].spread_apart],
         "interval of the rates": f"{LEVEL:.0%}, Wilson",
     }
 
 
+def html(proof: dict[str, Any]) -> str:
+    """The page of a ``proof.json``."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("proof.html").render(proof=proof, percent=_percent, interval=_interval)
+
+
+def _percent(rate: dict[str, Any]) -> str:
+    return f"{rate['share']:.1%}"
+
+
+def _interval(rate: dict[str, Any]) -> str:
+    low, high = rate["interval"]
+    return f"{low:.1%} to {high:.1%}"
+
+
 def main(
-    recordings: Annotated[list[Path], typer.Argument(help="of suites.studies.gate_proof.recording")],
-    out: Annotated[Path, typer.Option(help="folder to write")] = Path("reports/gate-proof"),
-    runs: Annotated[int, typer.Option(help="runs a row that a bar is on", min=LEAST_RUNS)] = 1000,
+    recordings: Annotated[list[Path], typer.Argument(help="written by suites.studies.gate_proof.recording")],
+    out: Annotated[Path, typer.Option(help="folder for proof.json and proof.html")] = Path("reports/gate-proof"),
+    runs: Annotated[int, typer.Option(help="runs per rate that the tests hold harness ab to", min=MIN_RUNS)] = 1000,
 ) -> None:
-    """Replay the recordings."""
-    found: dict[str, Any] = {"settings": settings(), "recordings": {}, "rows": []}
+    """Replay the recordings, and write the rates."""
+    proof: dict[str, Any] = {"settings": settings(), "recordings": {}, "rows": []}
     for path in recordings:
         recording = Recording.model_validate_json(path.read_text(encoding="utf-8"))
-        found["recordings"][path.stem] = {
+        proof["recordings"][path.stem] = {
             "started": recording.started,
             "commit": recording.commit,
             "a neighbour loads a core": recording.loaded,
@@ -138,11 +162,11 @@ def main(
             "machine": recording.machine,
             "standard deviation of a round's log ratio": spreads(recording),
         }
-        found["rows"] += rates(recording, path.stem, runs)
+        proof["rows"] += rates(recording, path.stem, runs)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "proof.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    (out / "proof.html").write_text(page.html(found), encoding="utf-8")
-    typer.echo(f"{len(found['rows'])} rates: {out / 'proof.html'}")
+    (out / "proof.json").write_text(json.dumps(proof, indent=1), encoding="utf-8")
+    (out / "proof.html").write_text(html(proof), encoding="utf-8")
+    typer.echo(f"{len(proof['rows'])} rates: {out / 'proof.html'}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Rounds of one commit against itself, as ``harness ab`` takes them: the raw material of the proof.
+"""Rounds of one commit against itself, measured like those of ``harness ab``: the raw data of the proof.
 
-``python -m suites.studies.gate_proof.recording OUT --seconds 500 --load`` adds rounds until the time is over. Every
-round is two fresh processes that take all cases in turns; with ``--load`` a third one keeps core 0 busy all the while.
+``python -m suites.studies.gate_proof.recording OUT --seconds 500 --load`` measures rounds until the time is over. In
+every round two fresh processes measure all cases in interleaved turns. With ``--load`` another process keeps core 0
+busy throughout.
 """
 
 import itertools
@@ -19,12 +20,12 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.core.record import Record
 from harness.core.spec import AnySpec, ModelSpec, OperationSpec, Scalar
-from harness.gate.commits import quiet_cores
-from harness.gate.commits.commit_process import CommitProcess
-from harness.gate.commits.turns import FIRST, Pair, measure, pairs_of
+from harness.gate.commits.commit_process import CommitProcess, bind_to_idle_cores
+from harness.gate.commits.turns import FIRST_PASS, Pair, measure, pairs_of
 
-RECORDED = replace(FIRST, preparations=1)
-"""As often as a first pass prepares a case at the most; asked after each whether it is settled, to count the pairs."""
+RECORDED = replace(FIRST_PASS, preparations=1)
+"""Prepares a case as often as a first pass does at most, and calls ``settled`` after every preparation, so that the
+pairs of each preparation can be counted."""
 DIGITS = 6
 """Significant digits of a recorded time."""
 CASES: tuple[AnySpec, ...] = (
@@ -37,13 +38,13 @@ CASES: tuple[AnySpec, ...] = (
     OperationSpec(attention="cosformer", seq_len=1024),
     ModelSpec(attention="yoso", seq_len=128, layers=2, hidden_size=256, heads=4),
 )
-"""Calls of a quarter of a millisecond to a tenth of a second; native kernels, torch's own, a whole model; and two whose
-time the memory decides, 33 MB of scores and features in plain torch."""
+"""Calls of a quarter of a millisecond to a tenth of a second: native kernels, torch's own, a whole model, and two in
+plain torch that are bound by memory, with 33 MB of scores and features."""
 SPIN = "import os\nos.sched_setaffinity(0, {0})\nwhile True: pass"
 
 
 class CaseRound(BaseModel):
-    """One case in one pair of fresh processes: pairs of turns in seconds, by preparation; peak bytes of both."""
+    """One case in a pair of fresh processes: its pairs of turns in seconds, by preparation, and both peaks in bytes."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,7 +53,7 @@ class CaseRound(BaseModel):
 
 
 class Recording(BaseModel):
-    """All rounds; each by case id."""
+    """All rounds, each by case id; ``loaded``: whether another process kept core 0 busy."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,36 +65,36 @@ class Recording(BaseModel):
 
 
 def record(seconds: float, loaded: bool) -> Recording:
-    """Take rounds until ``seconds`` are over; a round that has begun is finished."""
+    """Measure rounds for ``seconds``; no round starts that is expected to exceed them."""
     neighbour = subprocess.Popen([sys.executable, "-c", SPIN]) if loaded else None
     try:
-        quiet_cores.stay_on_them()
+        bind_to_idle_cores()
         began = monotonic()
-        found = Recording(
+        recording = Recording(
             started=datetime.now(UTC).isoformat(timespec="seconds"), commit=None, loaded=loaded, machine={}, rounds=[]
         )
         longest = 0.0
         while monotonic() - began + longest < seconds:
             round_began = monotonic()
-            _round(found)
+            _add_round(recording)
             longest = max(longest, monotonic() - round_began)
-        return found
+        return recording
     finally:
         if neighbour is not None:
             neighbour.kill()
             neighbour.wait()
 
 
-def _round(found: Recording) -> None:
+def _add_round(recording: Recording) -> None:
     base, head = CommitProcess(Path.cwd()), CommitProcess(Path.cwd())
-    number = len(found.rounds)
+    number = len(recording.rounds)
     try:
-        for side in (base, head) if number % 2 == 0 else (head, base):
-            side.start()
+        for process in (base, head) if number % 2 == 0 else (head, base):
+            process.start()
         if number == 0:
-            seen = base.machine("cpu")
-            found.machine, found.commit = seen["machine"], seen["commit"]
-        found.rounds.append(
+            origin = base.machine("cpu")
+            recording.machine, recording.commit = origin["machine"], origin["commit"]
+        recording.rounds.append(
             {
                 spec.case_id: _case(base, head, spec, head_first=(number + place) % 2 == 1)
                 for place, spec in enumerate(CASES)
@@ -104,7 +105,7 @@ def _round(found: Recording) -> None:
         head.close()
 
 
-def _case(base_side: CommitProcess, head_side: CommitProcess, spec: AnySpec, head_first: bool) -> CaseRound:
+def _case(base_process: CommitProcess, head_process: CommitProcess, spec: AnySpec, head_first: bool) -> CaseRound:
     ends: list[int] = []
 
     def never(base: Record, head: Record) -> bool:
@@ -113,15 +114,15 @@ def _case(base_side: CommitProcess, head_side: CommitProcess, spec: AnySpec, hea
         ends.append(len(base.timing.turns))
         return False
 
-    base, head = measure(base_side, head_side, spec, RECORDED, head_first, settled=never)
-    for one in (base, head):
-        if one.timing is None or one.memory is None:
-            raise SystemExit(f"{one.case_id} was not measured: {one.status}: {'; '.join(one.reasons)}")
+    base, head = measure(base_process, head_process, spec, RECORDED, head_first, settled=never)
+    for result in (base, head):
+        if result.timing is None or result.memory is None:
+            raise SystemExit(f"{result.case_id} was not measured: {result.status}: {'; '.join(result.reasons)}")
     assert base.timing is not None
     assert head.timing is not None
     assert base.memory is not None
     assert head.memory is not None
-    pairs: list[Pair] = [(_rounded(one), _rounded(other)) for one, other in pairs_of(base.timing, head.timing)]
+    pairs: list[Pair] = [(_rounded(b), _rounded(h)) for b, h in pairs_of(base.timing, head.timing)]
     preparations = [pairs[start:end] for start, end in itertools.pairwise([0, *ends])]
     return CaseRound(preparations=preparations, peak_bytes=(base.memory.peak_bytes, head.memory.peak_bytes))
 
@@ -132,14 +133,14 @@ def _rounded(seconds: list[float]) -> list[float]:
 
 def main(
     out: Annotated[Path, typer.Argument(help="JSON file to write")],
-    seconds: Annotated[float, typer.Option(help="how long")] = 500.0,
+    seconds: Annotated[float, typer.Option(help="duration of the recording")] = 500.0,
     load: Annotated[bool, typer.Option("--load", help="keep core 0 busy with another process")] = False,
 ) -> None:
-    """Record."""
-    found = record(seconds, load)
+    """Record, and write the file."""
+    recording = record(seconds, load)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(found.model_dump_json())
-    typer.echo(f"{len(found.rounds)} rounds of {len(CASES)} cases on {os.cpu_count()} cores: {out}")
+    out.write_text(recording.model_dump_json())
+    typer.echo(f"{len(recording.rounds)} rounds of {len(CASES)} cases on {os.cpu_count()} cores: {out}")
 
 
 if __name__ == "__main__":

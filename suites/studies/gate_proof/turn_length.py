@@ -1,7 +1,8 @@
-"""How far apart one commit is from itself in a second of turns, by how long a turn is and how long threads wait.
+"""How much one commit seems to differ from itself in a second of turns, by the length of a turn and OpenMP's spinning.
 
-``python -m suites.studies.gate_proof.turn_length OUT`` writes the JSON that ``docs/gating.md`` quotes. Two processes
-of this checkout hold a case, and every setting has its second in turn, so that all meet the same machine.
+``python -m suites.studies.gate_proof.turn_length OUT`` writes the JSON that ``docs/gating.md`` quotes. For each setting
+two processes of this checkout hold the same case. The settings are measured alternately, a second each, so that changes
+of the machine affect all of them.
 """
 
 import json
@@ -15,38 +16,39 @@ import numpy as np
 import typer
 
 from harness.gate.commits.commit_process import STOP_WAITING, CommitProcess, Failed
-from harness.gate.commits.turns import ONE_CALL
-from harness.gate.judge.contrast import difference
+from harness.gate.commits.turns import CPU_TURN
 from harness.gate.judge.gated_metrics import METRICS
+from harness.gate.judge.metric_change import round_difference
 from suites.studies.gate_proof.recording import CASES
 
-LONG_TURN = ONE_CALL | {"max_samples": 30, "seconds": 0.04, "warmup_calls": 1}
-BY_ITSELF = {"GOMP_SPINCOUNT": "300000"}
-"""What OpenMP's threads do where nobody says anything."""
+LONG_TURN = CPU_TURN | {"max_samples": 30, "seconds": 0.04, "warmup_calls": 1}
+DEFAULT_SPINNING = {"GOMP_SPINCOUNT": "300000"}
+"""How long an idle OpenMP thread spins by default."""
 SETTINGS = {
-    "one call": (ONE_CALL, STOP_WAITING),
-    "one call, threads wait as by themselves": (ONE_CALL, BY_ITSELF),
-    "40 ms, threads wait as by themselves": (LONG_TURN, BY_ITSELF),
+    "one call": (CPU_TURN, STOP_WAITING),
+    "one call, threads wait as by themselves": (CPU_TURN, DEFAULT_SPINNING),
+    "40 ms, threads wait as by themselves": (LONG_TURN, DEFAULT_SPINNING),
 }
+"""Effort and environment by the setting's name in the published JSON; "as by themselves" is OpenMP's default."""
 MEASURED = CASES[1:4]
-"""Calls of some milliseconds, by far the most in a run."""
+"""Cases whose calls take some milliseconds, like most cases of a run."""
 
 
-def seconds_of_turns(
-    sides: tuple[CommitProcess, CommitProcess], effort: dict[str, Any], seconds: float
+def sample_turns(
+    processes: tuple[CommitProcess, CommitProcess], effort: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """Pairs of turns for as long: their number, both figures of a round, and the quickest call."""
+    """Pairs of turns for ``seconds``: their number, the round's difference by two estimators, and the quickest call."""
     turns: tuple[list[list[float]], list[list[float]]] = ([], [])
     began, order = monotonic(), (0, 1)
     while monotonic() - began < seconds:
         for which in order:
-            timing = sides[which].sample(effort)
+            timing = processes[which].sample(effort)
             if isinstance(timing, Failed):
                 raise SystemExit(f"{timing.status}: {'; '.join(timing.reasons)}")
             turns[which].append(timing.wall_seconds)
         order = order[::-1]
-    quickest = [min(map(min, side)) for side in turns]
-    middle, error = difference(METRICS["time"], *turns)
+    quickest = [min(map(min, samples)) for samples in turns]
+    middle, error = round_difference(METRICS["time"], *turns)
     return {
         "pairs": len(turns[0]),
         "middle of the pairs": middle,
@@ -58,45 +60,45 @@ def seconds_of_turns(
 
 def main(
     out: Annotated[Path, typer.Argument(help="JSON file to write")],
-    times: Annotated[int, typer.Option(help="how often every setting has a second", min=2)] = 12,
+    times: Annotated[int, typer.Option(help="seconds for which every setting is measured", min=2)] = 12,
 ) -> None:
-    """Measure."""
-    held = {
+    """Measure, and write the file."""
+    processes = {
         name: (CommitProcess(Path.cwd(), env), CommitProcess(Path.cwd(), env)) for name, (_, env) in SETTINGS.items()
     }
-    machine = next(iter(held.values()))[0].machine("cpu")
+    machine = next(iter(processes.values()))[0].machine("cpu")
     rows = []
     for spec in MEASURED:
-        for sides in held.values():
-            for side in sides:
-                side.begin_prepare(spec, verified=True, observed=True)
-            for side in sides:
-                side.prepared()
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in SETTINGS}
+        for pair in processes.values():
+            for process in pair:
+                process.begin_prepare(spec, verified=True, observed=True)
+            for process in pair:
+                process.prepared()
+        samples: dict[str, list[dict[str, Any]]] = {name: [] for name in SETTINGS}
         for _ in range(times):
             for name, (effort, _) in SETTINGS.items():
-                found[name].append(seconds_of_turns(held[name], effort, 1.0))
-        rows += [{"case": spec.case_id, "turn": name} | _apart(some) for name, some in found.items()]
-    for sides in held.values():
-        for side in sides:
-            side.close()
+                samples[name].append(sample_turns(processes[name], effort, 1.0))
+        rows += [{"case": spec.case_id, "turn": name} | _spread(some) for name, some in samples.items()]
+    for pair in processes.values():
+        for process in pair:
+            process.close()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     out.write_text(json.dumps({"started": started, "seconds": times, **machine, "rows": rows}, indent=1))
     typer.echo(f"{len(rows)} rows: {out}")
 
 
-def _apart(some: list[dict[str, Any]]) -> dict[str, float]:
-    """Standard deviations over the seconds, which leave out what two processes differ by all the time."""
+def _spread(seconds: list[dict[str, Any]]) -> dict[str, float]:
+    """Standard deviations over the seconds; a constant difference between the two processes is not in them."""
 
-    def of(name: str) -> list[float]:
-        return [one[name] for one in some]
+    def column(name: str) -> list[float]:
+        return [second[name] for second in seconds]
 
     return {
-        "pairs a second": float(np.median(of("pairs"))),
-        "standard deviation of the middle of the pairs": float(np.std(of("middle of the pairs"), ddof=1)),
-        "standard error that the pairs show": float(np.median(of("its own standard error"))),
-        "standard deviation of the quickest calls' ratio": float(np.std(of("quickest calls"), ddof=1)),
-        "quickest call, milliseconds": min(of("quickest call, milliseconds")),
+        "pairs a second": float(np.median(column("pairs"))),
+        "standard deviation of the middle of the pairs": float(np.std(column("middle of the pairs"), ddof=1)),
+        "standard error that the pairs show": float(np.median(column("its own standard error"))),
+        "standard deviation of the quickest calls' ratio": float(np.std(column("quickest calls"), ddof=1)),
+        "quickest call, milliseconds": min(column("quickest call, milliseconds")),
     }
 
 
