@@ -144,7 +144,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(pytester):
 
 def test_what_does_not_load_fails_once_and_the_rest_goes_on(check, monkeypatch):
     broken = EntryPoint("broken", "no_such_module:A", registry.ATTENTIONS)
-    fine = EntryPoint("softmax", "harness.attentions.softmax:Softmax", registry.ATTENTIONS)
+    fine = EntryPoint("softmax", "harness.attentions.softmax:SoftmaxPlugin", registry.ATTENTIONS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [broken, fine])
     monkeypatch.setattr(registry, "_entries", unwrap(registry._entries))
     passed, skipped, failed = check("-k", "test_it_loads or test_shape")

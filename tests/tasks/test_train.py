@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from harness.attentions.softmax import EagerSoftmax, Softmax
+from harness.attentions.softmax import EagerSoftmax, SoftmaxPlugin
 from harness.cases import runner
 from harness.core import registry
 from harness.core.record import Divergence, Record, TaskResult
@@ -59,7 +59,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-class Breaks(Softmax):
+class Breaks(SoftmaxPlugin):
     """Softmax attention whose calls return NaN from number ``at`` on (the first is 1)."""
 
     name = "breaks"
