@@ -1,1 +1,1 @@
-"""The attentions under measurement, one file each; entry points in pyproject.toml name them."""
+"""The attentions that the harness measures, one file per attention, registered as entry points in pyproject.toml."""

@@ -1,4 +1,4 @@
-"""The flash-attn package, FlashAttention 2, where it is installed."""
+"""FlashAttention 2 from the package flash-attn, where it is installed."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -15,11 +15,12 @@ from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
 from harness.core.spec import OperationSpec, Spec
 
-MOST_DIM = 256
+MAX_HEAD_DIM = 256
+"""The largest head size of flash-attn's kernels."""
 
 
 class FlashAttention(nn.Module):
-    """``flash_attn_func``, and ``flash_attn_varlen_func`` on the real keys alone where some are padding."""
+    """``flash_attn_func`` without padding; with padding ``flash_attn_varlen_func`` on the real keys alone."""
 
     def __init__(self, package: ModuleType) -> None:
         super().__init__()
@@ -45,10 +46,10 @@ class FlashAttention(nn.Module):
 
 
 class FlashAttnPlugin(AttentionPlugin):
-    """FlashAttention 2 of its authors."""
+    """FlashAttention 2 as its authors package it."""
 
     name = "flash_attn"
-    summary = "softmax attention, the flash-attn package: FlashAttention 2, padding removed"
+    summary = "exact softmax attention by FlashAttention 2 (package flash-attn); O(n^2 d) time, O(n) memory"
     source = "flash-attn, https://github.com/Dao-AILab/flash-attention; Dao, 2023, https://arxiv.org/abs/2307.08691"
     exact_softmax = True
     capabilities = Capabilities(
@@ -59,28 +60,28 @@ class FlashAttnPlugin(AttentionPlugin):
         head_dims="8 to 256",
         deterministic=False,
         why={
-            "devices": "flash-attn has CUDA kernels alone",
+            "devices": "flash-attn has CUDA kernels only",
             "dtypes": "flash-attn has no float32 kernels",
             "head_dims": "flash-attn's kernels take multiples of 8 up to 256",
-            "deterministic": "its backward adds the gradient of q with atomics unless deterministic=True",
-            "compile": "padding is removed, and how much is known at run time alone",
+            "deterministic": "the backward pass sums the gradient of q with atomic additions unless deterministic=True",
+            "compile": "padded keys are removed, and their number is known only at run time",
         },
     )
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """All that is missing: the package, a CUDA device, a dtype or a head size of its kernels."""
+        """Every reason: no package, no CUDA device, or a dtype or head size that its kernels do not have."""
         reasons = device_reasons(spec)
         try:
             import_module("flash_attn")
         except ImportError as error:
-            reasons.append(f"flash-attn does not import ({error}); pip install flash-attn, which needs CUDA and nvcc")
+            reasons.append(f"flash-attn does not import ({error}); with CUDA and nvcc: pip install flash-attn")
         if torch.device(spec.device).type != "cuda":
             reasons.append(f"flash-attn runs on CUDA, not on {torch.device(spec.device).type}")
         if spec.dtype == "float32":
-            reasons.append("flash-attn has no float32 kernels, only float16 and bfloat16")
+            reasons.append("flash-attn takes float16 and bfloat16, got float32")
         dim = head_dim(spec)
-        if dim > MOST_DIM or dim % 8:
-            reasons.append(f"flash-attn takes head sizes that are multiples of 8 up to {MOST_DIM}, not {dim}")
+        if dim > MAX_HEAD_DIM or dim % 8:
+            reasons.append(f"flash-attn takes head sizes that are multiples of 8 up to {MAX_HEAD_DIM}, got {dim}")
         return reasons
 
     def kernel(self, spec: Spec) -> str:
@@ -88,17 +89,17 @@ class FlashAttnPlugin(AttentionPlugin):
         return f"flash-attn {getattr(import_module('flash_attn'), '__version__', '')} on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Two matrix products forward, five backward."""
+        """Two matrix products in the forward pass, five in the backward pass."""
         return cost.softmax(spec) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
-        """The module; it has no weights."""
+        """The module, which has no weights."""
         del spec
         return FlashAttention(import_module("flash_attn"))
 
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """Softmax attention by its definition."""
+        """Softmax attention as it is defined."""
         del spec
         return softmax_attention(q, k, v, key_padding_mask, rows)

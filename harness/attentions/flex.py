@@ -1,7 +1,7 @@
-"""torch's FlexAttention, compiled to one fused kernel, and its eager form, which is dense.
+"""torch's FlexAttention: compiled to one fused kernel, and the eager form, which computes dense n x n scores.
 
-In torch 2.13 a CPU has the forward pass alone: fused C++ where AVX2 and a compiler are there, and no backward in
-either form. What torch says of that is the reason in the record.
+In torch 2.13 the CPU has only the forward pass, as fused C++ where AVX2 and a compiler are available, and no backward
+pass in either form. The reason in the record is torch's own error message.
 """
 
 import inspect
@@ -26,16 +26,16 @@ from harness.core.plugin import AttentionPlugin, torch_dtype
 from harness.core.spec import OperationSpec, Spec
 
 BLOCK = 128
-"""Keys and queries a block of the mask: flex_attention's default."""
+"""Keys, and queries, per block of the mask: the default of flex_attention."""
 GRAPHS = 2**16
-"""More shapes than one process sees."""
+"""Dynamo's limit of graphs, one per shape; far more than a process needs."""
 
 
 class Flex(nn.Module):
-    """flex_attention with padding as a block mask: blocks of padding alone are skipped, not masked."""
+    """flex_attention with padding as a block mask, so that blocks of padding alone are skipped instead of masked."""
 
     compiles_inside = True
-    """Torch compiles a wrapper also in the eager form: see ``harness.measure.conditions``."""
+    """torch compiles a wrapper in the eager form too; see ``harness.measure.conditions``."""
 
     def __init__(self, compiled: bool) -> None:
         super().__init__()
@@ -48,27 +48,34 @@ class Flex(nn.Module):
 
 
 def _compiled() -> Callable[..., Any]:
-    with warnings.catch_warnings():  # inductor's own import uses what torch has deprecated
+    with warnings.catch_warnings():  # importing inductor uses a deprecated torch function
         warnings.filterwarnings("ignore", message="`torch.jit.script_method` is deprecated")
         import_module("torch._inductor.compile_fx")
-    # A function compiled for 8 shapes falls back to the dense form unless fullgraph forbids it; newer torch counts
-    # the shapes of each module apart.
-    known = inspect.signature(torch.compile).parameters
-    apart: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
-    compiled: Callable[..., Any] = torch.compile(flex_attention, dynamic=False, fullgraph=True, **apart)
+    # After 8 shapes torch.compile would fall back to the dense form; fullgraph makes it fail instead. Newer torch
+    # versions can count the shapes of each module separately.
+    options = inspect.signature(torch.compile).parameters
+    isolated: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in options else {}
+    compiled: Callable[..., Any] = torch.compile(flex_attention, dynamic=False, fullgraph=True, **isolated)
     return compiled
 
 
 def _eager(*args: Any, **kwargs: Any) -> Any:
-    # Also this form goes through dynamo, with a graph a shape; where dynamo gives up, after 8, the call fails.
+    # The eager form goes through dynamo too, with one graph per shape; by default the call fails after 8 shapes.
     with warnings.catch_warnings(), dynamo_config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS):
-        # that it is dense is what this form is here for
+        # The warning is that this form is dense, which is what the plugin is meant to measure.
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
         return flex_attention(*args, **kwargs)
 
 
 def _block_mask(real: Tensor, queries: int) -> BlockMask:
-    """The mask of bool ``real`` ``[B, N]`` from counts of blocks: ``create_block_mask`` would make it n x n first."""
+    """Build the block mask of a padding mask from the number of real keys in each block.
+
+    ``create_block_mask`` would allocate an n x n mask first.
+
+    Args:
+        real: bool ``[B, N]``, True for a real token.
+        queries: number of queries.
+    """
     batch, n = real.shape
     blocks, rows = -(-n // BLOCK), -(-queries // BLOCK)
     count = nn.functional.pad(real.int(), (0, blocks * BLOCK - n)).view(batch, 1, 1, blocks, BLOCK).sum(-1)
@@ -76,8 +83,8 @@ def _block_mask(real: Tensor, queries: int) -> BlockMask:
     full = (count == BLOCK) & whole  # [B, 1, rows, blocks]
     partial = (count > 0) & ~full
 
-    def listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
-        order = chosen.int().argsort(dim=-1, descending=True, stable=True)  # the chosen blocks, in order
+    def count_and_indices(chosen: Tensor) -> tuple[Tensor, Tensor]:
+        order = chosen.int().argsort(dim=-1, descending=True, stable=True)  # chosen blocks first, in order
         return chosen.sum(-1, dtype=torch.int32), order.int()
 
     def mask_mod(b: Tensor, h: Tensor, q_index: Tensor, kv_index: Tensor) -> Tensor:
@@ -85,12 +92,16 @@ def _block_mask(real: Tensor, queries: int) -> BlockMask:
         return real[b, kv_index]
 
     return BlockMask.from_kv_blocks(
-        *listed(partial), *listed(full), BLOCK_SIZE=BLOCK, mask_mod=mask_mod, seq_lengths=(queries, n)
+        *count_and_indices(partial),
+        *count_and_indices(full),
+        BLOCK_SIZE=BLOCK,
+        mask_mod=mask_mod,
+        seq_lengths=(queries, n),
     )
 
 
 class FlexPlugin(AttentionPlugin):
-    """flex_attention, compiled or as it is called without torch.compile."""
+    """flex_attention, compiled or called without torch.compile."""
 
     source = "torch.nn.attention.flex_attention; Dong et al., 2024, https://arxiv.org/abs/2412.05496"
     exact_softmax = True
@@ -98,19 +109,20 @@ class FlexPlugin(AttentionPlugin):
         cross_attention=True,
         gqa=True,
         backward="cuda",
-        why={"backward": "torch has no backward of it on a CPU"},
+        why={"backward": "torch has no backward pass for FlexAttention on a CPU"},
     )
 
     def __init__(self, compiled: bool) -> None:
         self.compiled = compiled
-        # Inductor's C++ template takes exp_u20, which is good to 20 units in the last place of a float32.
+        # Inductor's C++ template uses exp_u20, whose error is up to 20 units in the last place of a float32.
         self.kernel_error = 20 * torch.finfo(torch.float32).eps if compiled else 0.0
         self.name = "flex" if compiled else "flex_eager"
-        form = "compiled to one fused kernel" if compiled else "without torch.compile, so dense: n x n memory and time"
-        self.summary = f"softmax attention, torch's FlexAttention {form}"
+        form = "compiled to one fused kernel" if compiled else "without torch.compile, so with dense scores"
+        memory = "O(n)" if compiled else "n x n"
+        self.summary = f"exact softmax attention by torch's FlexAttention, {form}; O(n^2 d) time, {memory} memory"
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """Torch's own refusal of gradients, no compiler for a CPU, or n x n scores that do not fit."""
+        """torch's refusal to compute gradients, a missing CPU compiler, or n x n scores that do not fit in memory."""
         missing = device_reasons(spec)
         if missing:
             return missing
@@ -122,33 +134,33 @@ class FlexPlugin(AttentionPlugin):
         return reasons
 
     def kernel(self, spec: Spec) -> str:
-        """Fused, by inductor's C++ or Triton template, or not."""
+        """Which of inductor's templates the compiled form uses, or that the eager form is dense."""
         if not self.compiled:
             return f"torch flex_attention, dense on {spec.device}"
         template = "C++" if torch.device(spec.device).type == "cpu" else "Triton"
         return f"torch flex_attention, inductor's {template} template on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Two matrix products forward, five backward."""
+        """Two matrix products in the forward pass, five in the backward pass."""
         return cost.softmax(spec) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
-        """The module; it has no weights, and the compiled one compiles at its first call."""
+        """The module. It has no weights; the compiled form compiles at its first call."""
         del spec
         return Flex(self.compiled)
 
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """Softmax attention by its definition."""
+        """Softmax attention as it is defined."""
         del spec
         return softmax_attention(q, k, v, key_padding_mask, rows)
 
 
 def _refusal(spec: Spec) -> list[str]:
-    """What flex_attention says before it compiles anything; only a call that asks for gradients is refused there.
+    """Why flex_attention refuses this case; it refuses only gradients on a CPU, before it compiles anything.
 
-    Torch 2.10 says nothing, and then fails to compile it.
+    torch 2.10 does not refuse them but fails to compile, so the reason is then written here.
     """
     if not has_backward(spec) or torch.device(spec.device).type != "cpu":
         return []
@@ -161,13 +173,15 @@ def _refusal(spec: Spec) -> list[str]:
 
 
 def _no_cpu_kernel() -> list[str]:
-    """What inductor's C++ template needs: AVX2 and the compiler that it will call."""
+    """What inductor's C++ template lacks on this machine: AVX2, or the compiler that it would call."""
     reasons = []
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
-        reasons.append("inductor's FlexAttention needs AVX2, which torch does not use on this CPU")
+        reasons.append("inductor's CPU kernel for FlexAttention needs AVX2, which torch does not use on this CPU")
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
-        reasons.append(f"inductor compiles FlexAttention with {compiler!r}, which is not on PATH")
+        reasons.append(
+            f"inductor needs a C++ compiler, and {compiler!r} is not on PATH; install it or set CXX to another"
+        )
     return reasons
 
 

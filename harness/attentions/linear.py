@@ -1,4 +1,4 @@
-"""Linear attention: a kernel of elu(x) + 1 features in place of the exponential, summed over the keys once."""
+"""Linear attention: elu(x) + 1 features replace the exponential, so keys and values are summed only once."""
 
 import math
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from harness.core.spec import OperationSpec, Spec
 
 
 def features(x: Tensor) -> Tensor:
-    """``elu(x) + 1`` elementwise: ``x + 1`` above zero, ``exp(x)`` below, written without a cancellation."""
+    """``elu(x) + 1`` elementwise: ``x + 1`` above zero, ``exp(x)`` below, computed without cancellation."""
     return x.relu() + x.clamp_max(0).exp()
 
 
 class LinearAttention(nn.Module):
-    """``phi(q) (phi(k)^T v)`` over ``phi(q) sum phi(k)``; see ``AttentionPlugin`` for the call."""
+    """``phi(q) (phi(k)^T v)`` divided by ``phi(q) sum phi(k)``; see ``AttentionPlugin`` for the call."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
-        """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest tensor between has the inputs' size."""
-        # The scale cancels in the quotient; it keeps the sums over all keys inside float16.
+        """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest intermediate tensor is as large as an input."""
+        # The scale cancels in the quotient. It keeps the sums over all keys within the range of float16.
         key_features = features(k) / math.sqrt(k.shape[2] * k.shape[3])
         if key_padding_mask is not None:
             key_features = key_features * key_padding_mask[:, None, :, None]
@@ -31,44 +31,45 @@ class LinearAttention(nn.Module):
         total = key_features.sum(-2).unsqueeze(-1)
         query_features = features(q)
         norm = query_features @ total
-        return query_features @ state / norm.masked_fill(norm == 0, 1)  # zero: a sequence of padding alone
+        return query_features @ state / norm.masked_fill(norm == 0, 1)  # zero if all keys are padding
 
 
-class Linear(AttentionPlugin):
+class LinearAttentionPlugin(AttentionPlugin):
     """Linear attention with the features of its first paper."""
 
     name = "linear"
     summary = "linear attention with elu(x) + 1 features; O(n d^2) time, O(n d) memory"
-    source = "Katharopoulos et al., ICML 2020, https://arxiv.org/abs/2006.16236; written here"
+    source = "Katharopoulos et al., ICML 2020, https://arxiv.org/abs/2006.16236; implemented here"
     capabilities = Capabilities(cross_attention=True, compile=True)
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """A device that is not there."""
+        """The reason why the device is missing, if it is."""
         return device_reasons(spec)
 
     def kernel(self, spec: Spec) -> str:
-        """The operations in order."""
+        """The torch operations, in order."""
         return f"torch elementwise features, matmul, matmul, division on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """As many features as the head is wide."""
+        """Linear attention with as many features as the head is wide."""
         return cost.features(spec, spec.head_dim) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
-        """The module; it has no weights."""
+        """The module, which has no weights."""
         del spec
         return LinearAttention()
 
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """Equation 4 of the paper: every pair's similarity, normalised over the keys."""
+        """Equation 4 of the paper: the similarity of each pair, normalised over the keys."""
         del spec
         phi_q, phi_k = elu(q[:, :, rows]) + 1, elu(k) + 1
         if key_padding_mask is not None:
             phi_k = phi_k.masked_fill(~key_padding_mask[:, None, :, None], 0)
-        phi_k = phi_k / math.sqrt(k.shape[2] * k.shape[3])  # sums over all keys would overflow float16
-        # The denominator sums over features last and in the other order: summed alike, the rounding of both would
-        # cancel where there are one or two keys.
+        phi_k = phi_k / math.sqrt(k.shape[2] * k.shape[3])  # without it the sums over all keys overflow float16
+        # The denominator is summed over the features last, and in reverse order. If numerator and denominator were
+        # summed in the same order, their rounding errors would cancel with one or two keys, and the verifier would
+        # underestimate the error that rounding explains.
         total = phi_q.flip(-1) @ phi_k.sum(-2).flip(-1).unsqueeze(-1)
         return phi_q @ phi_k.mT @ v / total

@@ -16,17 +16,23 @@ from harness.core.spec import OperationSpec, Scalar, Spec
 
 SHARING = ("none", "headwise", "key_value")
 FEW_KEYS = 128
-"""Below it softmax is written out. sdpa's fused backward makes each weight again as ``exp(score - logsumexp)``, with
-the rounding of two large numbers: with 16 projected keys float32 gradients were 2 to 4 times as far from the truth as
-those of plain softmax (torch 2.13, CPU), with 256 they are not."""
+"""With fewer projected keys than this, softmax is computed by plain torch operations instead of sdpa.
+
+The fused backward of sdpa recomputes each weight as ``exp(score - logsumexp)``, a difference of two large rounded
+numbers. With 16 projected keys its float32 gradients had 2 to 4 times the error of plain softmax (torch 2.13, CPU);
+with 256 the error was not larger.
+"""
 
 
 class Linformer(nn.Module):
     """Softmax attention to projected keys and values; see ``AttentionPlugin`` for the call.
 
-    ``key_projection`` and ``value_projection`` are the paper's E and F, parameters ``[H or 1, K, max_length]``, or one
-    parameter where they are shared. A shorter sequence uses their first columns. Padded keys and values are set to zero
-    before they are projected, so they add nothing; a projection is linear and has no sum of weights to renormalise.
+    A sequence shorter than ``max_length`` uses the first columns of the projections. Padded keys and values are set to
+    zero before the projection and so do not contribute; a linear projection has no sum of weights to renormalise.
+
+    Args:
+        key_projection: the paper's E, ``[H or 1, K, max_length]``, which becomes a parameter.
+        value_projection: the paper's F, as ``key_projection``; the same tensor makes one shared parameter.
     """
 
     def __init__(self, key_projection: Tensor, value_projection: Tensor) -> None:
@@ -39,7 +45,7 @@ class Linformer(nn.Module):
         """``[B, H, N, D]`` to ``[B, H, N, D]``.
 
         Raises:
-            ValueError: the sequence is longer than the projections.
+            ValueError: the sequence has more tokens than the projections have columns.
         """
         n, longest = k.shape[2], self.key_projection.shape[2]
         if n > longest:
@@ -55,27 +61,28 @@ class Linformer(nn.Module):
 
 
 class LinformerPlugin(AttentionPlugin):
-    """Linformer; parametric."""
+    """Linformer, whose projections are trainable weights."""
 
     name = "linformer"
-    summary = "softmax attention to K projected keys and values, with learned projections of its own; O(n K d) time"
-    source = "Wang et al., 2020, https://arxiv.org/abs/2006.04768; written here"
+    summary = "softmax attention to K learned projections of the keys and values; O(n K d) time, O(n K) memory"
+    source = "Wang et al., 2020, https://arxiv.org/abs/2006.04768; implemented here"
     capabilities = Capabilities(
         deterministic="cpu",
         compile=True,
-        why={"deterministic": "torch's fused CUDA backward adds with atomics"},
+        why={"deterministic": "torch's fused CUDA backward pass sums with atomic additions"},
     )
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
-        """``projected_length`` (K), and ``sharing`` of E and F.
+        """The number of projected keys, and how the projections are shared.
 
-        "none" gives every head an E and an F, "headwise" one E and one F to all heads, "key_value" one matrix in both
-        places to all heads (section 4 of the paper).
+        - ``projected_length``: projected keys and values per head (K).
+        - ``sharing`` (section 4 of the paper): "none": each head has its own key projection E and value projection F;
+          "headwise": all heads share one E and one F; "key_value": all heads share one matrix for both.
         """
         return {"projected_length": min(256, spec.seq_len), "sharing": "none"}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """A sharing that is none; no projected keys."""
+        """An unknown sharing, a projected length below 1, or a missing device."""
         knobs = self.knobs(spec)
         reasons = device_reasons(spec)
         if knobs["sharing"] not in SHARING:
@@ -85,13 +92,13 @@ class LinformerPlugin(AttentionPlugin):
         return reasons
 
     def kernel(self, spec: Spec) -> str:
-        """The operations in order."""
+        """The torch operations, in order."""
         few = int(self.knobs(spec)["projected_length"]) < FEW_KEYS
         attend = "matmul, softmax, matmul" if few else "torch sdpa"
         return f"torch matmul of keys and of values, {attend} on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Four products of n x K x d forward and six backward; gradients of the weights are not asked for."""
+        """Forward: four products of n x K x d. Backward: six, without the gradients of the weights."""
         if not isinstance(spec, OperationSpec):
             return None
         products = 10 if spec.mode == "forward_backward" else 4
@@ -99,11 +106,11 @@ class LinformerPlugin(AttentionPlugin):
         return {f"matmul {spec.dtype}": 2 * pairs * spec.head_dim * products, "copy": cost.softmax(spec)["copy"]}
 
     def build(self, spec: Spec) -> nn.Module:
-        """The module with initial weights from the spec's seed."""
+        """The module, with initial weights drawn from the spec's seed."""
         return Linformer(*self._initial(spec)).to(spec.device)
 
     def _initial(self, spec: Spec) -> tuple[Tensor, Tensor]:
-        """E and F in the spec's dtype on the CPU, normal of variance 1/K (theorem 2 of the paper)."""
+        """E and F in the spec's dtype on the CPU, normally distributed with variance 1/K (theorem 2 of the paper)."""
         knobs = self.knobs(spec)
         length, sharing = int(knobs["projected_length"]), knobs["sharing"]
         shape = (batch_and_heads(spec)[1] if sharing == "none" else 1, length, spec.seq_len)
@@ -117,7 +124,7 @@ class LinformerPlugin(AttentionPlugin):
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """Equation 7 of the paper with the initial weights and padded tokens at zero."""
+        """Equation 7 of the paper with the initial weights, padded tokens set to zero."""
         key_projection, value_projection = (x.to(q) for x in self._initial(spec))
         if key_padding_mask is not None:
             k, v = (x.masked_fill(~key_padding_mask[:, None, :, None], 0) for x in (k, v))

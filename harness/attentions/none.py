@@ -1,4 +1,4 @@
-"""No attention: every token keeps its own value. The floor under the time and memory of all others."""
+"""No attention: each token keeps its own value. A lower bound for the time and memory of all attentions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from harness.core.spec import OperationSpec, Spec
 
 
 class _KeepValues(torch.autograd.Function):
-    """A copy of v, with gradients of zero for q and k: autograd asks every attention for all three."""
+    """A copy of v, with zero gradients for q and k, because the harness takes gradients of all three inputs."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -27,49 +27,49 @@ class _KeepValues(torch.autograd.Function):
 
 
 class KeepValues(nn.Module):
-    """``v``, copied as any attention writes an output of its own; see ``AttentionPlugin`` for the call."""
+    """Return a copy of ``v``, because every attention writes a new output; see ``AttentionPlugin`` for the call."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
-        """``[B, H, N, D]`` to ``[B, H, N, D]``; there is nothing to mask."""
+        """``[B, H, N, D]`` to ``[B, H, N, D]``; the mask is not needed."""
         del key_padding_mask
         out: Tensor = _KeepValues.apply(q, k, v)
         return out
 
 
-class NoAttention(AttentionPlugin):
-    """The floor."""
+class NoAttentionPlugin(AttentionPlugin):
+    """The lower bound for time and memory."""
 
     name = "none"
-    summary = "returns v and mixes no tokens: the floor of time and memory"
-    source = "the harness's own baseline; there is no paper"
+    summary = "returns a copy of v without mixing tokens: a lower bound for time and memory; O(n d) time"
+    source = "a baseline of this harness, without a paper"
     capabilities = Capabilities(
-        compile=True, why={"cross_attention": "a query's output is the value at its own position"}
+        compile=True, why={"cross_attention": "the output of a query is the value at the same position"}
     )
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """A device that is not there."""
+        """The reason why the device is missing, if it is."""
         return device_reasons(spec)
 
     def kernel(self, spec: Spec) -> str:
-        """One copy."""
+        """One torch copy."""
         return f"torch clone on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Two tensors forward, v and the output; two of zeros backward, where v's gradient is the output's."""
+        """Forward reads v and writes the output; backward writes two tensors of zeros and passes the gradient to v."""
         if not isinstance(spec, OperationSpec):
             return None
-        tensors = 1 / 3 if spec.mode == "forward_backward" else 1 / 2  # of 12, of 4
+        tensors = 1 / 3 if spec.mode == "forward_backward" else 1 / 2  # 4 of 12 tensors, or 2 of 4
         return {"copy": cost.softmax(spec)["copy"] * tensors}
 
     def build(self, spec: Spec) -> nn.Module:
-        """The module; it has no weights."""
+        """The module, which has no weights."""
         del spec
         return KeepValues()
 
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """The identity as weights, and weights that no query or key has a part in."""
+        """The identity matrix as weights, plus zero times q and k so that their gradients are zero tensors."""
         del spec, key_padding_mask
         weights = (rows[:, None] == torch.arange(v.shape[2], device=v.device)).to(v.dtype)
         return weights @ v + 0 * (q[:, :, rows] + k[:, :, rows])

@@ -1,4 +1,4 @@
-"""Nystromformer: softmax attention through landmarks, the means of segments of the queries and keys."""
+"""Nystromformer: softmax attention approximated through landmarks, the means of segments of queries and keys."""
 
 import math
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from harness.core.spec import OperationSpec, Scalar, Spec
 
 
 def segments(landmarks: int, key_padding_mask: Tensor) -> Tensor:
-    """The weights of the segments' means: float32 ``[B, landmarks, N]``, rows that sum to 1.
+    """The weights that average each segment: float32 ``[B, landmarks, N]``, whose rows sum to 1.
 
-    Segment i of L real tokens holds the ones from ``i L // landmarks`` to before ``(i + 1) L // landmarks``, and one
-    where that is none; padded tokens are in none.
+    Segment i of L real tokens is the range from ``i L // landmarks`` to ``(i + 1) L // landmarks`` exclusive, or one
+    token where that range is empty. Padded tokens belong to no segment.
     """
     length = key_padding_mask.sum(-1, keepdim=True)
     bounds = torch.arange(landmarks + 1, device=key_padding_mask.device) * length // landmarks
@@ -31,9 +31,9 @@ def segments(landmarks: int, key_padding_mask: Tensor) -> Tensor:
 
 
 def iterative_inverse(a: Tensor, iterations: int) -> Tensor:
-    """The Moore-Penrose inverse of matrices ``[..., m, m]`` by the iteration of the paper's equation 11."""
+    """Approximate the Moore-Penrose inverse of matrices ``[..., m, m]`` by the iteration in the paper's equation 11."""
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    z = a.mT / (a.sum(-2).amax(-1) * a.sum(-1).amax(-1))[..., None, None]  # both norms; a is positive
+    z = a.mT / (a.sum(-2).amax(-1) * a.sum(-1).amax(-1))[..., None, None]  # the 1-norm and inf-norm, as a > 0
     for _ in range(iterations):
         az = a @ z
         z = z @ (13 * identity - az @ (15 * identity - az @ (7 * identity - az))) / 4
@@ -43,14 +43,14 @@ def iterative_inverse(a: Tensor, iterations: int) -> Tensor:
 class Nystromformer(nn.Module):
     """Attention through landmarks; see ``AttentionPlugin`` for the call.
 
-    A sequence with no more tokens than landmarks has softmax attention itself, as in the authors' code and in
-    transformers: there is nothing to approximate, and the inverse would be of an ill-conditioned matrix.
+    A sequence with no more tokens than landmarks gets exact softmax attention, as in the authors' code and in
+    transformers: nothing needs approximating, and the matrix to invert would be ill-conditioned.
 
     Args:
-        landmarks: how many.
-        iterations: of the inverse.
-        conv_weight: ``[H, 1, kernel, 1]``, a parameter: the depthwise convolution of the values along the sequence
-            that is added to the output; or None.
+        landmarks: number of landmarks, m.
+        iterations: iterations of the approximate inverse.
+        conv_weight: ``[H, 1, kernel, 1]``, which becomes a parameter: weights of a depthwise convolution of the values
+            along the sequence that is added to the output. None for no convolution.
     """
 
     def __init__(self, landmarks: int, iterations: int, conv_weight: Tensor | None) -> None:
@@ -60,7 +60,7 @@ class Nystromformer(nn.Module):
         self.conv_weight = None if conv_weight is None else nn.Parameter(conv_weight)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
-        """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest tensors between are ``[B, H, N, landmarks]``."""
+        """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest intermediates are ``[B, H, N, landmarks]``."""
         mask = None if key_padding_mask is None else key_padding_mask[:, None, None, :]
         if q.shape[2] <= self.landmarks:
             out = scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -93,36 +93,38 @@ class Nystromformer(nn.Module):
 
 
 class NystromformerPlugin(AttentionPlugin):
-    """Nystromformer; parametric with a convolution."""
+    """Nystromformer; with a convolution it has trainable weights."""
 
     name = "nystromformer"
     summary = "Nystrom approximation of softmax attention with m landmarks; O(n m d) time, O(n m) memory"
     source = (
-        "Xiong et al., AAAI 2021, https://arxiv.org/abs/2102.03902; written here, verified against transformers' "
-        "NystromformerSelfAttention (each matrix has its own first guess of the inverse, as in the paper, where "
-        "transformers by default takes one for the whole batch)"
+        "Xiong et al., AAAI 2021, https://arxiv.org/abs/2102.03902; implemented here, verified against transformers' "
+        "NystromformerSelfAttention (each matrix has its own initial guess of the inverse, as in the paper; "
+        "transformers by default uses one for the whole batch)"
     )
     capabilities = Capabilities(
         deterministic="cpu",
         compile=True,
         why={
-            "cross_attention": "queries and keys are cut into the same segments",
-            "deterministic": "torch's fused CUDA backward adds with atomics",
+            "cross_attention": "queries and keys are divided into the same segments",
+            "deterministic": "torch's fused CUDA backward pass sums with atomic additions",
         },
     )
     estimates = "softmax"
     budget = "num_landmarks"
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
-        """``num_landmarks`` (m), ``iterations`` of the inverse, ``conv_kernel``.
+        """The numbers of landmarks and iterations, and the width of the convolution.
 
-        ``conv_kernel`` is the odd width of the convolution that the paper adds as a skip connection (33 in its models
-        for long sequences) and that has weights; 0 is the approximation alone.
+        - ``num_landmarks``: landmarks per sequence (m).
+        - ``iterations``: iterations of the approximate inverse.
+        - ``conv_kernel``: odd width of the convolution, with trainable weights, that the paper adds as a skip
+          connection (33 in its models for long sequences); 0 for none.
         """
         return {"num_landmarks": min(64, spec.seq_len), "iterations": 6, "conv_kernel": 0}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """Knobs out of range."""
+        """Knobs that are out of range, or a missing device."""
         knobs = self.knobs(spec)
         reasons = device_reasons(spec)
         kernel = int(knobs["conv_kernel"])
@@ -134,27 +136,27 @@ class NystromformerPlugin(AttentionPlugin):
         return reasons
 
     def kernel(self, spec: Spec) -> str:
-        """The operations in order."""
+        """The torch operations, in order."""
         return f"torch segment means, sdpa to and from landmarks, matmul iterations on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Four products of n x m x d and four of m x m x m an iteration forward; backward is twice that."""
+        """Forward: four products of n x m x d, and four of m x m x m per iteration. Backward: twice that."""
         if not isinstance(spec, OperationSpec):
             return None
         knobs = self.knobs(spec)
         m, passes = int(knobs["num_landmarks"]), 3 if spec.mode == "forward_backward" else 1
-        a_head = 4 * spec.seq_len * m * spec.head_dim + 2 * m**2 * spec.head_dim + 4 * int(knobs["iterations"]) * m**3
-        operations = 2.0 * spec.batch * spec.heads * a_head * passes
+        per_head = 4 * spec.seq_len * m * spec.head_dim + 2 * m**2 * spec.head_dim + 4 * int(knobs["iterations"]) * m**3
+        operations = 2.0 * spec.batch * spec.heads * per_head * passes
         return {f"matmul {spec.dtype}": operations, "copy": cost.softmax(spec)["copy"]}
 
     def build(self, spec: Spec) -> nn.Module:
-        """The module; the weights of a convolution come from the spec's seed."""
+        """The module; the convolution's initial weights are drawn from the spec's seed."""
         knobs = self.knobs(spec)
         module = Nystromformer(int(knobs["num_landmarks"]), int(knobs["iterations"]), self._conv_weight(spec))
         return module.to(spec.device)
 
     def _conv_weight(self, spec: Spec) -> Tensor | None:
-        """``[H, 1, kernel, 1]`` in the spec's dtype on the CPU, uniform as torch initialises a convolution."""
+        """``[H, 1, kernel, 1]`` in the spec's dtype on the CPU, uniform as torch initialises it; None without."""
         size = int(self.knobs(spec)["conv_kernel"])
         if not size:
             return None
@@ -165,7 +167,7 @@ class NystromformerPlugin(AttentionPlugin):
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """Equations 11 and 13 of the paper, a sequence and a head at a time, over its real tokens."""
+        """Equations 11 and 13 of the paper, one sequence and head at a time, over the real tokens."""
         knobs = self.knobs(spec)
         m, weight = int(knobs["num_landmarks"]), self._conv_weight(spec)
         rows = rows.to(q.device)
@@ -191,13 +193,13 @@ class NystromformerPlugin(AttentionPlugin):
 
 
 def _means(x: Tensor, m: int) -> Tensor:
-    """Means ``[m, D]`` of the segments of ``[L, D]``."""
+    """Means ``[m, D]`` of m segments of ``[L, D]``."""
     starts = [i * len(x) // m for i in range(m + 1)]
     return torch.stack([x[a : max(b, a + 1)].mean(0) for a, b in pairwise(starts)])
 
 
 def _inverse(a: Tensor, iterations: int) -> Tensor:
-    """Equation 11, as the paper prints it."""
+    """Equation 11 as printed in the paper."""
     eye = torch.eye(len(a), dtype=a.dtype, device=a.device)
     z = a.mT / (torch.linalg.matrix_norm(a, 1) * torch.linalg.matrix_norm(a, math.inf))
     for _ in range(iterations):
@@ -206,7 +208,7 @@ def _inverse(a: Tensor, iterations: int) -> Tensor:
 
 
 def _convolution(v: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
-    """Neighbours of each row, weighed by their distance; ``[R, D]``."""
+    """The sum of each row's neighbours, weighted by their offset: ``[R, D]``."""
     out = torch.zeros_like(v[rows])
     for step in range(-(len(weight) // 2), len(weight) // 2 + 1):
         inside = ((rows + step >= 0) & (rows + step < len(v))).to(v)[:, None]

@@ -1,4 +1,4 @@
-"""Performer (FAVOR+): attention through random features of queries and keys, either of softmax's kernel or of relu."""
+"""Performer (FAVOR+): attention through random features of queries and keys, of the softmax kernel or of ReLU."""
 
 import math
 from collections.abc import Mapping
@@ -18,17 +18,21 @@ Kind = Literal["softmax", "relu"]
 
 
 def draw_projection(num_features: int, dim: int, orthogonal: bool, generator: torch.Generator | None) -> Tensor:
-    """Directions of the features, float32 ``[num_features, dim]`` on the CPU; each row alone is standard normal.
+    """Draw the directions of the features: float32 ``[num_features, dim]`` on the CPU, each row standard normal.
 
-    Orthogonal ones come in blocks of ``dim`` rows: uniform orthogonal directions with the norms of independent
-    Gaussian vectors (section 2.4 of the paper, "R-ORF").
+    Args:
+        num_features: number of rows.
+        dim: size of one head.
+        orthogonal: make each block of ``dim`` rows orthogonal: uniform orthogonal directions with the norms of
+            independent Gaussian vectors (section 2.4 of the paper, "R-ORF").
+        generator: source of randomness, or None for torch's default CPU generator.
     """
     gaussian = torch.randn(num_features, dim, generator=generator, device="cpu")
     if not orthogonal:
         return gaussian
     square = torch.randn(math.ceil(num_features / dim), dim, dim, generator=generator, device="cpu")
     q, r = torch.linalg.qr(square)
-    # Without the signs of r's diagonal, q would depend on LAPACK's convention and not be uniform.
+    # Without the signs of r's diagonal, q would follow LAPACK's sign convention and would not be uniform.
     q = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]
     return q.mT.reshape(-1, dim)[:num_features] * gaussian.norm(dim=1, keepdim=True)
 
@@ -38,10 +42,11 @@ class Performer(nn.Module):
 
     Args:
         kind: "softmax" or "relu", the kernel of the features.
-        num_features: how many.
+        num_features: number of features, m.
         orthogonal: see ``draw_projection``.
-        epsilon: added to relu features, so that no query is orthogonal to all keys.
-        projection: fixed directions, or None to draw them from torch's default CPU generator at each call.
+        epsilon: added to ReLU features, so that no query is orthogonal to all keys.
+        projection: fixed directions ``[num_features, D]``, or None to draw them from torch's default CPU generator at
+            each call.
     """
 
     projection: Tensor | None
@@ -57,24 +62,24 @@ class Performer(nn.Module):
         self.register_buffer("projection", projection)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
-        """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest tensors between are ``[B, H, N, num_features]``."""
+        """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest intermediates are ``[B, H, N, num_features]``."""
         projection = self.projection
         if projection is None:
             projection = draw_projection(self.num_features, q.shape[-1], self.orthogonal, None)
-        # Not scaled before the product: relu's kinks stay where the inputs and directions put them, in any dtype.
+        # Not scaled before the product: scaling would round and could move values across the kink of ReLU.
         projection = projection.to(q)
         features = _softmax_features if self.kind == "softmax" else self._relu_features
         query_features, key_features = features(q, k, projection, key_padding_mask)
         state = key_features.mT @ v
         total = key_features.sum(-2).unsqueeze(-1)
         norm = query_features @ total
-        return query_features @ state / norm.masked_fill(norm == 0, 1)  # zero: a sequence of padding alone
+        return query_features @ state / norm.masked_fill(norm == 0, 1)  # zero if all keys are padding
 
     def _relu_features(
         self, q: Tensor, k: Tensor, projection: Tensor, key_padding_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        # Both features lack the factor d^(-1/4), which cancels in the quotient, and so does the keys' other scale:
-        # it keeps the sums over all keys inside float16.
+        # The factor d^(-1/4) is left out because it cancels in the quotient. The additional scale of the keys cancels
+        # too; it keeps the sums over all keys within the range of float16.
         epsilon = self.epsilon * q.shape[-1] ** 0.25
         query_features = (q @ projection.mT).relu() + epsilon
         key_features = ((k @ projection.mT).relu() + epsilon) / math.sqrt(k.shape[2] * k.shape[3] * self.num_features)
@@ -86,19 +91,19 @@ class Performer(nn.Module):
 def _softmax_features(
     q: Tensor, k: Tensor, projection: Tensor, key_padding_mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """``exp(w x - |x|^2 / 2)`` of both sides, up to factors that cancel in the quotient.
+    """``exp(w x - |x|^2 / 2)`` of queries and keys, up to factors that cancel in the quotient.
 
-    Each feature of the keys is divided by its maximum over the keys, which the queries' feature is multiplied with,
-    and each query by its largest feature: so every denominator is at least 1 and no exponent is above 0. A query's
-    norm cancels altogether. The stabilisers take no gradient, as the result does not depend on them.
+    Each key feature is divided by its maximum over the keys, and the query feature is multiplied by that maximum; then
+    each query is divided by its largest feature. So every denominator is at least 1 and no exponent is above 0. The
+    norm of a query cancels altogether. The maxima are detached, because the result does not depend on them.
     """
-    wide = torch.promote_types(q.dtype, torch.float32)  # an exponent in bfloat16 would be wrong by percents
-    scale = q.shape[-1] ** -0.25  # half of softmax's 1/sqrt(d) for each side
+    wide = torch.promote_types(q.dtype, torch.float32)  # a bfloat16 exponent would give errors of several percent
+    scale = q.shape[-1] ** -0.25  # squared, it is the 1/sqrt(d) of softmax
     key_exponents = (k @ projection.mT).to(wide) * scale - k.to(wide).square().sum(-1, keepdim=True) * (scale**2 / 2)
     if key_padding_mask is not None:
         key_exponents = key_exponents.masked_fill(
             ~key_padding_mask[:, None, :, None],
-            torch.finfo(wide).min / 2,  # its exp is 0; -inf - -inf would be NaN
+            torch.finfo(wide).min / 2,  # exp gives 0; with -inf, -inf - -inf would be NaN
         )
     largest = key_exponents.detach().amax(-2, keepdim=True)
     query_exponents = (q @ projection.mT).to(wide) * scale + largest
@@ -107,24 +112,27 @@ def _softmax_features(
 
 
 class PerformerPlugin(AttentionPlugin):
-    """FAVOR+ with the features of ``kind``."""
+    """FAVOR+ with features of one kind, softmax or ReLU."""
 
     capabilities = Capabilities(cross_attention=True, compile=True)
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.name = f"performer_{kind}"
-        kernel = "positive features of softmax's kernel" if kind == "softmax" else "relu features"
-        self.summary = f"Performer with m random {kernel}; O(n m d) time, O(n m) memory"
-        self.source = "Choromanski et al., ICLR 2021, https://arxiv.org/abs/2009.14794; written here"
+        kernel = "positive features that estimate softmax attention" if kind == "softmax" else "ReLU features"
+        self.summary = f"Performer: m random {kernel}; O(n m d) time, O(n m) memory"
+        self.source = "Choromanski et al., ICLR 2021, https://arxiv.org/abs/2009.14794; implemented here"
         self.estimates = "softmax" if kind == "softmax" else None
         self.budget = "num_features" if kind == "softmax" else None
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
-        """``num_features`` (m), ``orthogonal`` directions, ``redraw``; for relu also ``epsilon``.
+        """The number of features, and how their directions are drawn.
 
-        With ``redraw`` directions come from torch's default CPU generator at each call; without, once from the spec's
-        seed. A quality case redraws by default, as it compares draws.
+        - ``num_features``: random features per head (m).
+        - ``orthogonal``: draw orthogonal directions instead of independent ones.
+        - ``redraw``: draw new directions from torch's default CPU generator at each call; False draws them once, from
+          the spec's seed. True by default in quality cases, which compare draws.
+        - ``epsilon`` (ReLU features only): added to each feature.
         """
         knobs: dict[str, Scalar] = {
             "num_features": 256,
@@ -134,30 +142,30 @@ class PerformerPlugin(AttentionPlugin):
         return knobs if self.kind == "softmax" else knobs | {"epsilon": 1e-3}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """A device that is not there; no features."""
+        """A missing device, or fewer than one feature."""
         features = int(self.knobs(spec)["num_features"])
         few = [f"num_features must be at least 1, got {features}"] if features < 1 else []
         return [*device_reasons(spec), *few]
 
     def kernel(self, spec: Spec) -> str:
-        """The operations in order."""
+        """The torch operations, in order."""
         return f"torch matmul, {self.kind} features, matmul, matmul, division on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Query and key are projected to the features."""
+        """Linear attention on the features, plus the projections of queries and keys onto the directions."""
         if not isinstance(spec, OperationSpec):
             return None
         return cost.features(spec, int(self.knobs(spec)["num_features"]), projections=2)
 
     def build(self, spec: Spec) -> nn.Module:
-        """The module; it has no weights, its directions are a buffer where they are fixed."""
+        """The module. It has no weights; fixed directions are a buffer."""
         knobs = self.knobs(spec)
         features, orthogonal = int(knobs["num_features"]), bool(knobs["orthogonal"])
         fixed = None if knobs["redraw"] else self._projection(spec).to(spec.device)
         return Performer(self.kind, features, orthogonal, float(knobs.get("epsilon", 0.0)), fixed)
 
     def _projection(self, spec: Spec) -> Tensor:
-        """The directions of a spec; a call that redraws them does so from torch's default generator."""
+        """The directions of a spec: from its seed, or with ``redraw`` from torch's default CPU generator."""
         knobs = self.knobs(spec)
         generator = None if knobs["redraw"] else torch.Generator("cpu").manual_seed(spec.seed)
         return draw_projection(int(knobs["num_features"]), head_dim(spec), bool(knobs["orthogonal"]), generator)
@@ -165,7 +173,7 @@ class PerformerPlugin(AttentionPlugin):
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """The kernel of every pair as the mean over features, normalised over the keys.
+        """The kernel of each pair as a mean over features, normalised over the keys.
 
         Softmax features follow lemma 1 of the paper, ``exp(w x - |x|^2 / 2)``, with ``x`` scaled by ``d^(-1/4)``.
         """
@@ -180,12 +188,13 @@ class PerformerPlugin(AttentionPlugin):
         else:
             exponents = along_k - (k / root).square().sum(-1, keepdim=True) / 2
             exponents = exponents if hidden is None else exponents.masked_fill(hidden, -math.inf)
-            # exp of these overflows float16; what is taken from a feature of all keys is given to the query's.
+            # exp would overflow float16, so a maximum is moved from each key feature to the same query feature.
             shift = exponents.detach().amax(-2, keepdim=True)
             along_q = along_q + shift
             phi_q, phi_k = (along_q - along_q.detach().amax(-1, keepdim=True)).exp(), (exponents - shift).exp()
-        # The denominator sums over features last, as in the paper's equation 5, and in the other order: summed alike,
-        # the rounding of both would cancel where there are one or two keys.
+        # The denominator is summed over the features last, as in equation 5 of the paper, and in reverse order. If
+        # numerator and denominator were summed in the same order, their rounding errors would cancel with one or two
+        # keys, and the verifier would underestimate the error that rounding explains.
         phi_k = phi_k / projection.shape[0]
         total = phi_q.flip(-1) @ phi_k.sum(-2).flip(-1).unsqueeze(-1)
         return phi_q @ phi_k.mT @ v / total

@@ -1,4 +1,4 @@
-"""torch's scaled_dot_product_attention: as torch dispatches it, and held to each of its backends."""
+"""torch's scaled_dot_product_attention, with the backend that torch selects and restricted to each backend."""
 
 import warnings
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _CUDA_ONLY = (SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION)
 
 
 class Sdpa(nn.Module):
-    """scaled_dot_product_attention under one backend, or under torch's own choice (None)."""
+    """scaled_dot_product_attention restricted to one backend, or with the backend that torch selects (None)."""
 
     def __init__(self, backend: SDPBackend | None) -> None:
         super().__init__()
@@ -37,47 +37,47 @@ class Sdpa(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``."""
         mask = None if key_padding_mask is None else key_padding_mask[:, None, None, :]
-        # No fused backend takes rows that are spread out in memory.
+        # Fused backends need the last dimension to have stride 1.
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-        with _held_to(self.backend):
+        with _restricted_to(self.backend):
             return scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def _held_to(backend: SDPBackend | None) -> AbstractContextManager[None]:
+def _restricted_to(backend: SDPBackend | None) -> AbstractContextManager[None]:
     return nullcontext() if backend is None else sdpa_kernel(backend)
 
 
 def _capabilities(backend: SDPBackend | None) -> Capabilities:
-    """What torch documents of its kernels; head sizes and the rest it is asked case by case."""
+    """What torch documents about its kernels; ``unsupported`` asks torch about each case's head size and the rest."""
     if backend is SDPBackend.MATH:
         return Capabilities(cross_attention=True, compile=True)
     why = {
-        "head_dims": "each kernel has its own sizes; torch is asked with a query of the case's size",
-        "deterministic": "torch's fused CUDA backward adds with atomics",
+        "head_dims": "each kernel has its own limits; torch is asked with a query of the case's head size",
+        "deterministic": "torch's fused CUDA backward pass sums with atomic additions",
     }
     limits: dict[str, Any] = {"deterministic": "cpu"}
     if backend in _CUDA_ONLY:
-        why["devices"] = "torch has this backend on CUDA alone"
+        why["devices"] = "torch has this backend on CUDA only"
         limits = {"deterministic": False, "devices": ("cuda",)}
     if backend is SDPBackend.CUDNN_ATTENTION:
         why["dtypes"] = "cuDNN's attention has no float32"
         limits["dtypes"] = ("bfloat16", "float16")
     if backend is SDPBackend.FLASH_ATTENTION:
-        why["padding_mask"] = "on CUDA torch's flash backend takes no mask"
-        why["dtypes"] = "on CUDA torch's flash backend has no float32"
+        why["padding_mask"] = "torch's flash backend takes no mask on CUDA"
+        why["dtypes"] = "torch's flash backend has no float32 on CUDA"
         limits["padding_mask"] = "cpu"
     return Capabilities(cross_attention=True, compile=True, head_dims="various", why=why, **limits)
 
 
-def _tiny(spec: Spec) -> tuple[Tensor, Tensor | None]:
-    """A query and a mask as in the case, but short: torch's choice does not depend on the length."""
+def _short_inputs(spec: Spec) -> tuple[Tensor, Tensor | None]:
+    """A query and a mask as in the case but of length 16: torch's choice does not depend on the length."""
     q = torch.zeros(1, 1, 16, head_dim(spec), device=spec.device, dtype=torch_dtype(spec.dtype))
     mask = torch.ones(1, 1, 1, 16, dtype=torch.bool, device=spec.device) if has_padding(spec) else None
     return q.requires_grad_(has_backward(spec)), mask
 
 
 class SdpaPlugin(AttentionPlugin):
-    """scaled_dot_product_attention, held to ``backend`` where one is given."""
+    """scaled_dot_product_attention, restricted to ``backend`` unless it is None."""
 
     source = "torch, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention"
     exact_softmax = True
@@ -87,13 +87,16 @@ class SdpaPlugin(AttentionPlugin):
         self.capabilities = _capabilities(backend)
         if backend is None:
             self.name = "sdpa"
-            self.summary = "softmax attention, the fused kernel that torch chooses"
+            self.summary = "exact softmax attention by torch's sdpa, with the kernel that torch selects; O(n^2 d) time"
         else:
             self.name = f"sdpa_{_BACKENDS[backend]}"
-            self.summary = f"softmax attention, torch's {_BACKENDS[backend]} backend"
+            memory = "n x n" if backend is SDPBackend.MATH else "O(n)"
+            self.summary = (
+                f"exact softmax attention by torch's sdpa, {_BACKENDS[backend]} backend; O(n^2 d) time, {memory} memory"
+            )
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """What torch itself says: a tiny call under the backend, with the reasons that it warns of."""
+        """torch's own reasons, from the warnings and the error of a short call with the backend."""
         missing = device_reasons(spec)
         if missing:
             return missing
@@ -106,38 +109,38 @@ class SdpaPlugin(AttentionPlugin):
         return reasons
 
     def _refusal(self, spec: Spec) -> list[str]:
-        q, mask = _tiny(spec)
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")  # torch gives each reason as a warning, once a process by default
+        q, mask = _short_inputs(spec)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")  # torch warns of each reason, by default once per process
             try:
-                with _held_to(self.backend):
+                with _restricted_to(self.backend):
                     scaled_dot_product_attention(q, q, q, attn_mask=mask)
             except RuntimeError as error:
-                reasons = [str(warning.message).split(" (Triggered internally")[0] for warning in said]
+                reasons = [str(warning.message).split(" (Triggered internally")[0] for warning in caught]
                 return [*dict.fromkeys(reasons), f"torch: {str(error).splitlines()[0]}"]
         return []
 
     def kernel(self, spec: Spec) -> str:
         """The backend that torch dispatches to."""
-        q, mask = _tiny(spec)
-        with _held_to(self.backend):
+        q, mask = _short_inputs(spec)
+        with _restricted_to(self.backend):
             chosen = torch.ops.aten._fused_sdp_choice(q, q, q, mask)
         backend = next(name for value, name in _BACKENDS.items() if int(value.value) == chosen)
         return f"torch sdpa, {backend} on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Two matrix products forward, five backward."""
+        """Two matrix products in the forward pass, five in the backward pass."""
         return cost.softmax(spec) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
-        """The module; it has no weights."""
+        """The module, which has no weights."""
         del spec
         return Sdpa(self.backend)
 
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """Softmax attention by its definition."""
+        """Softmax attention as it is defined."""
         del spec
         return softmax_attention(q, k, v, key_padding_mask, rows)
 

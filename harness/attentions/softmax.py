@@ -1,4 +1,4 @@
-"""Softmax attention written out in torch operations: what "eager" means in transformers."""
+"""Softmax attention in plain torch operations, which transformers calls "eager"."""
 
 import math
 from collections.abc import Mapping
@@ -27,35 +27,35 @@ class EagerSoftmax(nn.Module):
         return scores.softmax(-1) @ v
 
 
-class Softmax(AttentionPlugin):
+class SoftmaxPlugin(AttentionPlugin):
     """The eager baseline."""
 
     name = "softmax"
-    summary = "softmax attention in plain torch operations; n x n memory and time"
+    summary = "exact softmax attention in plain torch operations; O(n^2 d) time, n x n memory"
     source = "Vaswani et al., 2017, https://arxiv.org/abs/1706.03762"
     exact_softmax = True
     capabilities = Capabilities(cross_attention=True, compile=True)
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """It runs wherever its n x n tensors fit."""
+        """A missing device, or n x n tensors that do not fit in memory."""
         return device_reasons(spec) or quadratic_reasons(spec, forward_copies=3, backward_copies=4)
 
     def kernel(self, spec: Spec) -> str:
-        """The operations in order."""
+        """The torch operations, in order."""
         return f"torch matmul, softmax, matmul on {spec.device}"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Two matrix products forward, five backward."""
+        """Two matrix products in the forward pass, five in the backward pass."""
         return cost.softmax(spec) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
-        """The module; it has no weights."""
+        """The module, which has no weights."""
         del spec
         return EagerSoftmax()
 
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """Softmax attention by its definition."""
+        """Softmax attention as it is defined."""
         del spec
         return softmax_attention(q, k, v, key_padding_mask, rows)

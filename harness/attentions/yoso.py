@@ -1,4 +1,4 @@
-"""Sampled YOSO: the collision probability estimated from hash collisions; linear time and memory."""
+"""Sampled YOSO: attention weights estimated from hash collisions, in linear time and memory."""
 
 from collections.abc import Mapping
 
@@ -14,12 +14,12 @@ from yoso.build import jit
 from yoso.ops import hashing, operators, reference
 from yoso.ops.arguments import check_hash_code_len, check_num_hash
 
-SETTLED = {"cpu": 2**16, "cuda": 2**20}
-"""Positions of all heads whose codes the oracle settles at a time, by device; on others as on the CPU."""
+POSITIONS_PER_STEP = {"cpu": 2**16, "cuda": 2**20}
+"""How many positions, over all heads, the oracle hashes at a time, by device; other devices use the CPU's number."""
 
 
 class YosoSamplingModule(nn.Module):
-    """``yoso.attention.yoso_sampling`` with its parameters fixed; planes are drawn anew at each call."""
+    """``yoso.attention.yoso_sampling`` with fixed parameters; each call draws new hash planes."""
 
     def __init__(self, num_hash: int, hash_code_len: int, hash_family: str, lsh_backward: bool) -> None:
         super().__init__()
@@ -42,23 +42,29 @@ class YosoSamplingModule(nn.Module):
         )
 
 
-class YosoSampling(AttentionPlugin):
-    """YOSO by hashing."""
+class YosoSamplingPlugin(AttentionPlugin):
+    """Sampled YOSO, estimated with hashes."""
 
     name = "yoso"
-    summary = "YOSO sampled by m hashes of tau bits; O(n m d) time, O(n) memory"
+    summary = "sampled YOSO: YOSO-E estimated with m hashes of tau bits; O(n m d) time, O(n) memory"
     source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714"
     estimates = "yoso_e"
     budget = "num_hash"
     capabilities = Capabilities(cross_attention=True, compile=True)
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
-        """``num_hash`` (m), ``hash_code_len`` (tau: log2 of the length), ``hash_family``, ``lsh_backward``."""
+        """The parameters of ``yoso.attention.yoso_sampling``.
+
+        - ``num_hash``: hashes (m); the error against YOSO-E falls as 1 / sqrt(m).
+        - ``hash_code_len``: bits per hash (tau, 1 to 16); by default log2 of the length.
+        - ``hash_family``: how hash planes are drawn: "gaussian", "hadamard" or "hadamard_authors".
+        - ``lsh_backward``: True estimates gradients from the hash collisions; False computes them over all pairs.
+        """
         tau = hashing.default_hash_code_len(spec.seq_len)
         return {"num_hash": 32, "hash_code_len": tau, "hash_family": "hadamard", "lsh_backward": True}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """Numbers out of range; a family that cannot serve these sizes."""
+        """Knobs out of range, or a hash family that does not support these sizes."""
         knobs = self.knobs(spec)
         if not isinstance(spec, OperationSpec | QualitySpec):
             return []
@@ -77,17 +83,18 @@ class YosoSampling(AttentionPlugin):
         return []
 
     def kernel(self, spec: Spec) -> str:
-        """Native or plain torch, as ``yoso.build`` found."""
+        """Native kernels or plain torch, whichever ``yoso.build`` provides."""
         return jit.describe(spec.device)
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """Hashing and the gathers of the cumulation; see ``harness.attentions.shared.cost``."""
+        """Hashing, and gathering the values of colliding keys; see ``harness.attentions.shared.cost``."""
         if not isinstance(spec, OperationSpec):
             return None
         knobs = self.knobs(spec)
         family, hashes, tau = str(knobs["hash_family"]), int(knobs["num_hash"]), int(knobs["hash_code_len"])
         rotations = projections = 0
-        # A Hadamard rotation is a matrix of small integers: 16-bit matrix units take it in less than its butterflies.
+        # A Hadamard rotation is also a product with a matrix of small integers, which 16-bit matrix units compute
+        # faster than the butterfly additions.
         on_matrix_units = torch.device(spec.device).type == "cuda" and spec.dtype != "float32"
         if family == "gaussian" or on_matrix_units:
             projections = hashes * tau
@@ -97,7 +104,7 @@ class YosoSampling(AttentionPlugin):
         return cost.yoso_sampling(spec, hashes, tau, rotations, projections)
 
     def build(self, spec: Spec) -> nn.Module:
-        """See the base class."""
+        """The module, which has no weights."""
         knobs = self.knobs(spec)
         return YosoSamplingModule(
             int(knobs["num_hash"]),
@@ -109,9 +116,9 @@ class YosoSampling(AttentionPlugin):
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """The collisions of the same planes, counted pair by pair.
+        """The definition: collisions of the same hash planes, counted for each pair.
 
-        Bits are settled in float64; only those that float32 rounding leaves open are taken from the kernel.
+        Hash bits are computed in float64. Only bits that float32 rounding may decide are taken from the kernel.
         """
         knobs = self.knobs(spec)
         family, tau = str(knobs["hash_family"]), int(knobs["hash_code_len"])
@@ -123,25 +130,26 @@ class YosoSampling(AttentionPlugin):
 
         def codes(x: Tensor) -> Tensor:
             x = x.detach().float()
-            given = operators.fast_hash(x.to(spec.device), planes.to(spec.device), hash_family=family, **sizes)
-            given, rows = given.to(x.device).flatten(0, 1), x.flatten(0, 1)
-            # By heads and stretches: the projections of all at once would not fit, and one head at a time waits.
-            at_a_time = SETTLED.get(x.device.type, SETTLED["cpu"])
-            heads = max(1, at_a_time // x.shape[2])
+            kernel_codes = operators.fast_hash(x.to(spec.device), planes.to(spec.device), hash_family=family, **sizes)
+            kernel_codes, vectors = kernel_codes.to(x.device).flatten(0, 1), x.flatten(0, 1)
+            # Heads and positions are processed in steps: all projections at once would not fit in memory, and one head
+            # at a time would be slow.
+            step = POSITIONS_PER_STEP.get(x.device.type, POSITIONS_PER_STEP["cpu"])
+            heads_per_step = max(1, step // x.shape[2])
 
-            def settled(first: int) -> Tensor:
-                some = slice(first, first + heads)
-                parts = zip(given[some].split(at_a_time, -1), rows[some].split(at_a_time, 1), strict=True)
+            def exact_codes(first: int) -> Tensor:
+                heads = slice(first, first + heads_per_step)
+                parts = zip(kernel_codes[heads].split(step, -1), vectors[heads].split(step, 1), strict=True)
                 return torch.cat(
                     [
-                        reference.settle_codes(one[None], its[None], planes[some], hash_family=family, **sizes)[0]
-                        for one, its in parts
+                        reference.settle_codes(part[None], vector[None], planes[heads], hash_family=family, **sizes)[0]
+                        for part, vector in parts
                     ],
                     -1,
                 )
 
-            every = torch.cat([settled(first) for first in range(0, groups, heads)])
-            return every.reshape(*x.shape[:2], *given.shape[1:])
+            codes_of_heads = torch.cat([exact_codes(first) for first in range(0, groups, heads_per_step)])
+            return codes_of_heads.reshape(*x.shape[:2], *kernel_codes.shape[1:])
 
         return reference.yoso_sampling(
             q[:, :, rows], k, v, codes(q[:, :, rows]), codes(k), None, key_padding_mask, hash_code_len=tau

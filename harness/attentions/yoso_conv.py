@@ -1,4 +1,4 @@
-"""Sampled YOSO with the depthwise convolution of the values that its paper adds for long sequences."""
+"""Sampled YOSO plus the depthwise convolution of the values that its paper adds for long sequences."""
 
 import math
 from collections.abc import Mapping
@@ -28,53 +28,55 @@ class YosoWithConvolution(nn.Module):
         return out + self.convolution(v, key_padding_mask)
 
 
-class YosoConvolution(AttentionPlugin):
-    """The attention ``yoso`` of the registry, and the convolution; parametric."""
+class YosoConvolutionPlugin(AttentionPlugin):
+    """The registered attention ``yoso`` plus a convolution, which has trainable weights."""
 
     name = "yoso_conv"
-    summary = "YOSO sampled by m hashes, plus a depthwise convolution of the values, which has weights; O(n m d) time"
-    source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714, and its code's conv_window"
-    capabilities = Capabilities(compile=True, why={"cross_attention": "an output's window is of its own sequence"})
+    summary = "sampled YOSO plus a learned depthwise convolution of the values; O(n m d) time, O(n) memory"
+    source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714, and conv_window in the authors' code"
+    capabilities = Capabilities(
+        compile=True, why={"cross_attention": "the convolution is over values around the query's position"}
+    )
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
-        """Those of ``yoso``, and ``conv_window``, odd: 33 tokens in the authors' models for long sequences."""
+        """The knobs of ``yoso``, and ``conv_window``: odd width in tokens (33 in the authors' long-sequence models)."""
         return dict(registry.get("yoso").default_knobs(spec)) | {"conv_window": 33}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """What ``yoso`` cannot; an even window; a model that has a convolution of its own beside the attention."""
+        """The reasons of ``yoso``, an even window, or a model that already has its own convolution."""
         window = int(self.knobs(spec)["conv_window"])
         reasons = registry.get("yoso").unsupported(_without_window(spec))
         if isinstance(spec, ModelSpec) and spec.conv_window is not None:
             reasons.append(
-                f"the model has a convolution of its own, of {spec.conv_window} tokens; take attention 'yoso' in it, "
-                "or leave the model's conv_window out"
+                f"the model already has its own convolution of {spec.conv_window} tokens; use attention 'yoso' in it, "
+                "or leave out the model's conv_window"
             )
         if window < 1 or window % 2 == 0:
             reasons.append(f"conv_window must be odd and at least 1, got {window}")
         return reasons
 
     def kernel(self, spec: Spec) -> str:
-        """The kernel of ``yoso``, and torch's convolution."""
+        """The kernel of ``yoso`` and torch's convolution."""
         return f"{registry.get('yoso').kernel(_without_window(spec))}, torch conv2d"
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """The cost of ``yoso``, and a multiply-add a number and tap; backward gives one to the values."""
+        """The cost of ``yoso``, plus one multiply-add per value and tap; backward adds as many for grad_v."""
         if not isinstance(spec, OperationSpec):
             return None
-        least = dict(registry.get("yoso").cost(_without_window(spec)) or {})
+        yoso_cost = dict(registry.get("yoso").cost(_without_window(spec)) or {})
         numbers = float(spec.batch * spec.heads) * spec.seq_len * spec.head_dim
         passes = 2 if spec.mode == "forward_backward" else 1
         taps = 2 * numbers * int(self.knobs(spec)["conv_window"]) * passes
-        return least | {"vector float32": least.get("vector float32", 0.0) + taps}
+        return yoso_cost | {"vector float32": yoso_cost.get("vector float32", 0.0) + taps}
 
     def build(self, spec: Spec) -> nn.Module:
-        """The module with initial weights from the spec's seed."""
-        weight = self._initial(spec)
+        """The module, with initial weights drawn from the spec's seed."""
+        weight = self._initial_weight(spec)
         convolution = ValueConvolution(weight.shape[0], weight.shape[2])
         convolution.weight = nn.Parameter(weight)
         return YosoWithConvolution(registry.get("yoso").build(_without_window(spec)), convolution).to(spec.device)
 
-    def _initial(self, spec: Spec) -> Tensor:
+    def _initial_weight(self, spec: Spec) -> Tensor:
         """``[H, 1, window, 1]`` in the spec's dtype on the CPU, uniform as torch initialises a convolution."""
         window = int(self.knobs(spec)["conv_window"])
         generator = torch.Generator("cpu").manual_seed(spec.seed)
@@ -84,17 +86,17 @@ class YosoConvolution(AttentionPlugin):
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """The definition of ``yoso``, and a dense matrix of the taps between any two positions."""
+        """The definition of ``yoso``, plus a dense matrix of convolution weights between any two positions."""
         out = registry.get("yoso").oracle(_without_window(spec), q, k, v, key_padding_mask, rows)
-        taps = self._initial(spec)[:, 0, :, 0].to(v)
-        apart = torch.arange(v.shape[2], device=v.device) - rows.to(v.device)[:, None] + taps.shape[1] // 2
-        inside = (apart >= 0) & (apart < taps.shape[1])
-        matrix = taps[:, apart.clamp(0, taps.shape[1] - 1)] * inside  # [H, R, N]
+        taps = self._initial_weight(spec)[:, 0, :, 0].to(v)
+        tap_index = torch.arange(v.shape[2], device=v.device) - rows.to(v.device)[:, None] + taps.shape[1] // 2
+        inside = (tap_index >= 0) & (tap_index < taps.shape[1])
+        matrix = taps[:, tap_index.clamp(0, taps.shape[1] - 1)] * inside  # [H, R, N]
         if key_padding_mask is not None:
             v = v.masked_fill(~key_padding_mask[:, None, :, None], 0)
         return out + matrix @ v
 
 
 def _without_window(spec: Spec) -> Spec:
-    """The spec for ``yoso``, which has all of its knobs but one."""
+    """The spec for ``yoso``, which has all of these knobs except ``conv_window``."""
     return spec.model_copy(update={"knobs": {name: spec.knobs[name] for name in spec.knobs if name != "conv_window"}})

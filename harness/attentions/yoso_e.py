@@ -1,4 +1,4 @@
-"""YOSO-E: every pair weighted by its hash collision probability; quadratic time, linear memory."""
+"""YOSO-E: each pair is weighted by its hash collision probability, in quadratic time and linear memory."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from yoso.ops import hashing, reference
 
 
 class YosoExpectationModule(nn.Module):
-    """``yoso.attention.yoso_e`` with its parameter fixed."""
+    """``yoso.attention.yoso_e`` with a fixed length of the hash code."""
 
     def __init__(self, hash_code_len: int) -> None:
         super().__init__()
@@ -25,8 +25,8 @@ class YosoExpectationModule(nn.Module):
         return yoso.attention.yoso_e(q, k, v, key_padding_mask, hash_code_len=self.hash_code_len)
 
 
-class YosoExpectation(AttentionPlugin):
-    """The expectation that sampled YOSO estimates."""
+class YosoExpectationPlugin(AttentionPlugin):
+    """YOSO-E, the expectation that sampled YOSO estimates."""
 
     name = "yoso_e"
     summary = "YOSO-E: weights (1 - angle/pi)^tau over all pairs; O(n^2 d) time, O(n) memory"
@@ -34,24 +34,24 @@ class YosoExpectation(AttentionPlugin):
     capabilities = Capabilities(cross_attention=True, compile=True)
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
-        """``hash_code_len``: tau, 1 to 16."""
+        """``hash_code_len``: bits of the hash code (tau, 1 to 16); by default log2 of the length."""
         return {"hash_code_len": hashing.default_hash_code_len(spec.seq_len)}
 
     def kernel(self, spec: Spec) -> str:
-        """Native or plain torch, as ``yoso.build`` found."""
+        """Native kernels or plain torch, whichever ``yoso.build`` provides."""
         return jit.describe(spec.device)
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
-        """The products of softmax attention, and every pair's probability."""
+        """The matrix products of softmax attention, and the collision probability of each pair."""
         return cost.yoso_expectation(spec) if isinstance(spec, OperationSpec) else None
 
     def build(self, spec: Spec) -> nn.Module:
-        """See the base class."""
+        """The module, which has no weights."""
         return YosoExpectationModule(int(self.knobs(spec)["hash_code_len"]))
 
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """See the base class."""
+        """The definition of YOSO-E, over all pairs."""
         tau = int(self.knobs(spec)["hash_code_len"])
         return reference.yoso_e(q[:, :, rows], k, v, None, key_padding_mask, hash_code_len=tau)

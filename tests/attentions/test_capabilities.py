@@ -184,4 +184,7 @@ def test_list_why_prints_the_table_and_its_reasons():
     assert len(reasons) == 1
     assert "softmax" in reasons[0]
     assert "reformer" in reasons[0]
-    assert "backward: torch has no backward of it on a CPU (flex, flex_eager)" in result.stdout.splitlines()
+    assert (
+        "backward: torch has no backward pass for FlexAttention on a CPU (flex, flex_eager)"
+        in result.stdout.splitlines()
+    )

@@ -149,7 +149,7 @@ def test_unknown_attention_is_refused_with_the_known_names(pytester):
 
 def test_plugin_that_does_not_load_fails_one_test(run_tests, monkeypatch):
     broken = EntryPoint("broken", "no_such_module:A", registry.ATTENTIONS)
-    working = EntryPoint("softmax", "harness.attentions.softmax:Softmax", registry.ATTENTIONS)
+    working = EntryPoint("softmax", "harness.attentions.softmax:SoftmaxPlugin", registry.ATTENTIONS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [broken, working])
     monkeypatch.setattr(registry, "_entries", unwrap(registry._entries))
     passed, skipped, failed = run_tests("-k", f"test_plugin_loads or {SHAPE}")

@@ -1,4 +1,4 @@
-"""FlexAttention in both forms, and the flash-attn package, whose place a dense stand-in takes here."""
+"""FlexAttention in both forms, and the flash-attn package, which a dense replacement simulates here."""
 
 import shutil
 import sys
@@ -31,7 +31,7 @@ def test_eager_flex_attention_is_softmax(n, padding, dtype):
     assert failures(registry.get("flex_eager"), spec) == []
 
 
-def test_eager_flex_attention_takes_more_shapes_than_dynamo_compiles():
+def test_eager_flex_attention_takes_more_shapes_than_dynamos_default_limit():
     module = registry.get("flex_eager").build(OperationSpec(attention="flex_eager", seq_len=9))
     for n in range(20, 31):
         q, k, v = (torch.randn(1, 2, n, 64) for _ in range(3))
@@ -47,41 +47,42 @@ def test_compiled_flex_attention_is_softmax():
 
 
 @compiles
-def test_its_fast_exponential_is_allowed_for_at_a_length_where_it_shows():
-    """At 4096 keys its error is over twice the rounding of plain softmax; zeros are still wrong."""
+def test_the_error_of_the_fast_exponential_is_within_the_allowed_error_at_a_long_length():
+    """At 4096 keys its error is more than twice the rounding error of plain softmax; the bound still catches zeros."""
     plugin, spec = registry.get("flex"), OperationSpec(attention="flex", seq_len=4096, heads=1)
     checks = verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))
     assert verify.failures(checks) == []
-    assert all(one.allowed < 1e-5 for one in checks)
+    assert all(check.allowed < 1e-5 for check in checks)
 
 
 @compiles
-def test_another_mask_is_the_same_graph():
+def test_a_new_mask_does_not_compile_a_new_graph():
     module = registry.get("flex").build(OperationSpec(attention="flex", seq_len=300))
     q, k, v = (torch.randn(2, 2, 300, 64) for _ in range(3))
     counters.clear()
     for lengths in ([300, 20], [7, 280]):
         mask = torch.arange(300) < torch.tensor(lengths)[:, None]
         with torch.no_grad():
-            found = module(q, k, v, mask)
-        torch.testing.assert_close(found, softmax_attention(q, k, v, mask, torch.arange(300)), atol=1e-5, rtol=1e-4)
+            output = module(q, k, v, mask)
+        torch.testing.assert_close(output, softmax_attention(q, k, v, mask, torch.arange(300)), atol=1e-5, rtol=1e-4)
     assert counters["stats"]["unique_graphs"] <= 1
 
 
 @pytest.mark.parametrize("lengths", [[300, 300], [300, 128], [1, 129], [256, 5]])
-def test_the_block_mask_is_torchs_without_its_square(lengths):
+def test_the_block_mask_equals_that_of_create_block_mask(lengths):
     real = torch.arange(300) < torch.tensor(lengths)[:, None]
-    mine = flex._block_mask(real, 200)
-    theirs = create_block_mask(lambda b, h, i, j: real[b, j], 2, None, 200, 300, device="cpu")
-    assert torch.equal(mine.to_dense(), theirs.to_dense())
-    assert torch.equal(mine.kv_num_blocks, theirs.kv_num_blocks)
-    assert torch.equal(mine.full_kv_num_blocks, theirs.full_kv_num_blocks)
-    assert int(mine.kv_num_blocks[1, 0, 0] + mine.full_kv_num_blocks[1, 0, 0]) == -(-lengths[1] // 128)
+    block_mask = flex._block_mask(real, 200)
+    expected = create_block_mask(lambda b, h, i, j: real[b, j], 2, None, 200, 300, device="cpu")
+    assert torch.equal(block_mask.to_dense(), expected.to_dense())
+    assert torch.equal(block_mask.kv_num_blocks, expected.kv_num_blocks)
+    assert torch.equal(block_mask.full_kv_num_blocks, expected.full_kv_num_blocks)
+    visited = block_mask.kv_num_blocks[1, 0, 0] + block_mask.full_kv_num_blocks[1, 0, 0]
+    assert int(visited) == -(-lengths[1] // 128)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 @pytest.mark.parametrize("name", ["flex", "flex_eager"])
-def test_torch_says_that_a_cpu_has_no_backward(name):
+def test_gradients_on_a_cpu_are_unsupported_with_torchs_own_reason(name):
     (reason,) = registry.get(name).unsupported(OperationSpec(attention=name, seq_len=64, mode="forward_backward"))
     assert "does not support backward on CPU" in reason
     assert torch.__version__ in reason
@@ -89,14 +90,14 @@ def test_torch_says_that_a_cpu_has_no_backward(name):
     assert "sees no CUDA device" in reason
 
 
-def test_what_the_compiled_form_misses_on_a_cpu(monkeypatch):
+def test_the_compiled_form_needs_avx2_and_a_compiler_on_a_cpu(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     reasons = registry.get("flex").unsupported(OperationSpec(attention="flex", seq_len=64))
     assert ["AVX2" in reasons[0], "no-such-compiler" in reasons[1]] == [True, True]
 
 
-def test_the_eager_form_is_called_dense():
+def test_the_eager_form_is_described_as_dense():
     plugin = registry.get("flex_eager")
     assert "n x n" in plugin.summary
     assert "n=1048576" in plugin.unsupported(OperationSpec(attention=plugin.name, seq_len=2**20))[0]
@@ -104,7 +105,7 @@ def test_the_eager_form_is_called_dense():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_flash_attn_says_all_that_it_misses(monkeypatch):
+def test_flash_attn_gives_every_reason_at_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "flash_attn", None)
     spec = OperationSpec(attention="flash_attn", seq_len=64, head_dim=300)
     package, device, dtype, head = registry.get("flash_attn").unsupported(spec)
@@ -114,8 +115,8 @@ def test_flash_attn_says_all_that_it_misses(monkeypatch):
     assert "300" in head
 
 
-def stand_in():
-    """flash-attn's two functions as its README has them, dense."""
+def dense_flash_attn():
+    """A module with the two functions of flash-attn, with the signatures in its README, as dense softmax."""
 
     def fixed(q, k, v):
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
@@ -125,8 +126,8 @@ def stand_in():
         assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
         assert max_seqlen_q == cu_seqlens_q.diff().max()
         assert max_seqlen_k == cu_seqlens_k.diff().max()
-        of_queries, of_keys = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
-        parts = zip(of_queries, of_queries[1:], of_keys, of_keys[1:], strict=False)
+        query_ends, key_ends = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
+        parts = zip(query_ends, query_ends[1:], key_ends, key_ends[1:], strict=False)
         return torch.cat([fixed(q[None, a:b], k[None, c:d], v[None, c:d])[0] for a, b, c, d in parts])
 
     package = ModuleType("flash_attn")
@@ -135,15 +136,15 @@ def stand_in():
 
 
 @pytest.mark.parametrize("padding", [0.0, 0.3])
-def test_flash_attn_packs_the_real_tokens(padding):
+def test_flash_attn_equals_softmax_with_and_without_padding(padding):
     plugin = registry.get("flash_attn")
     spec = OperationSpec(attention=plugin.name, seq_len=40, heads=2, batch=3, padding=padding, mode="forward_backward")
-    module = flash_attn.FlashAttention(stand_in())
+    module = flash_attn.FlashAttention(dense_flash_attn())
     assert verify.failures(verify.check(plugin, spec, module, inputs.make(spec))) == []
 
 
-def test_flash_attn_takes_other_queries_than_keys():
-    module = flash_attn.FlashAttention(stand_in())
+def test_flash_attn_takes_different_numbers_of_queries_and_keys():
+    module = flash_attn.FlashAttention(dense_flash_attn())
     q, k, v = torch.randn(2, 2, 5, 8), *(torch.randn(2, 2, 9, 8) for _ in range(2))
     mask = torch.arange(9) < torch.tensor([[9], [4]])
     torch.testing.assert_close(module(q, k, v, mask), softmax_attention(q, k, v, mask, torch.arange(5)))

@@ -1,4 +1,4 @@
-"""Linformer and Nystromformer: against their definitions, with padding, their weights, and transformers' own module."""
+"""Linformer and Nystromformer: equal to their definitions and to transformers, with padding and trainable weights."""
 
 import pytest
 import torch
@@ -21,8 +21,8 @@ IDS = [f"{plugin.name}-{knobs}" for plugin, knobs in KNOBS]
 
 
 def make(plugin, seq_len, knobs=None, **changes):
-    given = {"heads": 2, "batch": 2, "head_dim": 24, "mode": "forward_backward"} | changes
-    return OperationSpec(attention=plugin.name, seq_len=seq_len, knobs=knobs or {}, **given)
+    sizes = {"heads": 2, "batch": 2, "head_dim": 24, "mode": "forward_backward"} | changes
+    return OperationSpec(attention=plugin.name, seq_len=seq_len, knobs=knobs or {}, **sizes)
 
 
 def draw(*shape):
@@ -41,7 +41,7 @@ def test_it_equals_its_oracle(plugin, knobs, seq_len, padding, dtype):
 
 @pytest.mark.parametrize("length", [16, 24, 64, 127, 128, 256])
 def test_few_projected_keys_of_many_tokens(length):
-    """Where sdpa's fused backward rounds more than plain softmax does."""
+    """Below 128 projected keys plain softmax is used, because sdpa's fused backward has a larger rounding error."""
     spec = make(LINFORMER, 512, {"projected_length": length})
     assert verify.failures(verify.check(LINFORMER, spec, LINFORMER.build(spec), inputs.make(spec))) == []
     assert ("sdpa" in LINFORMER.kernel(spec)) == (length >= 128)
@@ -50,18 +50,18 @@ def test_few_projected_keys_of_many_tokens(length):
 @pytest.mark.parametrize(("plugin", "knobs"), KNOBS, ids=IDS)
 @pytest.mark.parametrize("seq_len", [1, 2, 3, 5, 7, 13])
 def test_a_few_tokens(plugin, knobs, seq_len):
-    """In float64: the inverse of a few landmarks is too ill-conditioned for a bound of float32's rounding."""
+    """In float64, because the inverse for few landmarks is too ill-conditioned for a bound on float32 rounding."""
     spec = make(plugin, seq_len, knobs)
     q, k, v = draw(2, 2, seq_len, 24)
     mask = torch.arange(seq_len) < torch.tensor([[seq_len], [max(seq_len - 1, 1)]])
-    found = plugin.build(spec).double()(q, k, v, mask)
+    output = plugin.build(spec).double()(q, k, v, mask)
     expected = plugin.oracle(spec, q, k, v, mask, torch.arange(seq_len))
-    real = mask[:, None, :, None].expand_as(found)
-    torch.testing.assert_close(found[real], expected[real])
+    real = mask[:, None, :, None].expand_as(output)
+    torch.testing.assert_close(output[real], expected[real])
 
 
 @pytest.mark.parametrize(("plugin", "knobs"), KNOBS, ids=IDS)
-def test_real_outputs_do_not_move_when_padding_is_added(plugin, knobs):
+def test_added_padding_does_not_change_the_outputs_of_real_tokens(plugin, knobs):
     q, k, v = draw(2, 2, 40, 24)
     module = plugin.build(make(plugin, 40, knobs)).double()
     mask = (torch.arange(40) < 29).expand(2, -1)
@@ -72,7 +72,7 @@ def test_real_outputs_do_not_move_when_padding_is_added(plugin, knobs):
 
 
 @pytest.mark.parametrize(("plugin", "knobs"), KNOBS, ids=IDS)
-def test_a_sequence_does_not_depend_on_its_batch(plugin, knobs):
+def test_a_sequence_does_not_depend_on_the_rest_of_its_batch(plugin, knobs):
     q, k, v = draw(3, 2, 40, 24)
     mask = torch.arange(40) < torch.tensor([[40], [3], [22]])
     module = plugin.build(make(plugin, 40, knobs)).double()
@@ -86,14 +86,14 @@ def test_a_sequence_does_not_depend_on_its_batch(plugin, knobs):
 def test_gradients_of_inputs_and_weights_equal_finite_differences(plugin, knobs):
     module = plugin.build(make(plugin, 6, knobs | ({"conv_kernel": 3} if "conv_kernel" in knobs else {}))).double()
     mask = torch.tensor([[True] * 5 + [False]])
-    given = [x.requires_grad_() for x in draw(1, 2, 6, 3)]
+    qkv = [x.requires_grad_() for x in draw(1, 2, 6, 3)]
     weights = dict(module.named_parameters())
 
     def call(q, k, v, *values):
-        moved = dict(zip(weights, values, strict=True))
-        return torch.func.functional_call(module, moved, (q, k, v, mask))[:, :, :5]
+        parameters = dict(zip(weights, values, strict=True))
+        return torch.func.functional_call(module, parameters, (q, k, v, mask))[:, :, :5]
 
-    assert torch.autograd.gradcheck(call, (*given, *weights.values()))
+    assert torch.autograd.gradcheck(call, (*qkv, *weights.values()))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_gradients_of_inputs_and_weights_equal_finite_differences(plugin, knobs)
         (NYSTROMFORMER, {"conv_kernel": 33}, [[2, 1, 33, 1]]),
     ],
 )
-def test_weights(plugin, knobs, shapes):
+def test_the_shapes_of_the_weights_and_that_they_depend_on_the_seed_alone(plugin, knobs, shapes):
     built = [list(plugin.build(make(plugin, 40, knobs, seed=seed)).parameters()) for seed in (0, 0, 1)]
     assert [list(weight.shape) for weight in built[0]] == shapes
     for first, same, other in zip(*built, strict=True):
@@ -116,7 +116,7 @@ def test_weights(plugin, knobs, shapes):
 
 @pytest.mark.parametrize(("plugin", "knobs"), [(LINFORMER, {}), (NYSTROMFORMER, {"conv_kernel": 33})])
 @pytest.mark.parametrize("kind", [ModelSpec, TaskSpec])
-def test_whole_models_take_the_weights(plugin, knobs, kind):
+def test_whole_models_support_attentions_with_weights(plugin, knobs, kind):
     assert plugin.unsupported(kind(attention=plugin.name, seq_len=64, knobs=knobs)) == []
 
 
@@ -129,19 +129,19 @@ def test_whole_models_take_the_weights(plugin, knobs, kind):
         (NYSTROMFORMER, {"num_landmarks": 0}, "num_landmarks must be at least 1, got 0"),
     ],
 )
-def test_knobs_out_of_range(plugin, knobs, expected):
+def test_knobs_out_of_range_are_unsupported(plugin, knobs, expected):
     (reason,) = plugin.unsupported(make(plugin, 40, knobs))
     assert reason == expected
 
 
-def test_linformer_refuses_a_longer_sequence():
+def test_linformer_rejects_a_sequence_longer_than_its_projections():
     q, k, v = (x.float() for x in draw(1, 2, 41, 24))
     with pytest.raises(ValueError, match="up to 40 tokens, got 41"):
         LINFORMER.build(make(LINFORMER, 40))(q, k, v, None)
 
 
-def test_linformer_that_projects_nothing_away_is_softmax():
-    """With E and F the identity, keys and values are what they were."""
+def test_linformer_with_identity_projections_is_softmax():
+    """If E and F are the identity, keys and values do not change."""
     module = LINFORMER.build(make(LINFORMER, 12)).double()
     for weight in module.parameters():
         weight.data.copy_(torch.eye(12))
@@ -150,8 +150,8 @@ def test_linformer_that_projects_nothing_away_is_softmax():
 
 
 @pytest.mark.parametrize("sharing", ["none", "headwise", "key_value"])
-def test_linformer_written_out(sharing):
-    """One query of one head, over its real tokens alone."""
+def test_linformer_equals_a_sum_over_projected_keys(sharing):
+    """One query of one head, written out over the real tokens."""
     spec = make(LINFORMER, 9, {"projected_length": 4, "sharing": sharing}, heads=3)
     module = LINFORMER.build(spec).double()
     q, k, v = draw(1, 3, 9, 24)
@@ -177,31 +177,31 @@ def test_segments_are_contiguous_and_cover_every_real_token(length, landmarks):
         assert sizes.max() - sizes.min() <= 1
 
 
-def test_the_iteration_is_the_inverse():
+def test_the_iteration_converges_to_the_inverse():
     a = (4 * torch.eye(8, dtype=torch.float64) + torch.randn(8, 8, dtype=torch.float64) / 4).softmax(-1)
     torch.testing.assert_close(iterative_inverse(a, 12), torch.linalg.inv(a))
 
 
 def test_as_many_landmarks_as_tokens_are_softmax():
-    """There is nothing to approximate."""
+    """Nothing needs to be approximated."""
     q, k, v = draw(1, 2, 12, 24)
     module = NYSTROMFORMER.build(make(NYSTROMFORMER, 12, {"num_landmarks": 12}))
     torch.testing.assert_close(module(q, k, v, None), ((q @ k.mT) / 24**0.5).softmax(-1) @ v)
 
 
-def test_one_token_more_than_landmarks_is_near_softmax():
-    """One landmark is the mean of two equal tokens, and every other a token of its own."""
+def test_one_token_more_than_landmarks_equals_softmax_if_two_tokens_are_equal():
+    """One landmark is the mean of the two equal tokens, and each other landmark is one token."""
     q, k, v = draw(1, 2, 12, 24)
     k[:, :, 11] = k[:, :, 10]
-    q = k  # a kernel that is well conditioned
+    q = k  # makes the matrix of landmarks well conditioned
     module = NYSTROMFORMER.build(make(NYSTROMFORMER, 12, {"num_landmarks": 11, "iterations": 40}))
     torch.testing.assert_close(module(q, k, v, None), ((q @ k.mT) / 24**0.5).softmax(-1) @ v)
 
 
 @pytest.mark.parametrize("conv", [None, 33])
 @pytest.mark.parametrize("first_guess", ["exact", "original"])
-def test_nystromformer_is_transformers(conv, first_guess):
-    """Forward and gradient, with the same weights; "original" is one first guess for all heads of a batch."""
+def test_nystromformer_equals_that_of_transformers(conv, first_guess):
+    """Outputs and gradients, with the same weights; "original" uses one initial guess for all heads of a batch."""
     from transformers import NystromformerConfig
     from transformers.models.nystromformer.modeling_nystromformer import NystromformerSelfAttention
 
@@ -215,9 +215,9 @@ def test_nystromformer_is_transformers(conv, first_guess):
         conv_kernel_size=33,
         attention_probs_dropout_prob=0.0,
     )
-    theirs = NystromformerSelfAttention(config).double()
-    theirs.init_option = first_guess
-    theirs.conv_kernel_size = conv  # its configuration does not take None
+    reference = NystromformerSelfAttention(config).double()
+    reference.init_option = first_guess
+    reference.conv_kernel_size = conv  # the configuration does not accept None
     spec = make(
         NYSTROMFORMER,
         96,
@@ -226,24 +226,24 @@ def test_nystromformer_is_transformers(conv, first_guess):
         batch=batch,
         head_dim=32 // heads,
     )
-    ours = NYSTROMFORMER.build(spec).double()
+    module = NYSTROMFORMER.build(spec).double()
     if conv:
-        ours.conv_weight.data.copy_(theirs.conv.weight)
+        module.conv_weight.data.copy_(reference.conv.weight)
 
     hidden = torch.randn(batch, 96, 32, dtype=torch.float64, requires_grad=True)
-    q, k, v = (f(hidden).unflatten(-1, (heads, -1)).transpose(1, 2) for f in (theirs.query, theirs.key, theirs.value))
-    found = ours(q, k, v, None).transpose(1, 2).flatten(2)
-    (expected,) = theirs(hidden)[:1]
-    torch.testing.assert_close(found, expected)
+    q, k, v = (
+        f(hidden).unflatten(-1, (heads, -1)).transpose(1, 2) for f in (reference.query, reference.key, reference.value)
+    )
+    output = module(q, k, v, None).transpose(1, 2).flatten(2)
+    (expected,) = reference(hidden)[:1]
+    torch.testing.assert_close(output, expected)
     upstream = torch.randn_like(expected)
-    of = [hidden, *theirs.query.parameters(), *theirs.value.parameters()]
-    for mine, other in zip(
-        torch.autograd.grad(found, of, upstream), torch.autograd.grad(expected, of, upstream), strict=True
-    ):
-        torch.testing.assert_close(mine, other)
+    sources = [hidden, *reference.query.parameters(), *reference.value.parameters()]
+    grads, expected_grads = (torch.autograd.grad(x, sources, upstream) for x in (output, expected))
+    torch.testing.assert_close(grads, expected_grads)
 
 
 @pytest.mark.parametrize("plugin", [LINFORMER, NYSTROMFORMER])
-def test_work_grows_with_the_length_and_not_its_square(plugin):
+def test_the_cost_grows_at_most_linearly_with_the_length(plugin):
     short, long = plugin.cost(make(plugin, 1024)), plugin.cost(make(plugin, 4096))
     assert all(long[ceiling] <= 4 * amount for ceiling, amount in short.items())

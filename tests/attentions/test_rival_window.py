@@ -1,4 +1,4 @@
-"""Window attention against dense softmax attention with a band mask, with padding and at awkward lengths."""
+"""Window attention equals dense softmax attention with a band mask, with padding and at any length."""
 
 import pytest
 import torch
@@ -12,17 +12,17 @@ PLUGIN = registry.get("local_window")
 
 
 def make(seq_len, window=5, **changes):
-    given = {"heads": 2, "batch": 2, "head_dim": 24, "mode": "forward_backward"} | changes
-    return OperationSpec(attention="local_window", seq_len=seq_len, knobs={"window": window}, **given)
+    sizes = {"heads": 2, "batch": 2, "head_dim": 24, "mode": "forward_backward"} | changes
+    return OperationSpec(attention="local_window", seq_len=seq_len, knobs={"window": window}, **sizes)
 
 
 def draw(*shape):
     return [torch.randn(shape, dtype=torch.float64) for _ in range(3)]
 
 
-def banded(n, window):
-    at = torch.arange(n)
-    return (at[:, None] - at).abs() <= window
+def band_mask(n, window):
+    position = torch.arange(n)
+    return (position[:, None] - position).abs() <= window
 
 
 @pytest.mark.parametrize("seq_len", [1, 7, 131])
@@ -38,35 +38,33 @@ def test_it_equals_its_oracle(seq_len, window, padding, dtype):
 @pytest.mark.parametrize("seq_len", [1, 4, 5, 6, 10, 11, 29])
 @pytest.mark.parametrize("window", [1, 3, 5, 40])
 def test_every_row_and_gradient_equals_torchs_masked_attention(seq_len, window):
-    given = [x.requires_grad_() for x in draw(2, 3, seq_len, 4)]
-    ours = PLUGIN.build(make(seq_len, window))(*given, None)
-    theirs = scaled_dot_product_attention(*given, attn_mask=banded(seq_len, window))
-    torch.testing.assert_close(ours, theirs)
-    upstream = torch.randn_like(ours)
-    for mine, other in zip(
-        torch.autograd.grad(ours, given, upstream), torch.autograd.grad(theirs, given, upstream), strict=True
-    ):
-        torch.testing.assert_close(mine, other)
+    qkv = [x.requires_grad_() for x in draw(2, 3, seq_len, 4)]
+    output = PLUGIN.build(make(seq_len, window))(*qkv, None)
+    expected = scaled_dot_product_attention(*qkv, attn_mask=band_mask(seq_len, window))
+    torch.testing.assert_close(output, expected)
+    upstream = torch.randn_like(output)
+    grads, expected_grads = (torch.autograd.grad(x, qkv, upstream) for x in (output, expected))
+    torch.testing.assert_close(grads, expected_grads)
 
 
 def test_each_sequence_has_its_own_padding():
     q, k, v = draw(3, 2, 23, 4)
     mask = torch.rand(3, 23, generator=torch.Generator().manual_seed(0)) < 0.6
-    ours = PLUGIN.build(make(23))(q, k, v, mask)
-    theirs = scaled_dot_product_attention(q, k, v, attn_mask=(mask[:, None, None, :] & banded(23, 5)))
-    real = mask[:, None, :, None].expand_as(ours)
-    torch.testing.assert_close(ours[real], theirs[real])
+    output = PLUGIN.build(make(23))(q, k, v, mask)
+    expected = scaled_dot_product_attention(q, k, v, attn_mask=(mask[:, None, None, :] & band_mask(23, 5)))
+    real = mask[:, None, :, None].expand_as(output)
+    torch.testing.assert_close(output[real], expected[real])
 
 
-def test_a_stretch_of_padding_wider_than_the_window_is_finite():
-    given = [x.requires_grad_() for x in draw(1, 2, 60, 4)]
+def test_padding_wider_than_the_window_gives_finite_outputs_and_gradients():
+    qkv = [x.requires_grad_() for x in draw(1, 2, 60, 4)]
     mask = torch.arange(60)[None] < 9
-    out = PLUGIN.build(make(60))(*given, mask)
+    out = PLUGIN.build(make(60))(*qkv, mask)
     assert out.isfinite().all()
-    assert all(grad.isfinite().all() for grad in torch.autograd.grad(out[:, :, :9].sum(), given))
+    assert all(grad.isfinite().all() for grad in torch.autograd.grad(out[:, :, :9].sum(), qkv))
 
 
-def test_real_outputs_do_not_move_when_padding_is_added():
+def test_added_padding_does_not_change_the_outputs_of_real_tokens():
     q, k, v = draw(2, 2, 40, 4)
     module = PLUGIN.build(make(40))
     mask = (torch.arange(40) < 29).expand(2, -1)
@@ -76,22 +74,22 @@ def test_real_outputs_do_not_move_when_padding_is_added():
     torch.testing.assert_close(module(q, k, v, mask)[:, :, :29], alone)
 
 
-def test_a_far_token_changes_nothing():
+def test_a_token_changes_only_the_outputs_within_the_window():
     q, k, v = draw(1, 2, 40, 4)
     module = PLUGIN.build(make(40))
     before = module(q, k, v, None)
     k[:, :, 20], v[:, :, 20] = 9.0, 9.0
-    moved = (module(q, k, v, None) != before).any(-1).any(1).squeeze(0)
-    assert moved.nonzero().flatten().tolist() == list(range(15, 26))
+    changed = (module(q, k, v, None) != before).any(-1).any(1).squeeze(0)
+    assert changed.nonzero().flatten().tolist() == list(range(15, 26))
 
 
-def test_a_window_over_everything_is_softmax():
+def test_a_window_over_the_whole_sequence_is_softmax():
     q, k, v = draw(1, 2, 40, 4)
     torch.testing.assert_close(PLUGIN.build(make(40, window=40))(q, k, v, None), scaled_dot_product_attention(q, k, v))
 
 
-def test_no_square_tensor_is_made():
-    """The largest tensor of a call, as torch sees it, is far below n x n."""
+def test_no_tensor_is_n_x_n():
+    """The largest tensor of a call, as seen by torch's dispatcher, is far smaller than n x n."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Largest(TorchDispatchMode):
@@ -99,24 +97,24 @@ def test_no_square_tensor_is_made():
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
-            for one in out if isinstance(out, tuple | list) else [out]:
-                if isinstance(one, torch.Tensor):
-                    self.numbers = max(self.numbers, one.numel())
+            for tensor in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(tensor, torch.Tensor):
+                    self.numbers = max(self.numbers, tensor.numel())
             return out
 
     n = 4096
     q, k, v = (x.float().requires_grad_() for x in draw(1, 1, n, 8))
-    with Largest() as seen:
+    with Largest() as largest:
         PLUGIN.build(make(n, window=16))(q, k, v, None).sum().backward()
-    assert 0 < seen.numbers < n * n / 20
+    assert 0 < largest.numbers < n * n / 20
 
 
-def test_a_window_of_nothing_is_refused():
+def test_a_window_of_zero_is_unsupported():
     (reason,) = PLUGIN.unsupported(make(8, window=0))
     assert "window must be at least 1, got 0" in reason
 
 
 @pytest.mark.parametrize(("n", "window"), [(1, 5), (9, 3), (9, 20)])
-def test_the_pairs_are_counted(n, window):
+def test_the_cost_equals_a_count_of_the_pairs(n, window):
     spec = make(n, window, mode="forward")
-    assert PLUGIN.cost(spec)["matmul float32"] == 2 * 2 * banded(n, window).sum() * 4 * 24
+    assert PLUGIN.cost(spec)["matmul float32"] == 2 * 2 * band_mask(n, window).sum() * 4 * 24

@@ -1,4 +1,4 @@
-"""Sampled YOSO with its convolution: against its definition, and against YOSO where the weights are zero."""
+"""Sampled YOSO with its convolution: equal to its definition, and to YOSO if the weights are zero."""
 
 import pytest
 import torch
@@ -25,36 +25,36 @@ def test_it_equals_its_oracle(seq_len, padding, dtype, window):
     assert verify.failures(verify.check(PLUGIN, spec, PLUGIN.build(spec), inputs.make(spec))) == []
 
 
-def test_it_is_yoso_and_a_sum_over_the_window():
-    """One output written out, and the gradient of one tap."""
+def test_it_is_yoso_plus_a_sum_over_the_window():
+    """One output written out, and its gradient with respect to the weights."""
     spec = make(40, {"conv_window": 5})
     module = PLUGIN.build(spec)
     q, k, v = (torch.randn(2, 2, 40, 24) for _ in range(3))
     mask = torch.arange(40) < torch.tensor([[40], [21]])
     torch.manual_seed(0)
-    found = module(q, k, v, mask)
+    output = module(q, k, v, mask)
     torch.manual_seed(0)
-    alone = module.attention(q, k, v, mask)
+    attention = module.attention(q, k, v, mask)
     taps = module.convolution.weight[1, 0, :, 0]
-    expected = alone[1, 1, 19] + sum(taps[t] * v[1, 1, 17 + t] for t in range(4))  # position 21 is padding
-    torch.testing.assert_close(found[1, 1, 19], expected)
-    (grad,) = torch.autograd.grad(found[0, 1, 10, 3], module.convolution.weight)
+    expected = attention[1, 1, 19] + sum(taps[t] * v[1, 1, 17 + t] for t in range(4))  # position 21 is padding
+    torch.testing.assert_close(output[1, 1, 19], expected)
+    (grad,) = torch.autograd.grad(output[0, 1, 10, 3], module.convolution.weight)
     torch.testing.assert_close(grad[1, 0, :, 0], v[0, 1, 8:13, 3])
     assert grad[0].eq(0).all()
 
 
-def test_without_weights_of_any_size_it_is_yoso_bit_for_bit():
+def test_with_zero_weights_it_is_yoso_bit_for_bit():
     module = PLUGIN.build(make(40))
     q, k, v = (torch.randn(2, 2, 40, 24) for _ in range(3))
     torch.nn.init.zeros_(module.convolution.weight)
     torch.manual_seed(0)
-    found = module(q, k, v, None)
+    output = module(q, k, v, None)
     torch.manual_seed(0)
     spec = OperationSpec(attention="yoso", seq_len=40, knobs={"num_hash": 8})
-    assert torch.equal(found, registry.get("yoso").build(spec)(q, k, v, None))
+    assert torch.equal(output, registry.get("yoso").build(spec)(q, k, v, None))
 
 
-def test_the_seed_decides_the_weights():
+def test_the_weights_depend_on_the_seed_alone():
     first, same, other = (PLUGIN.build(make(40, seed=seed)).convolution.weight for seed in (0, 0, 1))
     assert first.shape == (2, 1, 33, 1)
     assert torch.equal(first, same)
@@ -65,17 +65,17 @@ def test_the_seed_decides_the_weights():
     ("knobs", "words"),
     [({"conv_window": 4}, "odd and at least 1, got 4"), ({"conv_window": 0}, "got 0"), ({"num_hash": 0}, "num_hash")],
 )
-def test_knobs_out_of_range(knobs, words):
+def test_knobs_out_of_range_are_unsupported(knobs, words):
     (reason,) = PLUGIN.unsupported(make(40, knobs))
     assert words in reason
 
 
 @pytest.mark.parametrize("kind", [ModelSpec, TaskSpec])
-def test_a_model_without_a_convolution_takes_it(kind):
+def test_a_model_without_its_own_convolution_supports_it(kind):
     assert PLUGIN.unsupported(kind(attention="yoso_conv", seq_len=64)) == []
 
 
-def test_its_cost_is_that_of_yoso_and_of_the_taps():
+def test_its_cost_is_that_of_yoso_plus_the_convolution():
     spec = make(40, mode="forward")
     yoso = registry.get("yoso").cost(spec.model_copy(update={"attention": "yoso"}))
     cost = PLUGIN.cost(spec)

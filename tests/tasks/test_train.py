@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from harness.attentions.softmax import EagerSoftmax, Softmax
+from harness.attentions.softmax import EagerSoftmax, SoftmaxPlugin
 from harness.cases import runner
 from harness.core import registry
 from harness.core.record import Divergence, Record, TaskResult
@@ -58,7 +58,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-class Breaks(Softmax):
+class Breaks(SoftmaxPlugin):
     """Softmax attention that returns NaN from call number ``at`` on (the first call is 1)."""
 
     name = "breaks"
