@@ -8,6 +8,9 @@ PYTEST_DONT_REWRITE: ``harness run`` calls pytest when this module is imported a
 from importlib import import_module
 from typing import Any
 
+from harness import old_module_names
+from yoso import moved_modules
+
 _HOME = {
     "AttentionPlugin": "harness.core.plugin",
     "OperationSpec": "harness.core.spec",
@@ -17,6 +20,8 @@ _HOME = {
     "Record": "harness.core.record",
 }
 __all__ = ["AttentionPlugin", "ModelSpec", "OperationSpec", "QualitySpec", "Record", "TaskSpec"]
+
+moved_modules.register(old_module_names.ALIASES, old_module_names.MOVED)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,12 +9,11 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo import config as dynamo_config
+from torch.compiler import config as compiler_config
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from harness.attentions.shared import cost
@@ -24,6 +23,7 @@ from harness.core.attention_shape import has_backward, head_dim
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin, torch_dtype
 from harness.core.spec import OperationSpec, Spec
+from yoso.torch_private import import_inductor
 
 BLOCK = 128
 """Keys and queries a block of the mask: flex_attention's default."""
@@ -48,9 +48,7 @@ class Flex(nn.Module):
 
 
 def _compiled() -> Callable[..., Any]:
-    with warnings.catch_warnings():  # inductor's own import uses what torch has deprecated
-        warnings.filterwarnings("ignore", message="`torch.jit.script_method` is deprecated")
-        import_module("torch._inductor.compile_fx")
+    import_inductor()
     # A function compiled for 8 shapes falls back to the dense form unless fullgraph forbids it; newer torch counts
     # the shapes of each module apart.
     known = inspect.signature(torch.compile).parameters
@@ -61,7 +59,8 @@ def _compiled() -> Callable[..., Any]:
 
 def _eager(*args: Any, **kwargs: Any) -> Any:
     # Also this form goes through dynamo, with a graph a shape; where dynamo gives up, after 8, the call fails.
-    with warnings.catch_warnings(), dynamo_config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS):
+    limits = {"recompile_limit": GRAPHS, "accumulated_recompile_limit": GRAPHS}
+    with warnings.catch_warnings(), compiler_config.patch(**limits):  # type: ignore[attr-defined]  # set at run time
         # that it is dense is what this form is here for
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
         return flex_attention(*args, **kwargs)

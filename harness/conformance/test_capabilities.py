@@ -90,7 +90,7 @@ def test_one_graph_without_a_break(attention: Attention, mode: str, padding: flo
     attention.needs("compile")
     spec = attention.spec(mode=mode, padding=padding)
     given, module = inputs.make(spec), attention.build(spec)
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled = cast(nn.Module, torch.compile(module, fullgraph=True, backend="eager", dynamic=False))
     apart = differences(results(compiled, given, spec), results(module, given, spec), attention.allowed(spec, given))
     assert not apart, f"the compiled module gives other results than the plain one: {'; '.join(apart)}"

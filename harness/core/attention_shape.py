@@ -1,5 +1,8 @@
 """What a plugin asks of any spec, whatever its kind: sizes of the attention inside, and whether gradients flow."""
 
+from importlib import import_module
+from typing import Any
+
 from harness.core.spec import ModelSpec, OperationSpec, QualitySpec, Spec, TaskSpec
 
 
@@ -32,3 +35,10 @@ def has_backward(spec: Spec) -> bool:
 def has_padding(spec: Spec) -> bool:
     """Whether a mask is passed."""
     return isinstance(spec, TaskSpec) or (isinstance(spec, OperationSpec) and spec.padding > 0)
+
+
+def __getattr__(name: str) -> Any:
+    """``device_reasons``, which was defined in this module when it was ``harness.traits``."""
+    if name == "device_reasons":
+        return getattr(import_module("harness.attentions.shared.capacity"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from harness.core.record import Conditions
 from harness.core.spec import ModelSpec, OperationSpec
+from yoso.torch_private import TorchDispatchMode, argument_names, backward_is_running, is_compiled, tree_leaves
 
 SHORT = 4
 """Up to so many times the head's width, features of tokens are as many as tokens: nobody can tell them from pairs."""
@@ -30,7 +29,7 @@ def observe(call: Callable[[], Any], module: nn.Module, spec: OperationSpec | Mo
         spec: its sizes tell which tensors count.
     """
     found: dict[str, Any] = {"parameters": sum(one.numel() for one in module.parameters())}
-    found["compiled"] = any(_is_compiled(part) for part in module.modules())
+    found["compiled"] = any(is_compiled(part) for part in module.modules())
     found["float32_matmul"] = torch.get_float32_matmul_precision()
     if found["compiled"]:  # dynamo does not run under a mode: the call would be another one
         return Conditions(**found, unseen="compiled: its operations are not torch's")
@@ -71,7 +70,7 @@ class _Watch(TorchDispatchMode):
         self.operators += not getattr(func, "is_view", False)  # a view is another look at the same memory
         self.precisions.add(torch.get_float32_matmul_precision())
         # Backward formulas run without gradients; what runs with them there is the forward pass once more.
-        self.recomputes |= torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
+        self.recomputes |= backward_is_running() and torch.is_grad_enabled()
         self.dropout |= _drops(func, args, kwargs or {}, self.rows)
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.numel() >= self.rows:
@@ -98,15 +97,4 @@ def _drops(func: Any, args: Any, kwargs: Any, rows: int) -> bool:
         return bool(args[1] > 0)
     if name == "bernoulli_":
         return bool(args[0].numel() >= rows)  # the mask of a dropout without a kernel of its own
-    schema = getattr(func, "_schema", None)  # a higher-order operation has none
-    names = [] if schema is None else [argument.name for argument in schema.arguments]
-    return bool((dict(zip(names, args, strict=False)) | kwargs).get("dropout_p", 0.0))
-
-
-def _is_compiled(part: nn.Module) -> bool:
-    held = [part.forward, *vars(part).values()]
-    return (
-        "_orig_mod" in part._modules
-        or part._compiled_call_impl is not None
-        or any(hasattr(one, "_torchdynamo_orig_callable") for one in held)
-    )
+    return bool((dict(zip(argument_names(func), args, strict=False)) | kwargs).get("dropout_p", 0.0))

@@ -21,6 +21,7 @@ import yoso.transformers_attention as yoso_attention
 from harness.core import registry
 from harness.core.attention_shape import has_backward, head_dim
 from harness.core.spec import ModelSpec, OperationSpec, Scalar, TaskSpec
+from yoso.torch_private import child_module
 
 # The last module that each layer built, with what it was built for: planning may cost more than the attention.
 _built: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], nn.Module]] = WeakKeyDictionary()
@@ -198,7 +199,7 @@ def _attend(
     own_scale = query.shape[-1] ** -0.5
     if scaling is not None and abs(scaling - own_scale) > 1e-6 * own_scale:
         raise ValueError(f"attention {name!r} scales by 1/sqrt(head_dim) = {own_scale:g}, got scaling {scaling:g}")
-    attend = module._modules.get(name) or _without_weights(name, module, query, attention_mask)
+    attend = child_module(module, name) or _without_weights(name, module, query, attention_mask)
     return attend(query, key, value, attention_mask).transpose(1, 2).contiguous(), None
 
 
