@@ -9,6 +9,9 @@ that it cannot rewrite the module's assertions.
 from importlib import import_module
 from typing import Any
 
+from harness import old_module_names
+from yoso import moved_modules
+
 _HOME = {
     "AttentionPlugin": "harness.core.plugin",
     "OperationSpec": "harness.core.spec",
@@ -18,6 +21,8 @@ _HOME = {
     "Record": "harness.core.record",
 }
 __all__ = ["AttentionPlugin", "ModelSpec", "OperationSpec", "QualitySpec", "Record", "TaskSpec"]
+
+moved_modules.register(old_module_names.ALIASES, old_module_names.MOVED)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,16 @@
 """YOSO attention (Zeng et al., ICML 2021, arXiv 2111.09714) and its models on transformers' interfaces.
 
-The public names load on first use, so that ``import yoso`` costs nothing. The attentions register themselves in
-transformers' ``AttentionInterface`` (as ``"yoso"`` and ``"yoso_e"``) when a model class is loaded, or with
-``import yoso.transformers_attention`` for another library's model.
+The public names are imported on first use, so that ``import yoso`` is fast and loads no torch. The attentions are
+registered in transformers' ``AttentionInterface`` (as ``"yoso"`` and ``"yoso_e"``) when a YOSO model class is loaded;
+for another library's model, ``import yoso.transformers_attention`` registers them.
 """
 
 from importlib import import_module
 from typing import Any
 
-_HOME = {
+from yoso import moved_modules  # noqa: F401  old module names work or say what they are now
+
+_MODULE_OF = {
     "YosoConfig": "yoso.models.config",
     "YosoForMaskedLM": "yoso.models.masked_lm",
     "YosoForMultipleChoice": "yoso.models.heads",
@@ -38,6 +40,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module."""
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'yoso' has no attribute {name!r}; it has {sorted(_HOME)}")
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
+    raise AttributeError(f"module 'yoso' has no attribute {name!r}; its public names are {', '.join(_MODULE_OF)}")

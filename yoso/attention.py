@@ -1,16 +1,14 @@
-"""YOSO attention as functions of query, key and value: the expectation (YOSO-E) and the sampled one.
+"""YOSO attention as functions of query, key and value: the expectation (YOSO-E) and the sampled estimate of it.
 
-Source: Zeng et al., "You Only Sample (Almost) Once", ICML 2021 (arXiv 2111.09714). No softmax and no scale: rows of
-query and key are l2-normalised, a pair's weight is the probability that its hash codes are equal, and the weighted
-sum of the values is l2-normalised.
+Source: Zeng et al., "You Only Sample (Almost) Once", ICML 2021 (arXiv 2111.09714). There is no softmax and no scale:
+rows of query and key are l2-normalised, the weight of a pair is the probability that its hash codes are equal, and the
+weighted sum of the values is l2-normalised.
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-import yoso.ops.autograd
-import yoso.ops.vmap  # noqa: F401  registers their vmap and autocast rules
 from yoso.ops import operators
 from yoso.ops.arguments import check_attention, check_hash_code_len, check_num_hash
 from yoso.ops.autocast import to_autocast_dtype
@@ -26,23 +24,23 @@ def yoso_e(
     hash_code_len: int = 9,
     exact_gradient: bool = False,
 ) -> Tensor:
-    """YOSO-E: every pair weighted by its collision probability. O(N^2 D) time, O(N) memory.
+    """YOSO-E: every pair is weighted by its collision probability. O(N^2 D) time, O(N) memory.
 
     Args:
-        query: float ``[B, H, N, D]``, of any row lengths.
+        query: float ``[B, H, N, D]``; its rows may have any length.
         key: as query.
         value: ``[B, H, N, D_v]``.
         key_padding_mask: bool ``[B, N]``, True for a real token, or None. Padded queries give zero rows.
-        hash_code_len: tau, 1 to 16: how fast the weight falls with the angle.
-        exact_gradient: False: the authors' surrogate, at most 0.91 of the derivative; True: the derivative itself,
-            whose pole at rows of equal direction is cut off at an angle of 1e-3. On CUDA give it float32: 16 bits round
-            the pole away from where it would cancel.
+        hash_code_len: tau, 1 to 16; the larger, the faster the weight falls with the angle.
+        exact_gradient: False: the gradient is the authors' surrogate, at most 0.91 times the derivative. True: it is
+            the derivative itself, whose pole at rows of equal direction is cut off at an angle of 1e-3. Use float32
+            inputs with it on CUDA: in 16 bits, rounding moves the pole so that its terms no longer cancel.
 
     Returns:
-        ``[B, H, N, D_v]``, rows of length 1 (a row without any key: zero), in value's dtype.
+        ``[B, H, N, D_v]`` in value's dtype; rows have length 1, and a row without any key is zero.
 
     Raises:
-        ValueError: arguments that do not fit together.
+        ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
     query, key, value = to_autocast_dtype(query, key, value)
     query_mask = _query_mask(query, key, key_padding_mask)
@@ -56,7 +54,7 @@ def yoso_e(
         hash_code_len=hash_code_len,
         exact_gradient=exact_gradient,
     )
-    return operators.unit_rows_of_own(context)
+    return operators.unit_rows_overwriting(context)
 
 
 def yoso_sampling(
@@ -71,29 +69,30 @@ def yoso_sampling(
     lsh_backward: bool = True,
     planes: Tensor | None = None,
 ) -> Tensor:
-    """Sampled YOSO: the collision probability estimated from ``num_hash`` hashes. O(N num_hash D) time and O(N) memory.
+    """Sampled YOSO: the collision probability is estimated from ``num_hash`` hashes. O(N num_hash D) time, O(N) memory.
 
-    A row of query or key that holds NaN or infinity is hashed like any other (a projection that is NaN, as one of
-    infinities can be, is not positive): no other row sees it, and its own output is finite. One of value reaches the
-    rows that collide with it.
+    A row of query or key with NaN or infinity is hashed like any other (a projection that is NaN counts as not
+    positive). It does not affect other rows, and its own output is finite. NaN or infinity in a row of value reaches
+    every query that collides with that row.
 
     Args:
-        query: float ``[B, H, N, D]``, of any row lengths.
+        query: float ``[B, H, N, D]``; its rows may have any length.
         key: as query.
         value: ``[B, H, N, D_v]``.
         key_padding_mask: bool ``[B, N]``, True for a real token, or None. Padded queries give zero rows.
-        num_hash: m; the error against YOSO-E falls as 1 / sqrt(m).
+        num_hash: m, at least 1; the error against YOSO-E falls as 1 / sqrt(m).
         hash_code_len: tau, 1 to 16.
         hash_family: one of ``yoso.ops.hashing.HASH_FAMILIES``.
-        lsh_backward: True: gradients from the collisions; False: from the probability, over all pairs.
-        planes: from ``yoso.ops.hashing.draw_planes``; None: drawn anew, one set a head and sequence, from torch's
-            default CPU generator.
+        lsh_backward: True: the gradients are estimated from the collisions. False: they are computed from the
+            collision probability over all pairs, in O(N^2 D).
+        planes: from ``yoso.ops.hashing.draw_planes``; None: new planes are drawn from torch's default CPU generator,
+            one set per head and sequence.
 
     Returns:
-        ``[B, H, N, D_v]``, rows of length 1 (a row without any collision: zero), in value's dtype.
+        ``[B, H, N, D_v]`` in value's dtype; rows have length 1, and a row without any collision is zero.
 
     Raises:
-        ValueError: arguments that do not fit together.
+        ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
     check_num_hash(num_hash)
     check_family(hash_family)
@@ -124,15 +123,16 @@ def yoso_sampling(
         hash_code_len=hash_code_len,
         lsh_backward=lsh_backward,
     )
-    return operators.unit_rows_of_own(context)
+    return operators.unit_rows_overwriting(context)
 
 
 def expectation_weights(
     query: Tensor, key: Tensor, key_padding_mask: Tensor | None = None, *, hash_code_len: int = 9
 ) -> Tensor:
-    """The collision probabilities themselves, dense: ``[B, H, N_q, N_k]``, zero at padded keys and queries.
+    """The collision probabilities as a dense matrix ``[B, H, N_q, N_k]``, zero at padded keys and queries.
 
-    Differentiable by torch, with the true derivative; its pole, at rows of equal direction, is cut off there.
+    Plain torch, differentiable any number of times, with the true derivative. Cosines are clamped just inside [-1, 1],
+    so that the derivative stays finite at rows of equal direction.
 
     Raises:
         ValueError: as for ``yoso_e``.
@@ -152,6 +152,6 @@ def expectation_weights(
 
 
 def _query_mask(query: Tensor, key: Tensor, key_padding_mask: Tensor | None) -> Tensor | None:
-    """In self-attention a padded key is a padded query; with other lengths every query is real."""
-    same = query.dim() == key.dim() == 4 and query.shape[2] == key.shape[2]
-    return key_padding_mask if same else None
+    """In self-attention a padded key is also a padded query; where the lengths differ, every query is a real token."""
+    same_length = query.dim() == key.dim() == 4 and query.shape[2] == key.shape[2]
+    return key_padding_mask if same_length else None

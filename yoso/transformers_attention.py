@@ -1,8 +1,8 @@
-"""YOSO in transformers' attention registry: importing this module makes ``"yoso"`` and ``"yoso_e"`` known by name.
+"""YOSO in transformers' attention registry: importing this module registers ``"yoso"`` and ``"yoso_e"``.
 
-Any bidirectional transformers model that looks its attention up in ``AttentionInterface`` then takes
-``attn_implementation="yoso"``. The parameters are read from the model's configuration where it has them
-(``num_hash``, ``hash_code_len``, ``hash_family``, ``lsh_backward``), so ``BertConfig(num_hash=32)`` works.
+Any bidirectional transformers model that looks up its attention in ``AttentionInterface`` then accepts
+``attn_implementation="yoso"``. The parameters ``num_hash``, ``hash_code_len``, ``hash_family`` and ``lsh_backward`` are
+read from the model's configuration where it has them, so ``BertConfig(num_hash=32)`` works.
 """
 
 from typing import Any
@@ -17,18 +17,18 @@ from yoso.attention import expectation_weights, yoso_e, yoso_sampling
 
 logger = logging.get_logger(__name__)
 
-# What a layer can ask of its attention beyond plain self-attention, by the keyword that transformers passes.
-_EXTRAS = ("softcap", "position_bias", "s_aux")
+# Features beyond plain self-attention that a layer can request, by the keyword argument that transformers passes.
+_EXTRA_FEATURES = ("softcap", "position_bias", "s_aux")
 
 
 def key_padding_mask(*, attention_mask: Tensor | None = None, **_: Any) -> Tensor | None:
-    """The mask function of YOSO: transformers' padding mask as it is.
+    """The mask function of YOSO, which passes transformers' padding mask on unchanged.
 
     Args:
         attention_mask: bool ``[B, N]``, True for a real token, or None.
 
     Returns:
-        The same, or None where every token is real (not looked at under ``torch.compile``).
+        The mask, or None where every token is real. Under ``torch.compile`` the values are not checked.
     """
     if attention_mask is None or (not torch.compiler.is_compiling() and bool(attention_mask.all())):
         return None
@@ -44,11 +44,11 @@ def check_self_attention(
     attention_mask: Tensor | None,
     extras: dict[str, Any],
 ) -> None:
-    """Refuse what a bidirectional self-attention with a padding mask would silently get wrong.
+    """Refuse calls for which a bidirectional self-attention with a padding mask would give silently wrong results.
 
     Args:
-        name: the attention, for the message.
-        module: the layer that calls.
+        name: name of the attention, for the message.
+        module: the calling layer.
         query: ``[B, H, N, D]``; ``key`` and ``value`` must have the same shape.
         key: see ``query``.
         value: see ``query``.
@@ -56,7 +56,8 @@ def check_self_attention(
         extras: the other keyword arguments that the layer passed.
 
     Raises:
-        ValueError: causal attention, a cache, cross attention, grouped heads, a window, a bias or another mask.
+        ValueError: causal attention, a cache, cross attention, grouped heads, a sliding window, a bias or a mask that
+            is not a padding mask.
     """
     layer = type(module).__name__
     causal = extras.get("is_causal")
@@ -69,15 +70,15 @@ def check_self_attention(
             "heads"
         )
     window = extras.get("sliding_window")
-    if window is not None and window < query.shape[2]:  # a wider one hides nothing
+    if window is not None and window < query.shape[2]:  # a wider window hides no token
         raise ValueError(
             f"attention {name!r} has no sliding_window, but {layer} asks for one of {window} over {query.shape[2]} "
             "tokens; give every layer full attention (layer_types=['full_attention', ...] in the model's "
             "configuration) or shorter sequences"
         )
-    asked = [extra for extra in _EXTRAS if extras.get(extra) is not None]
-    if asked:
-        raise ValueError(f"attention {name!r} has no {' and no '.join(asked)}, which {layer} asks for")
+    requested = [feature for feature in _EXTRA_FEATURES if extras.get(feature) is not None]
+    if requested:
+        raise ValueError(f"attention {name!r} has no {' and no '.join(requested)}, which {layer} asks for")
     if attention_mask is not None:
         batch, _, length, _ = query.shape
         if attention_mask.dtype != torch.bool or attention_mask.shape != (batch, length):
@@ -98,7 +99,7 @@ def yoso_attention(
     output_attentions: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """YOSO sampling under transformers' signature.
+    """Sampled YOSO with transformers' signature.
 
     Args:
         module: the calling layer; ``module.config`` may hold the parameters.
@@ -106,18 +107,19 @@ def yoso_attention(
         key: see ``query``.
         value: see ``query``.
         attention_mask: bool ``[B, N]``, True for a real token, or None.
-        dropout: YOSO forms no weights to drop; a probability above 0 is named once in the log and has no effect.
-        output_attentions: also return the collision probabilities, the expectation of the sampled weights.
-        **kwargs: what else the layer passes; ``scaling`` has no effect on normalised queries and keys.
+        dropout: has no effect, because YOSO forms no weights that could be dropped; a probability above 0 is reported
+            once in the log.
+        output_attentions: also return the collision probabilities, which are the expectation of the sampled weights.
+        **kwargs: further arguments of the layer; ``scaling`` has no effect on normalised queries and keys.
 
     Returns:
-        ``[B, N, H, D]`` and, where asked for, the weights ``[B, H, N, N]``.
+        ``[B, N, H, D]`` and, with ``output_attentions``, the weights ``[B, H, N, N]``.
 
     Raises:
         ValueError: see ``check_self_attention``.
     """
     check_self_attention("yoso", module, query, key, value, attention_mask, kwargs)
-    _say_that_dropout_has_no_effect("yoso", dropout)
+    _warn_that_dropout_has_no_effect("yoso", dropout)
     config = getattr(module, "config", None)
     hash_code_len = getattr(config, "hash_code_len", 9)
     family = getattr(config, "resolved_hash_family", None) or getattr(config, "hash_family", None) or "hadamard"
@@ -148,9 +150,9 @@ def yoso_e_attention(
     output_attentions: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """YOSO-E under transformers' signature: arguments, results and errors are those of ``yoso_attention``."""
+    """YOSO-E with transformers' signature; arguments, results and errors are those of ``yoso_attention``."""
     check_self_attention("yoso_e", module, query, key, value, attention_mask, kwargs)
-    _say_that_dropout_has_no_effect("yoso_e", dropout)
+    _warn_that_dropout_has_no_effect("yoso_e", dropout)
     hash_code_len = getattr(getattr(module, "config", None), "hash_code_len", 9)
     output = yoso_e(query, key, value, attention_mask, hash_code_len=hash_code_len)
     weights = None
@@ -159,11 +161,11 @@ def yoso_e_attention(
     return output.transpose(1, 2).contiguous(), weights
 
 
-def _say_that_dropout_has_no_effect(name: str, dropout: float) -> None:
+def _warn_that_dropout_has_no_effect(name: str, dropout: float) -> None:
     if dropout and not torch.compiler.is_compiling():
         logger.warning_once(
             f"attention {name!r} never forms its weights, so attention dropout ({dropout}) has no effect; use "
-            "attn_implementation='eager' to have it, or set attention_probs_dropout_prob=0"
+            "attn_implementation='eager' to apply it, or set attention_probs_dropout_prob=0"
         )
 
 

@@ -9,12 +9,11 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo import config as dynamo_config
+from torch.compiler import config as compiler_config
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from harness.attentions.shared import cost
@@ -24,6 +23,7 @@ from harness.core.attention_shape import has_backward, head_dim
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin, torch_dtype
 from harness.core.spec import OperationSpec, Spec
+from yoso.torch_private import import_inductor
 
 BLOCK = 128
 """Keys, and queries, per block of the mask: the default of flex_attention."""
@@ -48,9 +48,7 @@ class Flex(nn.Module):
 
 
 def _compiled() -> Callable[..., Any]:
-    with warnings.catch_warnings():  # importing inductor uses a deprecated torch function
-        warnings.filterwarnings("ignore", message="`torch.jit.script_method` is deprecated")
-        import_module("torch._inductor.compile_fx")
+    import_inductor()
     # After 8 shapes torch.compile would fall back to the dense form; fullgraph makes it fail instead. Newer torch
     # versions can count the shapes of each module separately.
     options = inspect.signature(torch.compile).parameters
@@ -61,7 +59,8 @@ def _compiled() -> Callable[..., Any]:
 
 def _eager(*args: Any, **kwargs: Any) -> Any:
     # The eager form goes through dynamo too, with one graph per shape; by default the call fails after 8 shapes.
-    with warnings.catch_warnings(), dynamo_config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS):
+    limits = {"recompile_limit": GRAPHS, "accumulated_recompile_limit": GRAPHS}
+    with warnings.catch_warnings(), compiler_config.patch(**limits):  # type: ignore[attr-defined]  # set at run time
         # The warning is that this form is dense, which is what the plugin is meant to measure.
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
         return flex_attention(*args, **kwargs)

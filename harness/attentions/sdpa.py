@@ -17,6 +17,7 @@ from harness.core.attention_shape import has_backward, has_padding, head_dim
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin, torch_dtype
 from harness.core.spec import OperationSpec, Spec
+from yoso.torch_private import sdpa_backend_number
 
 _BACKENDS = {
     SDPBackend.MATH: "math",
@@ -124,7 +125,7 @@ class SdpaPlugin(AttentionPlugin):
         """The backend that torch dispatches to."""
         q, mask = _short_inputs(spec)
         with _restricted_to(self.backend):
-            chosen = torch.ops.aten._fused_sdp_choice(q, q, q, mask)
+            chosen = sdpa_backend_number(q, q, q, mask)
         backend = next(name for value, name in _BACKENDS.items() if int(value.value) == chosen)
         return f"torch sdpa, {backend} on {spec.device}"
 

@@ -15,8 +15,8 @@ from harness.core.plugin import AttentionPlugin
 from harness.core.record import Divergence, Record
 from harness.core.spec import AnySpec, Effort
 from harness.measure import launches, verify
-from harness.measure.timing import compile_seconds
 from harness.training import Diverged
+from yoso.torch_private import compile_seconds
 
 TRACEBACK_FRAMES = 3
 """Innermost frames of a crash that its record keeps."""

@@ -93,7 +93,7 @@ def test_compiles_without_graph_breaks(attention: AttentionUnderTest, mode: str,
     attention.require("compile")
     spec = attention.spec(mode=mode, padding=padding)
     tensors, module = inputs.make(spec), attention.build(spec)
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled = cast(nn.Module, torch.compile(module, fullgraph=True, backend="eager", dynamic=False))
     messages = differences(
         results(compiled, tensors, spec), results(module, tensors, spec), attention.allowed(spec, tensors)

@@ -1,5 +1,8 @@
 """The attention's sizes and passes in any kind of spec: head size, batch, layers, gradients and padding."""
 
+from importlib import import_module
+from typing import Any
+
 from harness.core.spec import ModelSpec, OperationSpec, QualitySpec, Spec, TaskSpec
 
 
@@ -39,3 +42,10 @@ def _unknown_kind(spec: Spec) -> TypeError:
         "spec must be an OperationSpec, QualitySpec, ModelSpec or TaskSpec (harness.core.spec), "
         f"got {type(spec).__name__}"
     )
+
+
+def __getattr__(name: str) -> Any:
+    """``device_reasons``, which was defined in this module when it was ``harness.traits``."""
+    if name == "device_reasons":
+        return getattr(import_module("harness.attentions.shared.capacity"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

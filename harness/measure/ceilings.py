@@ -14,6 +14,7 @@ from torch import Tensor
 from harness.core.plugin import torch_dtype
 from harness.core.record import Ceiling
 from harness.core.spec import Dtype
+from yoso.torch_private import compile_elementwise_kernel
 
 SAMPLES = 5
 CUDA_COPY_BYTES = 2**30
@@ -69,7 +70,7 @@ def _vector(device: str) -> Ceiling:
         f"template <typename T> T chains(T x) {{ {starts} "
         f"for (int i = 0; i < {STEPS}; ++i) {{ {steps} }} return {' + '.join(names)}; }}"
     )
-    kernel = torch.cuda.jiterator._create_jit_fn(source)
+    kernel = compile_elementwise_kernel(source)
     x = torch.rand(VECTOR_NUMBERS, device=device)
     amount = 2 * CHAINS * STEPS * VECTOR_NUMBERS
     return _ceiling("vector float32", device, "operation", amount, lambda: kernel(x))

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from harness.core.record import Conditions
 from harness.core.spec import ModelSpec, OperationSpec
+from yoso.torch_private import TorchDispatchMode, argument_names, backward_is_running, is_compiled, tree_leaves
 
 LONG_PER_HEAD_DIM = 4
 """``all_pairs`` is reported only for sequences longer than this many times the head dimension. In a shorter sequence a
@@ -31,7 +30,7 @@ def observe(call: Callable[[], Any], module: nn.Module, spec: OperationSpec | Mo
         spec: the case; its sizes decide which tensors count.
     """
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    compiled = any(_is_compiled(part) for part in module.modules())
+    compiled = any(is_compiled(part) for part in module.modules())
     precision = torch.get_float32_matmul_precision()
 
     def not_observed(reason: str) -> Conditions:
@@ -85,7 +84,7 @@ class _DispatchObserver(TorchDispatchMode):
         self.operators += not getattr(func, "is_view", False)  # a view does no work
         self.precisions.add(torch.get_float32_matmul_precision())
         # Backward formulas run with gradients disabled. An operation with gradients enabled there is recomputation.
-        self.recomputes |= torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
+        self.recomputes |= backward_is_running() and torch.is_grad_enabled()
         self.dropout |= _drops(func, args, kwargs or {}, self.rows)
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.numel() >= self.rows:
@@ -112,15 +111,4 @@ def _drops(func: Any, args: Any, kwargs: Any, rows: int) -> bool:
         return bool(args[1] > 0)
     if name == "bernoulli_":
         return bool(args[0].numel() >= rows)  # the mask of a dropout that has no kernel of its own
-    schema = getattr(func, "_schema", None)  # a higher-order operation has none
-    names = [] if schema is None else [argument.name for argument in schema.arguments]
-    return bool((dict(zip(names, args, strict=False)) | kwargs).get("dropout_p", 0.0))
-
-
-def _is_compiled(part: nn.Module) -> bool:
-    attributes = [part.forward, *vars(part).values()]
-    return (
-        "_orig_mod" in part._modules
-        or part._compiled_call_impl is not None
-        or any(hasattr(attribute, "_torchdynamo_orig_callable") for attribute in attributes)
-    )
+    return bool((dict(zip(argument_names(func), args, strict=False)) | kwargs).get("dropout_p", 0.0))

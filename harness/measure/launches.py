@@ -12,6 +12,8 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from yoso.torch_private import profiler_events
+
 NO_KERNELS = ("Memcpy", "Memset")
 """Prefixes of CUPTI's names of copies and fills. Most of them run on the copy engine, without a kernel launch."""
 LAUNCHES = ("cudaLaunchKernel", "cudaLaunchCooperativeKernel", "cuLaunchKernel", "cuLaunchCooperativeKernel")
@@ -37,7 +39,7 @@ def count(call: Callable[[], Any], device: str) -> int | None:
         known.add_(1)
         call()
         torch.cuda.synchronize(device)
-    seen = _kernels(profiler.profiler.kineto_results.events())
+    seen = _kernels(profiler_events(profiler))
     return seen - 1 if seen else None
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._profiler import _ExtraFields_Allocation
 from torch.autograd.profiler import profile
 
 from harness.core.record import Memory
+from yoso.torch_private import cpu_allocations
 
 # Otherwise the profiler writes to standard error when it starts and stops, which buries a dead process's last words.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -66,17 +66,8 @@ def _storage_bytes(tensors: Iterable[Tensor]) -> int:
 
 def _allocations(profiler: profile) -> list[tuple[int, int]]:
     """Address and signed size of every allocation and release on the CPU, in time order."""
-    timed: list[tuple[int, int, int]] = []
-    assert profiler.kineto_results is not None
-    pending = profiler.kineto_results.experimental_event_tree()[::-1]
-    while pending:
-        event = pending.pop()
-        pending.extend(event.children[::-1])  # last in, first out: events of equal time keep their order
-        fields = event.extra_fields
-        if isinstance(fields, _ExtraFields_Allocation) and fields.device.type == "cpu":
-            timed.append((event.start_time_ns, fields.ptr, fields.alloc_size))
-    timed.sort(key=lambda allocation: allocation[0])
-    return [(address, size) for _, address, size in timed]
+    allocations = sorted(cpu_allocations(profiler), key=lambda allocation: allocation[0])
+    return [(address, size) for _, address, size in allocations]
 
 
 def _high_water_mark(allocations: list[tuple[int, int]]) -> int:

@@ -2,7 +2,6 @@
 
 import gc
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,15 +69,6 @@ def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()
             threads=torch.get_num_threads(),
             input_sets=1 + len(others),
         )
-
-
-def compile_seconds() -> float:
-    """Seconds that torch.compile has taken in this process so far, as torch counts them.
-
-    Forward and backward graphs count. 0 if nothing was ever compiled.
-    """
-    counter = sys.modules.get("torch._dynamo.utils")
-    return 0.0 if counter is None else float(counter.calculate_time_spent()["total_wall_time"])
 
 
 def _collect(take: Callable[[], SampleType], effort: Effort) -> list[SampleType]:

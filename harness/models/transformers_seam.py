@@ -22,6 +22,7 @@ import yoso.transformers_attention as yoso_attention
 from harness.core import registry
 from harness.core.attention_shape import has_backward, head_dim
 from harness.core.spec import ModelSpec, OperationSpec, Scalar, TaskSpec
+from yoso.torch_private import child_module
 
 # The last module that each layer built, and what it was built for. Building may cost more than the attention itself.
 _built: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], nn.Module]] = WeakKeyDictionary()
@@ -206,7 +207,7 @@ def _attend(
             f"attention {name!r} scales by 1/sqrt(head_dim) = {own_scale:g}, got scaling {scaling:g}; use a model with "
             "that scaling"
         )
-    attend = module._modules.get(name) or _without_weights(name, module, query, attention_mask)
+    attend = child_module(module, name) or _without_weights(name, module, query, attention_mask)
     return attend(query, key, value, attention_mask).transpose(1, 2).contiguous(), None
 
 

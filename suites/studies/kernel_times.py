@@ -26,6 +26,7 @@ from yoso.attention import yoso_e, yoso_sampling
 from yoso.build import jit
 from yoso.ops import operators
 from yoso.ops.hashing import draw_planes
+from yoso.torch_private import profiler_events
 
 CALLS = 6
 LOST = 64
@@ -137,7 +138,7 @@ def times(call: Callable[[int], Any]) -> dict[str, tuple[float, int]]:
             flush.zero_()
             call(index)
         torch.cuda.synchronize()
-    for event in profiler.profiler.kineto_results.events():
+    for event in profiler_events(profiler):
         if event.device_type() == DeviceType.CUDA and (name := short_name(event.name())):
             by_kernel[name].append((event.start_ns(), event.duration_ns() / 1e9))
     found = {}

@@ -14,7 +14,7 @@ from yoso.build.toolchain import BuildError
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered(monkeypatch):
-    for name in ("_reason_against", "_reason_or_warning"):
+    for name in ("_load_error", "_load_error_with_warning"):
         monkeypatch.setattr(jit, name, cache(getattr(jit, name).__wrapped__))
 
 
@@ -93,26 +93,26 @@ def test_a_toolkit_of_another_major_version(toolkit, devices):
     devices((9, 0))
     home = toolkit("12.4")
     with pytest.raises(BuildError, match=r"is 12\.4 and torch was built with CUDA 13\.0: install a toolkit 13\.x"):
-        toolchain.need_toolkit(home, [(9, 0)])
+        toolchain.check_toolkit(home, [(9, 0)])
 
 
 def test_a_toolkit_of_another_minor_version_serves(toolkit, devices):
     devices((9, 0))
-    toolchain.need_toolkit(toolkit("13.2"), [(9, 0)])
+    toolchain.check_toolkit(toolkit("13.2"), [(9, 0)])
 
 
 def test_a_device_that_the_toolkit_does_not_know(toolkit, devices):
     devices((12, 1))
     home = toolkit()
-    with pytest.raises(BuildError, match=r"13\.0 in .* does not know this device's sm_121 \(it knows sm_80, sm_90"):
-        toolchain.need_toolkit(home, [(12, 1)])
+    with pytest.raises(BuildError, match=r"13\.0 in .* cannot compile for .* sm_121 \(it can for sm_80, sm_90"):
+        toolchain.check_toolkit(home, [(12, 1)])
 
 
 def test_an_nvcc_that_does_not_run(toolkit):
     home = toolkit()
     (home / "bin/nvcc").write_text("#!/bin/sh\nexit 1\n")
-    with pytest.raises(BuildError, match=r"bin/nvcc does not run .* Install it anew"):
-        toolchain.need_toolkit(home, [(9, 0)])
+    with pytest.raises(BuildError, match=r"bin/nvcc does not run .*: reinstall the CUDA toolkit"):
+        toolchain.check_toolkit(home, [(9, 0)])
 
 
 def test_where_it_cannot_be_built_plain_torch_serves_and_says_so_once(toolkit, devices, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Builds YOSO's native kernels when they are first used, and loads them."""
+"""The build of YOSO's native kernels: they are compiled on first use, cached and loaded."""
 
 from yoso.build.jit import SOURCES, cache_dir, describe, library, load, status
 from yoso.build.toolchain import BuildError

@@ -1,9 +1,9 @@
-"""Builds the native kernels on first use, with ninja, and loads them; says once what is missing where that fails.
+"""Builds the native kernels with ninja on first use and loads them; warns once with the reason where that fails.
 
-The library is kept in a cache folder (``YOSO_CACHE``, else ``$XDG_CACHE_HOME/yoso``, else ``~/.cache/yoso``) under a
-name made from the sources, the flags, the compilers and torch's version, so that a change of any of them builds anew
-and a second start only loads. ``YOSO_CXXFLAGS`` and ``YOSO_NVCCFLAGS`` add flags, for a sanitizer (``make sanitize``)
-or a profiler.
+The library is kept in a cache folder (``YOSO_CACHE``, else ``$XDG_CACHE_HOME/yoso``, else ``~/.cache/yoso``). Its name
+is a hash of the sources, flags, compilers and torch's version, so that a change to any of them causes a new build and
+later starts only load it. ``YOSO_CXXFLAGS`` and ``YOSO_NVCCFLAGS`` add compiler flags, for a sanitizer
+(``make sanitize``) or a profiler.
 """
 
 import hashlib
@@ -24,10 +24,11 @@ from yoso.build import toolchain
 from yoso.build.toolchain import BuildError
 
 SOURCES = Path(__file__).parent.parent / "csrc"
-# -fopenmp at compile time alone: at::parallel_for is a template that needs it, and the runtime must be the one that
-# torch has loaded, not a second one from the linker.
+# -fopenmp is a compile flag only: the template at::parallel_for needs it, but the linker must not add a second OpenMP
+# runtime besides the one that torch has loaded.
 FLAGS = ("-O3", "-std=c++20", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
-# Torch's build takes float16's and bfloat16's conversions away, for its own types; the kernels use CUDA's.
+# Torch's build flags disable CUDA's float16 and bfloat16 operators in favour of torch's own types; the kernels use
+# CUDA's, so they are enabled again.
 NVCC_FLAGS = (
     "-O3",
     "-std=c++17",
@@ -37,36 +38,37 @@ NVCC_FLAGS = (
     "-U__CUDA_NO_HALF2_OPERATORS__",
     "-U__CUDA_NO_BFLOAT16_CONVERSIONS__",
 )
-_SOURCES_OF = {"cpu": ("cpu/*.cpp",), "cuda": ("cuda/*/*.cpp", "cuda/*/*.cu")}
+_SOURCE_PATTERNS = {"cpu": ("cpu/*.cpp",), "cuda": ("cuda/*/*.cpp", "cuda/*/*.cu")}
 
 
 def cache_dir() -> Path:
-    """Where built libraries are kept."""
+    """The folder that built libraries are kept in."""
     if chosen := os.environ.get("YOSO_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yoso"
 
 
 def load(device_type: str) -> bool:
-    """Load the native kernels of a device type, building them if need be.
+    """Load the native kernels of a device type; build them first if necessary.
 
     Returns:
-        Whether they are there. Where not, the plain-torch kernels serve, and the first call has warned with the reason.
+        Whether they are loaded. If not, the operators run on the plain-torch kernels, and the first call warns with
+        the reason.
     """
-    return device_type in _SOURCES_OF and not _reason_or_warning(device_type)
+    return device_type in _SOURCE_PATTERNS and not _load_error_with_warning(device_type)
 
 
 @cache
-def _reason_or_warning(device_type: str) -> str:
-    if reason := _reason_against(device_type):
-        # The stack: load, the operator, its caller.
+def _load_error_with_warning(device_type: str) -> str:
+    if reason := _load_error(device_type):
+        # The warning names the operator's caller: the stack above it is load and the operator.
         warnings.warn(f"YOSO runs on its slower plain-torch kernels: {reason}", RuntimeWarning, stacklevel=3)
     return reason
 
 
 @cache
-def _reason_against(device_type: str) -> str:
-    """Load; why it failed, or nothing."""
+def _load_error(device_type: str) -> str:
+    """Load the library; return why it failed, or an empty string."""
     try:
         torch.ops.load_library(str(library(device_type)))
     except (BuildError, OSError) as error:
@@ -75,19 +77,19 @@ def _reason_against(device_type: str) -> str:
 
 
 def library(device_type: str = "cpu") -> Path:
-    """The built library of a device type's kernels, from the cache or built now.
+    """The library of a device type's kernels, from the cache or built now.
 
-    The CUDA library is for the compute capabilities of the devices in sight.
+    The CUDA library is built for the compute capabilities of the visible devices.
 
     Raises:
-        BuildError: it cannot be built; the message says why.
+        BuildError: it cannot be built; the message says why and what to do.
     """
     nvcc_flags = _nvcc_flags() if device_type == "cuda" else []
     folder = cache_dir() / f"{device_type}-{_fingerprint(device_type, nvcc_flags)}"
     built = folder / f"yoso_{device_type}.so"
     if not built.exists():
         if device_type == "cuda":
-            toolchain.need_toolkit(toolchain.cuda_home(), toolchain.cuda_capabilities())
+            toolchain.check_toolkit(toolchain.cuda_home(), toolchain.cuda_capabilities())
         _build(device_type, built, nvcc_flags)
     return built
 
@@ -108,24 +110,24 @@ def _fingerprint(device_type: str, nvcc_flags: list[str]) -> str:
         parts.append(os.path.realpath(toolchain.cuda_home()))
     for part in parts:
         digest.update(part.encode() + b"\0")
-    # What every device type shares, and its own folder: a change for one device builds nothing anew for another.
+    # Only the shared headers and the device type's own folder: a change for one device type rebuilds no other.
     for source in sorted([*SOURCES.glob("*.h"), *filter(Path.is_file, (SOURCES / device_type).rglob("*"))]):
         digest.update(source.relative_to(SOURCES).as_posix().encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _build(device_type: str, built: Path, nvcc_flags: list[str]) -> None:
-    """Compile to ``built``, by way of a folder of this process alone.
+    """Compile in a temporary folder of this process and move the result to ``built``.
 
-    A build that was killed then leaves no lock behind that the next one would wait for, and two at once do no harm.
+    So a build that was killed leaves no lock file that the next one would wait for, and two builds can run at once.
     """
-    # Imported here: it takes longer to import than a built library to load.
+    # Imported here because the import takes longer than loading a built library.
     from torch.utils import cpp_extension
 
-    toolchain.need_ninja()
+    toolchain.find_ninja()
     if device_type == "cuda":
-        cpp_extension.CUDA_HOME = str(toolchain.cuda_home())  # where torch looked, it may have found only a link
-    sources = [str(path) for pattern in _SOURCES_OF[device_type] for path in sorted(SOURCES.glob(pattern))]
+        cpp_extension.CUDA_HOME = str(toolchain.cuda_home())  # torch's own search may have found only a link to nvcc
+    sources = [str(path) for pattern in _SOURCE_PATTERNS[device_type] for path in sorted(SOURCES.glob(pattern))]
     try:
         built.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="build-", dir=built.parent) as folder:
@@ -137,7 +139,7 @@ def _build(device_type: str, built: Path, nvcc_flags: list[str]) -> None:
                 build_directory=folder,
                 is_python_module=False,
             )
-            # Moving keeps the file that is loaded: its other name goes, its content stays.
+            # cpp_extension.load has loaded the file already; moving it changes its name and not the loaded content.
             (Path(folder) / built.name).replace(built)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         compilers = toolchain.compiler() + (f" or {toolchain.cuda_home()}/bin/nvcc" if device_type == "cuda" else "")
@@ -145,15 +147,16 @@ def _build(device_type: str, built: Path, nvcc_flags: list[str]) -> None:
 
 
 def describe(device: str) -> str:
-    """Which kernels serve a device, in words for a record.
+    """The kernels that run on a device, as text for a record.
 
-    ``native CPU kernels (avx512)``, ``native CUDA kernels (sm_90)`` or ``plain torch``.
+    Returns:
+        For example ``native CPU kernels (avx512)``, ``native CUDA kernels (sm_90)`` or ``plain torch on cpu``.
     """
     device_type = torch.device(device).type
-    return _words(device_type, device) if load(device_type) else f"plain torch on {device_type}"
+    return _describe_native(device_type, device) if load(device_type) else f"plain torch on {device_type}"
 
 
-def _words(device_type: str, device: str) -> str:
+def _describe_native(device_type: str, device: str) -> str:
     if device_type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         return f"native CUDA kernels (sm_{major}{minor})"
@@ -161,19 +164,19 @@ def _words(device_type: str, device: str) -> str:
 
 
 def status() -> dict[str, str]:
-    """What a user would ask of the build: compilers, ninja, cache and whether the kernels load; else why not."""
+    """The state of the build by topic: compilers, ninja, cache, and the kernels or why they cannot be loaded."""
 
-    def answer(ask: Callable[[], object]) -> str:
+    def result_or_error(find: Callable[[], object]) -> str:
         try:
-            return str(ask())
+            return str(find())
         except BuildError as error:
             return str(error)
 
     return {
-        "compiler": answer(toolchain.compiler),
-        "CUDA toolkit": answer(toolchain.cuda_home),
+        "compiler": result_or_error(toolchain.compiler),
+        "CUDA toolkit": result_or_error(toolchain.cuda_home),
         "ninja": shutil.which("ninja") or "not on PATH",
         "cache": str(cache_dir()),
         "kernels": describe("cpu"),
-        "CUDA kernels": _reason_against("cuda") or _words("cuda", "cuda"),
+        "CUDA kernels": _load_error("cuda") or _describe_native("cuda", "cuda"),
     }

@@ -1,4 +1,7 @@
-"""What the native kernels are built with: compiler, ninja, CUDA toolkit, device; a message for each that is missing."""
+"""The tools that the native kernels are built with: compiler, ninja, CUDA toolkit and device.
+
+Every function raises ``BuildError`` with a message that says what is missing and what to do.
+"""
 
 import os
 import re
@@ -8,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-# The first with asynchronous copies and bfloat16 tensor cores.
 MIN_CAPABILITY = (8, 0)
+"""The first compute capability with asynchronous copies and bfloat16 tensor cores."""
 
 
 class BuildError(RuntimeError):
@@ -17,7 +20,7 @@ class BuildError(RuntimeError):
 
 
 def compiler() -> str:
-    """The C++ compiler: ``CXX`` or ``c++``.
+    """The path of the C++ compiler, ``$CXX`` or else ``c++``.
 
     Raises:
         BuildError: it is not on PATH.
@@ -31,11 +34,11 @@ def compiler() -> str:
     return path
 
 
-def need_ninja() -> None:
-    """Find the ninja that pip installed, which an environment that is not activated does not have on its PATH.
+def find_ninja() -> None:
+    """Put the ninja that pip installed on PATH: in an environment that is not activated it is not there.
 
     Raises:
-        BuildError: there is none.
+        BuildError: ninja is not installed.
     """
     if shutil.which("ninja"):
         return
@@ -47,10 +50,10 @@ def need_ninja() -> None:
 
 
 def cuda_home() -> Path:
-    """The CUDA toolkit: a folder with ``bin/nvcc`` and ``include/cuda_runtime.h``.
+    """The folder of the CUDA toolkit, with ``bin/nvcc`` and ``include/cuda_runtime.h``.
 
     Raises:
-        BuildError: there is none.
+        BuildError: there is no such folder.
     """
     on_path = shutil.which("nvcc")
     candidates = [
@@ -68,15 +71,17 @@ def cuda_home() -> Path:
     )
 
 
-def need_toolkit(home: Path, capabilities: list[tuple[int, int]]) -> None:
-    """Check that the toolkit fits torch and knows the devices.
+def check_toolkit(home: Path, capabilities: list[tuple[int, int]]) -> None:
+    """Check that the toolkit matches torch and can compile for the devices.
 
     Raises:
         BuildError: its major version is not that of torch's CUDA, or it cannot compile for a device.
     """
-    release = re.search(r"release (\d+)\.(\d+)", _ask(home, "--version"))
+    release = re.search(r"release (\d+)\.(\d+)", _run_nvcc(home, "--version"))
     if release is None:
-        raise BuildError(f"{home}/bin/nvcc does not tell its version; is the toolkit whole? Install it anew")
+        raise BuildError(
+            f"{home}/bin/nvcc --version prints no version, so the CUDA toolkit seems incomplete: reinstall it"
+        )
     wanted = str(torch.version.cuda).partition(".")[0]
     if release[1] != wanted:
         raise BuildError(
@@ -84,27 +89,28 @@ def need_toolkit(home: Path, capabilities: list[tuple[int, int]]) -> None:
             f"{torch.version.cuda}: install a toolkit {wanted}.x and set CUDA_HOME to it, or install the torch of this "
             "toolkit (https://pytorch.org)"
         )
-    known = _ask(home, "--list-gpu-code").split()
+    known = _run_nvcc(home, "--list-gpu-code").split()
     for major, minor in capabilities:
         if f"sm_{major}{minor}" not in known:
             raise BuildError(
-                f"the CUDA toolkit {release[1]}.{release[2]} in {home} does not know this device's sm_{major}{minor} "
-                f"(it knows {', '.join(known)}): install a newer toolkit {release[1]}.x and set CUDA_HOME to it"
+                f"the CUDA toolkit {release[1]}.{release[2]} in {home} cannot compile for this device's "
+                f"sm_{major}{minor} (it can for {', '.join(known)}): install a newer toolkit {release[1]}.x and set "
+                "CUDA_HOME to it"
             )
 
 
-def _ask(home: Path, option: str) -> str:
+def _run_nvcc(home: Path, option: str) -> str:
     try:
         return subprocess.run([home / "bin/nvcc", option], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise BuildError(f"{home}/bin/nvcc does not run ({error}); is the toolkit whole? Install it anew") from error
+        raise BuildError(f"{home}/bin/nvcc does not run ({error}): reinstall the CUDA toolkit") from error
 
 
 def cuda_capabilities() -> list[tuple[int, int]]:
-    """The compute capabilities of the devices in sight that the kernels can run on.
+    """The compute capabilities of the visible devices that the kernels can run on, ascending.
 
     Raises:
-        BuildError: torch has no CUDA, finds no device or only an old driver, or every device is too old.
+        BuildError: torch has no CUDA, finds no device or too old a driver, or every device is too old.
     """
     if torch.version.cuda is None:
         raise BuildError(
@@ -112,17 +118,17 @@ def cuda_capabilities() -> list[tuple[int, int]]:
         )
     try:
         torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:  # torch's words on the driver: missing or too old
+    except (RuntimeError, AssertionError) as error:  # torch's message on a missing or old driver
         raise BuildError(
             f"torch (CUDA {torch.version.cuda}) cannot use a device: {error} "
             "Check nvidia-smi: it must show a device and a driver for that CUDA or a newer one"
         ) from error
-    found = {torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())}
-    able = sorted(capability for capability in found if capability >= MIN_CAPABILITY)
-    if not able:
-        names = ", ".join(f"{major}.{minor}" for major, minor in sorted(found)) or "no device"
+    visible = {torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())}
+    usable = sorted(capability for capability in visible if capability >= MIN_CAPABILITY)
+    if not usable:
+        names = ", ".join(f"{major}.{minor}" for major, minor in sorted(visible)) or "no device"
         raise BuildError(
             f"the CUDA kernels need compute capability {MIN_CAPABILITY[0]}.{MIN_CAPABILITY[1]} or newer (A100, H100 "
             f"and later), found {names}: use such a device, or the CPU"
         )
-    return able
+    return usable

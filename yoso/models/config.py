@@ -1,4 +1,4 @@
-"""The configuration of a YOSO model: transformers' fields and defaults, checked when they are given."""
+"""The configuration of a YOSO model: transformers' fields and defaults, with every value checked."""
 
 from typing import Any
 
@@ -9,41 +9,42 @@ from yoso.ops.hashing import HASH_FAMILIES
 
 
 class YosoConfig(PreTrainedConfig):
-    """Settings of ``YosoModel`` and its heads; a ``config.json`` of transformers' YOSO loads unchanged.
+    """Settings of ``YosoModel`` and its task heads; a ``config.json`` of transformers' YOSO loads unchanged.
 
     Args:
         vocab_size: number of token ids.
-        hidden_size: width; a multiple of ``num_attention_heads``.
+        hidden_size: width of the model; a multiple of ``num_attention_heads``.
         num_hidden_layers: number of layers.
-        num_attention_heads: number of heads.
+        num_attention_heads: number of attention heads.
         intermediate_size: width of the feed-forward layers.
-        hidden_act: activation, a name known to transformers.
-        hidden_dropout_prob: dropout of embeddings, layer outputs and heads.
-        attention_probs_dropout_prob: dropout of the attention weights in training. It acts in attentions that have
-            the weights or their own dropout (``"eager"``, ``"sdpa"``, ...). ``"yoso"`` and ``"yoso_e"`` never form
-            the weights and cannot drop them; in training they say so once. transformers' YOSO ignores it silently.
+        hidden_act: name of the activation in transformers.
+        hidden_dropout_prob: dropout of embeddings, layer outputs and task heads.
+        attention_probs_dropout_prob: dropout of the attention weights in training. It applies to attentions that form
+            the weights or have their own dropout (``"eager"``, ``"sdpa"``, ...). ``"yoso"`` and ``"yoso_e"`` never form
+            the weights and cannot drop them; in training they log that once. transformers' YOSO ignores it silently.
         max_position_embeddings: longest sequence, in tokens.
         type_vocab_size: number of token types.
         initializer_range: standard deviation of new weights.
         layer_norm_eps: epsilon of the layer norms.
-        use_expectation: the default attention: ``"yoso_e"`` if True, ``"yoso"`` (sampling) if False. An
-            ``attn_implementation`` that is asked for by name goes before it.
+        use_expectation: the default attention: ``"yoso_e"`` if True, ``"yoso"`` (sampling) if False. An explicit
+            ``attn_implementation`` takes precedence.
         hash_code_len: tau, the bits of a hash code, 1 to 16; also the exponent of YOSO-E.
         num_hash: m, the number of hashes of YOSO sampling.
-        conv_window: window of the depthwise convolution over the values, in tokens, odd; None for no convolution.
-        use_fast_hash: whether ``hash_family`` None means ``"hadamard"`` or ``"gaussian"``.
-        lsh_backward: whether sampling estimates its gradient from the collisions (True) or sums it over all pairs.
+        conv_window: width of the depthwise convolution over the values, in tokens, odd; None: no convolution.
+        use_fast_hash: if ``hash_family`` is None: True selects ``"hadamard"``, False ``"gaussian"``.
+        lsh_backward: True: sampling estimates its gradients from the collisions. False: it computes them over all
+            pairs.
         hash_family: ``"gaussian"``, ``"hadamard"`` or ``"hadamard_authors"`` (see ``yoso.ops.hashing``); None follows
-            ``use_fast_hash``. This field is not in transformers.
+            ``use_fast_hash``. transformers does not have this field.
         pad_token_id: the padding token; its embedding stays zero.
-        bos_token_id: the first token.
-        eos_token_id: the last token.
-        add_cross_attention: must be False, as ``is_decoder`` must: YOSO is an encoder.
-        tie_word_embeddings: share the word embeddings with the masked language model's decoder.
+        bos_token_id: the first token of a sequence.
+        eos_token_id: the last token of a sequence.
+        add_cross_attention: must be False, like ``is_decoder``: YOSO is an encoder.
+        tie_word_embeddings: share the word embeddings with the decoder of the masked language model.
         **kwargs: transformers' common fields, and unknown fields of old checkpoints, which are kept.
 
     Raises:
-        ValueError: a value that the model cannot have; the message names it and says what to do.
+        ValueError: an invalid value; the message names the field and says what to do.
     """
 
     model_type = "yoso"
@@ -105,11 +106,11 @@ class YosoConfig(PreTrainedConfig):
 
     @property
     def resolved_hash_family(self) -> str:
-        """The hash family that runs: ``hash_family``, or what ``use_fast_hash`` says where it is None."""
+        """The hash family that is used: ``hash_family``, or where it is None the one of ``use_fast_hash``."""
         return self.hash_family or ("hadamard" if self.use_fast_hash else "gaussian")
 
     def check(self) -> None:
-        """Check every field; run at construction, and again by the model, as fields can be set in between.
+        """Check every field; called at construction and again by the model, because fields can be set in between.
 
         Raises:
             ValueError: as for the class.
@@ -122,7 +123,7 @@ class YosoConfig(PreTrainedConfig):
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size: expected a multiple of num_attention_heads ({self.num_attention_heads}), "
-                f"got {self.hidden_size}; the heads share the width evenly"
+                f"got {self.hidden_size}; every head has the same width"
             )
         if self.conv_window is not None:
             self._check_positive("conv_window")
@@ -143,7 +144,7 @@ class YosoConfig(PreTrainedConfig):
 
     def _check_positive(self, name: str, at_most: int | None = None) -> None:
         value = getattr(self, name)
-        integer = isinstance(value, int) and not isinstance(value, bool)
-        if not integer or value < 1 or (at_most is not None and value > at_most):
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        if not is_integer or value < 1 or (at_most is not None and value > at_most):
             expected = "an integer of at least 1" if at_most is None else f"an integer from 1 to {at_most}"
             raise ValueError(f"{name}: expected {expected}, got {value!r}")

@@ -1,13 +1,16 @@
-"""The depthwise convolution of the values along the sequence, which YOSO adds to its attention."""
+"""The depthwise convolution of the values along the sequence, which YOSO adds to its attention.
+
+A module of its own because it does not need transformers, and the attention benchmarks use it without a model.
+"""
 
 import torch
 from torch import Tensor, nn
 
 
 class ValueConvolution(nn.Conv2d):
-    """One filter of ``window`` tokens a head, over the values of the real tokens.
+    """One filter of ``window`` tokens per head over the values of the real tokens.
 
-    The weight is ``[heads, 1, window, 1]``, as in transformers' checkpoints.
+    Its weight is ``[heads, 1, window, 1]``, as in transformers' checkpoints.
 
     Args:
         heads: number of heads.
@@ -25,7 +28,7 @@ class ValueConvolution(nn.Conv2d):
             key_padding_mask: bool ``[B, N]``, True for a real token; padded values count as zero.
 
         Returns:
-            ``[B, H, N, D]``; beyond the ends of the sequence the values are zero.
+            ``[B, H, N, D]``; the values beyond the ends of the sequence count as zero.
         """
         if key_padding_mask is not None:
             value = torch.where(key_padding_mask[:, None, :, None], value, 0.0)

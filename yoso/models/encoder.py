@@ -1,4 +1,4 @@
-"""The YOSO encoder on transformers' ``PreTrainedModel``; the attention inside is looked up by name."""
+"""The YOSO encoder on transformers' ``PreTrainedModel``; its attention is looked up by name."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import can_return_tuple
 
-import yoso.transformers_attention  # noqa: F401  registers the attentions that a configuration names
+import yoso.transformers_attention  # noqa: F401  registers "yoso" and "yoso_e"
 from yoso.models.config import YosoConfig
 from yoso.models.layers import YosoEmbeddings, YosoLayer
 
 
 class YosoPreTrainedModel(PreTrainedModel):
-    """What all YOSO models share.
+    """The base class of all YOSO models.
 
-    ``attn_implementation`` may name any attention of transformers' registry: ``"yoso_e"`` and ``"yoso"`` (the
-    defaults, by ``config.use_expectation``), ``"eager"`` (dense YOSO-E in plain torch with its exact derivative, for
-    double backward and ``torch.func``), or another library's, such as ``"sdpa"``, which then runs as the softmax
-    attention that it is.
+    ``attn_implementation`` may name any attention in transformers' registry: ``"yoso_e"`` or ``"yoso"`` (the default
+    is set by ``config.use_expectation``), ``"eager"`` (dense YOSO-E in plain torch with its exact derivative, for
+    double backward and ``torch.func``), or another library's attention. ``"sdpa"``, for example, is softmax attention
+    here too.
 
     Raises:
         TypeError: the configuration is not a ``yoso.YosoConfig``.
@@ -36,7 +36,7 @@ class YosoPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # Checkpoints of older transformers hold these buffers; here they are computed.
+    # Checkpoints of older transformers versions contain these buffers; this model computes them.
     _keys_to_ignore_on_load_unexpected = [r"embeddings\.(position_ids|token_type_ids)"]  # noqa: RUF012
 
     def __init__(self, config: YosoConfig) -> None:
@@ -49,12 +49,12 @@ class YosoPreTrainedModel(PreTrainedModel):
         super().__init__(config)
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
-        """The attention that runs: what was asked for, else the configuration's own."""
-        own = "yoso_e" if self.config.use_expectation else "yoso"
-        return super().get_correct_attn_implementation(requested_attention or own, is_init_check)
+        """The attention to use: the requested one, or else the default of ``config.use_expectation``."""
+        default = "yoso_e" if self.config.use_expectation else "yoso"
+        return super().get_correct_attn_implementation(requested_attention or default, is_init_check)
 
     def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
-        # transformers takes any name with "flash" in it for a kernel to download, also one that is registered.
+        # transformers would try to download a kernel for any name that contains "flash", even a registered one.
         name = attn_implementation or ""
         if name in AttentionInterface() and not name.startswith("flash_attention_"):
             return name
@@ -102,22 +102,23 @@ class YosoModel(YosoPreTrainedModel):
         Args:
             input_ids: int64 ``[B, N]``; N at most ``config.max_position_embeddings``.
             attention_mask: ``[B, N]`` of 0 (padding) and 1 (a real token), of any dtype; None: no padding. Padding
-                changes nothing at real tokens; what comes out at padded ones is unspecified.
+                does not change the output at real tokens; the output at padded tokens is unspecified.
             token_type_ids: int64 ``[B, N]``; None: all 0.
-            position_ids: int64 ``[B, N]`` or ``[1, N]``, rows of the position table; None: 2, 3, ... also at padding.
-            inputs_embeds: float ``[B, N, hidden]`` in the place of ``input_ids``.
-            output_attentions: also return the attention probabilities, ``[B, heads, N, N]`` a layer, O(N^2) memory.
-                For ``"yoso"`` they are the expectation of what is sampled. None: ``config.output_attentions``.
-            output_hidden_states: also return the embeddings and every layer's output, ``[B, N, hidden]`` each. None:
-                ``config.output_hidden_states``.
+            position_ids: int64 ``[B, N]`` or ``[1, N]``, rows of the position table; None: 2, 3, ..., padding included.
+            inputs_embeds: float ``[B, N, hidden]``, instead of ``input_ids``.
+            output_attentions: also return the attention probabilities, ``[B, heads, N, N]`` per layer, in O(N^2)
+                memory. For ``"yoso"`` they are the expectation of the sampled weights. None:
+                ``config.output_attentions``.
+            output_hidden_states: also return the embeddings and the output of every layer, ``[B, N, hidden]`` each.
+                None: ``config.output_hidden_states``.
 
         Returns:
-            ``BaseModelOutput``, or with ``return_dict=False`` the tuple of what is not None.
+            ``BaseModelOutput``, or with ``return_dict=False`` the tuple of its fields that are not None.
 
         Raises:
-            ValueError: both or neither of ``input_ids`` and ``inputs_embeds``, a shape or a length that does not fit,
-                or ``output_attentions`` of an attention that does not give its weights.
-            TypeError: a mask that cannot be one.
+            ValueError: both or neither of ``input_ids`` and ``inputs_embeds``, a wrong shape, too long a sequence, or
+                ``output_attentions`` with an attention that does not return its weights.
+            TypeError: a complex attention mask.
         """
         inputs_embeds = self._embed_words(input_ids, attention_mask, inputs_embeds)
         batch, length, _ = inputs_embeds.shape
@@ -133,8 +134,8 @@ class YosoModel(YosoPreTrainedModel):
 
         hidden = self.embeddings(inputs_embeds, token_type_ids, position_ids)
         mask: Any = key_padding_mask
-        if self.config._attn_implementation != "eager":  # that one is our own, and takes the mask as it is
-            # Positional: the name of the second argument has changed within transformers 5.
+        if self.config._attn_implementation != "eager":  # eager_attention_forward takes the padding mask itself
+            # Positional, because the name of the second argument has changed within transformers 5.
             mask = create_bidirectional_mask(self.config, hidden, key_padding_mask)
         if output_attentions is None:
             output_attentions = self.config.output_attentions
@@ -157,25 +158,25 @@ class YosoModel(YosoPreTrainedModel):
     def _embed_words(
         self, input_ids: Tensor | None, attention_mask: Tensor | None, inputs_embeds: Tensor | None
     ) -> Tensor:
-        """``[B, N, hidden]`` from whichever of the two inputs was given."""
-        name, given = one_input(input_ids, inputs_embeds)
+        """The word embeddings ``[B, N, hidden]``, from ``input_ids`` or ``inputs_embeds``."""
+        name, inputs = name_and_input(input_ids, inputs_embeds)
         if name == "input_ids":
-            if given.dim() != 2:
-                raise ValueError(f"input_ids: expected [batch, length], got {list(given.shape)}")
-            self.warn_if_padding_and_no_attention_mask(given, attention_mask)
-            return self.embeddings.word_embeddings(given)
-        if given.dim() != 3 or given.shape[-1] != self.config.hidden_size:
+            if inputs.dim() != 2:
+                raise ValueError(f"input_ids: expected [batch, length], got {list(inputs.shape)}")
+            self.warn_if_padding_and_no_attention_mask(inputs, attention_mask)
+            return self.embeddings.word_embeddings(inputs)
+        if inputs.dim() != 3 or inputs.shape[-1] != self.config.hidden_size:
             raise ValueError(
-                f"inputs_embeds: expected [batch, length, {self.config.hidden_size}], got {list(given.shape)}"
+                f"inputs_embeds: expected [batch, length, {self.config.hidden_size}], got {list(inputs.shape)}"
             )
-        return given
+        return inputs
 
 
-def one_input(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[str, Tensor]:
-    """The name and the value of the one that was given.
+def name_and_input(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[str, Tensor]:
+    """The name and the value of the argument that was passed.
 
     Raises:
-        ValueError: both or neither were.
+        ValueError: both or neither were passed.
     """
     if input_ids is not None and inputs_embeds is None:
         return "input_ids", input_ids
@@ -202,7 +203,7 @@ def _as_key_padding_mask(attention_mask: Tensor | None, batch: int, length: int,
             f"attention_mask: expected [{batch}, {length}] (1: real token, 0: padding) like the input, got "
             f"{list(attention_mask.shape)}; a mask of pairs [B, 1, N, N] is not supported"
         )
-    # An additive mask (0: keep, -inf: drop) means the opposite and would pass unseen.
+    # An additive mask (0: keep, -inf: drop) means the opposite and would otherwise be accepted.
     looks_additive = attention_mask.is_floating_point() and not torch.compiler.is_compiling()
     if looks_additive and not bool(((attention_mask == 0) | (attention_mask == 1)).all()):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Classification heads on the YOSO encoder: of sequences, choices, tokens and answer spans."""
+"""Task heads on the YOSO encoder: classification of sequences, choices and tokens, and question answering."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple
 
 from yoso.models.config import YosoConfig
-from yoso.models.encoder import YosoModel, YosoPreTrainedModel, one_input
+from yoso.models.encoder import YosoModel, YosoPreTrainedModel, name_and_input
 
 
 class YosoClassificationHead(nn.Module):
-    """Two layers on the first token."""
+    """Two linear layers on the first token."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class YosoClassificationHead(nn.Module):
 
 
 class YosoForSequenceClassification(YosoPreTrainedModel):
-    """One label, several labels or a number a sequence, by ``config.problem_type``."""
+    """One label, several labels or a number per sequence, according to ``config.problem_type``."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__(config)
@@ -58,9 +58,9 @@ class YosoForSequenceClassification(YosoPreTrainedModel):
     ) -> SequenceClassifierOutput:
         """Classify; the other arguments and the errors are those of ``YosoModel``.
 
-        ``labels``: int64 ``[B]`` (cross entropy), float ``[B, num_labels]`` (binary cross entropy a label), or float
-        ``[B]`` or ``[B, num_labels]`` (squared error). Where ``config.problem_type`` is None the first labels decide:
-        one label is regression, integers are single-label, floats multi-label; the configuration keeps it.
+        ``labels``: int64 ``[B]`` (cross entropy), float ``[B, num_labels]`` (binary cross entropy per label), or float
+        ``[B]`` or ``[B, num_labels]`` (squared error). If ``config.problem_type`` is None, it is set from the first
+        labels: ``num_labels`` 1 means regression, integers mean one label, floats mean several labels.
 
         Returns:
             ``logits`` ``[B, num_labels]`` and, with labels, ``loss``.
@@ -94,7 +94,7 @@ class YosoForSequenceClassification(YosoPreTrainedModel):
 
 
 class YosoForMultipleChoice(YosoPreTrainedModel):
-    """Picks one of several sequences."""
+    """Chooses one of several sequences."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__(config)
@@ -117,21 +117,21 @@ class YosoForMultipleChoice(YosoPreTrainedModel):
     ) -> MultipleChoiceModelOutput:
         """Score the choices; arguments are those of ``YosoModel`` with one more dimension, ``[B, choices, N]``.
 
-        ``labels``: int64 ``[B]``, the right choice.
+        ``labels``: int64 ``[B]``, the index of the correct choice.
 
         Returns:
-            ``logits`` ``[B, choices]`` and, with labels, ``loss``; hidden states and attentions have B * choices rows.
+            ``logits`` ``[B, choices]`` and, with labels, ``loss``. Hidden states and attentions have B * choices rows.
 
         Raises:
             ValueError: an input without the dimension of the choices, and as for ``YosoModel``.
         """
-        name, given = one_input(input_ids, inputs_embeds)
+        name, inputs = name_and_input(input_ids, inputs_embeds)
         shape = "[batch, choices, length]" if name == "input_ids" else "[batch, choices, length, hidden]"
-        if given.dim() != len(shape.split(",")):
+        if inputs.dim() != len(shape.split(",")):
             raise ValueError(
-                f"{name}: expected {shape}, got {list(given.shape)}; stack the choices of an example in dimension 1"
+                f"{name}: expected {shape}, got {list(inputs.shape)}; stack the choices of an example in dimension 1"
             )
-        choices = given.shape[1]
+        choices = inputs.shape[1]
         flat = [
             None if ids is None else ids.flatten(0, 1)
             for ids in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
@@ -144,7 +144,7 @@ class YosoForMultipleChoice(YosoPreTrainedModel):
 
 
 class YosoForTokenClassification(YosoPreTrainedModel):
-    """One label a token."""
+    """One label per token."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__(config)
@@ -168,7 +168,7 @@ class YosoForTokenClassification(YosoPreTrainedModel):
     ) -> TokenClassifierOutput:
         """Label the tokens; the other arguments and the errors are those of ``YosoModel``.
 
-        ``labels``: int64 ``[B, N]``; -100 and padded tokens are not scored.
+        ``labels``: int64 ``[B, N]``; -100 and padded tokens do not count in the loss.
 
         Returns:
             ``logits`` ``[B, N, num_labels]`` and, with labels, ``loss``.
@@ -193,7 +193,7 @@ class YosoForTokenClassification(YosoPreTrainedModel):
 
 
 class YosoForQuestionAnswering(YosoPreTrainedModel):
-    """Finds the span of an answer."""
+    """Finds the start and the end of an answer."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__(config)
@@ -218,10 +218,12 @@ class YosoForQuestionAnswering(YosoPreTrainedModel):
     ) -> QuestionAnsweringModelOutput:
         """Score every token as start and end; the other arguments and the errors are those of ``YosoModel``.
 
-        ``start_positions`` and ``end_positions``: int64 ``[B]`` or ``[B, 1]``; a position beyond N is not scored.
+        ``start_positions`` and ``end_positions``: int64 ``[B]`` or ``[B, 1]``; a position beyond N does not count in
+        the loss.
 
         Returns:
-            ``start_logits`` and ``end_logits`` ``[B, N]`` and, with both positions, ``loss``, the mean of the two.
+            ``start_logits`` and ``end_logits`` ``[B, N]`` and, with both positions, ``loss``, the mean of the two cross
+            entropies.
         """
         outputs = self.yoso(
             input_ids,
@@ -249,7 +251,7 @@ class YosoForQuestionAnswering(YosoPreTrainedModel):
 
 def _num_labels(config: YosoConfig) -> int:
     if not config.num_labels:
-        raise ValueError(f"num_labels: expected at least 1, got {config.num_labels}; give num_labels or id2label")
+        raise ValueError(f"num_labels: expected at least 1, got {config.num_labels}; set num_labels or id2label")
     return config.num_labels
 
 

@@ -1,4 +1,4 @@
-"""The parts of the encoder, with the parameter names of transformers' checkpoints."""
+"""The layers of the encoder, with the parameter names of transformers' checkpoints."""
 
 from typing import Any
 
@@ -14,7 +14,8 @@ from yoso.attention import expectation_weights
 from yoso.models.config import YosoConfig
 from yoso.models.convolution import ValueConvolution
 
-POSITION_OFFSET = 2  # positions start here, whatever is padding: the convention of RoBERTa's checkpoints
+POSITION_OFFSET = 2
+"""The first position, independent of padding: the convention of RoBERTa's checkpoints."""
 
 
 class YosoEmbeddings(nn.Module):
@@ -60,14 +61,18 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Dense YOSO-E in plain torch, O(N^2) memory: ``attn_implementation="eager"``, with dropout and the weights."""
+    """Dense YOSO-E in plain torch in O(N^2) memory, with dropout: ``attn_implementation="eager"``.
+
+    Returns:
+        ``[B, N, H, D]`` and the weights ``[B, H, N, N]``.
+    """
     weights = expectation_weights(query, key, attention_mask, hash_code_len=module.config.hash_code_len)
     output = F.normalize(F.dropout(weights, dropout) @ value, dim=-1)
     return output.transpose(1, 2).contiguous(), weights
 
 
 class YosoSelfAttention(nn.Module):
-    """Projections, the attention that ``config._attn_implementation`` names, and the convolution of the values."""
+    """The projections, the attention named in ``config._attn_implementation``, and the convolution of the values."""
 
     is_causal = False
 
@@ -89,15 +94,15 @@ class YosoSelfAttention(nn.Module):
 
         Args:
             hidden: ``[B, N, hidden]``.
-            attention_mask: the mask in the form that the attention takes.
+            attention_mask: the mask in the form that the attention expects.
             key_padding_mask: bool ``[B, N]``, True for a real token, or None.
             output_attentions: also return the weights.
 
         Returns:
-            ``[B, N, hidden]`` and, where asked for, the weights ``[B, heads, N, N]``.
+            ``[B, N, hidden]`` and, with ``output_attentions``, the weights ``[B, heads, N, N]``.
 
         Raises:
-            ValueError: weights were asked of an attention that does not give them.
+            ValueError: ``output_attentions`` with an attention that does not return its weights.
         """
         query, key, value = (
             projection(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -117,7 +122,7 @@ class YosoSelfAttention(nn.Module):
         )
         if output_attentions and weights is None:
             raise ValueError(
-                f"output_attentions=True: attention {name!r} does not give its weights [B, heads, N, N]; "
+                f"output_attentions=True: attention {name!r} does not return its weights [B, heads, N, N]; "
                 "use attn_implementation 'yoso_e', 'yoso' or 'eager'"
             )
         if self.conv is not None:
@@ -126,7 +131,7 @@ class YosoSelfAttention(nn.Module):
 
 
 class YosoResidual(nn.Module):
-    """Projection back to the width, dropout, sum with the layer's input, layer norm."""
+    """Projection to the width of the model, dropout, sum with the layer's input, layer norm."""
 
     def __init__(self, config: YosoConfig, width: int) -> None:
         super().__init__()
@@ -156,7 +161,7 @@ class YosoAttention(nn.Module):
 
 
 class YosoIntermediate(nn.Module):
-    """The wide half of the feed-forward part."""
+    """The first linear layer of the feed-forward part, with its activation."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__()

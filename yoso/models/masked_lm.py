@@ -13,7 +13,7 @@ from yoso.models.encoder import YosoModel, YosoPreTrainedModel
 
 
 class YosoTransform(nn.Module):
-    """The layer between the encoder and the decoder's matrix."""
+    """The layer between the encoder and the decoder."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__()
@@ -22,12 +22,12 @@ class YosoTransform(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """``[B, N, hidden]`` to the same."""
+        """``[B, N, hidden]`` to ``[B, N, hidden]``."""
         return self.LayerNorm(self.activation(self.dense(hidden)))
 
 
 class YosoPredictions(nn.Module):
-    """Scores over the vocabulary. ``bias`` is the decoder's own, under the second name that checkpoints have."""
+    """Scores over the vocabulary. ``bias`` is the decoder's bias under a second name, as in checkpoints."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class YosoPredictions(nn.Module):
 
 
 class YosoMaskedLMHead(nn.Module):
-    """Holds ``predictions``, as checkpoints do."""
+    """Holds ``predictions``, so that the parameter names are those of checkpoints."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class YosoMaskedLMHead(nn.Module):
 
 
 class YosoForMaskedLM(YosoPreTrainedModel):
-    """Predicts the tokens behind a mask."""
+    """Predicts masked tokens."""
 
     _tied_weights_keys = {  # noqa: RUF012  transformers reads a plain class attribute
         "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -69,7 +69,7 @@ class YosoForMaskedLM(YosoPreTrainedModel):
             init.zeros_(module.bias)
 
     def get_output_embeddings(self) -> nn.Linear:
-        """The decoder."""
+        """The decoder, whose weight is the vocabulary's matrix."""
         return self.cls.predictions.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
@@ -92,12 +92,12 @@ class YosoForMaskedLM(YosoPreTrainedModel):
         """Predict; arguments and errors are those of ``YosoModel``.
 
         Args:
-            input_ids: see ``YosoModel``, as for what is not listed here.
+            input_ids: see ``YosoModel``.
             attention_mask: see ``YosoModel``.
             token_type_ids: see ``YosoModel``.
             position_ids: see ``YosoModel``.
             inputs_embeds: see ``YosoModel``.
-            labels: int64 ``[B, N]``, token ids; -100 is not scored.
+            labels: int64 ``[B, N]``, token ids; -100 does not count in the loss.
             output_attentions: see ``YosoModel``.
             output_hidden_states: see ``YosoModel``.
 

@@ -1,9 +1,10 @@
 """YOSO's operators, ``torch.ops.yoso.*``: schemas, argument checks, portable kernels, gradients and transforms.
 
-Importing any part of it registers the operators whole: their schemas and plain-torch kernels, their gradients, and
-their rules under ``torch.vmap`` and ``torch.autocast``.
+Importing any module of this package registers the operators completely: schemas, plain-torch and fake kernels,
+gradients, and the rules for ``torch.vmap`` and ``torch.autocast``.
 """
 
-from yoso.ops import autograd, operators, vmap
+from yoso.ops import autocast, autograd, vmap  # noqa: F401  imported because they register
+from yoso.ops.operators import expectation, fast_hash, lsh_attention, lsh_cumulation, unit_rows
 
-__all__ = ["autograd", "operators", "vmap"]
+__all__ = ["expectation", "fast_hash", "lsh_attention", "lsh_cumulation", "unit_rows"]

@@ -1,4 +1,7 @@
-"""Argument checks of YOSO's operators: each error names the argument, what was expected and what came."""
+"""Argument checks of YOSO's operators: each error names the argument, what was expected and what was given.
+
+All of them raise ``ValueError``.
+"""
 
 import torch
 from torch import Tensor
@@ -10,13 +13,13 @@ MAX_HEAD_DIM = 1024
 
 
 def check_hash_code_len(hash_code_len: int) -> None:
-    """Codes are kept in 16 bits."""
+    """Check tau: codes are stored in 16 bits."""
     if not 1 <= hash_code_len <= MAX_HASH_CODE_LEN:
         raise ValueError(f"hash_code_len must be 1 to {MAX_HASH_CODE_LEN} (a code has 16 bits), got {hash_code_len}")
 
 
 def check_num_hash(num_hash: int) -> None:
-    """At least one hash."""
+    """Check m: at least one hash."""
     if num_hash < 1:
         raise ValueError(f"num_hash must be at least 1, got {num_hash}")
 
@@ -34,14 +37,14 @@ def _check_mask(name: str, mask: Tensor | None, like: Tensor, batch: int, length
     if mask.dtype != torch.bool or tuple(mask.shape) != (batch, length):
         raise ValueError(
             f"{name} must be bool [{batch}, {length}] with True for a real token, or None; got {mask.dtype} "
-            f"{list(mask.shape)}. A 0/1 mask becomes one by mask.bool()"
+            f"{list(mask.shape)}. mask.bool() converts a mask of 0 and 1"
         )
     if mask.device != like.device:
         raise ValueError(f"{name} must be on {like.device} like the other tensors, got {mask.device}")
 
 
 def check_hash(x: Tensor, planes: Tensor, num_hash: int, hash_code_len: int, hash_family: str) -> None:
-    """Arguments of ``fast_hash``."""
+    """Check the arguments of ``fast_hash``."""
     check_family(hash_family)
     check_hash_code_len(hash_code_len)
     check_num_hash(num_hash)
@@ -67,7 +70,7 @@ def check_codes(
     key_mask: Tensor | None,
     hash_code_len: int,
 ) -> None:
-    """Arguments of ``lsh_cumulation``."""
+    """Check the arguments of ``lsh_cumulation``."""
     check_hash_code_len(hash_code_len)
     _check_floating("value", value)
     batch, heads, num_key, _ = value.shape
@@ -98,7 +101,7 @@ def check_attention(
     key_mask: Tensor | None,
     hash_code_len: int,
 ) -> None:
-    """Arguments of an attention."""
+    """Check the tensors, masks and code length of ``lsh_attention`` or ``expectation``."""
     check_hash_code_len(hash_code_len)
     tensors = {"query": query, "key": key, "value": value}
     for name, x in tensors.items():

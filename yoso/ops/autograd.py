@@ -1,4 +1,4 @@
-"""The gradients of YOSO's operators: which operator computes which, and what is refused."""
+"""The gradients of YOSO's operators: which operator computes which one, and which derivatives are refused."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,30 +6,38 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.utils import enable_single_level_autograd_function
-from torch._library.utils import fill_defaults
-from torch.autograd.forward_ad import _set_fwd_grad_enabled
 
-import yoso.ops.operators  # noqa: F401  defines the operators that gradients are registered for
+import yoso.ops.schemas  # noqa: F401  defines the operators that gradients are registered for
+from yoso.torch_private import (
+    allow_forward_mode_gradients,
+    apply_at_current_transform,
+    below_autograd,
+    fill_default_arguments,
+    forward_mode_is_active,
+    inside_functorch_transform,
+    operator_schema,
+)
 
 _ops = torch.ops.yoso
 _library = torch.library.Library("yoso", "FRAGMENT")
 
 
 def _register(name: str, backward: Callable[..., Any], save: Callable[..., None]) -> None:
-    """``torch.library.register_autograd`` that also serves ``torch.func``.
+    """Register an operator's gradient, as ``torch.library.register_autograd`` does, but for ``torch.func`` as well.
 
-    Its generated Function is refused under ``torch.func.grad`` and vmap. This one is applied as torch applies its own
-    operators' nodes: for the one transform whose turn it is, while what lies below is left to the dispatcher, and so to
-    the vmap rules. Under forward-mode differentiation it is applied without a gradient too, and refuses; else a call
-    without gradients goes past the node, which costs the host as much as several launches.
+    The autograd function that ``register_autograd`` generates is refused under ``torch.func.grad`` and ``torch.vmap``
+    (``yoso.torch_private`` has the issues). This one is applied as torch applies its own operators' functions: only for
+    the transform that is being handled, while the dispatcher handles the remaining ones and so reaches the vmap rules.
+
+    A call that needs no gradient skips the autograd function, whose overhead on the host is that of several kernel
+    launches. Under forward-mode differentiation it is never skipped, so that the call is refused.
     """
 
     def forward(*args: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd(), _transforms_below():
+        with below_autograd(), _gradients_of_outer_transforms():
             return getattr(_ops, name)(*args)
 
-    node: Any = type(
+    function: Any = type(
         f"Yoso_{name}",
         (torch.autograd.Function,),
         {
@@ -39,35 +47,33 @@ def _register(name: str, backward: Callable[..., Any], save: Callable[..., None]
             "jvp": staticmethod(_refuse_forward_mode),
         },
     )
+    schema = operator_schema(getattr(_ops, name).default)
 
-    schema = getattr(_ops, name).default._schema
-
-    def apply(*args: Any) -> Any:
-        if not torch._C._are_functorch_transforms_active():
-            if _no_derivative_of(args):
+    def call(*args: Any) -> Any:
+        if not inside_functorch_transform():
+            if _needs_no_gradient(args):
                 return forward(*args)
-            args, _ = fill_defaults(schema, args, {})  # the dispatcher drops what equals its default
-            return node.apply(*args)
-        args, _ = fill_defaults(schema, args, {})
-        with enable_single_level_autograd_function():
-            return super(torch.autograd.Function, node).apply(*args)  # past the refusal of Function.apply
+            args, _ = fill_default_arguments(schema, args, {})
+            return function.apply(*args)
+        args, _ = fill_default_arguments(schema, args, {})
+        return apply_at_current_transform(function, args)
 
-    _library.impl(name, apply, "Autograd")
+    _library.impl(name, call, "Autograd")
 
 
-def _no_derivative_of(args: tuple[Any, ...]) -> bool:
-    if torch.autograd.forward_ad._current_level >= 0:
+def _needs_no_gradient(args: tuple[Any, ...]) -> bool:
+    if forward_mode_is_active():
         return False
     return not torch.is_grad_enabled() or not any(isinstance(x, Tensor) and x.requires_grad for x in args)
 
 
 @contextmanager
-def _transforms_below() -> Iterator[None]:
-    """A Function's forward runs without gradients; the transforms further out must still record theirs."""
-    if not torch._C._are_functorch_transforms_active():
+def _gradients_of_outer_transforms() -> Iterator[None]:
+    """Record gradients for the outer transforms: the forward pass of an autograd function switches that off."""
+    if not inside_functorch_transform():
         yield
         return
-    with torch.enable_grad(), _set_fwd_grad_enabled(True):
+    with torch.enable_grad(), allow_forward_mode_gradients(True):
         yield
 
 
@@ -75,7 +81,8 @@ def _refuse_forward_mode(ctx: Any, *tangents: Any) -> Any:
     del ctx, tangents
     raise NotImplementedError(
         "YOSO has no forward-mode derivative (torch.func.jvp, jacfwd): its gradient is the authors' surrogate, "
-        "which is defined backwards only. Use torch.func.grad, vjp or jacrev, or attn_implementation='eager'"
+        "which is defined for the backward pass only. Use torch.func.grad, vjp or jacrev, or "
+        "attn_implementation='eager' (dense, with exact derivatives)"
     )
 
 
@@ -87,7 +94,7 @@ def _save_lsh_cumulation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> N
 
 def _lsh_cumulation_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     query_codes, key_codes, query_mask, key_mask = ctx.saved_tensors
-    # A collision is symmetric: the gradient of value is the same sum with queries and keys exchanged.
+    # Collisions are symmetric: the gradient of value is the same sum with queries and keys exchanged.
     grad_value = _ops.lsh_cumulation(key_codes, query_codes, grad, key_mask, query_mask, ctx.hash_code_len)
     return None, None, grad_value, None, None, None
 
@@ -147,7 +154,7 @@ def _refuse(ctx: Any, *grads: Any) -> Any:
     del ctx, grads
     raise NotImplementedError(
         "YOSO has no second derivative: its gradient is the authors' surrogate, which is not the derivative of any "
-        "function. Use attn_implementation='eager' (dense, exact derivatives) where double backward is needed"
+        "function. Use attn_implementation='eager' (dense, with exact derivatives) for a double backward"
     )
 
 

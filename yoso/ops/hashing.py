@@ -1,17 +1,17 @@
 """Hash families: how a vector becomes ``num_hash`` codes of ``hash_code_len`` bits, and how their planes are drawn.
 
-A bit is the sign of a projection on a random direction, so two vectors at angle theta agree in all bits of one code
-with probability (1 - theta / pi) ** hash_code_len when the directions of a code are independent.
+Each bit is the sign of a projection on a random direction. Two vectors at angle theta agree in all bits of a code with
+probability (1 - theta / pi) ** hash_code_len if the directions of the code are independent.
 
 - ``gaussian``: independent Gaussian directions; the probability is exact. O(n * num_hash * hash_code_len * d).
-- ``hadamard``: bit t of hash h is coordinate h of H D_t (H D2 H D1 x), H the Hadamard matrix, D random signs. One
-  shared rotation H D2 H D1 spreads x evenly; given it, the directions of a code's bits are independent signs.
-  O(n * hash_code_len * d log d) for num_hash <= d.
-- ``hadamard_authors``: the paper's own kernel (github.com/mlpen/YOSO): the bits of a code are neighbouring coordinates
-  of one rotation H D3 H D2 H D1 x. Those directions are orthogonal, which lowers the collision probability of unlike
-  vectors.
+- ``hadamard``: bit t of hash h is coordinate h of H D_t (H D2 H D1 x), where H is the Hadamard matrix and every D is a
+  diagonal of random signs. One shared rotation H D2 H D1 spreads x evenly; given that rotation, the directions of a
+  code's bits are independent signs. O(n * hash_code_len * d log d) for num_hash <= d.
+- ``hadamard_authors``: the kernel of the paper's authors (github.com/mlpen/YOSO): the bits of a code are neighbouring
+  coordinates of one rotation H D3 H D2 H D1 x. Their directions are orthogonal and not independent, which lowers the
+  collision probability of dissimilar vectors.
 
-The costs are a CPU's: on CUDA all families are products with their directions, on the tensor cores.
+The costs are those on a CPU. On CUDA every family is a matrix product with its directions, on the tensor cores.
 """
 
 import math
@@ -21,23 +21,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SIGNS_OF_A_DRAW = 32
+from yoso.torch_private import inside_functorch_transform
+
+_SIGNS_PER_DRAW = 32
 _BITS = torch.arange(256, device="cpu")[:, None] >> torch.arange(8, device="cpu") & 1
 _SIGNS_OF_OCTET = (_BITS * 2 - 1).to(torch.int8)
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
 SHARED_ROUNDS = {"hadamard": 2, "hadamard_authors": 0}
-"""Rounds H D of a Hadamard family that all its blocks start from."""
+"""Number of rounds H D that all blocks of a Hadamard family share."""
 BLOCK_ROUNDS = {"hadamard": 1, "hadamard_authors": 3}
-"""Rounds H D that each block adds."""
+"""Number of further rounds H D in each block."""
 
 
 @dataclass(frozen=True)
 class RotationLayout:
-    """Where each bit lives in the rotations of a Hadamard family.
+    """Which rotation and coordinate each bit of a Hadamard family comes from.
 
-    ``block[h, t]`` and ``coordinate[h, t]`` (int32 ``[num_hash, hash_code_len]``) name the rotation and its output
-    coordinate; ``blocks`` is the number of rotations and ``padded_dim`` their size, a power of two. Rows 0 to
-    ``shared_rounds`` of the planes are the signs of the shared rounds, then come ``block_rounds`` rows a block.
+    ``block[h, t]`` and ``coordinate[h, t]`` (int32 ``[num_hash, hash_code_len]``) are the rotation and its output
+    coordinate for bit t of hash h; ``blocks`` is the number of rotations and ``padded_dim`` their size, a power of two.
+    The first ``shared_rounds`` rows of the planes are the signs of the shared rounds; ``block_rounds`` rows per block
+    follow.
     """
 
     blocks: int
@@ -49,7 +52,7 @@ class RotationLayout:
 
 
 def default_hash_code_len(seq_len: int) -> int:
-    """log2 of the length, 1 to 16: about one key a bucket, as the authors set it for long sequences."""
+    """log2 of the length, 1 to 16: about one key per bucket, as the authors set it for long sequences."""
     return min(max((seq_len - 1).bit_length(), 1), 16)
 
 
@@ -62,7 +65,7 @@ def num_blocks(hash_family: str, *, head_dim: int, num_hash: int, hash_code_len:
     """How many rotations a Hadamard family needs.
 
     Raises:
-        ValueError: ``hadamard_authors`` with a code longer than the rotation has coordinates.
+        ValueError: in ``hadamard_authors``, a code with more bits than the rotation has coordinates.
     """
     dim = padded_dim(head_dim)
     if hash_family == "hadamard":
@@ -95,8 +98,11 @@ def rotation_layout(hash_family: str, *, head_dim: int, num_hash: int, hash_code
 def planes_shape(
     hash_family: str, *, groups: int, head_dim: int, num_hash: int, hash_code_len: int
 ) -> tuple[int, int, int]:
-    """The shape of the planes: Gaussian directions ``[groups, num_hash * hash_code_len, head_dim]``, or the signs of
-    the rounds ``[groups, shared_rounds + blocks * block_rounds, padded_dim]``.
+    """The shape of the planes of a hash family.
+
+    Returns:
+        ``[groups, num_hash * hash_code_len, head_dim]`` for Gaussian directions, or
+        ``[groups, shared_rounds + blocks * block_rounds, padded_dim]`` for the signs of a Hadamard family.
     """
     if hash_family == "gaussian":
         return (groups, num_hash * hash_code_len, head_dim)
@@ -114,55 +120,58 @@ def draw_planes(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Draw the random planes of a hash family, on the CPU whatever the device: the same seed gives the same bits.
+    """Draw the random planes of a hash family.
+
+    They are always drawn on the CPU, so that the same seed gives the same bits on every device.
 
     Args:
         hash_family: one of ``HASH_FAMILIES``.
-        groups: how many independent sets; ``batch * heads`` for one a head and sequence, 1 for one shared set.
+        groups: number of independent sets: ``batch * heads`` for one set per head and sequence, 1 for one shared set.
         head_dim: d, the size of the vectors.
-        num_hash: m, the number of codes a vector gets.
+        num_hash: m, the number of codes per vector.
         hash_code_len: tau, the bits of a code.
-        generator: a CPU generator; None: torch's default one.
-        device: where the planes are put.
+        generator: a CPU generator; None: torch's default CPU generator.
+        device: the device that the planes are moved to.
 
     Returns:
         float32 ``[groups, num_hash * hash_code_len, head_dim]`` for ``gaussian``, else int8 signs
         ``[groups, rounds, padded_dim]``.
 
     Raises:
-        ValueError: an unknown family, or sizes that it cannot serve.
+        ValueError: an unknown family, or a code that is too long for ``hadamard_authors``.
     """
     check_family(hash_family)
     shape = planes_shape(hash_family, groups=groups, head_dim=head_dim, num_hash=num_hash, hash_code_len=hash_code_len)
-    # torch.compile with dynamic shapes knows the calls without a generator only.
+    # With dynamic shapes, torch.compile can only trace the calls that have no generator argument.
     source: dict[str, Any] = {} if generator is None else {"generator": generator}
     if hash_family == "gaussian":
-        return _sent(torch.randn(shape, device="cpu", **source), device)
-    # 32 signs of one number, eight at a time from a table: made here, so that the device has one copy to do.
+        return _to_device(torch.randn(shape, device="cpu", **source), device)
+    # Each random number gives 32 signs, eight at a time from a table. The signs are made on the CPU, so that a GPU has
+    # a single copy to do.
     count = math.prod(shape)
-    drawn = torch.randint(0, 1 << _SIGNS_OF_A_DRAW, (-(-count // _SIGNS_OF_A_DRAW),), device="cpu", **source)
-    octets = drawn[:, None] >> torch.arange(0, _SIGNS_OF_A_DRAW, 8, device="cpu") & 0xFF
+    drawn = torch.randint(0, 1 << _SIGNS_PER_DRAW, (-(-count // _SIGNS_PER_DRAW),), device="cpu", **source)
+    octets = drawn[:, None] >> torch.arange(0, _SIGNS_PER_DRAW, 8, device="cpu") & 0xFF
     signs = _SIGNS_OF_OCTET.index_select(0, octets.flatten()).flatten()[:count]
-    return _sent(
-        signs.clone().view(shape), device
-    )  # no view of the table's rows, whose 8 torch.compile takes for a length
+    # A clone, because torch.compile would take the 8 columns of the table for a dynamic length in a view.
+    return _to_device(signs.clone().view(shape), device)
 
 
-def _sent(drawn: Tensor, device: torch.device | str) -> Tensor:
-    """``drawn`` on ``device``. From memory that is not pinned, a copy to a GPU makes the host wait for its work."""
+def _to_device(planes: Tensor, device: torch.device | str) -> Tensor:
+    """Move planes to a device; to a GPU from pinned memory, so that the host need not wait for the GPU's queue."""
     if (
         torch.device(device).type != "cuda"
-        or drawn.device.type != "cpu"
+        or planes.device.type != "cpu"
         or torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        # A graph would copy, at each replay, what another draw has written there since; torch refuses the plain copy.
+        or inside_functorch_transform()
+        # A CUDA graph would copy from the same pinned memory at every replay, and a later draw may have overwritten it
+        # by then. Torch refuses the plain copy during a capture.
         or torch.cuda.is_current_stream_capturing()
     ):
-        return drawn.to(device)
-    return drawn.pin_memory().to(device, non_blocking=True)
+        return planes.to(device)
+    return planes.pin_memory().to(device, non_blocking=True)
 
 
 def check_family(hash_family: str) -> None:
-    """Raise ValueError for a family that does not exist."""
+    """Raise ``ValueError`` for an unknown hash family."""
     if hash_family not in HASH_FAMILIES:
         raise ValueError(f"hash_family must be one of {HASH_FAMILIES}, got {hash_family!r}")

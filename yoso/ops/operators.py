@@ -1,11 +1,8 @@
-"""YOSO's operators, ``torch.ops.yoso.*``: schemas, plain-torch kernels, fake kernels and gradients.
+"""YOSO's operators, ``torch.ops.yoso.*``: the functions that call them, their kernels and their fake kernels.
 
-The schemas stand here and not in C++, so that the operators exist where nothing can be compiled. The plain-torch
-kernel is registered for every device; the first call on a device tries to build and load that device's native kernels
-(``yoso.build``), whose registration for the device's own dispatch key then takes precedence.
-
-Shapes, for B sequences, H heads, m hashes of tau bits: query and key ``[B, H, N_q | N_k, D]``, value
-``[B, H, N_k, D_v]``, codes uint16 ``[B, H, m, N_q | N_k]``, masks bool ``[B, N_q | N_k]`` (True: a real token) or None.
+The plain-torch kernel (``yoso.ops.portable``) is registered for every device. The first call on a device tries to build
+and load that device's native kernels (``yoso.build``); they are registered for the device's own dispatch key and take
+precedence from then on. ``yoso.ops.schemas`` has the schemas and the shapes.
 """
 
 from collections.abc import Callable
@@ -18,43 +15,27 @@ from yoso.build import jit
 from yoso.ops import portable
 from yoso.ops.arguments import check_attention, check_codes, check_hash
 from yoso.ops.autocast import to_autocast_dtype
-
-_COMMON = "Tensor? query_mask, Tensor? key_mask, int hash_code_len"
-_CODES = "Tensor query_codes, Tensor key_codes"
-_QKV = "Tensor query, Tensor key, Tensor value"
-
-SCHEMAS = {
-    "fast_hash": "(Tensor x, Tensor planes, int num_hash, int hash_code_len, str hash_family) -> Tensor",
-    "lsh_cumulation": f"({_CODES}, Tensor value, {_COMMON}) -> Tensor",
-    "lsh_attention": f"({_QKV}, {_CODES}, {_COMMON}, bool lsh_backward) -> Tensor",
-    "lsh_attention_backward": f"(Tensor grad, {_QKV}, {_CODES}, {_COMMON}) -> (Tensor, Tensor, Tensor)",
-    "expectation": f"({_QKV}, {_COMMON}, bool exact_gradient=False) -> Tensor",
-    "expectation_backward": f"(Tensor grad, {_QKV}, {_COMMON}, bool exact_gradient=False) -> (Tensor, Tensor, Tensor)",
-    "unit_rows": "(Tensor x) -> Tensor",
-    "unit_rows_": "(Tensor(a!) x) -> ()",
-    "unit_rows_backward": "(Tensor grad, Tensor x) -> Tensor",
-}
-for _name, _schema in SCHEMAS.items():
-    torch.library.define(f"yoso::{_name}", _schema)
+from yoso.ops.schemas import SCHEMAS
+from yoso.torch_private import has_kernel, inside_functorch_transform
 
 _ops = torch.ops.yoso
 
 
 def fast_hash(x: Tensor, planes: Tensor, *, num_hash: int, hash_code_len: int, hash_family: str) -> Tensor:
-    """The hash codes of vectors.
+    """Hash vectors to codes.
 
     Args:
-        x: float ``[B, H, N, D]``; its length does not matter, a code depends on directions only.
-        planes: from ``yoso.ops.hashing.draw_planes``; set ``g % groups`` serves the g-th of the B * H heads.
-        num_hash: m.
-        hash_code_len: tau, 1 to 16.
+        x: float ``[B, H, N, D]``. The length of a vector does not matter: a code depends on its direction only.
+        planes: from ``yoso.ops.hashing.draw_planes``; head g of the B * H heads uses set ``g % groups``.
+        num_hash: m, the number of codes per vector.
+        hash_code_len: tau, the bits of a code, 1 to 16.
         hash_family: one of ``yoso.ops.hashing.HASH_FAMILIES``.
 
     Returns:
         uint16 ``[B, H, m, N]``: bit t is set where the projection on the t-th direction is positive.
 
     Raises:
-        ValueError: arguments that do not fit together.
+        ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
     check_hash(x, planes, num_hash, hash_code_len, hash_family)
     return _ops.fast_hash(x, planes, num_hash, hash_code_len, hash_family)
@@ -71,13 +52,14 @@ def lsh_cumulation(
 ) -> Tensor:
     """``out[i] = 1/m sum_h sum_j [query_codes[h, i] == key_codes[h, j]] value[j]`` in O(m (N_q + N_k) D_v).
 
-    Masked keys add nothing, masked queries give zero rows. Differentiable in value. See the module for shapes.
+    Masked keys add nothing, masked queries give zero rows. Differentiable in value only. ``yoso.ops.schemas`` has the
+    shapes.
 
     Returns:
-        ``[B, H, N_q, D_v]`` in value's dtype, summed in float32.
+        ``[B, H, N_q, D_v]`` in value's dtype, summed in float32 (float64 for float64).
 
     Raises:
-        ValueError: arguments that do not fit together.
+        ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
     (value,) = to_autocast_dtype(value)
     check_codes(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
@@ -96,14 +78,28 @@ def lsh_attention(
     hash_code_len: int,
     lsh_backward: bool = True,
 ) -> Tensor:
-    """``lsh_cumulation`` with the authors' gradient for query and key, which are taken as rows of length 1.
+    """``lsh_cumulation``, with the authors' gradient for query and key.
 
-    Their rows may have any length; the gradient goes through the scaling, and that of a zero row is zero.
-    ``lsh_backward`` True estimates all three gradients from the collisions; False takes them over all pairs from
-    the collision probability, O(N_q N_k D).
+    Rows of query and key are scaled to length 1 first, so they may have any length. The gradient includes this scaling;
+    that of a zero row is zero.
+
+    Args:
+        query: ``[B, H, N_q, D]``; ``yoso.ops.schemas`` has the other shapes.
+        key: as query.
+        value: what is summed.
+        query_codes: hash codes of query, from ``fast_hash``.
+        key_codes: hash codes of key, with the same planes.
+        query_mask: True for a real token.
+        key_mask: True for a real token.
+        hash_code_len: tau, the bits of a code, 1 to 16.
+        lsh_backward: True: all three gradients are estimated from the collisions. False: they are computed over all
+            pairs from the collision probability, in O(N_q N_k D).
+
+    Returns:
+        ``[B, H, N_q, D_v]`` in value's dtype.
 
     Raises:
-        ValueError: arguments that do not fit together.
+        ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
     query, key, value = to_autocast_dtype(query, key, value)
     check_attention(query, key, value, query_mask, key_mask, hash_code_len)
@@ -125,12 +121,15 @@ def expectation(
 ) -> Tensor:
     """``out[i] = sum_j (1 - angle(query[i], key[j]) / pi) ** tau value[j]`` over all pairs, in O(N) memory.
 
-    Rows of query and key may have any length; the gradient goes through their scaling to length 1, and that of a zero
-    row is zero. Cosines beyond [-1, 1] by rounding are clamped. The gradient is the authors' surrogate or, with
-    ``exact_gradient``, the derivative itself, whose pole at angle 0 is cut off at 1e-3.
+    Rows of query and key may have any length. The gradient includes their scaling to length 1; that of a zero row is
+    zero. Cosines that rounding puts outside [-1, 1] are clamped. The gradient is the authors' surrogate or, with
+    ``exact_gradient``, the true derivative, whose pole at angle 0 is cut off at an angle of 1e-3.
+
+    Returns:
+        ``[B, H, N_q, D_v]`` in value's dtype; ``yoso.ops.schemas`` has the other shapes.
 
     Raises:
-        ValueError: arguments that do not fit together.
+        ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
     query, key, value = to_autocast_dtype(query, key, value)
     check_attention(query, key, value, query_mask, key_mask, hash_code_len)
@@ -138,33 +137,27 @@ def expectation(
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Rows of length 1: ``x / |x|`` over the last dimension of ``[B, H, N, D]``; a zero row stays zero, gradient zero.
+    """``x / |x|`` over the last dimension of ``[B, H, N, D]``; a zero row stays zero and has a zero gradient.
 
-    The norm is taken in float32 (float64 for float64), so that float16 rows neither overflow nor divide by zero.
+    The norm is computed in float32 (float64 for float64), so that float16 rows neither overflow nor divide by zero.
     """
     return _ops.unit_rows(x)
 
 
-def unit_rows_of_own(x: Tensor) -> Tensor:
-    """``unit_rows`` of a result that nobody else holds: in its own memory where no gradient and no transform asks."""
-    if (
-        (torch.is_grad_enabled() and x.requires_grad)
-        or torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-    ):
+def unit_rows_overwriting(x: Tensor) -> Tensor:
+    """``unit_rows`` of a tensor with no other user: in place, unless a gradient or a transform needs the input."""
+    if (torch.is_grad_enabled() and x.requires_grad) or torch.compiler.is_compiling() or inside_functorch_transform():
         return _ops.unit_rows(x)
     _ops.unit_rows_(x)
     return x
 
 
-def _native_first(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """The kernel of every device without its own: loads the native one once and hands over where that works."""
+def _native_or(kernel: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The kernel for devices without a native one: load the native kernels and call those, or else run ``kernel``."""
 
     def call(*args: Any) -> Any:
         device = next(arg.device for arg in args if isinstance(arg, Tensor))
-        if jit.load(device.type) and torch._C._dispatch_has_kernel_for_dispatch_key(
-            f"yoso::{name}", device.type.upper()
-        ):
+        if jit.load(device.type) and has_kernel(f"yoso::{name}", device.type.upper()):
             return getattr(_ops, name)(*args)
         return kernel(*args)
 
@@ -172,7 +165,7 @@ def _native_first(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name in set(SCHEMAS) - {"lsh_attention"}:
-    torch.library.impl(f"yoso::{_name}", "default", _native_first(_name, getattr(portable, _name)))
+    torch.library.impl(f"yoso::{_name}", "default", _native_or(getattr(portable, _name), _name))
 
 
 @torch.library.impl("yoso::lsh_attention", "default")
@@ -187,7 +180,7 @@ def _lsh_attention(
     hash_code_len: int,
     lsh_backward: bool,
 ) -> Tensor:
-    del query, key, lsh_backward  # they matter to the gradient alone
+    del query, key, lsh_backward  # only the gradient depends on them
     return _ops.lsh_cumulation(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
 
 

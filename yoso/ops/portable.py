@@ -1,6 +1,7 @@
-"""The operators in plain torch: any device, no compiler, O(n) memory. Native kernels take their place where built.
+"""The operators in plain torch: for any device, without a compiler, in O(n) memory.
 
-Sums are in float32 (float64 for float64 inputs), whatever the inputs' dtype.
+They run where no native kernel is available. Sums are in float32 (float64 for float64 inputs), whatever the dtype of
+the inputs. Arguments are those of the operators (``yoso.ops.schemas``).
 """
 
 import math
@@ -11,20 +12,20 @@ from torch import Tensor
 
 from yoso.ops.hashing import rotation_layout
 
-# Elements of one row-block of an n x n matrix: 64 MiB in float32.
-_TILE_ELEMENTS = 1 << 24
+# Elements of one block of rows of the n x n matrix: 64 MiB in float32.
+_BLOCK_ELEMENTS = 1 << 24
 
 
 def _check_range(codes: Tensor, hash_code_len: int) -> None:
     if codes.numel() and int(codes.int().max()) >> hash_code_len:
         raise ValueError(
             f"codes must be below 2^hash_code_len = {1 << hash_code_len}, got {int(codes.int().max())}. "
-            "Was hash_code_len another one when they were made?"
+            "Pass the hash_code_len that the codes were computed with"
         )
 
 
 def _real(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Rows in the accumulation dtype, masked ones zero: what a masked row holds, NaN included, reaches nobody."""
+    """Rows in the dtype of the sums, with masked rows set to zero, so that NaN in a masked row affects no result."""
     rows = x.to(_accumulate_dtype(x))
     return rows if mask is None else rows.masked_fill(~mask[:, None, :, None], 0)
 
@@ -34,7 +35,7 @@ def _accumulate_dtype(x: Tensor) -> torch.dtype:
 
 
 def _rotate(x: Tensor, signs: Tensor) -> Tensor:
-    """Apply H D for every round of signs ``[G, rounds, dim]`` to x ``[G, N, dim]``; H by butterflies, unscaled."""
+    """Apply H D to x ``[G, N, dim]`` for every round of signs ``[G, rounds, dim]``; H is unscaled, by butterflies."""
     dim = x.shape[-1]
     for round_signs in signs.unbind(1):
         x = x * round_signs[:, None, :]
@@ -107,12 +108,12 @@ def unit_rows(x: Tensor) -> Tensor:
 
 
 def unit_rows_(x: Tensor) -> None:
-    """See ``yoso.ops.unit_rows_of_own``."""
+    """``unit_rows`` in place."""
     x.copy_(unit_rows(x))
 
 
 def unit_rows_backward(grad: Tensor, x: Tensor) -> Tensor:
-    """With y = x / |x|: (grad - y (y . grad)) / |x|; zero for a zero row."""
+    """The gradient of y = x / |x|: (grad - y (y . grad)) / |x|; zero for a zero row."""
     rows, grads = x.to(_accumulate_dtype(x)), grad.to(_accumulate_dtype(x))
     norm = rows.norm(dim=-1, keepdim=True)
     safe = norm.masked_fill(norm == 0, 1)
@@ -122,9 +123,9 @@ def unit_rows_backward(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def _row_blocks(query: Tensor, key: Tensor) -> Iterator[slice]:
-    """Slices of query rows whose weights on all keys are one tile."""
+    """Slices of the query rows, so small that the weights of a slice on all keys are ``_BLOCK_ELEMENTS`` at most."""
     (batch, heads, num_query), num_key = query.shape[:3], key.shape[2]
-    rows = max(1, _TILE_ELEMENTS // max(1, batch * heads * num_key))
+    rows = max(1, _BLOCK_ELEMENTS // max(1, batch * heads * num_key))
     return (slice(start, min(start + rows, num_query)) for start in range(0, num_query, rows))
 
 
@@ -150,7 +151,7 @@ def expectation(
     exact_gradient: bool = False,
 ) -> Tensor:
     """See ``yoso.ops.expectation``."""
-    del exact_gradient  # the backward pass's
+    del exact_gradient  # it concerns the backward pass only
     queries, keys = unit_rows(_real(query, query_mask)), unit_rows(_real(key, key_mask))
     values = _real(value, key_mask)
     out = values.new_empty(*query.shape[:3], value.shape[3])
@@ -184,9 +185,9 @@ def _backward(
     key_codes: Tensor | None,
     slope: Callable[[Tensor, Tensor, int], Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient from the collisions of the codes or, without codes, from their probability.
+    """The gradients of query, key and value, from the collisions of the codes or, without codes, their probability.
 
-    ``slope(weights, cosine, hash_code_len)`` is the derivative of the weights by the cosine.
+    ``slope(weights, cosine, hash_code_len)`` is the derivative of the weights with respect to the cosine.
     """
     dtype = _accumulate_dtype(value)
     query_rows, key_rows = _real(query, query_mask), _real(key, key_mask)
@@ -231,7 +232,7 @@ def expectation_backward(
     hash_code_len: int,
     exact_gradient: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See ``yoso.ops.expectation_backward``."""
+    """The gradients of ``expectation`` for query, key and value, of the surrogate or exact."""
     slope = _exact_slope if exact_gradient else _surrogate_slope
     return _backward(grad, query, key, value, query_mask, key_mask, hash_code_len, None, None, slope)
 
@@ -247,6 +248,6 @@ def lsh_attention_backward(
     key_mask: Tensor | None,
     hash_code_len: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See ``yoso.ops.lsh_attention_backward``."""
+    """The gradients of ``lsh_attention`` for query, key and value, estimated from the collisions."""
     codes = query_codes, key_codes
     return _backward(grad, query, key, value, query_mask, key_mask, hash_code_len, *codes, _surrogate_slope)

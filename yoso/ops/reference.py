@@ -1,6 +1,6 @@
 """The oracles: YOSO by its definition, dense and slow, in the dtype of its inputs (float64 in the tests).
 
-Everything here builds the n x n matrix. Source of the definitions: Zeng et al., ICML 2021 (arXiv 2111.09714).
+The attentions here build the whole n x n matrix. Source: Zeng et al., ICML 2021 (arXiv 2111.09714).
 """
 
 import math
@@ -18,10 +18,10 @@ def collision_probability(cosine: Tensor, hash_code_len: int) -> Tensor:
 
 def hadamard_matrix(dim: int, dtype: torch.dtype) -> Tensor:
     """Sylvester's Hadamard matrix ``[dim, dim]`` of +-1, dim a power of two."""
-    one = torch.ones(1, 1, dtype=dtype)
-    while one.shape[0] < dim:
-        one = torch.cat([torch.cat([one, one], 1), torch.cat([one, -one], 1)], 0)
-    return one
+    matrix = torch.ones(1, 1, dtype=dtype)
+    while matrix.shape[0] < dim:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)], 0)
+    return matrix
 
 
 def hash_directions(planes: Tensor, *, head_dim: int, num_hash: int, hash_code_len: int, hash_family: str) -> Tensor:
@@ -61,10 +61,10 @@ def fast_hash(x: Tensor, planes: Tensor, *, num_hash: int, hash_code_len: int, h
 def settle_codes(
     codes: Tensor, x: Tensor, planes: Tensor, *, num_hash: int, hash_code_len: int, hash_family: str
 ) -> Tensor:
-    """The true codes, int64, taking from ``codes`` only the bits that float32 rounding leaves open.
+    """The true codes, int64; only bits that float32 rounding leaves undecided are taken from ``codes``.
 
-    A projection within 1e-5 of zero, relative to the lengths of x and of the direction, has either sign by rounding.
-    A kernel whose codes are otherwise wrong is thus found out: the result differs from its codes.
+    A bit is undecided where its projection is within 1e-5 of zero, relative to the lengths of x and of the direction.
+    A kernel is correct if the result equals its codes.
     """
     batch, heads, length, dim = x.shape
     directions = hash_directions(
@@ -73,11 +73,12 @@ def settle_codes(
     rows = x.double().reshape(batch * heads, length, dim)
     bits = torch.arange(hash_code_len)[:, None]
     settled = torch.zeros(batch * heads, num_hash, length, dtype=torch.int64)
-    for h in range(num_hash):  # one at a time: all projections at once would not fit for a long sequence
+    for h in range(num_hash):  # one hash at a time: for a long sequence all projections would not fit in memory
         projections = directions[:, h] @ rows.transpose(1, 2)
         scale = directions[:, h].norm(dim=-1)[..., None] * rows.norm(dim=-1)[:, None, :]
-        given = codes[:, :, h].reshape(batch * heads, 1, length).long() >> bits & 1
-        settled[:, h] = (torch.where(projections.abs() <= 1e-5 * scale, given, (projections > 0).long()) << bits).sum(1)
+        computed = codes[:, :, h].reshape(batch * heads, 1, length).long() >> bits & 1
+        true_bits = torch.where(projections.abs() <= 1e-5 * scale, computed, (projections > 0).long())
+        settled[:, h] = (true_bits << bits).sum(1)
     return settled.reshape(batch, heads, num_hash, length)
 
 
@@ -91,7 +92,7 @@ def collision_fraction(query_codes: Tensor, key_codes: Tensor, dtype: torch.dtyp
 
 
 def masked(weights: Tensor, query_mask: Tensor | None, key_mask: Tensor | None) -> Tensor:
-    """Weights ``[B, H, N_q, N_k]`` with masked queries' rows and masked keys' columns zero."""
+    """Weights ``[B, H, N_q, N_k]`` with the rows of masked queries and the columns of masked keys set to zero."""
     if query_mask is not None:
         weights = weights * query_mask[:, None, :, None]
     if key_mask is not None:
@@ -100,10 +101,10 @@ def masked(weights: Tensor, query_mask: Tensor | None, key_mask: Tensor | None) 
 
 
 def with_surrogate_gradient(weights: Tensor, cosine: Tensor, hash_code_len: int) -> Tensor:
-    """The same weights, with d weights / d cosine = weights * hash_code_len / 2, the authors' surrogate.
+    """The same weights, with the authors' surrogate d weights / d cosine = weights * hash_code_len / 2.
 
-    The true derivative of the collision probability has a pole at cosine 1; the surrogate is at most 0.91 of it, and
-    the collisions that estimate the weights estimate it too.
+    The true derivative of the collision probability has a pole at cosine 1. The surrogate is at most 0.91 times the
+    true derivative, and it can be estimated from the same collisions as the weights.
     """
     return weights.detach() * (1 + hash_code_len / 2 * (cosine - cosine.detach()))
 
@@ -122,7 +123,7 @@ def weighted_sum(
     key_mask: Tensor | None,
     hash_code_len: int,
 ) -> Tensor:
-    """``sum_j weights[i, j] value[j]`` with the surrogate gradient in query and key (rows of length 1)."""
+    """``sum_j weights[i, j] value[j]`` with the surrogate gradient for query and key, whose rows have length 1."""
     cosine = query @ key.transpose(-1, -2)
     return masked(with_surrogate_gradient(weights, cosine, hash_code_len), query_mask, key_mask) @ value
 
@@ -136,7 +137,7 @@ def yoso_e(
     *,
     hash_code_len: int,
 ) -> Tensor:
-    """YOSO-E: the l2-normalised sum of values weighted by the collision probability. ``[B, H, N_q, D_v]``."""
+    """YOSO-E: the l2-normalised sum of the values, weighted by the collision probability. ``[B, H, N_q, D_v]``."""
     query, key = unit(query), unit(key)
     weights = collision_probability(query.detach() @ key.detach().transpose(-1, -2), hash_code_len)
     return unit(weighted_sum(weights, query, key, value, query_mask, key_mask, hash_code_len))
@@ -153,6 +154,6 @@ def yoso_sampling(
     *,
     hash_code_len: int,
 ) -> Tensor:
-    """YOSO sampling with given codes ``[B, H, num_hash, N]``: the collision probability replaced by its estimate."""
+    """Sampled YOSO: as ``yoso_e``, with the probability estimated from the codes ``[B, H, num_hash, N]``."""
     weights = collision_fraction(query_codes, key_codes, value.dtype)
     return unit(weighted_sum(weights, unit(query), unit(key), value, query_mask, key_mask, hash_code_len))

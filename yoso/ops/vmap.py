@@ -1,4 +1,4 @@
-"""How YOSO's operators meet torch's transforms: ``torch.vmap`` and ``torch.autocast``."""
+"""The rules of YOSO's operators under ``torch.vmap``: the mapped dimension is folded into the batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,15 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yoso.ops.autocast import to_autocast_dtype
-from yoso.ops.operators import SCHEMAS
+from yoso.ops.schemas import SCHEMAS
 
 _ops = torch.ops.yoso
-_library = torch.library.Library("yoso", "FRAGMENT")
 
 
 def _fold(x: Tensor, dim: int | None, size: int) -> Tensor:
-    """The mapped dimension and the batch, which comes first in every argument, as one."""
+    """Join the mapped dimension and the batch, which is the first dimension of every argument."""
     x = x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
     return x.flatten(0, 1)
 
@@ -24,7 +22,7 @@ def _unfold(x: Tensor, size: int) -> Tensor:
 
 
 def _folding_rule(name: str) -> Callable[..., Any]:
-    """The rule of an operator in which every tensor begins with the batch, and no sequence sees another."""
+    """The rule of an operator whose tensors all begin with the batch and which treats every sequence by itself."""
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
         size = info.batch_size
@@ -40,7 +38,10 @@ def _folding_rule(name: str) -> Callable[..., Any]:
 def _fast_hash_rule(
     info: Any, in_dims: tuple[int | None, ...], x: Tensor, planes: Tensor, *sizes: Any
 ) -> tuple[Tensor, int]:
-    """Planes go by head % groups: shared ones serve the folded batch as they are, mapped ones need a set a head."""
+    """Fold x; head g uses the planes g % groups, so unmapped planes serve the folded batch as they are.
+
+    Mapped planes are repeated until every head of a sample has a set of its own.
+    """
     size = info.batch_size
     folded = _fold(x, in_dims[0], size)
     if in_dims[1] is not None:
@@ -50,22 +51,6 @@ def _fast_hash_rule(
     return _unfold(_ops.fast_hash(folded, planes, *sizes), size), 0
 
 
-def _casting(name: str, first: int, last: int) -> Callable[..., Any]:
-    """An operator whose arguments first to last take autocast's dtype; codes, masks and planes stay as they are."""
-
-    def call(*args: Any) -> Any:
-        cast = to_autocast_dtype(*args[first:last])
-        device = cast[0].device.type
-        with torch.autocast(device, enabled=False):
-            return getattr(_ops, name)(*args[:first], *cast, *args[last:])
-
-    return call
-
-
-for _name in set(SCHEMAS) - {"unit_rows_"}:  # which is for results that no transform sees
+# unit_rows_ has no rule: it is called only where no transform is active.
+for _name in set(SCHEMAS) - {"unit_rows_"}:
     torch.library.register_vmap(f"yoso::{_name}", _fast_hash_rule if _name == "fast_hash" else _folding_rule(_name))
-
-# Hashes and lengths keep the dtype that they get, and gradients follow what the forward saved.
-for _name, _first, _last in (("lsh_cumulation", 2, 3), ("lsh_attention", 0, 3), ("expectation", 0, 3)):
-    for _device in ("CPU", "CUDA"):
-        _library.impl(_name, _casting(_name, _first, _last), f"Autocast{_device}")
