@@ -31,7 +31,7 @@ class CaseWorker:
     """Runs cases in a process that starts with the first case.
 
     Args:
-        timeout: seconds for one case, counted from when the process is ready; None: no limit.
+        timeout: seconds for one case, not counting the start of the process; None: no limit.
         fresh_process_per_case: end the process after every case.
     """
 

@@ -93,7 +93,7 @@ class ProcessClient:
 
         Args:
             request: what is sent, as a JSON object.
-            timeout: seconds for the answer, counted from when the process is ready; None: no limit.
+            timeout: seconds for the answer, not counting the start of the process; None: no limit.
 
         Raises:
             ProcessEnded: the process did not start, or ended without an answer.
