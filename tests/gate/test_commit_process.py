@@ -46,7 +46,7 @@ for line in sys.stdin:
 @pytest.mark.parametrize("module", ["side", "processes.commit_worker"])
 def test_a_checkout_runs_the_worker_module_that_it_has(tmp_path: Path, module: str) -> None:
     path = tmp_path.joinpath("harness", *module.split(".")).with_suffix(".py")
-    for folder in {tmp_path / "harness", path.parent}:
+    for folder in (tmp_path / "harness", path.parent):
         folder.mkdir(exist_ok=True)
         (folder / "__init__.py").write_text("")
     path.write_text(MODULE % module)
