@@ -1,4 +1,5 @@
-// The kernels are compiled one element type a file, side by side.
+// Dispatches on the element type. Each type's kernels are compiled in a file of their own, so that they compile in
+// parallel.
 #include <type_traits>
 
 #include "expectation.h"
