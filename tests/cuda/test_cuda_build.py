@@ -1,9 +1,9 @@
 """The build of the CUDA kernels: its error messages if something is missing or incompatible, and what it compiles."""
 
-import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -148,9 +148,9 @@ def test_the_arguments_of_a_successful_build(toolkit, devices, monkeypatch, tmp_
     assert jit.library("cuda").read_text() == "built"
     ((sources, options),) = calls
     assert str(home) == cpp_extension.CUDA_HOME
-    names = {os.path.basename(path) for path in sources}
+    names = {Path(path).name for path in sources}
     assert {"unit_rows.cu", "unit_rows.cpp"} <= names
-    assert {os.path.basename(os.path.dirname(path)) for path in sources} == {"cuda"}
+    assert {Path(path).parents[1].name for path in sources} == {"cuda"}
     assert "-gencode=arch=compute_80,code=sm_80" in options["extra_cuda_cflags"]
     assert "-gencode=arch=compute_90,code=sm_90" in options["extra_cuda_cflags"]
 

@@ -67,8 +67,7 @@ __device__ inline void load_matrices(uint32_t (&x)[4], const void* row) {
   }
 }
 
-// Starts copying 16 aligned bytes from global to shared memory. If not `real`, 16 zero bytes are written and nothing is
-// read.
+// Starts copying 16 aligned bytes from global to shared memory. If not `real`, it writes zeros and reads nothing.
 __device__ inline void copy_async(void* shared, const void* global, bool real) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(real ? 16 : 0)

@@ -1,5 +1,4 @@
-// Dispatches on the element type. Each type's kernels are compiled in a file of their own, so that they compile in
-// parallel.
+// Dispatches on the element type. The kernels of each type are in a separate file, so that they compile in parallel.
 #include <type_traits>
 
 #include "expectation.h"

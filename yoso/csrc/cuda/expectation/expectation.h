@@ -1,8 +1,9 @@
-// YOSO-E over all pairs of rows, in O(n) memory. For each of the `own` rows i, over all `other` rows j:
+// YOSO-E over all pairs of rows, in O(n) memory. For each of the `own` rows i, with sums over all `other` rows j:
 //
-//   sum[i]    = sum_j W_ij other.value[j]                                  W = (1 - arccos(own.x[i] . other.x[j]) /
-//   pi)^tau grad_x[i] = sum_j W'_ij (own.value[i] . other.value[j]) other.x[j]     W' = dW / dcosine, surrogate or
-//   exact
+//   W_ij      = (1 - arccos(own.x[i] . other.x[j]) / pi) ** tau
+//   W'_ij     = the derivative of W_ij with respect to the cosine, surrogate or exact
+//   sum[i]    = sum_j W_ij other.value[j]
+//   grad_x[i] = sum_j W'_ij (own.value[i] . other.value[j]) other.x[j]
 //
 //               own             other           sum            grad_x
 //   forward     query           key, value      the output     -

@@ -9,8 +9,7 @@
 
 namespace yoso::cuda {
 
-// Weights are multiplied by kBase ** tau. In float16, (1/2) ** 16 would be subnormal; 1.875 ** 16 = 23283 is still
-// finite.
+// Weights are scaled by kBase ** tau: in float16, (1/2) ** 16 would be subnormal, and 1.875 ** 16 = 23283 is finite.
 template <typename T, bool kSum>
 constexpr float kBase = 1.0f;
 template <>
@@ -18,8 +17,7 @@ constexpr float kBase<__half, true> = 1.875f;
 
 // arccos(|x|) / pi = sqrt(u) p, where u = 1 - |x|, clamped because rounding may bring |x| above 1, and p is a smooth
 // minimax fit. The error of sqrt(u) p is 3e-8 for float32, 2e-6 for float16 and 1.6e-5 for bfloat16. In bfloat16 that
-// changes weights by a relative 2^-10.7 at worst, at tau = 16, which is a third of their rounding error. p is NaN if x
-// is.
+// changes weights by a relative 2^-10.7 at worst, at tau = 16: a third of their rounding error. p is NaN if x is.
 template <typename T>
 struct Arccosine {
   float u, p;

@@ -94,8 +94,7 @@ struct Codes {
 //
 //   step               groups committed after it   what it guarantees
 //   constructor        kStagesAhead                blocks 0 ... kStagesAhead - 1 are on their way
-//   i-th take(): wait                              at most kGroupsInFlight groups are in flight, so blocks 0 ... i have
-//                                                  arrived
+//   i-th take(): wait                              at most kGroupsInFlight groups are pending: blocks 0 ... i are here
 //     barrier                                      every thread sees block i, and has finished block i - 1
 //     fill             kStagesAhead + i + 1        block i + kStagesAhead is on its way, in the stage of block i - 1
 template <int kQuads>

@@ -57,8 +57,7 @@ __device__ inline uint4 halves_of(const float (&v)[kOwn]) {
           pack(v[6], v[7], __half())};
 }
 
-// The signs of kOwn columns of three rows, 0 beyond the rotation's size. whole: kOwn signs of a row can be read as one
-// vector.
+// The signs of kOwn columns of three rows, 0 beyond the rotation's size. whole: kOwn signs can be read as one vector.
 __device__ inline void load_signs(const int8_t* const (&rows)[3], int first, int dim, bool whole,
                                   float (&signs)[3][kOwn]) {
   alignas(8) int8_t bytes[3][kOwn] = {};

@@ -66,8 +66,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
   };
   set_most_listed(kFewestListed);
   set_most_listed(most_listed(heads_per_group(heads, bytes, workspace_bytes), key_sizes, value_dim, dim, dtype));
-  // One head exceeds the workspace: with the largest most_listed fewer buckets can be crowded, and their sums take
-  // less.
+  // If one head exceeds the workspace: with the largest most_listed fewer buckets can be crowded, and sums take less.
   if (bytes > workspace_bytes) set_most_listed(kMostListed);
 
   for_each_group(keys, bytes, workspace_bytes, [&](HeadGroup group) {

@@ -83,10 +83,11 @@ uint32_t most_listed(int64_t heads, const BucketSizes& sizes, int64_t partner_di
   const auto passes = static_cast<double>((partner_dim + kPartnerColumns - 1) / kPartnerColumns);
   const bool small = std::max(sizes.num_query, sizes.num_key) >> sizes.hash_code_len <= kSmallBucketTokens;
   uint32_t size = small ? kFewestListedOfSmall : kFewestListed;
-  while (size < kMostListed && size * size * pair_seconds <
-                                   passes * (kSecondsPerBucket + kSecondsPerEightKeys / 8 * size) / buckets_at_once) {
-    ++size;
-  }
+  const auto visit_seconds = [&](uint32_t keys) { return keys * keys * pair_seconds; };
+  const auto moment_seconds = [&](uint32_t keys) {
+    return passes * (kSecondsPerBucket + kSecondsPerEightKeys / 8 * keys) / buckets_at_once;
+  };
+  while (size < kMostListed && visit_seconds(size) < moment_seconds(size)) ++size;
   return size;
 }
 
