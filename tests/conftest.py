@@ -70,9 +70,17 @@ def _shim_library():
     return Shim(built)
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["ascending", "descending", "random"])
+def _shim_orders() -> list[int]:
+    """The orders of threads that ``YOSO_SHIM_ORDERS`` lists, separated by commas; by default three."""
+    return [int(order) for order in os.environ.get("YOSO_SHIM_ORDERS", "0,1,2").split(",")]
+
+
+@pytest.fixture(
+    params=_shim_orders(),
+    ids=lambda order: {0: "ascending", 1: "descending", 2: "random"}.get(order, f"random{order}"),
+)
 def shim(_shim_library, request):
-    """The CUDA kernels on the CPU, once an order of threads: what a missing barrier would change."""
+    """The CUDA kernels on the CPU, once per order of threads: a missing barrier changes results between orders."""
     _shim_library.set_order(request.param)
     yield _shim_library
     _shim_library.set_device()

@@ -1,4 +1,4 @@
-"""Cases of lsh_cumulation and lsh_attention_backward, and what they give by definition."""
+"""Arguments for lsh_cumulation and lsh_attention_backward, and their expected results in float64."""
 
 from dataclasses import dataclass
 
@@ -45,15 +45,15 @@ def make(
     masks=True,
     heads=(1, 2),
 ):
-    """Random rows; codes drawn from `buckets` of all codes (few tokens a bucket unless given)."""
+    """Random rows, with codes drawn from ``buckets`` different codes; by default few tokens share a bucket."""
     torch.manual_seed(num_query + num_key + num_hash + hash_code_len + dim)
     pool = torch.randperm(1 << hash_code_len)[: buckets or max(1, num_key // 2)]
     lengths = num_query, num_key
     codes = [pool[torch.randint(len(pool), (*heads, num_hash, n))].to(torch.uint16) for n in lengths]
     query, key = (torch.randn(*heads, n, dim).to(dtype) for n in lengths)
     value, grad = (torch.randn(*heads, n, value_dim).to(dtype) for n in (num_key, num_query))
-    real = [torch.rand(heads[0], n) > 0.2 if masks else None for n in lengths]
-    return Case(query, key, value, grad, *codes, *real, hash_code_len)
+    token_masks = [torch.rand(heads[0], n) > 0.2 if masks else None for n in lengths]
+    return Case(query, key, value, grad, *codes, *token_masks, hash_code_len)
 
 
 def collision_weights(case):
@@ -64,7 +64,7 @@ def collision_weights(case):
 
 
 def oracle(case):
-    """The output and the gradients of query, key and value in float64."""
+    """The output, and the gradients of query, key and value, in float64."""
     leaves = [x.double().requires_grad_() for x in (case.query, case.key, case.value)]
     cosine = reference.unit(leaves[0]) @ reference.unit(leaves[1]).transpose(-1, -2)
     weights = reference.with_surrogate_gradient(collision_weights(case), cosine, case.hash_code_len)
@@ -83,6 +83,6 @@ def check(shim, case):
     out, gradients = oracle(case)
     dtype = case.value.dtype
     assert_close(case.forward(shim), out, dtype)
-    # Scaled rows and the gradient of them are rounded to the dtype on the way.
+    # Unit rows, and the gradient with respect to them, are rounded to the dtype in between.
     for actual, expected, roundings in zip(case.backward(shim), gradients, (3, 3, 1), strict=True):
         assert_close(actual, expected, dtype, roundings)

@@ -1,4 +1,4 @@
-"""Buckets of many keys: their values are summed once, and their gradients go through a moment."""
+"""Crowded buckets: their values are summed once, and their gradients are computed by a moment."""
 
 import pytest
 import torch
@@ -8,15 +8,15 @@ MANY_HEADS = 2, 4
 
 
 @pytest.fixture(autouse=True)
-def _few_keys_are_crowded(shim):
-    """In the gradient as always in the forward pass: where one multiprocessor visits all pairs, moments pay soon."""
+def _few_keys_make_a_bucket_crowded(shim):
+    """In the gradient as well as in the forward pass: with one SM, moments are faster than visiting pairs early."""
     shim.set_device(multiprocessors=1)
 
 
 @pytest.mark.parametrize("hash_code_len", [4, 12])
-@pytest.mark.parametrize("buckets", [1, 2, 9])  # of more keys than are put in order by insertion, and of fewer
+@pytest.mark.parametrize("buckets", [1, 2, 9])  # more keys per bucket than are ordered by comparison, and fewer
 def test_crowded_buckets(shim, hash_code_len, buckets):
-    """Equal tokens share all their buckets; the values of a crowded one are summed apart."""
+    """Equal tokens share all their buckets; the sums of crowded buckets are computed separately."""
     check(shim, make(40, 150, 5, hash_code_len, 64, 64, buckets=buckets))
     check(shim, make(9, 100, 2, hash_code_len, 100, 256, BF16, buckets=buckets, heads=(1, 1)))
 
@@ -24,7 +24,7 @@ def test_crowded_buckets(shim, hash_code_len, buckets):
 @pytest.mark.parametrize(("num_query", "num_key"), [(33, 70), (70, 33), (1, 50), (50, 9), (100, 20)])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_gradients(shim, num_query, num_key, dtype):
-    """A bucket of one side is crowded and of the other it is too, or is short, or has one token or none."""
+    """A bucket is crowded on one side, and on the other it is crowded too, short, of one token or empty."""
     check(shim, make(num_query, num_key, 2, 4, dtype=dtype, buckets=3, heads=MANY_HEADS))
 
 
@@ -32,14 +32,14 @@ def test_gradients(shim, num_query, num_key, dtype):
 @pytest.mark.parametrize("dims", [(32, 48), (48, 64), (64, 128), (128, 32), (100, 100), (256, 5), (3, 1), (16, 256)])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_any_width(shim, dims, dtype):
-    """Columns of the gradient come from several blocks; more than 64 columns of the value are taken some at a time."""
+    """Several CTAs own the columns of the gradient; more than 64 columns of the value take several passes."""
     check(shim, make(41, 45, 2, 2, *dims, dtype, buckets=1, masks=False, heads=(1, 2)))
 
 
 @pytest.mark.parametrize("shim", [0], indirect=True)
 @pytest.mark.parametrize("dtype", [BF16, F16], ids=str)
-def test_a_moment_is_kept_to_more_bits_than_the_rows_have(shim, dtype):
-    """Two large columns whose products cancel to the last bit, as they do where each pair is visited."""
+def test_a_moment_has_more_bits_than_the_rows(shim, dtype):
+    """Two large columns whose products cancel exactly, as they do if every pair is visited."""
     case = make(40, 60, 1, 1, dtype=dtype, buckets=1, masks=False, heads=MANY_HEADS)
     whole = torch.randint(-8, 9, case.value.shape[:3])
     case.value[..., 0], case.value[..., 1] = 64 * whole, 3 * 64 * whole
@@ -52,7 +52,7 @@ def test_a_moment_is_kept_to_more_bits_than_the_rows_have(shim, dtype):
 @pytest.mark.parametrize("shim", [0], indirect=True)
 @pytest.mark.parametrize(("value", "grad"), [(1e4, 1e-3), (1e-6, 1e4)])
 def test_moments_beyond_the_range_of_float16(shim, value, grad):
-    """Sums of products that float16 would hold as infinite, or to a few bits."""
+    """Sums of products that are infinite in float16, or have only a few bits."""
     case = make(40, 90, 1, 1, dtype=F16, buckets=1, masks=False, heads=MANY_HEADS)
     case.value, case.grad, case.key = (case.value.abs() * value).half(), (case.grad * grad).half(), case.key.abs()
     assert case.value.isfinite().all()
@@ -61,9 +61,9 @@ def test_moments_beyond_the_range_of_float16(shim, value, grad):
 
 
 @pytest.mark.parametrize("shim", [0], indirect=True)
-def test_hash_after_hash(shim):
-    """Two hashes meet at the same tokens: one warp is at a large bucket while another is through with a small one."""
-    shim.set_order(3)  # in which they take turns
+def test_hashes_are_processed_in_order(shim):
+    """Two hashes add to the same tokens while one warp is at a large bucket and another is done with a small one."""
+    shim.set_order(3)  # warps take turns
     case = make(80, 90, 2, 4, masks=False, heads=MANY_HEADS)
     for order in ((1, 2), (2, 1)):
         case.query_codes[:], case.key_codes[:] = 15, 14
@@ -87,7 +87,7 @@ def test_nan_stays_in_its_bucket(shim):
 
 
 @pytest.mark.parametrize("shim", [0], indirect=True)
-def test_equal_bits_in_any_order_of_threads(shim):
+def test_results_are_bitwise_equal_in_any_order_of_threads(shim):
     case = make(70, 90, 3, 4, 32, 48, BF16, buckets=3, heads=(2, 8))
     results = []
     for order in (0, 1, 2, 3):
@@ -99,7 +99,7 @@ def test_equal_bits_in_any_order_of_threads(shim):
 
 @pytest.mark.parametrize("shim", [0], indirect=True)
 def test_heads_in_groups(shim):
-    """Every group's sums begin anew, in memory where another's were. Most tokens are in no bucket, for speed."""
+    """Groups of heads reuse the workspace, so sums must be cleared. For speed, most tokens are in no bucket."""
     case = make(4096, 4096, 64, 8, 32, 256, BF16, buckets=1, masks=False, heads=(1, 14))
     for codes in (case.query_codes, case.key_codes):
         codes[..., 20:] = 65535

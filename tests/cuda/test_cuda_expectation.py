@@ -1,17 +1,17 @@
-"""YOSO-E's CUDA kernels, run on the CPU, against the definition in float64."""
+"""YOSO-E's CUDA kernels, run on the host shim, compared with the definition in float64."""
 
 import pytest
 import torch
 
 from yoso.ops import reference
 
-# Relative Frobenius errors. float32: two TF32 numbers keep 22 bits. bfloat16 and float16: the weights are rounded
-# to 8 and 11 bits before they meet the values, the results once more.
+# Relative Frobenius errors. float32: two TF32 numbers have 22 bits. bfloat16 and float16: weights are rounded to 8 and
+# 11 bits before the product with the values, and the results are rounded again.
 TOLERANCES = {torch.float32: 5e-6, torch.bfloat16: 4e-3, torch.float16: 6e-4}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=lambda dtype: str(dtype).split(".")[1])
 
-# n_q, n_k, d, d_v, tau: lengths around a warp's rows, a step, a tile and a block; every padded size; rows that are no
-# whole vectors; every path of the power.
+# n_q, n_k, d, d_v, tau: lengths around the rows of a warp, a step, a tile and a CTA; all padded head dims; rows that
+# are not multiples of 16 bytes; all code paths of the power.
 SIZES = [
     (1, 1, 64, 64, 9),
     (7, 33, 32, 32, 8),
@@ -39,9 +39,9 @@ def draw(n_q, n_k, d, d_v, dtype, batch=1, heads=2):
 
 
 def define(query, key, value, grad, query_mask, key_mask, tau, exact, scale=reference.unit):
-    """Output and gradients by the definition. The exact derivative's pole is cut off at angle 1e-3.
+    """Output and gradients by the definition. The exact derivative is limited to its value at the angle 1e-3.
 
-    Rows of length 1 are rounded to the inputs' dtype, as the operator hands them to its kernels.
+    Unit rows are rounded to the inputs' dtype, as in the operator.
     """
 
     def unit(x):
@@ -61,8 +61,12 @@ def define(query, key, value, grad, query_mask, key_mask, tau, exact, scale=refe
     return [out.detach(), *torch.autograd.grad(out, (q, k, v), grad.double())]
 
 
-def sizes_of_terms(*args):
-    """What the errors are relative to. A gradient's part along its row is large and falls away: its rounding stays."""
+def norms_before_cancellation(*args):
+    """The norms that errors are relative to.
+
+    The gradient's component along its row is large and is subtracted, but its rounding error remains. These are the
+    norms before the subtraction.
+    """
     return [x.norm() for x in define(*args, scale=lambda x: x / x.norm(dim=-1, keepdim=True).detach())]
 
 
@@ -71,22 +75,22 @@ def run(shim, query, key, value, grad, query_mask, key_mask, tau, exact):
     return [shim.expectation(*args), *shim.expectation_backward(grad, *args)]
 
 
-def check(results, expected, dtype, tolerance=None, sizes=None):
-    for result, right, size in zip(results, expected, sizes or [x.norm() for x in expected], strict=True):
+def check(results, expected, dtype, tolerance=None, norms=None):
+    for result, right, norm in zip(results, expected, norms or [x.norm() for x in expected], strict=True):
         assert result.dtype == dtype
         assert result.shape == right.shape
         assert result.is_contiguous()
-        assert (result.double() - right).norm() <= (tolerance or TOLERANCES[dtype]) * size
+        assert (result.double() - right).norm() <= (tolerance or TOLERANCES[dtype]) * norm
 
 
 @DTYPES
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_values_and_gradients_are_those_of_the_definition(shim, sizes, dtype):
+def test_output_and_gradients_equal_the_definition(shim, sizes, dtype):
     tau = sizes[4]
     tensors = draw(*sizes[:4], dtype)
     for exact in (False, True):
         arguments = (*tensors, None, None, tau, exact)
-        check(run(shim, *arguments), define(*arguments), dtype, sizes=sizes_of_terms(*arguments))
+        check(run(shim, *arguments), define(*arguments), dtype, norms=norms_before_cancellation(*arguments))
 
 
 def test_a_long_sequence(shim):
@@ -95,10 +99,10 @@ def test_a_long_sequence(shim):
 
 
 @DTYPES
-def test_masked_rows_neither_give_nor_take(shim, dtype):
+def test_masked_rows_contribute_nothing_and_get_zeros(shim, dtype):
     tensors = draw(70, 45, 36, 32, dtype, batch=3)
     masks = torch.rand(3, 70) < 0.6, torch.rand(3, 45) < 0.5
-    masks[0][1], masks[1][2] = False, False  # a sequence without queries, one without keys
+    masks[0][1], masks[1][2] = False, False  # one sequence without queries, one without keys
     expected = define(*tensors, *masks, 9, False)
     query, key, value, grad = tensors
     for rows, mask in ((query, masks[0]), (grad, masks[0]), (key, masks[1]), (value, masks[1])):
@@ -111,42 +115,42 @@ def test_masked_rows_neither_give_nor_take(shim, dtype):
 
 @DTYPES
 def test_equal_and_opposite_rows(shim, dtype):
-    """Cosines of 1 and -1, by rounding beyond them: rows of one direction and of several lengths."""
+    """Cosines of 1 and -1, and by rounding slightly beyond: parallel rows of different lengths."""
     query, _, value, grad = draw(40, 40, 64, 64, dtype)
     query = (query * torch.linspace(0.5, 3, 40)[:, None]).to(dtype)
     key = query.clone()
     key[:, :, ::3] *= -1
     for exact in (False, True):
         arguments = (query, key, value, grad, None, None, 8, exact)
-        # the angle between equal rows is the root of the cosine's rounding error, and the pole is sensitive to it
+        # The angle of equal rows is the square root of the cosine's rounding error, and the pole is sensitive to it.
         tolerance = max(TOLERANCES[dtype], 5e-3 if exact else 1e-3)
-        check(run(shim, *arguments), define(*arguments), dtype, tolerance, sizes_of_terms(*arguments))
-    one = torch.zeros(1, 1, 1, 64, dtype=dtype)
-    one[..., 0] = 1
+        check(run(shim, *arguments), define(*arguments), dtype, tolerance, norms_before_cancellation(*arguments))
+    axis = torch.zeros(1, 1, 1, 64, dtype=dtype)
+    axis[..., 0] = 1
     for tau in range(1, 17):
-        assert (shim.expectation(one, one * 1.5, one, None, None, tau, False)[..., 0] - 1).abs() <= 2**-11
-        assert shim.expectation(one, one * -1.5, one, None, None, tau, False)[..., 0].abs() <= 1e-6
+        assert (shim.expectation(axis, axis * 1.5, axis, None, None, tau, False)[..., 0] - 1).abs() <= 2**-11
+        assert shim.expectation(axis, axis * -1.5, axis, None, None, tau, False)[..., 0].abs() <= 1e-6
 
 
 @DTYPES
 @pytest.mark.parametrize("tau", range(1, 17))
 def test_the_collision_probability(shim, dtype, tau):
-    """One query, one value: the weight itself over all angles."""
+    """With unit vectors as values, the output is the weights themselves, over all angles."""
     angle = torch.linspace(0, torch.pi, 64)
     query = torch.tensor([1.0, 0, 0, 0]).expand(1, 1, 64, 4).to(dtype)
     key = torch.stack([angle.cos(), angle.sin(), 0 * angle, 0 * angle], -1).expand(1, 1, 64, 4).to(dtype)
     value = torch.eye(64, dtype=dtype)[None, None]
-    cosine = shim.unit_rows(key)[..., 0].double()  # as the operator rounds it
+    cosine = shim.unit_rows(key)[..., 0].double()  # rounded as in the operator
     right = reference.collision_probability(cosine, tau)
     weights = shim.expectation(query, key, value, None, None, tau, False)[:, :, 0].double()
     relative = {torch.float32: 2e-6, torch.bfloat16: 5e-3, torch.float16: 1e-3}[dtype]
-    # float32: a cosine's rounding error of 3e-7, seen as an angle
+    # float32: the effect of a cosine's rounding error of 3e-7 on the angle
     steepness = tau / torch.pi / (1 - cosine**2).clamp(min=1e-6).sqrt()
     absolute = {torch.float32: 3e-7 * steepness, torch.bfloat16: 4e-6, torch.float16: 4e-6}[dtype]
     assert ((weights - right).abs() <= relative * right + absolute).all()
 
 
-def test_nan_stays_in_its_row(shim):
+def test_a_nan_affects_only_its_row_and_its_head(shim):
     query, key, value, grad = draw(40, 40, 64, 64, torch.bfloat16)
     query[0, 0, 3] = torch.nan
     out, grad_query, grad_key, _ = run(shim, query, key, value, grad, None, None, 9, False)
@@ -168,8 +172,8 @@ def test_nan_stays_in_its_row(shim):
 
 
 @DTYPES
-def test_rows_anywhere_in_memory(shim, dtype):
-    """Sequence before heads; rows that start off a vector's boundary; a last dimension that is not dense."""
+def test_any_strides_and_alignment(shim, dtype):
+    """Sequence before heads; rows that are not aligned to 16 bytes; a last dimension that is not contiguous."""
     tensors = draw(37, 50, 64, 64, dtype, batch=2)
     expected = run(shim, *tensors, None, None, 9, False)
     transposed = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in tensors]
@@ -178,18 +182,18 @@ def test_rows_anywhere_in_memory(shim, dtype):
     for variant in (transposed, shifted, spread):
         assert not any(x.is_contiguous() for x in variant)
         for result, right in zip(run(shim, *variant, None, None, 9, False), expected, strict=True):
-            # How a row's length is summed up depends on where the row starts.
+            # The order in which a row's squares are summed depends on the row's alignment.
             assert (result.double() - right.double()).norm() <= TOLERANCES[dtype] * right.double().norm()
 
 
 @DTYPES
-def test_same_inputs_same_bits(shim, dtype):
+def test_the_same_inputs_give_the_same_bits(shim, dtype):
     tensors = draw(50, 70, 64, 64, dtype)
     first = run(shim, *tensors, None, None, 9, True)
     assert all(torch.equal(a, b) for a, b in zip(first, run(shim, *tensors, None, None, 9, True), strict=True))
 
 
-def test_nothing_to_do(shim):
+def test_empty_inputs(shim):
     query, key, value, grad = draw(4, 6, 8, 8, torch.float32)
     results = run(shim, query, key[:, :, :0], value[:, :, :0], grad, None, None, 9, False)
     assert (results[0] == 0).all()
@@ -204,13 +208,13 @@ def test_nothing_to_do(shim):
 
 @DTYPES
 @pytest.mark.parametrize("dim", [32, 64, 128, 256])
-def test_shared_memory_of_the_smallest_devices_is_enough(shim, dtype, dim):
+def test_99_kib_of_shared_memory_is_enough(shim, dtype, dim):
     shim.set_device(shared_bytes=99 << 10)
     tensors = draw(5, 5, dim, dim, dtype, heads=1)
     check(run(shim, *tensors, None, None, 9, False), define(*tensors, None, None, 9, False), dtype)
 
 
-def test_what_cannot_run_is_refused(shim):
+def test_invalid_arguments_are_refused(shim):
     query, key, value, grad = draw(4, 6, 8, 8, torch.float32)
     with pytest.raises(ValueError, match="float64 runs on the CPU"):
         shim.expectation(query.double(), key.double(), value.double(), None, None, 9, False)

@@ -1,4 +1,4 @@
-"""fast_hash's CUDA kernels, run on the CPU, against the definition of the codes."""
+"""fast_hash's CUDA kernels, run on the host shim, compared with the definition of the codes."""
 
 import pytest
 import torch
@@ -8,8 +8,9 @@ from yoso.ops.hashing import HASH_FAMILIES, draw_planes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# batch and heads, length, head_dim, num_hash, hash_code_len, groups of planes: every size of rotation and of product,
-# lengths around a warp's and a block's, more hashes than a rotation has coordinates, one hash, short and long codes.
+# (batch, heads), length, head_dim, num_hash, hash_code_len, groups of planes: all sizes of rotations and of products,
+# lengths around the rows of a warp and a CTA, more hashes than a rotation has coordinates, one hash, short and long
+# codes.
 SIZES = [
     ((2, 3), 1, 64, 32, 9, 6),
     ((2, 3), 7, 32, 5, 16, 3),
@@ -26,7 +27,7 @@ SIZES = [
 
 
 def draw(hash_family, heads, length, head_dim, num_hash, hash_code_len, groups, dtype=torch.float32):
-    """Vectors, planes and the operator's other arguments."""
+    """Vectors, planes and the operator's other arguments, by name."""
     torch.manual_seed(0)
     args = {"num_hash": num_hash, "hash_code_len": hash_code_len, "hash_family": hash_family}
     planes = draw_planes(hash_family, groups=groups, head_dim=head_dim, num_hash=num_hash, hash_code_len=hash_code_len)
@@ -45,9 +46,9 @@ def fits(hash_family, head_dim, hash_code_len):
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
-def test_codes_are_those_of_the_definition(shim, hash_family, sizes):
+def test_codes_equal_the_definition(shim, hash_family, sizes):
     if not fits(hash_family, sizes[2], sizes[4]):
-        pytest.skip("the authors' codes are no longer than a rotation")
+        pytest.skip("hadamard_authors needs hash_code_len <= head_dim")
     for dtype in DTYPES.values():
         x, planes, args = draw(hash_family, *sizes, dtype=dtype)
         check(shim.fast_hash(x, planes, *args.values()), x, planes, args)
@@ -68,8 +69,8 @@ def test_every_code_length(shim, hash_family):
 
 @pytest.mark.parametrize("head_dim", [8, 24, 64, 100, 256])
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
-def test_integers_give_the_cpu_operators_codes_bit_for_bit(shim, hash_family, head_dim):
-    """Every sum of small integers is exact, projections of 0 included; -0 is 0."""
+def test_integer_vectors_give_the_same_codes_as_the_cpu_operator(shim, hash_family, head_dim):
+    """Sums of small integers are exact, so projections of exactly 0 agree too; -0 counts as 0."""
     x, planes, args = draw(hash_family, (2, 1), 40, head_dim, 35, 6, 2)
     if hash_family == "gaussian":
         planes = (planes * 4).round()
@@ -84,8 +85,8 @@ def test_integers_give_the_cpu_operators_codes_bit_for_bit(shim, hash_family, he
 
 @pytest.mark.parametrize("head_dim", [16, 64, 256])
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES[1:])
-def test_directions_as_large_as_they_can_be(shim, hash_family, head_dim):
-    """Signs by a bent function: every transform of them is flat, so directions become head_dim^1.5 times an axis."""
+def test_the_largest_possible_directions(shim, hash_family, head_dim):
+    """Signs from a bent function, whose transform is flat: directions become head_dim^1.5 times a unit vector."""
     x, planes, args = draw(hash_family, (1, 1), 40, head_dim, 35, 6, 1)
     half = head_dim.bit_length() // 2
     bent = torch.tensor([1 - 2 * (((i >> half) & i).bit_count() % 2) for i in range(head_dim)], dtype=torch.int8)
@@ -98,15 +99,15 @@ def test_directions_as_large_as_they_can_be(shim, hash_family, head_dim):
 
 
 @pytest.mark.parametrize("shim", [2], ids=["random"], indirect=True)
-def test_planes_of_more_groups_than_are_prepared_at_once(shim):
-    """The most hashes and bits: the 17th group's directions begin anew in the workspace of 32 MiB."""
+def test_more_groups_of_planes_than_fit_the_workspace(shim):
+    """With the most hashes and bits, the 17th group needs a second launch with the workspace of 32 MiB."""
     x, planes, args = draw("gaussian", (2, 17), 1, 8, 1024, 16, 17, dtype=torch.bfloat16)
     check(shim.fast_hash(x, planes, *args.values()), x, planes, args)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
-def test_strides_and_alignment_do_not_matter(shim, hash_family, dtype):
+def test_any_strides_and_alignment(shim, hash_family, dtype):
     x, planes, args = draw(hash_family, (2, 3), 37, 64, 16, 8, 6, dtype=dtype)
     expected = shim.fast_hash(x, planes, *args.values())
     batch, heads, length, dim = x.shape
@@ -116,13 +117,13 @@ def test_strides_and_alignment_do_not_matter(shim, hash_family, dtype):
     spread = torch.empty(batch, heads, length, 2 * dim, dtype=dtype)[..., ::2].copy_(x)
     for other in (transposed, off_by_one, wide_rows, spread):
         assert torch.equal(shim.fast_hash(other, planes, *args.values()), expected)
-    same = draw(hash_family, (2, 3), 37, 64, 16, 8, 1)[1].expand(6, -1, -1)
-    shared = shim.fast_hash(x, same[:1], *args.values())
-    assert torch.equal(shim.fast_hash(x, same, *args.values()), shared)
+    equal_planes = draw(hash_family, (2, 3), 37, 64, 16, 8, 1)[1].expand(6, -1, -1)
+    shared = shim.fast_hash(x, equal_planes[:1], *args.values())
+    assert torch.equal(shim.fast_hash(x, equal_planes, *args.values()), shared)
 
 
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
-def test_a_code_depends_on_the_direction_alone(shim, hash_family):
+def test_codes_do_not_depend_on_the_lengths_of_vectors_and_planes(shim, hash_family):
     x, planes, args = draw(hash_family, (2, 3), 40, 64, 16, 8, 6)
     expected = shim.fast_hash(x, planes, *args.values())
     scale = 2.0 ** torch.linspace(-100, 100, 40).round()[:, None]
@@ -134,7 +135,7 @@ def test_a_code_depends_on_the_direction_alone(shim, hash_family):
 
 @pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, 2.0**-149), (torch.bfloat16, 2.0**-133)], ids=str)
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
-def test_subnormal_numbers_are_numbers(shim, hash_family, dtype, unit):
+def test_subnormal_vectors(shim, hash_family, dtype, unit):
     x, planes, args = draw(hash_family, (1, 2), 20, 64, 8, 5, 2)
     integers = (x * 2).round().double()
     tiny = (integers * unit).to(dtype)
@@ -144,7 +145,7 @@ def test_subnormal_numbers_are_numbers(shim, hash_family, dtype, unit):
 
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
 def test_entries_of_very_different_size(shim, hash_family):
-    """What a piece of fewer bits would lose."""
+    """Entries that would be lost if a vector were represented with fewer bits."""
     for dtype in (torch.float32, torch.bfloat16):
         x, planes, args = draw(hash_family, (2, 3), 64, 64, 16, 8, 6)
         x = (x * 2.0 ** torch.linspace(0, -24, 64)).to(dtype)
@@ -153,7 +154,7 @@ def test_entries_of_very_different_size(shim, hash_family):
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
-def test_a_row_of_nan_has_code_0_and_harms_no_other(shim, hash_family, dtype):
+def test_a_row_of_nan_has_code_0_and_affects_no_other_row(shim, hash_family, dtype):
     x, planes, args = draw(hash_family, (2, 3), 40, 64, 16, 8, 6, dtype=dtype)
     expected = shim.fast_hash(x, planes, *args.values())
     x[:, :, 5] = torch.nan
@@ -166,13 +167,13 @@ def test_a_row_of_nan_has_code_0_and_harms_no_other(shim, hash_family, dtype):
 
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
 @pytest.mark.parametrize("shape", [(0, 3, 5, 16), (2, 0, 5, 16), (2, 3, 0, 16)])
-def test_no_vectors_no_codes(shim, hash_family, shape):
+def test_empty_inputs(shim, hash_family, shape):
     planes = draw_planes(hash_family, groups=1, head_dim=16, num_hash=4, hash_code_len=3)
     codes = shim.fast_hash(torch.zeros(shape), planes, 4, 3, hash_family)
     assert codes.shape == (*shape[:2], 4, shape[2])
 
 
-def test_what_does_not_fit_is_refused(shim):
+def test_invalid_arguments_are_refused(shim):
     x, planes, args = draw("hadamard", (2, 3), 5, 16, 4, 3, 1)
     family = args["hash_family"]
     cases = [
@@ -185,7 +186,7 @@ def test_what_does_not_fit_is_refused(shim):
         ((x, planes[..., :12], 4, 3, family), "planes must be int8"),
         ((x, planes[..., :8], 4, 3, family), "planes must be int8"),
         ((x, planes.float(), 4, 3, family), "planes must be int8"),
-        ((x, planes.expand(4, -1, -1), 4, 3, family), "planes do not fit"),
+        ((x, planes.expand(4, -1, -1), 4, 3, family), "planes do not fit x: they must be"),
         ((x, planes, 4, 3, "gaussian"), "planes must be float32"),
         ((x, planes, 4, 3, "spherical"), "unknown hash_family"),
         ((x[..., :4], planes[..., :4], 1, 5, "hadamard_authors"), "exceeds the rotation"),

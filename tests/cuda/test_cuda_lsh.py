@@ -1,4 +1,4 @@
-"""lsh_cumulation and lsh_attention_backward by the CUDA kernels, run on the host shim, against the dense oracles."""
+"""The CUDA kernels of lsh_cumulation and lsh_attention_backward on the host shim, compared with the dense oracles."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_any_number_of_hashes_and_bits(shim, hash_code_len, num_hash):
     check(shim, make(40, 50, num_hash, hash_code_len, 16, 16, BF16, heads=(2, 1)))
 
 
-# Every layout of rows: 4, 8, 16, 32 lanes, two vectors a lane, and rows that are not whole vectors.
+# All row layouts: 4, 8, 16 and 32 lanes, two vectors per lane, and rows that are not multiples of 16 bytes.
 @pytest.mark.parametrize(
     "dims", [(32, 32), (48, 64), (64, 128), (128, 32), (100, 100), (256, 256), (256, 5), (3, 1)], ids=str
 )
@@ -34,8 +34,8 @@ def test_a_thousand_tokens(shim, hash_code_len, num_hash):
     check(shim, make(1000, 1000, num_hash, hash_code_len, 32, 32, F16, buckets=500, heads=(1, 1)))
 
 
-def test_a_block_a_row_or_several_that_share_its_codes(shim):
-    """More codes than a block's table has, or more keys than it has room for."""
+def test_one_cta_per_row_or_several(shim):
+    """Several CTAs share a row that has more codes than a CTA's table, or more keys than a CTA has room for."""
     check(shim, make(5, 30000, 1, 16, 8, 8, buckets=20000, heads=(1, 1)))
     check(shim, make(5, 30000, 1, 16, 8, 8, buckets=500, heads=(1, 1)))
     check(shim, make(5, 30000, 1, 9, 8, 8, buckets=512, heads=(1, 1)))
@@ -45,8 +45,8 @@ def test_a_block_a_row_or_several_that_share_its_codes(shim):
 
 
 @pytest.mark.parametrize("width", [8000, 12000])
-def test_blocks_with_more_than_their_share_of_the_keys(shim, width):
-    """Few keys a code, and all codes of one or two of the blocks: more than there is room for."""
+def test_a_cta_with_more_keys_than_it_has_room_for(shim, width):
+    """Few keys per code, but all codes in the ranges of one or two CTAs."""
     case = make(6, 30000, 1, 16, 8, 8, masks=False, heads=(1, 1))
     for codes in (case.query_codes, case.key_codes):
         codes.copy_((codes.int() % width + 30000).to(torch.uint16))
@@ -54,22 +54,22 @@ def test_blocks_with_more_than_their_share_of_the_keys(shim, width):
 
 
 @pytest.mark.parametrize("hash_code_len", [8, 12])
-def test_sums_are_made_hash_by_hash_in_the_order_of_the_keys(shim, hash_code_len):
-    """Bit by bit what float32 gives in that order, which another order would not."""
+def test_sums_are_added_hash_by_hash_in_the_order_of_the_keys(shim, hash_code_len):
+    """Bitwise equal to float32 sums in that order; another order would round differently."""
     case = make(50, 200, 4, hash_code_len, 8, 8, buckets=100, masks=False, heads=(1, 1))
     case.value *= 10.0 ** torch.randint(-4, 4, (1, 1, 200, 1))
     out = case.forward(shim)
     for i in range(50):
         total = torch.zeros(8)
         for h in range(4):
-            found = (case.key_codes[0, 0, h].long() == int(case.query_codes[0, 0, h, i])).nonzero().flatten()
-            assert len(found) <= 8, "a crowded bucket is summed in another order"
-            for j in found:
+            bucket = (case.key_codes[0, 0, h].long() == int(case.query_codes[0, 0, h, i])).nonzero().flatten()
+            assert len(bucket) <= 8, "a crowded bucket is summed in another order"
+            for j in bucket:
                 total += case.value[0, 0, j]
         assert torch.equal(out[0, 0, i], total / 4)
 
 
-def test_masks_may_leave_nothing(shim):
+def test_masks_that_leave_no_token(shim):
     for dtype in TOLERANCE:
         case = make(33, 33, 3, 4, dtype=dtype, heads=(3, 2))
         case.query_mask[0] = False
@@ -77,18 +77,18 @@ def test_masks_may_leave_nothing(shim):
         check(shim, case)
 
 
-def test_what_masked_rows_hold_reaches_nobody(shim):
+def test_the_contents_of_masked_rows_have_no_effect(shim):
     case = make(33, 40, 5, 4, heads=(2, 2))
     expected = [case.forward(shim), *case.backward(shim)]
     for rows, mask in [(case.query, 0), (case.grad, 0), (case.key, 1), (case.value, 1)]:
-        real = (case.query_mask, case.key_mask)[mask]
-        rows.masked_fill_(~real[:, None, :, None], float("nan"))
+        token_mask = (case.query_mask, case.key_mask)[mask]
+        rows.masked_fill_(~token_mask[:, None, :, None], float("nan"))
     for actual, wanted in zip([case.forward(shim), *case.backward(shim)], expected, strict=True):
         assert torch.equal(actual, wanted)
 
 
 @pytest.mark.parametrize("hash_code_len", [3, 9])
-def test_codes_of_too_many_bits_collide_with_nothing(shim, hash_code_len):
+def test_codes_with_too_many_bits_collide_with_nothing(shim, hash_code_len):
     case = make(40, 40, 6, hash_code_len, 16, 16)
     case.query_codes = (case.query_codes.int() + (torch.rand(case.query_codes.shape) < 0.3) * 60000).to(torch.uint16)
     case.key_codes = (case.key_codes.int() + (torch.rand(case.key_codes.shape) < 0.3) * 60000).to(torch.uint16)
@@ -115,13 +115,13 @@ def test_any_layout(shim, dtype):
             setattr(case, name, change(x))
             assert torch.equal(getattr(case, name), x)
         for actual, wanted in zip([case.forward(shim), *case.backward(shim)], expected, strict=True):
-            if layout == "unaligned":  # element by element: another order in the sums over a row
+            if layout == "unaligned":  # rows are read element by element, so sums over a row have another order
                 assert_close(actual, wanted.double(), dtype)
             else:
                 assert torch.equal(actual, wanted)
 
 
-def test_equal_bits_in_any_order_of_threads(shim):
+def test_results_are_bitwise_equal_in_any_order_of_threads(shim):
     for buckets in (3, 40):
         case = make(70, 90, 9, 9, 32, 48, BF16, buckets=buckets)
         results = []
@@ -134,7 +134,7 @@ def test_equal_bits_in_any_order_of_threads(shim):
 
 @pytest.mark.parametrize("shim", [0], indirect=True)
 def test_heads_in_groups(shim):
-    """More workspace than is taken at once: the heads go group by group."""
+    """The heads need more workspace than a group may have."""
     heads, num_key, num_hash = 300, 4096, 2
     torch.manual_seed(0)
     value = torch.randn(1, 1, num_key, 256)
@@ -147,14 +147,14 @@ def test_heads_in_groups(shim):
 
 
 @pytest.mark.parametrize(("num_query", "num_key"), [(0, 5), (5, 0), (0, 0)])
-def test_nothing_in_nothing_out(shim, num_query, num_key):
+def test_empty_inputs(shim, num_query, num_key):
     case = make(num_query, num_key, 3, 4, buckets=4)
     assert torch.equal(case.forward(shim), torch.zeros(1, 2, num_query, 64))
     for actual, x in zip(case.backward(shim), (case.query, case.key, case.value), strict=True):
         assert torch.equal(actual, torch.zeros_like(x))
 
 
-def test_what_cannot_run_says_so(shim):
+def test_invalid_arguments_are_refused(shim):
     case = make(7, 7, 3, 4)
     args = case.query_codes, case.key_codes
     with pytest.raises(ValueError, match="float64 runs on the CPU; on CUDA use float32, bfloat16 or float16"):

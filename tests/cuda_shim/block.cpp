@@ -33,14 +33,14 @@ struct Thread {
 };
 
 struct Warp {
-  // Two, since a lane may be at the next exchange while another has yet to read this one.
+  // Two sets, because a lane may be in the next exchange while another has not read this one's values yet.
   uint64_t values[2][kWarp];
   unsigned turn = 0, arrived = 0;
   Where where;
 };
 
 struct Block {
-  std::vector<std::unique_ptr<Thread>> threads;  // kept from launch to launch for their stacks
+  std::vector<std::unique_ptr<Thread>> threads;  // reused by the next launch, for their stacks
   std::vector<Warp> warps;
   unsigned size = 0;
   const std::function<void()>* body = nullptr;
@@ -53,7 +53,7 @@ struct Block {
   std::mt19937_64 random;
 };
 
-// One launch at a time, on one system thread: atomics need not be atomic, shared memory can be static variables.
+// One launch runs at a time, on one system thread, so atomics need not be atomic and shared memory can be static.
 std::mutex one_launch;
 Block block;
 
@@ -77,7 +77,7 @@ std::string describe(const Thread& thread) {
   text << "thread (" << thread.index.x << ", " << thread.index.y << ", " << thread.index.z << ") ";
   switch (thread.state) {
     case State::kReady:
-      return text.str() + "runs";
+      return text.str() + "is running";
     case State::kAtBlockBarrier:
       return text.str() + "waits for the block at " + describe(thread.where);
     case State::kAtWarp:
@@ -108,8 +108,8 @@ void resume(unsigned rank) {
   if (!block.error.empty()) raise(block.error);
 }
 
-// One warp up to where it meets; whether any of it ran.
-bool run_to_meeting(unsigned warp) {
+// Runs the lanes of a warp until all wait. Returns whether any ran.
+bool run_to_wait(unsigned warp) {
   const unsigned first = warp * kWarp, lanes = std::min(kWarp, block.size - first);
   bool ran = false;
   for (unsigned lane : in_order(lanes)) {
@@ -120,36 +120,37 @@ bool run_to_meeting(unsigned warp) {
   return ran;
 }
 
-// Every thread as far as it comes without the rest of its block: warp by warp, or all in turns.
+// Runs every thread until it waits for its block: warp by warp, or with the warps taking turns.
 void run_to_barrier() {
   const auto warps = in_order(block.warps.size());
   if (block.order > 1 && block.order % 2) {
     for (bool ran = true; ran;) {
       ran = false;
-      for (unsigned warp : warps) ran |= run_to_meeting(warp);
+      for (unsigned warp : warps) ran |= run_to_wait(warp);
     }
   } else {
     for (unsigned warp : warps) {
-      while (run_to_meeting(warp)) {
+      while (run_to_wait(warp)) {
       }
     }
   }
 }
 
-// Returns whether the block has ended.
+// Releases the threads from the barrier at which all of them wait. Returns whether the block has ended.
 bool pass_barrier() {
   const Thread& first = *block.threads[0];
   for (unsigned rank = 0; rank < block.size; ++rank) {
     const Thread& thread = *block.threads[rank];
-    const bool meets = thread.state == first.state && (first.state == State::kDone || same(thread.where, first.where));
-    if (thread.state == State::kAtWarp || !meets) {
-      // The thread to name beside one that waits for its warp is a lane that is not there.
+    const bool same_place =
+        thread.state == first.state && (first.state == State::kDone || same(thread.where, first.where));
+    if (thread.state == State::kAtWarp || !same_place) {
+      // If a thread waits for its warp, the other thread to name is a lane that is missing.
       const unsigned warp = rank / kWarp * kWarp;
       unsigned other = 0;
       if (thread.state == State::kAtWarp) {
         for (other = warp; other + 1 < block.size && block.threads[other]->state == State::kAtWarp;) ++other;
       }
-      raise("threads do not meet: " + describe(thread) + ", " + describe(*block.threads[other]));
+      raise("threads do not reach the same barrier: " + describe(thread) + ", " + describe(*block.threads[other]));
     }
   }
   if (first.state == State::kDone) return true;
@@ -169,7 +170,7 @@ void run_block(StaticShared& static_shared, size_t shared_bytes) {
   if (shared_bytes) memset(block.shared.get(), kPoison, shared_bytes);
   block.warps.assign((block.size + kWarp - 1) / kWarp, Warp{});
   block.predicates = 0;
-  forget_copies();
+  discard_copies();
   for (unsigned rank = 0; rank < block.size; ++rank) {
     Thread& thread = *block.threads[rank];
     thread.index = {rank % blockDim.x, rank / blockDim.x % blockDim.y, rank / blockDim.x / blockDim.y};
@@ -207,7 +208,7 @@ Launch run(dim3 grid, dim3 threads, size_t shared_bytes, const std::function<voi
   block.body = &body;
   block.error.clear();
   while (block.threads.size() < size) block.threads.push_back(std::make_unique<Thread>());
-  // Exactly as many bytes as were asked for, so that AddressSanitizer sees the first one beyond.
+  // Exactly as many bytes as requested, so that AddressSanitizer reports the first byte beyond.
   void* shared = nullptr;
   if (shared_bytes && posix_memalign(&shared, 16, shared_bytes)) throw std::bad_alloc();
   block.shared.reset(static_cast<unsigned char*>(shared));
@@ -236,8 +237,8 @@ int block_barrier(bool predicate, Where where) {
 }
 
 const uint64_t* warp_exchange(unsigned mask, uint64_t value, Where where) {
-  if (mask != 0xffffffffu) fail("a collective of less than the whole warp", where);
-  if (block.size % kWarp) fail("a collective in a block that is not of whole warps", where);
+  if (mask != 0xffffffffu) fail("a warp-wide operation must have the mask of the whole warp", where);
+  if (block.size % kWarp) fail("a warp-wide operation needs a block of whole warps", where);
   const unsigned first = block.running_rank - lane();
   Warp& warp = block.warps[first / kWarp];
   if (warp.arrived == 0) warp.where = where;
@@ -257,7 +258,7 @@ const uint64_t* warp_exchange(unsigned mask, uint64_t value, Where where) {
 void fail(const std::string& message, Where where) {
   block.error = describe(*block.running) + " at " + describe(where) + ": " + message;
   block.running->fiber.pause();
-  abort();  // the launch has ended: nobody resumes this thread
+  abort();  // not reached: the launch has ended and this thread is not resumed
 }
 
 }  // namespace cuda_shim

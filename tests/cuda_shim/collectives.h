@@ -1,4 +1,4 @@
-// What threads do together: barriers, shuffles, votes, and atomics.
+// Operations between threads: barriers, shuffles, votes and atomics.
 #pragma once
 
 #include <bit>
@@ -8,7 +8,7 @@
 
 namespace cuda_shim {
 
-// A value's bits in the 64 that lanes exchange.
+// The bits of a value, extended to the 64 bits that lanes exchange.
 template <typename T>
 uint64_t to_bits(T value) {
   static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>);
@@ -24,7 +24,7 @@ T from_bits(uint64_t bits) {
   return value;
 }
 
-// source(lane, first, width): the lane to read from, within the group of width lanes that begins at first.
+// source(lane, first) returns the lane to read from. `first` is the first lane of the group of `width` lanes.
 template <typename T, typename F>
 T shuffle(unsigned mask, T value, int width, Where where, F source) {
   if (width < 1 || width > warpSize || !std::has_single_bit(static_cast<unsigned>(width))) {
@@ -123,7 +123,7 @@ CUDA_SHIM_REDUCE(or, unsigned, a | b)
 CUDA_SHIM_REDUCE(xor, unsigned, a ^ b)
 #undef CUDA_SHIM_REDUCE
 
-// Threads take turns, so that these need not be atomic here.
+// Only one thread runs at a time, so plain updates are atomic here.
 #define CUDA_SHIM_ATOMIC(name, type, expression)                                     \
   inline type name(type* address, type value) {                                      \
     return cuda_shim::atomic(address, [=](type old) -> type { return expression; }); \

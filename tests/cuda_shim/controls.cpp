@@ -1,4 +1,4 @@
-// What a test can set: the order of threads, and the device's limits.
+// Settings for tests: the order of threads, and the device's limits.
 #include <torch/library.h>
 
 #include "block.h"

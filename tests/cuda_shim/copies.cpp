@@ -16,14 +16,15 @@ struct Copy {
   bool real;
 };
 
-struct Pending {
+// The delayed copies of one thread.
+struct ThreadCopies {
   std::deque<std::vector<Copy>> groups;
-  std::vector<Copy> open;
+  std::vector<Copy> uncommitted;
 };
 
-std::vector<Pending> pending;  // by rank
+std::vector<ThreadCopies> copies_of_threads;  // by rank
 
-void make(const Copy& copy) {
+void carry_out(const Copy& copy) {
   if (copy.real) {
     memcpy(copy.to, copy.from, 16);
   } else {
@@ -31,10 +32,10 @@ void make(const Copy& copy) {
   }
 }
 
-Pending& own() {
+ThreadCopies& own() {
   const unsigned rank = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
-  if (pending.size() <= rank) pending.resize(rank + 1);
-  return pending[rank];
+  if (copies_of_threads.size() <= rank) copies_of_threads.resize(rank + 1);
+  return copies_of_threads[rank];
 }
 
 }  // namespace
@@ -42,29 +43,29 @@ Pending& own() {
 void start_copy(void* to, const void* from, bool real) {
   const Copy copy{to, from, real};
   if (order() % 2) {
-    own().open.push_back(copy);
+    own().uncommitted.push_back(copy);
   } else {
-    make(copy);
+    carry_out(copy);
   }
 }
 
-void end_copy_group() {
-  own().groups.push_back(std::move(own().open));
-  own().open.clear();
+void commit_copy_group() {
+  own().groups.push_back(std::move(own().uncommitted));
+  own().uncommitted.clear();
 }
 
 void wait_for_all_copies() {
   wait_for_copy_groups(0);
-  for (const Copy& copy : own().open) make(copy);
-  own().open.clear();
+  for (const Copy& copy : own().uncommitted) carry_out(copy);
+  own().uncommitted.clear();
 }
 
-void wait_for_copy_groups(unsigned newest_left_out) {
-  for (auto& groups = own().groups; groups.size() > newest_left_out; groups.pop_front()) {
-    for (const Copy& copy : groups.front()) make(copy);
+void wait_for_copy_groups(unsigned pending) {
+  for (auto& groups = own().groups; groups.size() > pending; groups.pop_front()) {
+    for (const Copy& copy : groups.front()) carry_out(copy);
   }
 }
 
-void forget_copies() { pending.clear(); }
+void discard_copies() { copies_of_threads.clear(); }
 
 }  // namespace cuda_shim

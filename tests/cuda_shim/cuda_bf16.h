@@ -1,4 +1,4 @@
-// Stands before CUDA's header of this name: bfloat16, computed in float and rounded to nearest, ties to even.
+// Replaces CUDA's header of this name: bfloat16, computed in float and rounded to nearest, ties to even.
 #pragma once
 
 #include "small_float.h"

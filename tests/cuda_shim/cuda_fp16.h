@@ -1,4 +1,4 @@
-// Stands before CUDA's header of this name: float16, computed in float and rounded to nearest, ties to even.
+// Replaces CUDA's header of this name: float16, computed in float and rounded to nearest, ties to even.
 #pragma once
 
 #include "small_float.h"
@@ -6,8 +6,7 @@
 namespace cuda_shim {
 
 struct HalfFormat {
-  // 2^112 is the difference of the exponents' biases; the product makes a float16's subnormal number a float's normal
-  // one.
+  // The exponent biases differ by 112. Multiplying by 2^112 also turns a subnormal float16 into a normal float.
   static float widen(uint16_t bits) {
     const uint32_t sign = uint32_t{bits & 0x8000u} << 16, magnitude = bits & 0x7fffu;
     if (magnitude >= 0x7c00) return std::bit_cast<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
@@ -18,7 +17,7 @@ struct HalfFormat {
     const float magnitude = std::bit_cast<float>(bits & 0x7fffffffu);
     if (magnitude != magnitude) return 0x7fff;
     if (magnitude >= 65520.0f) return static_cast<uint16_t>(sign | 0x7c00u);
-    if (magnitude < 0x1p-14f) {  // subnormal: the sum's last bit is worth 2^-24
+    if (magnitude < 0x1p-14f) {  // subnormal: the last bit of the sum with 0.5 is 2^-24
       return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(magnitude + 0.5f) - std::bit_cast<uint32_t>(0.5f)));
     }
     const uint32_t rebiased = std::bit_cast<uint32_t>(magnitude) - (112u << 23);

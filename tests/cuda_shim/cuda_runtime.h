@@ -1,26 +1,28 @@
-// Stands before CUDA's header of this name: the .cu files of yoso/csrc/cuda, compiled by g++, run on the CPU.
+// Replaces CUDA's header of this name: g++ compiles the .cu files of yoso/csrc/cuda, and they run on the CPU.
 //
-// A thread is a fiber with a stack of its own; the blocks of a grid run one after the other, and within a block a
-// thread runs until it waits: for its block (__syncthreads) or for its warp (a shuffle, a vote).
+// A thread is a fiber with its own stack. The blocks of a grid run one after the other. Within a block, a thread runs
+// until it waits for its block (__syncthreads) or for its warp (a shuffle, a vote).
 //
-// What a run here proves:
-// - the values: index arithmetic, masks, ragged ends, dispatch, launch shapes, the host's launch functions and, with
-//   the stand-ins under c10/, the torch side of an operator as well;
+// A run on the shim proves:
+// - values: index arithmetic, masks, partial tiles, dispatch, launch shapes, the host's launch functions and, with the
+//   replacement headers under c10/, the torch side of an operator;
 // - with the address and undefined-behaviour sanitizers: no access beyond a tensor, beyond dynamic shared memory of
-//   just the size asked for or beyond a static array, no misaligned vector access, no overflow;
-// - every thread meets the same barriers: a thread that misses one is an error, not a hang, and so is a collective of
-//   less than a whole warp;
-// - no read of shared memory that nobody has written: it is filled with NaN, -1 as an integer, before every block;
-// - no dependence on the order of threads between barriers or of blocks, as far as the orders that were run show it
-//   (set_order): what a missing barrier would do. In some of them the warps of a block take turns where they meet. It
-//   is a sample, not a race detector.
-// - asynchronous copies are waited for: in half of the orders they arrive as late as they may, in the others at once.
-// What it does not prove: what ptxas makes of the code; registers, speed, launches under __launch_bounds__; anything
-// behind #ifdef __CUDACC__ (inline PTX, tensor cores, which truncate their sums); how much shared memory a launch may
-// have in all; the memory model between blocks that run at once; streams and graphs. Products and sums are rounded one
-// by one here, where nvcc contracts them to fused ones.
+//   exactly the requested size or beyond a static array, no misaligned vector access, no signed overflow;
+// - that all threads reach the same barriers: a thread that misses one is an error, not a hang, and so is a warp-wide
+//   operation by less than a whole warp;
+// - that no shared memory is read before it is written: it is filled with all-ones bits, that is NaN, or -1 as an
+//   integer, before every block;
+// - that results do not depend on the order of blocks, or of threads between barriers, in the orders that were run
+//   (set_order): a missing barrier would show. In some orders the warps of a block take turns. This samples schedules;
+//   it is not a race detector;
+// - that asynchronous copies are waited for: in odd orders they arrive as late as possible, in even orders at once.
+// It does not prove: what ptxas generates; registers, speed, __launch_bounds__; anything behind #ifdef __CUDACC__
+// (inline PTX, tensor cores, which truncate their sums); whether a device has the shared memory that is static and
+// dynamic together; the memory model between blocks that run at the same time; streams and graphs. Products and sums
+// are rounded one by one here, whereas nvcc contracts them to fused multiply-adds.
 //
-// What would make the host wait (cudaDeviceSynchronize, cudaMemcpy) is not declared.
+// Functions that make the host wait for the device (cudaDeviceSynchronize, cudaMemcpy) are not declared, so kernels
+// that use them do not compile.
 #pragma once
 
 #include <algorithm>
@@ -52,7 +54,7 @@ inline const char* cudaGetErrorString(cudaError_t error) {
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaPeekAtLastError() { return cudaSuccess; }
 
-// Everything is done when the call returns; there is one stream.
+// Every call is complete when it returns; there is one stream.
 using cudaStream_t = struct CudaShimStream*;
 
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
@@ -111,7 +113,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
 
 namespace yoso::cuda {
 
-// What launch.h declares for nvcc. Each thread gets the arguments by value, as on a device.
+// The functions that launch.h defines for nvcc. Each thread gets the arguments by value, as on a device.
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
                    Arguments... arguments) {

@@ -12,7 +12,8 @@
 #endif
 
 #ifndef CUDA_SHIM_USES_UCONTEXT
-// swapcontext asks the kernel for the signal mask at every switch; these are the registers a call must keep, no more.
+// swapcontext would make a system call for the signal mask at every switch. This switch saves only the registers that a
+// function call must preserve.
 extern "C" void cuda_shim_switch(void** save, void* load);
 asm(R"(
 .text
@@ -44,13 +45,13 @@ namespace cuda_shim {
 namespace {
 
 #ifdef __SANITIZE_ADDRESS__
-constexpr size_t kStack = 512 << 10;  // variables have red zones around them
+constexpr size_t kStack = 512 << 10;  // larger, because variables have red zones around them
 #else
 constexpr size_t kStack = 128 << 10;
 #endif
 constexpr size_t kGuard = 4096;
 
-// Without red zones of its own: a frame that never returns would leave them to the next thread on this stack.
+// For functions that do not return normally: without red zones, which the next thread on this stack would run into.
 #define CUDA_SHIM_BARE __attribute__((no_sanitize("address"), noinline))
 
 }  // namespace
@@ -69,7 +70,7 @@ Fiber::~Fiber() { munmap(mapping_, kGuard + kStack); }
 void Fiber::start(void (*entry)()) {
   entry_ = entry;
 #ifdef __SANITIZE_ADDRESS__
-  if (!left_) __asan_unpoison_memory_region(stack_, kStack);  // frames that never returned
+  if (!left_) __asan_unpoison_memory_region(stack_, kStack);  // frames of an entry that did not finish
 #endif
   left_ = false;
 #ifdef CUDA_SHIM_USES_UCONTEXT
@@ -79,8 +80,8 @@ void Fiber::start(void (*entry)()) {
   own_.uc_link = nullptr;
   makecontext(&own_, begin, 0);
 #else
-  // What the switch will pop: six registers, then begin() as the address to return to. A function expects the stack
-  // pointer 8 bytes off a multiple of 16, as a call leaves it.
+  // The switch pops six registers and then returns to begin(). A function expects the stack pointer 8 bytes off a
+  // multiple of 16, as a call instruction leaves it.
   uintptr_t* top = reinterpret_cast<uintptr_t*>(stack_ + kStack);
   top[-1] = 0;
   top[-2] = reinterpret_cast<uintptr_t>(&begin);

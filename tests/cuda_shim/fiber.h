@@ -1,4 +1,4 @@
-// One thread of a block as a fiber: a stack of its own, and a switch to it and back.
+// One thread of a block as a fiber: its own stack, and switches to it and back.
 #pragma once
 
 #include <cstddef>
@@ -17,16 +17,16 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // Makes the next resume() run entry from its beginning; whatever the fiber was in the middle of is forgotten.
-  // entry must end with leave().
+  // Makes the next resume() run entry from its beginning, also if an earlier entry has not finished.
   void start(void (*entry)());
-  // Called by the scheduler: runs the fiber until it calls pause() or leave().
+  // Called by the scheduler: runs the fiber until it pauses or entry returns.
   void resume();
-  // Called on the fiber: back to the scheduler.
+  // Called on the fiber: switches back to the scheduler, until the next resume().
   void pause();
-  [[noreturn]] void leave();
 
  private:
+  // Ends the fiber after entry has returned.
+  [[noreturn]] void leave();
   void switch_out(bool for_good);
 
   void* mapping_;
@@ -34,9 +34,9 @@ class Fiber {
 #ifdef CUDA_SHIM_USES_UCONTEXT
   ucontext_t own_, scheduler_;
 #else
-  void *own_ = nullptr, *scheduler_ = nullptr;  // stack pointers; the registers lie on the stacks
+  void *own_ = nullptr, *scheduler_ = nullptr;  // stack pointers; the registers are on the stacks
 #endif
-  // What AddressSanitizer is told of the scheduler's stack.
+  // The scheduler's stack, for AddressSanitizer.
   const void* scheduler_bottom_ = nullptr;
   size_t scheduler_size_ = 0;
   void (*entry_)() = nullptr;

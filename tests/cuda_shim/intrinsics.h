@@ -1,4 +1,4 @@
-// CUDA's functions of one thread: bits, arithmetic, cached loads and stores.
+// CUDA's intrinsics of a single thread: bits, arithmetic, cached loads and stores.
 #pragma once
 
 #include <bit>
@@ -31,7 +31,7 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   for (int i = 0; i < 4; ++i) {
     const unsigned choice = selector >> (4 * i) & 15u;
     unsigned byte = static_cast<unsigned>(bytes >> (8 * (choice & 7u))) & 0xffu;
-    if (choice & 8u) byte = byte >> 7 ? 0xffu : 0;  // its sign, copied
+    if (choice & 8u) byte = byte >> 7 ? 0xffu : 0;  // the sign bit, replicated
     result |= byte << (8 * i);
   }
   return result;
@@ -47,7 +47,7 @@ inline int __float2int_rn(float x) { return static_cast<int>(std::nearbyint(x));
 inline int __float2int_rz(float x) { return static_cast<int>(x); }
 inline int __float2int_rd(float x) { return static_cast<int>(std::floor(x)); }
 
-// Where the device's result is an approximation, this one is exact to rounding.
+// Functions that a device approximates are correctly rounded, or nearly so, here.
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __frsqrt_rn(float x) { return 1.0f / std::sqrt(x); }
 inline float __fsqrt_rn(float x) { return std::sqrt(x); }

@@ -1,5 +1,6 @@
-// Forced before every file that includes torch: kernels that register for CUDA under yoso register for the CPU under
-// yoso_cuda_shim instead, beside the CPU's own.
+// Included before everything else in files that include torch: operators that register CUDA kernels in the namespace
+// yoso register CPU kernels in the namespace yoso_cuda_shim instead, so that they do not conflict with the CPU kernels
+// of yoso.
 #pragma once
 
 #include <torch/library.h>

@@ -1,4 +1,4 @@
-// Static shared memory: what __shared__ stands for, and how it is made to look uninitialised.
+// Static shared memory: the definition of __shared__, and poisoning, which makes reads of unwritten memory visible.
 #pragma once
 
 #include <cstddef>
@@ -15,11 +15,11 @@ struct StaticShared {
   void poison() {}
 };
 #else
-// Thread-local, since the linker then lays them side by side, where they can be found and filled. So nothing else in
-// this library may be thread-local; shim.py looks.
+// Thread-local, because the linker places all thread-local variables in one segment, which can be found and filled. So
+// nothing else in this library may be thread-local; shim.py checks that.
 #define __shared__ static thread_local
 struct StaticShared {
-  StaticShared();  // of the calling system thread
+  StaticShared();  // finds the variables of the calling system thread
   void poison();
 
   void* begin = nullptr;

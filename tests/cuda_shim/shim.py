@@ -1,6 +1,6 @@
-"""The CUDA kernels on the CPU: builds yoso/csrc/cuda against the headers beside this file, and loads them.
+"""Runs the CUDA kernels on the CPU: builds yoso/csrc/cuda with g++ and the headers beside this file, and loads them.
 
-See ``cuda_runtime.h`` for what a run on the shim proves. The kernels and their torch side become
+``cuda_runtime.h`` tells what a run on the shim proves. The kernels and their torch side become
 ``torch.ops.yoso_cuda_shim.*``, with the schemas of ``torch.ops.yoso.*``, for CPU tensors.
 """
 
@@ -24,16 +24,17 @@ HERE = Path(__file__).parent
 KERNELS = jit.SOURCES / "cuda"
 NAMESPACE = "yoso_cuda_shim"
 SHIM = [HERE / name for name in ("block.cpp", "copies.cpp", "fiber.cpp", "shared_memory.cpp")]
-# Kernels read bytes as what they are not, which nvcc allows; pragmas are nvcc's.
+# Kernels access bytes through pointers of other types, which nvcc allows. The unknown pragmas are nvcc's.
 FLAGS = ["-std=c++20", "-g1", "-fPIC", "-fno-strict-aliasing", "-fno-gnu-unique", "-Wall", "-Wno-unknown-pragmas"]
 PLAIN = ["-O2"]
 SANITIZED = ["-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 def library(sanitized: bool = False) -> Path:
-    """The kernels and their torch side in one library, from the cache where nothing has changed.
+    """Build the kernels and their torch side into one library, or take it from the cache if nothing has changed.
 
-    ``YOSO_SHIM_ONLY="hash unit_rows"`` takes only the kernels' files that begin so: for work on one of them.
+    The environment variable ``YOSO_SHIM_ONLY`` limits the build to files whose names start with one of its words, for
+    example ``"hash unit_rows"``, while one kernel is being developed.
     """
     only = tuple(os.environ.get("YOSO_SHIM_ONLY", "").split()) or ("",)
     kernels = [path for path in sorted(KERNELS.rglob("*")) if path.name.startswith(only)]
@@ -45,14 +46,14 @@ def library(sanitized: bool = False) -> Path:
 
 
 def program(source: str, sanitized: bool = False) -> Path:
-    """A program of one file in this folder."""
+    """Build a program from one file in this folder."""
     return _build([*SHIM, HERE / source], "program", [], sanitized)
 
 
 def _build(sources: list[Path], suffix: str, link: list[str], sanitized: bool) -> Path:
-    """Compile and link; each object is cached by what it is made of."""
+    """Compile and link. Objects are cached under a digest of their sources, headers and flags."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
-    assert compiler, "the shim needs g++"
+    assert compiler, "the shim needs g++: install it, or set CXX"
     cache = jit.cache_dir() / "cuda-shim"
     cache.mkdir(parents=True, exist_ok=True)
     flags = FLAGS + (SANITIZED if sanitized else PLAIN)
@@ -65,11 +66,11 @@ def _build(sources: list[Path], suffix: str, link: list[str], sanitized: bool) -
         built = cache / f"{source.stem}{source.suffix}-{digest.hexdigest()[:16]}.o"
         objects.append(built)
         if not built.exists():
-            takes_torch = source.suffix == ".cpp" and source.is_relative_to(KERNELS)
-            forced = ["-include", str(HERE / "library.h")] if takes_torch else []
+            includes_torch = source.suffix == ".cpp" and source.is_relative_to(KERNELS)
+            forced = ["-include", str(HERE / "library.h")] if includes_torch else []
             commands.append(([compiler, *flags, *include, *forced, "-x", "c++", "-c", str(source)], built))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda one: _run(*one), commands))
+        list(pool.map(lambda command: _run(*command), commands))
     name = hashlib.sha256(" ".join([path.name for path in objects] + link).encode()).hexdigest()[:16]
     linked = cache / f"{sources[-1].stem}-{name}.{suffix}"
     if not linked.exists():
@@ -78,18 +79,18 @@ def _build(sources: list[Path], suffix: str, link: list[str], sanitized: bool) -
 
 
 def with_headers(source: Path) -> set[Path]:
-    """A file and the files beside it that it includes, and those that they do."""
-    found, waiting = set(), [source]
+    """The file and all files that it includes by a path relative to itself, directly or indirectly."""
+    included, waiting = set(), [source]
     while waiting:
         path = waiting.pop().resolve()
-        if path not in found and path.exists():
-            found.add(path)
+        if path not in included and path.exists():
+            included.add(path)
             waiting += [path.parent / name for name in re.findall(r'^#include "(.*)"', path.read_text(), re.M)]
-    return found
+    return included
 
 
 def _run(command: list[str], output: Path) -> None:
-    """Write the output by way of a file of this process alone."""
+    """Run a compiler command whose output is written to a temporary file and then moved to ``output``."""
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         new = Path(folder) / output.name
         done = subprocess.run([*command, "-o", str(new)], capture_output=True, text=True)
@@ -101,18 +102,19 @@ def _run(command: list[str], output: Path) -> None:
 
 
 def _check_thread_local(linked: Path) -> None:
-    """Nothing but kernels' shared memory may be thread-local: the shim fills all of it with NaN before every block."""
+    """Check that only kernels' shared memory is thread-local: the shim overwrites all of it before every block."""
     symbols = subprocess.check_output(["readelf", "-sWC", str(linked)], text=True).splitlines()
     names = {" ".join(line.split()[7:]) for line in symbols if " TLS " in line}
     others = {n for n in names if "yoso::cuda::" not in n and "cuda_shim::" not in n}
     if others:
-        raise RuntimeError(f"thread-local variables that are no shared memory: {sorted(others)}")
+        raise RuntimeError(f"thread-local variables that are not shared memory of a kernel: {sorted(others)}")
 
 
 class Shim:
-    """``shim.fast_hash(...)`` is ``torch.ops.yoso.fast_hash(...)`` by the CUDA kernels, on CPU tensors.
+    """Calls operators: ``shim.fast_hash(...)`` runs the CUDA kernels of ``torch.ops.yoso.fast_hash`` on CPU tensors.
 
-    What the kernels' torch side allocates is filled with NaN, -1 in integers, and so shows where it was not written.
+    Tensors that the kernels' torch side allocates are filled with NaN (integers with their largest value), so that
+    elements that no kernel writes are visible.
     """
 
     def __init__(self, linked: Path) -> None:
@@ -122,7 +124,7 @@ class Shim:
         self._ops = getattr(torch.ops, NAMESPACE)
 
     def has(self, name: str) -> bool:
-        """Whether there is a kernel of this operator."""
+        """Whether the library has a kernel for this operator."""
         return torch._C._dispatch_has_kernel_for_dispatch_key(f"{NAMESPACE}::{name}", "CPU")
 
     def __getattr__(self, name: str):
@@ -139,12 +141,13 @@ class Shim:
         return call
 
     def set_order(self, order: int) -> None:
-        """The order of threads and blocks: 0 ascending, 1 descending, else a random one's seed.
+        """Set the order in which blocks and threads run: 0 ascending, 1 descending, else the seed of a random order.
 
-        With an odd seed, a block's warps take turns wherever they meet.
+        With an odd seed, the warps of a block take turns at every warp-wide operation. In odd orders, 1 included,
+        asynchronous copies arrive as late as possible.
         """
         self._ops.set_order(order)
 
     def set_device(self, multiprocessors: int = 132, shared_bytes: int = 227 << 10) -> None:
-        """What the kernels are told of the device; an H100 unless set."""
+        """Set the device attributes that kernels can query; the defaults are those of an H100."""
         self._ops.set_device(multiprocessors, shared_bytes)

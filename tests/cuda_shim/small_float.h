@@ -1,4 +1,4 @@
-// A 16-bit floating type and a pair of it, by the format that widens and narrows it.
+// A 16-bit floating-point type and a pair of it. Format converts between its bits and float.
 #pragma once
 
 #include <bit>
@@ -12,7 +12,7 @@ template <typename Format>
 struct SmallFloat {
   uint16_t bits;
 
-  SmallFloat() = default;  // uninitialised, as CUDA's: it must be allowed in shared memory
+  SmallFloat() = default;  // uninitialised, like CUDA's types, which shared memory requires
   SmallFloat(float value) : bits(Format::narrow(value)) {}
   SmallFloat(double value) : SmallFloat(static_cast<float>(value)) {}
   SmallFloat(int value) : SmallFloat(static_cast<float>(value)) {}
@@ -51,7 +51,7 @@ struct alignas(4) SmallFloat2 {
 CUDA_SHIM_HALF_FUNCTION(__hadd, a + b)
 CUDA_SHIM_HALF_FUNCTION(__hsub, a - b)
 CUDA_SHIM_HALF_FUNCTION(__hmul, a* b)
-CUDA_SHIM_HALF_FUNCTION(__hmax, (b != b || a > b ? a : b))  // of a number and NaN, the number
+CUDA_SHIM_HALF_FUNCTION(__hmax, (b != b || a > b ? a : b))  // of a number and a NaN, the number
 #undef CUDA_SHIM_HALF_FUNCTION
 
 template <typename T>

@@ -1,4 +1,4 @@
-// CUDA's vector types, with CUDA's alignment: a misaligned vector load is a fault here too.
+// CUDA's vector types with CUDA's alignment, so that the sanitizers report misaligned vector loads.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,7 @@ struct dim3 {
   constexpr dim3(unsigned int x_ = 1, unsigned int y_ = 1, unsigned int z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-// Of the thread that runs now, set by the scheduler.
+// Of the running thread; set by the scheduler.
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 constexpr int warpSize = 32;

@@ -1,6 +1,6 @@
-"""Fixtures of the tests that a GPU must pass. Without one they are collected and skipped.
+"""Fixtures of the tests that need a GPU; without one they are collected and skipped.
 
-Those that take ``device`` run on the CPU too, which proves the tests themselves.
+Tests that use the fixture ``device`` run on the CPU too, which tests the tests.
 """
 
 import os
@@ -13,9 +13,9 @@ import torch
 
 from yoso.build import jit
 
-# cuBLAS is deterministic with a workspace of fixed size; it must be set before the first call.
+# cuBLAS is deterministic only with a workspace of fixed size, which must be set before its first call.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-sys.path.insert(0, str(Path(__file__).parent.parent))  # the helpers of the other tests
+sys.path.insert(0, str(Path(__file__).parent.parent))  # for helper modules of the other tests
 
 
 def _need(device: str) -> None:
@@ -27,20 +27,21 @@ def _need(device: str) -> None:
 
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest) -> str:
-    """Each device in turn, with its native kernels."""
+    """The CPU and the GPU, with native kernels."""
     _need(request.param)
     return str(request.param)
 
 
 @pytest.fixture
 def cuda() -> str:
-    """The GPU alone."""
+    """The GPU only."""
     _need("cuda")
     return "cuda"
 
 
 @pytest.fixture(autouse=True)
-def _faults_show_in_their_own_test() -> Iterator[None]:
+def _synchronize_after_each_test() -> Iterator[None]:
+    """Let an asynchronous CUDA error fail the test that caused it."""
     yield
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Every operator once on small awkward shapes, for compute-sanitizer to watch: ``compute-sanitizer python FILE``."""
+"""Run every operator once on small irregular shapes, under ``compute-sanitizer python FILE``."""
 
 import sys
 

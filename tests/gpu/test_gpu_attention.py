@@ -1,4 +1,4 @@
-"""The attentions as a model calls them: outputs and gradients against float64, determinism, streams, CUDA graphs."""
+"""The attentions as a model calls them: results compared with float64, determinism, streams, CUDA graphs."""
 
 from functools import partial
 
@@ -49,27 +49,29 @@ def test_sampling_and_its_gradients_equal_the_definition(device, family, dtype):
     call = partial(yoso_sampling, planes=planes.to(device), hash_family=family, **SIZES)
     weight = torch.randn(2, 2, 300, 64, generator=torch.Generator().manual_seed(5)).to(dtype)
     out = call(*inputs, mask.to(device))
-    found = [out, *torch.autograd.grad(out, inputs, weight.to(device))]
+    actual = [out, *torch.autograd.grad(out, inputs, weight.to(device))]
     wide = [x.detach().cpu().double().requires_grad_() for x in inputs]
     codes = []
     for x in inputs[:2]:
-        given = torch.ops.yoso.fast_hash(x.detach(), planes.to(device), M, TAU, family).cpu()
-        codes.append(reference.settle_codes(given, x.detach().cpu().float(), planes, hash_family=family, **SIZES))
+        device_codes = torch.ops.yoso.fast_hash(x.detach(), planes.to(device), M, TAU, family).cpu()
+        codes.append(
+            reference.settle_codes(device_codes, x.detach().cpu().float(), planes, hash_family=family, **SIZES)
+        )
     truth = reference.yoso_sampling(*wide, *codes, mask, mask, hash_code_len=TAU)
     expected = [truth, *torch.autograd.grad(truth, wide, weight.double())]
-    for mine, its in zip(found, expected, strict=True):
-        assert_near(mine, its, BACKWARD[dtype])
+    for result, right in zip(actual, expected, strict=True):
+        assert_near(result, right, BACKWARD[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_expectation_and_its_gradients_equal_the_definition(device, dtype):
     inputs = leaves(device, 2, 2, 300, 64, dtype=dtype)
     mask = torch.arange(300) < torch.tensor([[300], [211]])
-    found = results(partial(yoso_e, hash_code_len=TAU), inputs, mask.to(device))
+    actual = results(partial(yoso_e, hash_code_len=TAU), inputs, mask.to(device))
     wide = [x.detach().cpu().double().requires_grad_() for x in inputs]
     expected = results(partial(_reference_e, mask=mask), wide)
-    for mine, its in zip(found, expected, strict=True):
-        assert_near(mine, its, BACKWARD[dtype])
+    for result, right in zip(actual, expected, strict=True):
+        assert_near(result, right, BACKWARD[dtype])
 
 
 def _reference_e(query, key, value, _, mask):
@@ -86,8 +88,8 @@ def test_repeats_give_the_same_bits(device, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sequence_does_not_depend_on_its_neighbours(device, name):
-    """A head is worked on alone: the same planes and rows give the same result in any batch."""
+def test_a_sequence_does_not_depend_on_the_rest_of_the_batch(device, name):
+    """Heads are independent: the same planes and rows give the same result in any batch."""
     inputs = leaves(device, 2, 2, 257, 64)
     both = results(attention(name, device), inputs)
     alone = [x.detach()[:1].contiguous().requires_grad_() for x in inputs]
@@ -100,20 +102,20 @@ def test_a_sequence_does_not_depend_on_its_neighbours(device, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_deterministic_algorithms_and_poisoned_memory(device, name):
-    """In this mode torch fills new memory with NaN: what a kernel reads before it writes shows."""
+    """In this mode torch fills new memory with NaN, so that a read before a write shows."""
     inputs = leaves(device, 2, 2, 300, 64)
     call = attention(name, device)
     expected = results(call, inputs)
     torch.use_deterministic_algorithms(True)
     try:
-        found = results(call, inputs)
+        actual = results(call, inputs)
     finally:
         torch.use_deterministic_algorithms(False)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_heads_of_a_transposed_projection_are_not_copied_wrongly(device, name):
+def test_transposed_heads_give_the_same_bits_as_contiguous_ones(device, name):
     flat = [x.transpose(1, 2) for x in make_qkv(2, 300, 2, 64)]
     views = [x.requires_grad_() for x in on(device, tuple(flat))]
     copies = [x.detach().contiguous().requires_grad_() for x in views]
@@ -123,7 +125,7 @@ def test_heads_of_a_transposed_projection_are_not_copied_wrongly(device, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_stream_of_its_own(cuda, name):
+def test_calls_on_another_stream(cuda, name):
     call = attention(name, cuda)
     inputs = leaves(cuda, 2, 2, 700, 64)
     expected = results(call, inputs)
@@ -131,14 +133,14 @@ def test_a_stream_of_its_own(cuda, name):
     stream = torch.cuda.Stream()
     for _ in range(3):
         with torch.cuda.stream(stream):
-            # The inputs come late on this stream: a kernel on another stream would read what was there before.
+            # The inputs are written late on this stream; a kernel on another stream would read the zeros before them.
             late = [torch.zeros_like(x) for x in inputs]
             torch.cuda._sleep(20_000_000)
-            for mine, its in zip(late, inputs, strict=True):
-                mine.copy_(its.detach())
-            found = results(call, [x.requires_grad_() for x in late])
+            for late_input, values in zip(late, inputs, strict=True):
+                late_input.copy_(values.detach())
+            actual = results(call, [x.requires_grad_() for x in late])
         stream.synchronize()
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -156,18 +158,18 @@ def test_a_graph_replays_on_new_inputs(cuda, name, backward):
 
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # warm-up off the default stream, as torch's notes on graphs ask for
+    with torch.cuda.stream(stream):  # warm-up on another stream, as torch's notes on CUDA graphs require
         for _ in range(3):
             step(inputs)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         static = step(inputs)
-    for given in (other, [x.flip(2) for x in other]):
-        expected = step([x.clone().requires_grad_() for x in given])
+    for new_inputs in (other, [x.flip(2) for x in other]):
+        expected = step([x.clone().requires_grad_() for x in new_inputs])
         with torch.no_grad():
-            for mine, its in zip(inputs, given, strict=True):
-                mine.copy_(its)
+            for static_input, values in zip(inputs, new_inputs, strict=True):
+                static_input.copy_(values)
         graph.replay()
         torch.cuda.synchronize()
         assert all(torch.equal(a, b) for a, b in zip(static, expected, strict=True))
@@ -175,8 +177,8 @@ def test_a_graph_replays_on_new_inputs(cuda, name, backward):
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_waits_for_the_device(cuda, name):
-    """torch raises here where a call synchronises; planes are given, so none are copied."""
+def test_a_call_does_not_synchronize(cuda, name):
+    """In this mode torch raises if a call synchronizes. The planes are passed, so none are copied to the device."""
     call = attention(name, cuda)
     inputs = leaves(cuda, 2, 2, 300, 64)
     results(call, inputs)
@@ -187,10 +189,10 @@ def test_nothing_waits_for_the_device(cuda, name):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_another_device_than_the_current_one(cuda):
+def test_a_device_that_is_not_the_current_one(cuda):
     if torch.cuda.device_count() < 2:
-        pytest.skip("one CUDA device")
+        pytest.skip("needs two CUDA devices")
     for name in NAMES:
         expected = results(attention(name, "cuda:0"), leaves("cuda:0", 2, 2, 300, 64))
-        found = results(attention(name, "cuda:1"), leaves("cuda:1", 2, 2, 300, 64))
-        assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(found, expected, strict=True))
+        actual = results(attention(name, "cuda:1"), leaves("cuda:1", 2, 2, 300, 64))
+        assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(actual, expected, strict=True))

@@ -1,4 +1,4 @@
-"""The CUDA kernels are built, loaded and the ones that a call on a GPU reaches."""
+"""The CUDA kernels are built and loaded, and calls on a GPU are dispatched to them."""
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ from yoso.ops import operators
 
 
 @pytest.mark.parametrize("name", sorted(set(operators.SCHEMAS) - {"lsh_attention"}))
-def test_every_operator_has_its_own_kernel(cuda, name):
+def test_every_operator_has_a_cuda_kernel(cuda, name):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"yoso::{name}", cuda.upper())
 
 
-def test_a_record_names_the_kernels(cuda):
+def test_the_description_names_native_kernels(cuda):
     assert "native" in jit.describe(cuda)

@@ -1,4 +1,4 @@
-"""What the CPU cannot show: a device's own NaN, and launches at the edge of the shared memory that is given."""
+"""Cases that only a GPU can show: NaN as a device computes it, and launches near the default shared memory limit."""
 
 from dataclasses import replace
 
@@ -10,13 +10,13 @@ from yoso.attention import yoso_e
 
 
 def nan_of(device):
-    """As the device makes it: other bits than a CPU's."""
+    """NaN as the device computes it; its bits differ from those of a CPU."""
     zero = torch.zeros((), device=device)
     return zero / zero
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_nan_of_a_query_is_seen_in_its_row_alone(device, dtype):
+def test_a_nan_in_a_query_affects_only_its_row(device, dtype):
     q, k, v = (torch.randn(1, 2, 70, 64, device=device, dtype=dtype) for _ in range(3))
     q[0, 1, 5] = nan_of(device)
     out = yoso_e(q, k, v, hash_code_len=9)
@@ -27,7 +27,7 @@ def test_a_nan_of_a_query_is_seen_in_its_row_alone(device, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("num_key", [5, 300], ids=["visited", "by moments"])
-def test_a_nan_of_a_value_reaches_the_gradients_of_its_bucket(device, dtype, num_key):
+def test_a_nan_in_a_value_affects_the_gradients_of_its_bucket(device, dtype, num_key):
     case = make(Shape(2, 16, num_key, num_key, 64, 64, 1, 3), dtype)
     codes = torch.arange(num_key).remainder(2).expand(2, 16, 1, -1).to(torch.uint16).contiguous()
     case = replace(case, query_codes=codes, key_codes=codes)
@@ -40,7 +40,7 @@ def test_a_nan_of_a_value_reaches_the_gradients_of_its_bucket(device, dtype, num
 
 
 @pytest.mark.parametrize(("num_key", "tau"), [(6048, 12), (6080, 12), (6081, 12), (1920, 13), (8128, 11), (12200, 1)])
-def test_lengths_whose_sort_takes_just_the_shared_memory_that_is_given(device, num_key, tau):
+def test_lengths_whose_sort_is_near_the_default_shared_memory_limit(device, num_key, tau):
     case = make(Shape(1, 1, 64, num_key, 16, 16, 1, tau))
-    for found, expected in zip(run("lsh_cumulation", case, device), truth("lsh_cumulation", case), strict=True):
-        assert_near(found, expected, FORWARD[torch.float32])
+    for actual, expected in zip(run("lsh_cumulation", case, device), truth("lsh_cumulation", case), strict=True):
+        assert_near(actual, expected, FORWARD[torch.float32])

@@ -1,4 +1,4 @@
-"""What the harness measures with, on a real device: ceilings, clock, memory and counts, and cases from end to end."""
+"""The harness's instruments on a real device: ceilings, clock, memory, launch counts, and whole cases."""
 
 import pytest
 import torch
@@ -19,15 +19,15 @@ def case(name, **changes):
 
 
 def test_every_ceiling_is_measured(cuda):
-    found = {one.name: one for one in ceilings.measure(cuda)}
-    assert {name: one.reason for name, one in found.items() if one.reason} == {}
-    rates = {name: one.amount / min(one.seconds) for name, one in found.items()}
+    by_name = {ceiling.name: ceiling for ceiling in ceilings.measure(cuda)}
+    assert {name: ceiling.reason for name, ceiling in by_name.items() if ceiling.reason} == {}
+    rates = {name: ceiling.amount / min(ceiling.seconds) for name, ceiling in by_name.items()}
     assert min(rates.values()) > 1e11
     assert rates["matmul bfloat16"] > rates["matmul float32"]
     assert 0.5 * rates["matmul float32"] < rates["vector float32"] < 4 * rates["matmul float32"]
 
 
-def test_the_clock_takes_the_devices_time_and_not_the_hosts(cuda):
+def test_the_clock_measures_device_time_not_host_time(cuda):
     clock = DeviceClock(cuda)
     x = torch.ones(16 * MIB, device=cuda)  # read and written: 128 MiB
 
@@ -36,18 +36,18 @@ def test_the_clock_takes_the_devices_time_and_not_the_hosts(cuda):
             x.add_(1)
 
     call()
-    found = [clock.sample(call, submit_seconds=1e-4, seconds=1e-3) for _ in range(10)]
-    device = min(sample.device for sample in found)
+    samples = [clock.sample(call, submit_seconds=1e-4, seconds=1e-3) for _ in range(10)]
+    device = min(sample.device for sample in samples)
     assert 10 * 128 * MIB / 1e13 < device < 20e-3
-    assert all(sample.submit < sample.wall for sample in found)
-    one = min(clock.sample(lambda: x.add_(1), 1e-4, 1e-4).device for _ in range(10))
-    assert device == pytest.approx(10 * one, rel=0.5)
+    assert all(sample.submit < sample.wall for sample in samples)
+    single = min(clock.sample(lambda: x.add_(1), 1e-4, 1e-4).device for _ in range(10))
+    assert device == pytest.approx(10 * single, rel=0.5)
 
 
 def test_peak_memory_is_what_a_call_allocates(cuda):
-    held = torch.empty(8 * MIB, dtype=torch.uint8, device=cuda)
-    found = memory.peak(lambda: torch.empty(32 * MIB, dtype=torch.uint8, device=cuda), cuda, [held])
-    assert (found.peak_bytes, found.input_bytes) == (32 * MIB, 8 * MIB)
+    inputs = torch.empty(8 * MIB, dtype=torch.uint8, device=cuda)
+    peak = memory.peak(lambda: torch.empty(32 * MIB, dtype=torch.uint8, device=cuda), cuda, [inputs])
+    assert (peak.peak_bytes, peak.input_bytes) == (32 * MIB, 8 * MIB)
 
 
 @pytest.mark.parametrize("name", ["yoso", "yoso_e", "sdpa_flash", "none", "linear"])
@@ -60,14 +60,14 @@ def test_a_case_is_verified_and_measured(cuda, name):
     assert record.conditions.unseen is None
 
 
-def test_kernels_are_counted_alike_time_after_time(cuda):
-    """The profiler loses records of a session, more with every one; see ``harness.measure.launches``."""
+def test_launch_counts_are_the_same_every_time(cuda):
+    """The profiler loses records, more with every session in a process; see ``harness.measure.launches``."""
     record = runner.run(case("none", mode="forward"), EFFORT)
     counter = LaunchCounter()
     try:
-        ten = [counter.counted(runner.run(case("linear"), EFFORT)).kernel_launches for _ in range(10)]
-        assert counter.counted(record).kernel_launches == 0  # one copy
+        counts = [counter.counted(runner.run(case("linear"), EFFORT)).kernel_launches for _ in range(10)]
+        assert counter.counted(record).kernel_launches == 0  # a copy is not a kernel
     finally:
         counter.close()
-    assert len(set(ten)) == 1
-    assert ten[0] > 10
+    assert len(set(counts)) == 1
+    assert counts[0] > 10

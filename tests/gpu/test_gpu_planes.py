@@ -1,4 +1,4 @@
-"""Planes that a call draws for itself: the numbers of the CPU's generator, sent without a wait for the device."""
+"""Planes that a call draws itself: equal to those drawn on the CPU, and copied without synchronization."""
 
 import pytest
 import torch
@@ -14,16 +14,16 @@ def drawn(family, device):
 
 
 @pytest.mark.parametrize("family", HASH_FAMILIES)
-def test_a_device_gets_the_cpus_numbers_however_busy_it_is(cuda, family):
+def test_a_busy_device_gets_the_planes_of_the_cpu_generator(cuda, family):
     expected = drawn(family, "cpu")
     for _ in range(3):
-        torch.cuda._sleep(20_000_000)  # the copies of many draws wait for their turn
-        found = [drawn(family, cuda) for _ in range(20)]
-        assert all(torch.equal(planes.cpu(), expected) for planes in found)
+        torch.cuda._sleep(20_000_000)  # so that the copies of many draws are queued
+        draws = [drawn(family, cuda) for _ in range(20)]
+        assert all(torch.equal(planes.cpu(), expected) for planes in draws)
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-def test_a_call_that_draws_its_planes_does_not_wait_for_the_device(cuda):
+def test_a_call_that_draws_its_planes_does_not_synchronize(cuda):
     inputs = leaves(cuda, 2, 2, 300, 64)
     yoso_sampling(*inputs, **SIZES)
     torch.cuda.set_sync_debug_mode("error")

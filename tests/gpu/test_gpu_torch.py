@@ -1,4 +1,4 @@
-"""The operators as torch expects them on a GPU: opcheck, torch.compile, autocast, the profiler."""
+"""torch's own checks of the operators on a GPU: opcheck, torch.compile, autocast, the profiler."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_opcheck_of_the_attention_with_its_gradient(device, lsh_backward):
     torch.library.opcheck(torch.ops.yoso.lsh_attention.default, (query, key, value, *codes, *masks, 4, lsh_backward))
 
 
-# torch's inductor scripts a module on import, with what torch has deprecated.
+# torch's inductor uses a deprecated function when it is imported.
 @pytest.mark.filterwarnings(r"ignore:`torch\.jit\.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_training_compiles_as_one_graph(device, name):
@@ -36,8 +36,8 @@ def test_training_compiles_as_one_graph(device, name):
     inputs = leaves(device, 2, 2, 130, 64)
     backend = "inductor" if device == "cuda" else "aot_eager"
     compiled = torch.compile(call, fullgraph=True, backend=backend)
-    for found, expected in zip(results(compiled, inputs), results(call, inputs), strict=True):
-        assert_near(found, expected, 1e-5)
+    for actual, expected in zip(results(compiled, inputs), results(call, inputs), strict=True):
+        assert_near(actual, expected, 1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,5 +52,5 @@ def test_autocast_computes_in_its_dtype(device, name):
 def test_the_kernels_of_a_call_are_counted(cuda):
     x = torch.ones(1000, device=cuda)
     assert launches.count(lambda: x.add_(1).mul_(2), cuda) == 2
-    assert launches.count(x.clone, cuda) == 0  # a copy
+    assert launches.count(x.clone, cuda) == 0  # a copy is not a kernel
     assert launches.count(lambda: None, cuda) == 0

@@ -1,4 +1,4 @@
-"""Every operator against its definition in float64, on awkward shapes and masks, in every dtype."""
+"""Every operator compared with its definition in float64, on irregular shapes and masks, in every dtype."""
 
 from dataclasses import replace
 
@@ -32,20 +32,20 @@ FULL = Shape(2, 2, 1, 1, 64, 64, 4, 4)
 def test_an_operator_equals_its_definition(device, name, dtype, shape):
     case = make(shape, dtype)
     allowed = (BACKWARD if "backward" in name else FORWARD)[dtype]
-    for found, expected in zip(run(name, case, device), truth(name, case), strict=True):
-        assert found.dtype == dtype
-        # Where a gradient is zero by definition (one key, a unit row's own direction) rounding is left of its terms.
-        assert_near(found, expected, allowed, scale=1e-2 * case.grad.double().norm().item())
+    for actual, expected in zip(run(name, case, device), truth(name, case), strict=True):
+        assert actual.dtype == dtype
+        # A gradient that is zero by definition (one key, or along a unit row) is the rounding error of its terms.
+        assert_near(actual, expected, allowed, scale=1e-2 * case.grad.double().norm().item())
 
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", OPERATORS[2:])
 def test_masks(device, name, mask):
     case = make(Shape(2, 3, 50, 70, 24, 40, 13, 7), mask=mask)
-    for found, expected in zip(run(name, case, device), truth(name, case), strict=True):
-        assert_near(found, expected, BACKWARD[torch.float32])
+    for actual, expected in zip(run(name, case, device), truth(name, case), strict=True):
+        assert_near(actual, expected, BACKWARD[torch.float32])
         if mask == "a whole sequence":
-            assert found[-1].count_nonzero() == 0
+            assert actual[-1].count_nonzero() == 0
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -53,7 +53,7 @@ def test_masks(device, name, mask):
 @pytest.mark.parametrize("family", HASH_FAMILIES)
 def test_codes_are_the_signs_of_the_projections(device, family, dtype, shape):
     if family == "hadamard_authors" and shape.tau > shape.dim:
-        pytest.skip("a code longer than the rotation")
+        pytest.skip("hadamard_authors needs tau <= head_dim")
     x, planes = make(shape, dtype).value[..., : shape.dim], planes_of(shape, family)
     x = x if x.shape[3] == shape.dim else make(shape, dtype).key
     args = {"num_hash": shape.num_hash, "hash_code_len": shape.tau, "hash_family": family}
@@ -66,8 +66,8 @@ def test_codes_are_the_signs_of_the_projections(device, family, dtype, shape):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("dim", [5, 64, 256])
 @pytest.mark.parametrize("family", HASH_FAMILIES)
-def test_integers_give_the_cpus_codes_bit_for_bit(device, family, dim, dtype):
-    """Projections of 0 included, whose sign bit the tensor cores must leave; NaN has code 0 and harms no other row."""
+def test_integer_vectors_give_the_same_codes_as_on_the_cpu(device, family, dim, dtype):
+    """This includes projections of 0, which must be +0; NaN has code 0 and affects no other row."""
     shape = Shape(1, 2, 70, 70, dim, dim, 35, 5)
     planes = planes_of(shape, family)
     planes = (planes * 4).round() if family == "gaussian" else planes
@@ -91,20 +91,20 @@ def test_planes_shared_by_all_heads(device):
 
 
 def test_many_equal_codes(device):
-    """One bucket with everything in it: the longest segment, and the most pairs."""
+    """All tokens in one bucket: the longest segment and the most pairs."""
     case = make(Shape(1, 2, 700, 900, 64, 64, 3, 5))
     zeros = [torch.zeros_like(codes.int()).to(torch.uint16) for codes in case.codes]
     crowded = replace(case, query_codes=zeros[0], key_codes=zeros[1])
     for name in ("lsh_cumulation", "lsh_attention_backward"):
-        for found, expected in zip(run(name, crowded, device), truth(name, crowded), strict=True):
-            assert_near(found, expected, BACKWARD[torch.float32])
+        for actual, expected in zip(run(name, crowded, device), truth(name, crowded), strict=True):
+            assert_near(actual, expected, BACKWARD[torch.float32])
 
 
 def test_equal_rows_of_query_and_key_give_no_nan(device):
     case = make(Shape(1, 4, 200, 200, 64, 64, 2, 9))
     same = replace(case, key=case.query)
     for name in OPERATORS[4:]:
-        assert all(found.isfinite().all() for found in run(name, same, device))
+        assert all(result.isfinite().all() for result in run(name, same, device))
 
 
 def test_zero_rows_stay_zero(device):

@@ -1,4 +1,4 @@
-"""Arguments of every operator on awkward shapes, and what they must give, in float64 by definition on the CPU."""
+"""Arguments of every operator on irregular shapes, and the expected results by definition, in float64 on the CPU."""
 
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from yoso.ops.hashing import draw_planes
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 FORWARD = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 BACKWARD = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 4e-3}
-"""Relative Frobenius errors: rounding of the inputs' dtype once, and of float32 sums."""
+"""Allowed relative Frobenius errors: one rounding to the inputs' dtype, and the rounding of float32 sums."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ SHAPES = [
     Shape(2, 2, 512, 512, 128, 128, 16, 9),
     Shape(1, 2, 1000, 1000, 64, 64, 32, 10),
     Shape(1, 1, 2000, 2000, 32, 32, 128, 5),
-    Shape(2, 8, 300, 200, 64, 100, 3, 4),  # crowded buckets on both sides, whose gradients go through moments
+    Shape(2, 8, 300, 200, 64, 100, 3, 4),  # crowded buckets on both sides: gradients by moments
 ]
 MASKS = ("none", "random", "a whole sequence")
 
 
 @dataclass(frozen=True)
 class Case:
-    """Tensors on the CPU; q and k have rows of length 1, heads are a transposed view as a model gives them."""
+    """Tensors on the CPU. Query and key have unit rows; heads are transposed views, as in a model."""
 
     shape: Shape
     query: Tensor
@@ -80,17 +80,17 @@ def make(shape: Shape, dtype: torch.dtype = torch.float32, mask: str = "random")
         return torch.randn(shape.batch, length, shape.heads, dim, generator=generator).transpose(1, 2)
 
     def codes(length: int) -> Tensor:
-        # Half of the buckets hold one key in a hundred, so that crowded and lonely ones are both there.
+        # The square makes low codes frequent, so that there are both crowded buckets and buckets of one key.
         drawn = torch.rand(shape.batch, shape.heads, shape.num_hash, length, generator=generator)
         return (drawn.square() * 2**shape.tau).to(torch.int32).to(torch.uint16)
 
     def masked(length: int) -> Tensor | None:
         if mask == "none":
             return None
-        real = torch.rand(shape.batch, length, generator=generator) > 0.2
+        is_real = torch.rand(shape.batch, length, generator=generator) > 0.2
         if mask == "a whole sequence":
-            real[-1] = False
-        return real
+            is_real[-1] = False
+        return is_real
 
     query, key = (reference.unit(rows(length, shape.dim)).to(dtype) for length in (shape.num_query, shape.num_key))
     value, grad = (rows(length, shape.value_dim).to(dtype) for length in (shape.num_key, shape.num_query))
@@ -131,19 +131,19 @@ OPERATORS = (
 
 
 def truth(name: str, case: Case) -> tuple[Tensor, ...]:
-    """What the operator must give, float64 on the CPU."""
+    """The expected results, in float64 on the CPU."""
     tau = case.shape.tau
     query, key, value, grad = (x.double().requires_grad_() for x in (case.query, case.key, case.value, case.grad))
     if name.startswith("unit_rows"):
         out = reference.unit(value)
         return (out,) if name == "unit_rows" else torch.autograd.grad(out, value, case.value.flip(2).double())
-    if name.endswith("exact"):  # its cut-off at the pole is a choice of the operator's
+    if name.endswith("exact"):  # the limit at the pole is the operator's choice
         return portable.expectation_backward(*_double(arguments(name, case)))
     if name.startswith("lsh"):
         weights = reference.collision_fraction(*case.codes, torch.float64)
     else:
         weights = reference.collision_probability((reference.unit(query) @ reference.unit(key).mT).detach(), tau)
-    rows = reference.unit(query), reference.unit(key)  # the operators scale their rows themselves
+    rows = reference.unit(query), reference.unit(key)  # the operators scale rows to length 1 themselves
     out = reference.weighted_sum(weights, *rows, value, *case.masks, tau)
     if name in ("lsh_cumulation", "expectation"):
         return (out,)
@@ -151,7 +151,7 @@ def truth(name: str, case: Case) -> tuple[Tensor, ...]:
 
 
 def run(name: str, case: Case, device: str) -> tuple[Tensor, ...]:
-    """The operator on ``device``."""
+    """Run the operator on ``device``."""
     out = operator(name)(*on(device, arguments(name, case)))
     return out if isinstance(out, tuple) else (out,)
 
@@ -161,7 +161,7 @@ def operator(name: str) -> Any:
 
 
 def on(device: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The tensors among ``values`` moved with their strides."""
+    """Copy the tensors among ``values`` to ``device``, with their strides."""
     return tuple(
         torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=device).copy_(x) if isinstance(x, Tensor) else x
         for x in values
@@ -172,11 +172,11 @@ def _double(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in values)
 
 
-def assert_near(found: Tensor, expected: Tensor, allowed: float, scale: float = 0.0) -> None:
-    """Relative Frobenius error; ``scale`` is what the error is relative to at least."""
-    found, expected = found.detach().cpu().double(), expected.detach().cpu().double()
-    assert found.shape == expected.shape
-    assert found.isfinite().all(), "not every number is finite"
-    error = (found - expected).norm().item()
+def assert_near(actual: Tensor, expected: Tensor, allowed: float, scale: float = 0.0) -> None:
+    """Assert a relative Frobenius error of at most ``allowed``; the error is relative to at least ``scale``."""
+    actual, expected = actual.detach().cpu().double(), expected.detach().cpu().double()
+    assert actual.shape == expected.shape
+    assert actual.isfinite().all(), "some elements are not finite"
+    error = (actual - expected).norm().item()
     size = max(expected.norm().item(), scale)
-    assert error <= allowed * size, f"error {error:.3g} of {size:.3g}, allowed {allowed:.3g} of it"
+    assert error <= allowed * size, f"error {error:.3g} for norm {size:.3g}: more than {allowed:.3g} of it"

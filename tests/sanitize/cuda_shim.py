@@ -1,6 +1,6 @@
-"""The CUDA kernels on the host shim, built with GCC's address and undefined-behaviour sanitizers, under their tests.
+"""Run the tests of the CUDA kernels on the host shim, built with GCC's address and undefined-behaviour sanitizers.
 
-Arguments go to pytest; where they name no file, every test that uses the shim is run.
+Arguments are passed to pytest. If they name no file, all tests that use the shim run.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 from run import ROOT, runtime
 
-# The compiler must not inherit the sanitizer: the library is built before the tests load it.
+# The library is built before the tests run, because the compiler must not inherit LD_PRELOAD.
 BUILD = """
 import sys
 sys.path.insert(0, "tests")
@@ -25,13 +25,13 @@ OPTIONS = {
 
 
 def main(arguments: list[str]) -> None:
-    """Build, then test; the first fault ends the run."""
+    """Build, then run the tests. The first fault ends the process."""
     subprocess.run([sys.executable, "-c", BUILD], cwd=ROOT, check=True)
     if not any(argument.endswith(".py") for argument in arguments):
         tests = sorted((ROOT / "tests" / "cuda").glob("test_cuda_*.py"))
         arguments = [*arguments, *(str(path) for path in tests if "(shim" in path.read_text())]
     environment = os.environ | OPTIONS | {"LD_PRELOAD": runtime("libasan.so", "libubsan.so")}
-    # Without capture: a sanitizer ends the process, and what it wrote must not be lost with it.
+    # Without capture, because a sanitizer ends the process and its message must not be lost.
     command = [sys.executable, "-m", "pytest", "-q", "--capture=no", *arguments]
     sys.exit(subprocess.run(command, env=environment, cwd=ROOT).returncode)
 

@@ -1,4 +1,4 @@
-// Kernels that are right and kernels that are wrong in one way each, for the shim to run: `kernels CASE [ORDER]`.
+// Correct kernels, and kernels with one fault each, to test the shim with: `kernels CASE [ORDER]`.
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -40,7 +40,8 @@ __global__ void no_barrier(int* out) {
   out[blockIdx.x * 64 + threadIdx.x] = tile[63 - threadIdx.x];
 }
 
-// Two warps add to one number, and each meets between its read and its write: twice, as the last to come goes on.
+// Two warps increment one number, with warp barriers between the read and the write, so that warps that take turns
+// interleave there. Two barriers, because the last lane to reach a barrier continues without a switch.
 __global__ void lost_update(int* out) {
   const int before = out[0];
   __syncwarp();
@@ -48,13 +49,13 @@ __global__ void lost_update(int* out) {
   out[0] = before + 1;
 }
 
-// Block 0 waits for the older of two groups of copies and reads it, block 1 reads the newer.
+// Every thread waits for the older of two groups of copies. Block 0 reads that group, block 1 the newer one.
 __global__ void reads_copies(int* out) {
   __shared__ __align__(16) int tile[2][64][4];
   static const int from[4] = {11, 12, 13, 14};
   for (int group = 0; group < 2; ++group) {
     cuda_shim::start_copy(tile[group][threadIdx.x], from, true);
-    cuda_shim::end_copy_group();
+    cuda_shim::commit_copy_group();
   }
   cuda_shim::wait_for_copy_groups(1);
   out[blockIdx.x * 64 + threadIdx.x] = tile[blockIdx.x][threadIdx.x][3];
@@ -69,9 +70,9 @@ __global__ void count_with_atomics(int* out) {
   if (threadIdx.x == 0) atomicMax(out, count);
 }
 
-__global__ void reads_what_nobody_wrote(int* out) {
+__global__ void reads_unwritten_memory(int* out) {
   __shared__ int tile[64];
-  if (out[0] > 0) tile[threadIdx.x] = 0;  // never: but a variable that nothing writes would be a constant to g++
+  if (out[0] > 0) tile[threadIdx.x] = 0;  // never true, but g++ would treat a variable without writes as a constant
   out[blockIdx.x * 64 + threadIdx.x] = threadIdx.x % 2 ? tile[threadIdx.x] : dynamic_shared<int>()[threadIdx.x];
 }
 
@@ -88,7 +89,7 @@ __global__ void two_barriers(int*) {
   }
 }
 
-__global__ void a_lane_is_missing(int* out) {
+__global__ void misses_a_lane(int* out) {
   if (threadIdx.x % 32 != 31) out[threadIdx.x] = __shfl_xor_sync(kWholeWarp, 1, 1);
 }
 
@@ -112,17 +113,17 @@ const std::map<std::string, Kernel> kCases = {
     {"lost_update", lost_update},
     {"reads_copies", reads_copies},
     {"count_with_atomics", count_with_atomics},
-    {"reads_what_nobody_wrote", reads_what_nobody_wrote},
+    {"reads_unwritten_memory", reads_unwritten_memory},
     {"leaves_before_the_barrier", leaves_before_the_barrier},
     {"two_barriers", two_barriers},
-    {"a_lane_is_missing", a_lane_is_missing},
+    {"misses_a_lane", misses_a_lane},
     {"half_a_warp", half_a_warp},
     {"beyond_dynamic_shared", beyond_dynamic_shared},
     {"beyond_static_shared", beyond_static_shared},
     {"misaligned", misaligned},
 };
 
-// Every bit pattern to float, and floats to 16 bits: for Python to compare with torch's.
+// Prints every 16-bit pattern as float, and floats rounded to 16 bits, for comparison with torch.
 void print_conversions() {
   for (int bits = 0; bits < 1 << 16; ++bits) {
     const auto pattern = static_cast<unsigned short>(bits);

@@ -1,4 +1,4 @@
-// Stands before torch's header of this name: the shim has one device.
+// Replaces torch's header of this name: the shim has one device.
 #pragma once
 
 #include <c10/core/Device.h>

@@ -1,4 +1,4 @@
-// Stands before torch's header of this name: the shim has one stream.
+// Replaces torch's header of this name: the shim has one stream.
 #pragma once
 
 #include <c10/core/Device.h>

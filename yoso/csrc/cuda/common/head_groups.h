@@ -1,4 +1,4 @@
-// The heads of the sampled operators, some at a time, and their buckets.
+// The sampled operators process the heads in groups, so that their workspace stays bounded. The torch side.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,16 +12,16 @@
 
 namespace yoso::cuda {
 
-// Bytes for what lies between the sort and the sums of some heads.
-constexpr int64_t kSpace = int64_t{384} << 20;
+// Bytes of workspace for the buckets and sums of one group of heads.
+constexpr int64_t kWorkspaceBytes = int64_t{384} << 20;
 
-// The tokens of one side: their codes and which of them are real.
-struct Side {
+// The query tokens or the key tokens of a call: their hash codes [B, H, num_hash, N] and which of them are real.
+struct CodedTokens {
   at::Tensor codes;
   std::optional<at::Tensor> mask;
 
-  Side(const at::Tensor& given_codes, const std::optional<at::Tensor>& given_mask) : codes(given_codes.contiguous()) {
-    if (given_mask) mask = given_mask->contiguous();
+  CodedTokens(const at::Tensor& any_codes, const std::optional<at::Tensor>& any_mask) : codes(any_codes.contiguous()) {
+    if (any_mask) mask = any_mask->contiguous();
     TORCH_CHECK_VALUE(codes.size(3) < kMostTokens, "sequences on CUDA must be shorter than ", kMostTokens, ", got ",
                       codes.size(3));
   }
@@ -29,22 +29,23 @@ struct Side {
   const bool* mask_data() const { return mask ? mask->const_data_ptr<bool>() : nullptr; }
 };
 
-// Heads [first, first + count) and the memory that is theirs.
+// Heads [first, first + count) and their workspace.
 struct HeadGroup {
   int64_t first, count;
-  unsigned char* space;
+  unsigned char* workspace;
 
-  // The next bytes_a_head for each of the heads; a multiple of 16.
-  void* take(int64_t bytes_a_head) {
-    unsigned char* here = space;
-    space += count * bytes_a_head;
-    return here;
+  // Takes the next bytes_per_head for each of the heads; bytes_per_head is a multiple of 16.
+  void* take(int64_t bytes_per_head) {
+    unsigned char* taken = workspace;
+    workspace += count * bytes_per_head;
+    return taken;
   }
 };
 
-// A kernel's params with the group's heads, which all of them name alike; the rest is zero.
+// A kernel's params with the fields that describe the group set and everything else zero. All kernels' params name
+// these fields alike.
 template <typename Params>
-Params of_heads(const HeadGroup& group, int64_t heads_per_batch, Dtype dtype) {
+Params params_of_group(const HeadGroup& group, int64_t heads_per_batch, Dtype dtype) {
   Params params{};
   params.first_head = group.first;
   params.heads = group.count;
@@ -53,14 +54,15 @@ Params of_heads(const HeadGroup& group, int64_t heads_per_batch, Dtype dtype) {
   return params;
 }
 
-inline BucketSizes bucket_sizes(const Side& queries, const Side& keys, int64_t hash_code_len, uint32_t most_listed) {
+inline BucketSizes bucket_sizes(const CodedTokens& queries, const CodedTokens& keys, int64_t hash_code_len,
+                                uint32_t most_listed) {
   return {queries.length(), keys.length(), static_cast<int32_t>(keys.codes.size(2)), static_cast<uint32_t>(most_listed),
           static_cast<int32_t>(hash_code_len)};
 }
 
-// The keys of a group's heads in their buckets, for queries to look up.
-inline Buckets sort(HeadGroup& group, const Side& queries, const Side& keys, const BucketSizes& sizes,
-                    cudaStream_t stream, const char* name) {
+// Sorts the keys of a group's heads into buckets, which the queries look up.
+inline Buckets sort_into_buckets(HeadGroup& group, const CodedTokens& queries, const CodedTokens& keys,
+                                 const BucketSizes& sizes, cudaStream_t stream, const char* name) {
   CodeSortParams params{};
   params.key_codes = keys.codes.const_data_ptr<uint16_t>();
   params.query_codes = queries.codes.const_data_ptr<uint16_t>();
@@ -74,19 +76,22 @@ inline Buckets sort(HeadGroup& group, const Side& queries, const Side& keys, con
   return params.buckets;
 }
 
-// How many heads share `space` bytes, in groups of one size; one head may take more.
-inline int64_t heads_at_once(int64_t heads, int64_t bytes_a_head, int64_t space) {
-  const int64_t most = std::clamp<int64_t>(space / bytes_a_head, 1, heads), groups = (heads + most - 1) / most;
+// The number of heads in a group whose workspace fits workspace_bytes, with all groups about equally large. One head
+// may take more.
+inline int64_t heads_per_group(int64_t heads, int64_t bytes_per_head, int64_t workspace_bytes) {
+  const int64_t most = std::clamp<int64_t>(workspace_bytes / bytes_per_head, 1, heads),
+                groups = (heads + most - 1) / most;
   return (heads + groups - 1) / groups;
 }
 
-// Calls f(group) for all heads, some at a time.
+// Calls f(group) for every group of heads, one after the other. All groups use the same workspace.
 template <typename F>
-void for_each_group(const Side& side, int64_t bytes_a_head, int64_t space, F f) {
-  const int64_t heads = side.codes.size(0) * side.codes.size(1), most = heads_at_once(heads, bytes_a_head, space);
-  at::Tensor memory = at::empty({most * bytes_a_head}, side.codes.options().dtype(at::kByte));
+void for_each_group(const CodedTokens& tokens, int64_t bytes_per_head, int64_t workspace_bytes, F f) {
+  const int64_t heads = tokens.codes.size(0) * tokens.codes.size(1),
+                most = heads_per_group(heads, bytes_per_head, workspace_bytes);
+  at::Tensor workspace = at::empty({most * bytes_per_head}, tokens.codes.options().dtype(at::kByte));
   for (int64_t first = 0; first < heads; first += most) {
-    f(HeadGroup{first, std::min(most, heads - first), static_cast<unsigned char*>(memory.mutable_data_ptr())});
+    f(HeadGroup{first, std::min(most, heads - first), static_cast<unsigned char*>(workspace.mutable_data_ptr())});
   }
 }
 

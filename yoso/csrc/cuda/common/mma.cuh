@@ -1,7 +1,7 @@
 // One warp's matrix products on the tensor cores: C[16, 16] += A[16, 16] B[16, 16], with fragments from shared memory.
 //
-// Product<T> serves bfloat16, float16 (mma.m16n8k16) and float32 (mma.m16n8k8 on TF32, three products for one). All 32
-// lanes call every function together; which lane holds what stands in mma_ptx.cuh.
+// Product<T> supports bfloat16, float16 (mma.m16n8k16) and float32 (mma.m16n8k8 on TF32, three instructions for one
+// product). All 32 lanes of a warp call every function together; mma_ptx.cuh documents which lane holds which elements.
 #pragma once
 
 #include "elements.cuh"
@@ -19,7 +19,7 @@ struct Product {
     FragmentB half[2];  // columns 0 to 7, 8 to 15
   };
 
-  // A = tile[row][column]. A tile's rows start at 16 aligned bytes, `stride` elements apart.
+  // A[m][k] = tile[m][k]. Here and below, a tile's rows are aligned to 16 bytes and `stride` elements apart.
   __device__ static A load_a(const T* tile, int stride) {
     const int lane = threadIdx.x % kWarp, matrix = lane / 8;
     A a;
@@ -27,76 +27,76 @@ struct Product {
     return a;
   }
 
-  // A = the transpose of tile: A[m][k] = tile[k][m].
-  __device__ static A load_a_of_columns(const T* tile, int stride) {
+  // A[m][k] = tile[k][m].
+  __device__ static A load_a_transposed(const T* tile, int stride) {
     const int lane = threadIdx.x % kWarp, matrix = lane / 8;
     A a;
     load_matrices<true>(a.fragment.x, tile + (matrix / 2 * 8 + lane % 8) * stride + matrix % 2 * 8);
     return a;
   }
 
-  // B = the transpose of tile: B[k][n] = tile[n][k].
-  __device__ static B load_b_of_rows(const T* tile, int stride) {
-    return load_b_of_rows_from(tile + b_of_rows_start(stride), stride);
+  // B[k][n] = tile[n][k].
+  __device__ static B load_b_transposed(const T* tile, int stride) {
+    return load_b_transposed_at(tile + b_transposed_lane_offset(stride), stride);
   }
 
   // B[k][n] = tile[k][n].
-  __device__ static B load_b_of_columns(const T* tile, int stride) {
-    return load_b_of_columns_from(tile + b_of_columns_start(stride), stride);
-  }
+  __device__ static B load_b(const T* tile, int stride) { return load_b_at(tile + b_lane_offset(stride), stride); }
 
-  // The same, from where this lane starts within the tile, for loops that find that once.
-  __device__ static int b_of_rows_start(int stride) {
+  // The same in two steps, for loops that compute the lane's offset within a tile once: load_b(tile, stride) is
+  // load_b_at(tile + b_lane_offset(stride), stride).
+  __device__ static int b_transposed_lane_offset(int stride) {
     const int lane = threadIdx.x % kWarp, matrix = lane / 8;
     return (matrix / 2 * 8 + lane % 8) * stride + matrix % 2 * 8;
   }
 
-  __device__ static int b_of_columns_start(int stride) {
+  __device__ static int b_lane_offset(int stride) {
     const int lane = threadIdx.x % kWarp, matrix = lane / 8;
     return (matrix % 2 * 8 + lane % 8) * stride + matrix / 2 * 8;
   }
 
-  __device__ static B load_b_of_rows_from(const T* start, int /*stride*/) {
+  __device__ static B load_b_transposed_at(const T* lane_start, int /*stride*/) {
     uint32_t x[4];
-    load_matrices<false>(x, start);
+    load_matrices<false>(x, lane_start);
     return {{{{x[0], x[1]}}, {{x[2], x[3]}}}};
   }
 
-  __device__ static B load_b_of_columns_from(const T* start, int /*stride*/) {
+  __device__ static B load_b_at(const T* lane_start, int /*stride*/) {
     uint32_t x[4];
-    load_matrices<true>(x, start);
+    load_matrices<true>(x, lane_start);
     return {{{{x[0], x[1]}}, {{x[2], x[3]}}}};
   }
 
-  // The [16, 16] that two accumulators hold, rounded to T.
-  __device__ static A a_of(const Accumulator (&c)[2]) {
+  // The [16, 16] matrix that two accumulators hold, rounded to T.
+  __device__ static A to_a(const Accumulator (&c)[2]) {
     return {{{pack(c[0].x[0], c[0].x[1], T()), pack(c[0].x[2], c[0].x[3], T()), pack(c[1].x[0], c[1].x[1], T()),
               pack(c[1].x[2], c[1].x[3], T())}}};
   }
 
-  // What that rounding left out, rounded in its turn: both together have twice T's bits.
-  __device__ static A rest_of(const Accumulator (&c)[2], const A& rounded) {
-    Accumulator rest[2];
+  // The error of that rounding, rounded to T as well: together they hold the accumulators to twice T's bits.
+  __device__ static A rounding_error_of(const Accumulator (&c)[2], const A& rounded) {
+    Accumulator remainder[2];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       float pair[2];
       to_floats(rounded.fragment.x[i], pair, static_cast<const T*>(nullptr));
       const float* exact = &c[i / 2].x[i % 2 * 2];
-      rest[i / 2].x[i % 2 * 2] = exact[0] - pair[0];
-      rest[i / 2].x[i % 2 * 2 + 1] = exact[1] - pair[1];
+      remainder[i / 2].x[i % 2 * 2] = exact[0] - pair[0];
+      remainder[i / 2].x[i % 2 * 2 + 1] = exact[1] - pair[1];
     }
-    return a_of(rest);
+    return to_a(remainder);
   }
 
-  __device__ static void add(Accumulator (&c)[2], const A& a, const B& b) {
-    multiply_add(c[0], a.fragment, b.half[0], T());
-    multiply_add(c[1], a.fragment, b.half[1], T());
+  // c += a b.
+  __device__ static void multiply_add(Accumulator (&c)[2], const A& a, const B& b) {
+    mma(c[0], a.fragment, b.half[0], T());
+    mma(c[1], a.fragment, b.half[1], T());
   }
 };
 
-// A float is split into two TF32 numbers of 11 bits, x = big + small up to 2^-22 |x|; small * small is left out.
-// Within a product the order of k is free as long as A and B agree: "column t, t + 4" of TF32's layout is taken to be
-// columns 2t, 2t + 1, so that accumulators become A without moving between lanes.
+// Splits a float into two TF32 numbers of 11 bits, x = big + small up to 2^-22 |x|; small * small is left out.
+// The order of k within a product is free as long as A and B agree: columns t and t + 4 of TF32's fragment layout hold
+// columns 2t and 2t + 1 of the tile, so that accumulators become A without moving data between lanes.
 template <>
 struct Product<float> {
   struct A {
@@ -121,7 +121,7 @@ struct Product<float> {
     return a;
   }
 
-  __device__ static A load_a_of_columns(const float* tile, int stride) {
+  __device__ static A load_a_transposed(const float* tile, int stride) {
     const float* start = tile + threadIdx.x % 4 * 2 * stride + threadIdx.x % kWarp / 4;
     A a;
 #pragma unroll
@@ -136,32 +136,30 @@ struct Product<float> {
     return a;
   }
 
-  __device__ static B load_b_of_rows(const float* tile, int stride) {
-    return load_b_of_rows_from(tile + b_of_rows_start(stride), stride);
+  __device__ static B load_b_transposed(const float* tile, int stride) {
+    return load_b_transposed_at(tile + b_transposed_lane_offset(stride), stride);
   }
 
-  __device__ static B load_b_of_columns(const float* tile, int stride) {
-    return load_b_of_columns_from(tile + b_of_columns_start(stride), stride);
+  __device__ static B load_b(const float* tile, int stride) { return load_b_at(tile + b_lane_offset(stride), stride); }
+
+  __device__ static int b_transposed_lane_offset(int stride) {
+    return threadIdx.x % kWarp / 4 * stride + threadIdx.x % 4 * 2;
   }
 
-  __device__ static int b_of_rows_start(int stride) { return threadIdx.x % kWarp / 4 * stride + threadIdx.x % 4 * 2; }
+  __device__ static int b_lane_offset(int stride) { return threadIdx.x % 4 * 2 * stride + threadIdx.x % kWarp / 4; }
 
-  __device__ static int b_of_columns_start(int stride) {
-    return threadIdx.x % 4 * 2 * stride + threadIdx.x % kWarp / 4;
+  __device__ static B load_b_transposed_at(const float* lane_start, int stride) {
+    return make_b([&](int k, int half) { return load_pair(lane_start + half * 8 * stride + k * 8); });
   }
 
-  __device__ static B load_b_of_rows_from(const float* start, int stride) {
-    return b_of([&](int k, int half) { return load_pair(start + half * 8 * stride + k * 8); });
-  }
-
-  __device__ static B load_b_of_columns_from(const float* start, int stride) {
-    return b_of([&](int k, int half) {
-      const float* pair = start + k * 8 * stride + half * 8;
+  __device__ static B load_b_at(const float* lane_start, int stride) {
+    return make_b([&](int k, int half) {
+      const float* pair = lane_start + k * 8 * stride + half * 8;
       return make_float2(pair[0], pair[stride]);
     });
   }
 
-  __device__ static A a_of(const Accumulator (&c)[2]) {
+  __device__ static A to_a(const Accumulator (&c)[2]) {
     A a;
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
@@ -174,18 +172,18 @@ struct Product<float> {
     return a;
   }
 
-  // Tensor cores truncate as they accumulate: a long sum of theirs would drift towards zero. So they form short sums,
-  // and these are added with rounding. The barrier is for the compiler alone: it would otherwise read shared memory so
-  // far ahead that registers spill.
-  __device__ static void add(Accumulator (&c)[2], const A& a, const B& b) {
+  // c += a b. Tensor cores truncate as they accumulate, so a long sum on them would drift towards zero. They form short
+  // sums here, which are added with rounding. The __syncwarp is needed only for the compiler: without it, loads from
+  // shared memory are moved so far ahead that registers spill.
+  __device__ static void multiply_add(Accumulator (&c)[2], const A& a, const B& b) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
         Accumulator sum = {{0, 0, 0, 0}};
-        multiply_add(sum, a.small[k], b.big[k][half], 0.0f);
-        multiply_add(sum, a.big[k], b.small[k][half], 0.0f);
-        multiply_add(sum, a.big[k], b.big[k][half], 0.0f);
+        mma(sum, a.small[k], b.big[k][half], 0.0f);
+        mma(sum, a.big[k], b.small[k][half], 0.0f);
+        mma(sum, a.big[k], b.big[k][half], 0.0f);
 #pragma unroll
         for (int i = 0; i < 4; ++i) c[half].x[i] += sum.x[i];
       }
@@ -194,8 +192,8 @@ struct Product<float> {
   }
 
  private:
-  // The big part is rounded, the small one cut off: adding to its bits would turn a device's NaN, 0x7fffffff, into a
-  // zero, as it does to those of the big part.
+  // The big part is rounded, the small part truncated: rounding adds to the bits, which turns a device's NaN,
+  // 0x7fffffff, into a zero. That happens to the big part, and the truncated small part keeps the NaN.
   __device__ static void split(float x, uint32_t& big, uint32_t& small) {
     constexpr uint32_t kTf32 = 0xffffe000u, kHalfUnit = 0x1000u;
     big = (float_bits(x) + kHalfUnit) & kTf32;
@@ -204,9 +202,9 @@ struct Product<float> {
 
   __device__ static float2 load_pair(const float* x) { return *reinterpret_cast<const float2*>(x); }
 
-  // pairs(k, half): rows 8 k + 2 t, 8 k + 2 t + 1 of column 8 half + g.
+  // pairs(k, half) returns rows 8 k + 2 t and 8 k + 2 t + 1 of column 8 half + g.
   template <typename F>
-  __device__ static B b_of(F pairs) {
+  __device__ static B make_b(F pairs) {
     B b;
 #pragma unroll
     for (int k = 0; k < 2; ++k) {

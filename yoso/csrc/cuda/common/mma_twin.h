@@ -1,9 +1,9 @@
-// What mma_ptx.cuh does in PTX, in plain C++, for kernels that run on the host shim: the same fragments in the same
-// lanes. Included by mma_ptx.cuh, inside its namespace. Lanes exchange through shared memory, many words at a time: a
-// shuffle a word would be ten times slower there.
+// The functions of mma_ptx.cuh in plain C++, for kernels that run on the host shim: the same fragments in the same
+// lanes. Included by mma_ptx.cuh, inside its namespace. Lanes exchange data through shared memory, many words at a
+// time, because one shuffle per word would be ten times slower on the shim.
 #pragma once
 
-constexpr int kTwinWarps = 32;
+constexpr int kTwinWarps = 32;  // the most warps of a CTA
 
 template <typename T>
 __device__ inline T bits_to(const void* bits) {
@@ -12,11 +12,11 @@ __device__ inline T bits_to(const void* bits) {
   return x;
 }
 
-// A device has these bits for every NaN that it makes.
+// A device produces these bits for every NaN that it computes.
 __device__ inline uint32_t float_bits(float x) { return x == x ? bits_to<uint32_t>(&x) : 0x7fffffffu; }
 __device__ inline float float_of_bits(uint32_t x) { return bits_to<float>(&x); }
 
-__device__ inline float larger_or_nan(float x, float y) { return x < y || y != y ? y : x; }
+__device__ inline float max_or_nan(float x, float y) { return x < y || y != y ? y : x; }
 __device__ inline float approximate_sqrt(float x) { return sqrtf(x); }
 __device__ inline float approximate_rsqrt(float x) { return 1 / sqrtf(x); }
 
@@ -44,7 +44,8 @@ struct TwinFragments {
   uint32_t a[4], b[2];
 };
 
-// Every lane's fragments, at [lane]; a second call by the warp may not start before all have read.
+// Returns the fragments of every lane, at [lane]. The barrier at the start keeps a warp's next call from overwriting
+// them before all lanes have read.
 __device__ inline const TwinFragments* exchange(const FragmentA& a, const FragmentB& b) {
   __shared__ TwinFragments all[kTwinWarps][kWarp];
   const int lane = threadIdx.x % kWarp;
@@ -57,7 +58,7 @@ __device__ inline const TwinFragments* exchange(const FragmentA& a, const Fragme
 }
 
 template <typename T>
-__device__ inline void multiply_add(Accumulator& c, const FragmentA& a, const FragmentB& b, T) {
+__device__ inline void mma(Accumulator& c, const FragmentA& a, const FragmentB& b, T) {
   const TwinFragments* lanes = exchange(a, b);
   const int g = threadIdx.x % kWarp / 4, t = threadIdx.x % kWarp % 4;
   for (int i = 0; i < 4; ++i) {
@@ -72,7 +73,7 @@ __device__ inline void multiply_add(Accumulator& c, const FragmentA& a, const Fr
   }
 }
 
-__device__ inline void multiply_add(Accumulator& c, const FragmentA& a, const FragmentB& b, float) {
+__device__ inline void mma(Accumulator& c, const FragmentA& a, const FragmentB& b, float) {
   const TwinFragments* lanes = exchange(a, b);
   const int g = threadIdx.x % kWarp / 4, t = threadIdx.x % kWarp % 4;
   for (int i = 0; i < 4; ++i) {
@@ -106,6 +107,9 @@ __device__ inline void copy_async(void* shared, const void* global, bool real) {
   cuda_shim::start_copy(shared, global, real);
 }
 
-__device__ inline void end_copy_group() { cuda_shim::end_copy_group(); }
-__device__ inline void wait_for_older_copies() { cuda_shim::wait_for_copy_groups(1); }
-__device__ inline void wait_for_copies() { cuda_shim::wait_for_all_copies(); }
+__device__ inline void commit_copy_group() { cuda_shim::commit_copy_group(); }
+template <int kPending>
+__device__ inline void wait_for_copy_groups() {
+  cuda_shim::wait_for_copy_groups(kPending);
+}
+__device__ inline void wait_for_all_copies() { cuda_shim::wait_for_all_copies(); }

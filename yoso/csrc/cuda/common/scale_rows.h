@@ -1,4 +1,4 @@
-// What unit_rows.cpp offers to operators that scale rows on their way.
+// Scaling of rows to length 1, for operators whose kernels take unit rows. Implemented in unit_rows.cpp.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,13 +7,17 @@
 
 namespace yoso::cuda {
 
-// Rows of x scaled to length 1 or, with grad, the gradient through that. out is contiguous; it may be x, or *grad where
-// that is contiguous: a row is read before it is written. `name` is the operator that an error names.
+// Without grad: writes the rows of x, scaled to length 1, to out. With grad, the gradient of the scaled rows: writes
+// the gradient of x to out. out is contiguous. It may be x, or *grad if that is contiguous, because a row is read
+// before it is written. `name` is the operator that error messages name.
 void scale_rows(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out, const char* name);
 
-at::Tensor unit(const at::Tensor& x, const char* name);
+// The rows of x scaled to length 1, in a new contiguous tensor.
+at::Tensor to_unit_rows(const at::Tensor& x, const char* name);
 
-// The gradient of rows of length 1 becomes that of the rows x. What a masked row holds, NaN included, is nobody's.
-void through_scaling(const at::Tensor& x, const std::optional<at::Tensor>& mask, at::Tensor& grad, const char* name);
+// Turns the gradient of the unit rows of x into the gradient of x, in place. Masked rows get the gradient 0, whatever
+// they hold, NaN included.
+void backward_through_unit_rows(const at::Tensor& x, const std::optional<at::Tensor>& mask, at::Tensor& grad,
+                                const char* name);
 
 }  // namespace yoso::cuda

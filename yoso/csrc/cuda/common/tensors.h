@@ -1,16 +1,29 @@
-// From torch's tensors to what the kernels take.
+// The torch side of every operator: argument checks, tensors as kernel parameters, and the device and stream to run on.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
 
 #include <optional>
 
 #include "launch.h"
-#include "rows.h"
 
 namespace yoso::cuda {
 
 constexpr int64_t kMaxHeadDim = 256;
+
+// Makes the tensor's device current for this object's lifetime; kernels run on that device's current stream, in order
+// with torch's own.
+class Device {
+ public:
+  explicit Device(const at::Tensor& tensor) : guard_(tensor.device()), index_(tensor.device().index()) {}
+  cudaStream_t stream() const { return c10::cuda::getCurrentCUDAStream(index_); }
+
+ private:
+  c10::cuda::CUDAGuard guard_;
+  c10::DeviceIndex index_;
+};
 
 inline Dtype dtype_of(const at::Tensor& x, const char* name) {
   switch (x.scalar_type()) {
@@ -32,7 +45,7 @@ inline void check_head_dim(const at::Tensor& x, const char* name) {
                     " on CUDA, got ", x.size(3));
 }
 
-// The dispatcher sends a call here where one tensor is on the device; the kernels would read the others' pointers too.
+// The dispatcher calls the CUDA kernel if any one tensor is on the device, but the kernel reads all of their pointers.
 template <typename... Others>
 void check_one_device(const char* name, const at::Tensor& first, const Others&... others) {
   const auto check = [&](const std::optional<at::Tensor>& x) {
@@ -42,8 +55,8 @@ void check_one_device(const char* name, const at::Tensor& first, const Others&..
   (check(others), ...);
 }
 
-// x itself where its rows are dense, whatever the order of its other dimensions; else a copy. From row to row it is
-// fewer than 2^30 elements. Keep it as long as the kernels use rows_of() it.
+// x itself if the elements of each row are contiguous and the row stride is below 2^30 elements, whatever the order of
+// the other dimensions; else a contiguous copy. The result must outlive every kernel that uses rows_of() it.
 inline at::Tensor with_dense_rows(const at::Tensor& x) {
   const bool dense = x.stride(-1) == 1 || x.size(-1) == 1;
   return dense && x.stride(-2) >> 30 == 0 ? x : x.contiguous();

@@ -1,4 +1,4 @@
-// The torch side of unit_rows.
+// The torch side of unit_rows and its gradient.
 #include "unit_rows.h"
 
 #include <ATen/ops/empty.h>
@@ -6,7 +6,6 @@
 
 #include "../../checks.h"
 #include "scale_rows.h"
-#include "stream.h"
 #include "tensors.h"
 
 namespace yoso::cuda {
@@ -22,13 +21,14 @@ void scale_rows(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out, co
   check_launch(launch_unit_rows(params, device.stream()), name);
 }
 
-at::Tensor unit(const at::Tensor& x, const char* name) {
+at::Tensor to_unit_rows(const at::Tensor& x, const char* name) {
   at::Tensor out = at::empty(x.sizes(), x.options());
   scale_rows(x, nullptr, out, name);
   return out;
 }
 
-void through_scaling(const at::Tensor& x, const std::optional<at::Tensor>& mask, at::Tensor& grad, const char* name) {
+void backward_through_unit_rows(const at::Tensor& x, const std::optional<at::Tensor>& mask, at::Tensor& grad,
+                                const char* name) {
   scale_rows(x, &grad, grad, name);
   if (mask) grad.masked_fill_(mask->logical_not().unsqueeze(1).unsqueeze(-1), 0);
 }
@@ -37,7 +37,7 @@ namespace {
 
 at::Tensor unit_rows(const at::Tensor& x) {
   check_floating(x, "x");
-  return unit(x, "unit_rows");
+  return to_unit_rows(x, "unit_rows");
 }
 
 void unit_rows_(at::Tensor& x) {

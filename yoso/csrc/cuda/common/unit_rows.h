@@ -1,14 +1,13 @@
-// unit_rows and its gradient: each row of x [batch, heads, length, dim] scaled to length 1.
+// unit_rows and its gradient: scales each row of x [batch, heads, length, dim] to length 1.
 #pragma once
 
 #include "launch.h"
-#include "rows.h"
 
 namespace yoso::cuda {
 
 struct UnitRowsParams {
   Rows x;
-  Rows grad;  // of the output; data null: the rows are scaled and no gradient is taken
+  Rows grad;  // the gradient of the scaled rows; with null data the kernel scales rows instead
   void* out;  // contiguous
   int64_t batch, heads, length, dim;
   Dtype dtype;  // of x, grad and out

@@ -9,7 +9,6 @@
 
 #include "../../checks.h"
 #include "../common/scale_rows.h"
-#include "../common/stream.h"
 #include "../common/tensors.h"
 
 namespace yoso::cuda {
@@ -28,22 +27,22 @@ void check(const at::Tensor& query, const at::Tensor& key, const at::Tensor& val
   check_mask(key_mask, key.size(0), key.size(2), "key_mask");
 }
 
-// A tensor's rows and what keeps them alive while the kernels are launched.
-struct Side {
+// Dense tensors of the rows, kept alive while the kernels are launched. value may be undefined.
+struct RowTensors {
   at::Tensor x, value, mask;
 
-  Side(const at::Tensor& x_rows, const at::Tensor& value_rows, const Mask& real)
+  RowTensors(const at::Tensor& x_rows, const at::Tensor& value_rows, const Mask& row_mask)
       : x(with_dense_rows(x_rows)),
         value(value_rows.defined() ? with_dense_rows(value_rows) : value_rows),
-        mask(real ? real->contiguous() : at::Tensor()) {}
+        mask(row_mask ? row_mask->contiguous() : at::Tensor()) {}
 
-  ExpectationSide params() const {
+  ExpectationRows params() const {
     return {rows_of(x), value.defined() ? rows_of(value) : Rows{},
             mask.defined() ? mask.const_data_ptr<bool>() : nullptr, x.size(2)};
   }
 };
 
-void run(const Side& own, const Side& other, at::Tensor* sum, at::Tensor* grad_x, int64_t hash_code_len,
+void run(const RowTensors& own, const RowTensors& other, at::Tensor* sum, at::Tensor* grad_x, int64_t hash_code_len,
          bool exact_gradient, const Device& device, const char* name) {
   ExpectationParams p{};
   p.own = own.params();
@@ -61,12 +60,13 @@ void run(const Side& own, const Side& other, at::Tensor* sum, at::Tensor* grad_x
 }
 
 at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
-                       const Mask& key_mask, int64_t hash_code_len, bool /*exact_gradient: the backward pass's*/) {
+                       const Mask& key_mask, int64_t hash_code_len,
+                       bool /*exact_gradient: used only in the backward pass*/) {
   check(query, key, value, query_mask, key_mask, hash_code_len);
   at::Tensor out = at::empty({query.size(0), query.size(1), query.size(2), value.size(3)}, value.options());
   const Device device(query);
-  const Side queries(unit(query, "expectation"), at::Tensor(), query_mask);
-  const Side keys(unit(key, "expectation"), value, key_mask);
+  const RowTensors queries(to_unit_rows(query, "expectation"), at::Tensor(), query_mask);
+  const RowTensors keys(to_unit_rows(key, "expectation"), value, key_mask);
   run(queries, keys, &out, nullptr, hash_code_len, false, device, "expectation");
   return out;
 }
@@ -83,12 +83,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
   at::Tensor grad_query = at::empty(query.sizes(), query.options()), grad_key = at::empty(key.sizes(), key.options());
   at::Tensor grad_value = at::empty(value.sizes(), value.options());
   const Device device(query);
-  const Side queries(unit(query, "expectation_backward"), grad, query_mask);
-  const Side keys(unit(key, "expectation_backward"), value, key_mask);
+  const RowTensors queries(to_unit_rows(query, "expectation_backward"), grad, query_mask);
+  const RowTensors keys(to_unit_rows(key, "expectation_backward"), value, key_mask);
   run(queries, keys, nullptr, &grad_query, hash_code_len, exact_gradient, device, "expectation_backward");
   run(keys, queries, &grad_value, &grad_key, hash_code_len, exact_gradient, device, "expectation_backward");
-  through_scaling(query, query_mask, grad_query, "expectation_backward");
-  through_scaling(key, key_mask, grad_key, "expectation_backward");
+  backward_through_unit_rows(query, query_mask, grad_query, "expectation_backward");
+  backward_through_unit_rows(key, key_mask, grad_key, "expectation_backward");
   return {grad_query, grad_key, grad_value};
 }
 

@@ -1,4 +1,4 @@
-// The kernels are compiled one element type a file, side by side.
+// Dispatches on the element type. The kernels of each type are in a separate file, so that they compile in parallel.
 #include <type_traits>
 
 #include "expectation.h"

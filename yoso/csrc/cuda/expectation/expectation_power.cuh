@@ -1,4 +1,4 @@
-// Powers of all elements of accumulators, with tau as a constant where that pays.
+// Powers of all elements of accumulators, with tau as a compile-time constant for the shapes that ask for it.
 #pragma once
 
 #include "../common/mma.cuh"
@@ -31,11 +31,12 @@ __device__ inline float power(float x) {
   }
 }
 
-// A tau that the compiler knows.
+// A tau that is known at compile time.
 template <int kTau>
 struct ConstantTau {};
 constexpr int kMaxTau = 16;
 
+// Calls f(ConstantTau<tau>(), false) for kFirst <= tau <= kLast, by binary search.
 template <int kFirst = 1, int kLast = kMaxTau, typename F>
 __device__ __forceinline__ void with_constant_tau(int tau, F f) {
   constexpr int kMiddle = (kFirst + kLast) / 2;
@@ -48,26 +49,27 @@ __device__ __forceinline__ void with_constant_tau(int tau, F f) {
   }
 }
 
-// Calls f(tau, exact). With kConstant the surrogate's tau is a constant, so that loops inside f pay neither for
-// branches nor for moving elements about between the multiplications of a power.
-template <bool kConstant, bool kSlope, typename F>
+// Calls f(tau, exact). With kConstant, tau is a ConstantTau unless the exact gradient is wanted, so that loops inside f
+// need neither branches nor register moves between the multiplications of a power.
+template <bool kConstant, bool kGradX, typename F>
 __device__ __forceinline__ void with_tau(int tau, bool exact, F f) {
   if constexpr (!kConstant) {
     f(tau, exact);
-  } else if (kSlope && exact) {
+  } else if (kGradX && exact) {
     f(tau, true);
   } else {
     with_constant_tau(tau, f);
   }
 }
 
+// x = |x| ** kExponent.
 template <int kExponent, int kCount>
 __device__ inline void raise(Accumulator (&x)[kCount][2], ConstantTau<kExponent>) {
   for_each(x, [](float& y, int) { y = power<kExponent>(y); });
 }
 
-// power, which is x, becomes x ** exponent for x >= 0 and an exponent that is not known; nothing happens for 0. All
-// elements together, so that the branch on the exponent is paid once.
+// power, which is x on entry, becomes x ** exponent for x >= 0; it is unchanged for the exponent 0. All elements are
+// multiplied together, so that there is one branch per bit of the exponent.
 template <int kCount>
 __device__ inline void raise(Accumulator (&power)[kCount][2], Accumulator (&x)[kCount][2], int exponent) {
 #pragma unroll 1
@@ -77,6 +79,7 @@ __device__ inline void raise(Accumulator (&power)[kCount][2], Accumulator (&x)[k
   }
 }
 
+// x = |x| ** exponent.
 template <int kCount>
 __device__ inline void raise(Accumulator (&x)[kCount][2], int exponent) {
   Accumulator power[kCount][2];

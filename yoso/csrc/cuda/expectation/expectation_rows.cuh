@@ -1,4 +1,4 @@
-// Rows in and out of the tiles of expectation_kernel.cuh.
+// Loads rows into tiles of shared memory, and stores results, for expectation_kernel.cuh.
 #pragma once
 
 #include "../common/mma.cuh"
@@ -11,10 +11,10 @@ __device__ inline const T* head_start(const Rows& rows, int64_t batch, int64_t h
   return static_cast<const T*>(rows.data) + batch * rows.stride_batch + head * rows.stride_head;
 }
 
-// Starts loading rows first, first + 1, ... of a head into tile[kRows][kDim], kStride apart. Masked rows, rows beyond
-// count and columns beyond dim become zero, whatever memory holds there: a zero row's weight, which is not zero, then
-// meets zeros wherever it is used, and the inner loops need no mask.
-// vectors: every row starts at 16 aligned bytes and is a multiple of 16 bytes long.
+// Starts loading rows first, first + 1, ... of a head into tile[kRows][kDim], whose rows are kStride apart. Masked
+// rows, rows from `count` on and columns from `dim` on become zero, whatever memory holds there. The weight of a zero
+// row is not zero, but it is only ever multiplied by that row's zeros, so the inner loops need no mask. vectors: every
+// row is aligned to 16 bytes and a multiple of 16 bytes long.
 template <typename T, int kRows, int kDim, int kStride, int kThreads>
 __device__ inline void load_rows(T* tile, const T* head, int64_t stride, int dim, bool vectors, const bool* mask,
                                  int first, int count) {
@@ -24,7 +24,7 @@ __device__ inline void load_rows(T* tile, const T* head, int64_t stride, int dim
     const int column = threadIdx.x % kVectors * kElements;
     int row = threadIdx.x / kVectors;
     const T* from = head + static_cast<int64_t>(first + row) * stride + column;
-    if (mask == nullptr && real_rows >= kRows && dim == kDim) {  // as nearly always: without a question a row
+    if (mask == nullptr && real_rows >= kRows && dim == kDim) {  // the usual case needs no check per row
       static_assert(kRows % kPass == 0);
 #pragma unroll
       for (int pass = 0; pass < kRows / kPass; ++pass, from += kPass * stride) {
@@ -54,10 +54,10 @@ __device__ inline void store_pair(T* out, float x, float y) {
   *reinterpret_cast<uint32_t*>(out) = pack(x, y, T());
 }
 
-// Writes a warp's 16 rows from `first` on, scale * sums; zeros in masked rows.
-template <typename T, int kBlocks>
+// Writes scale * sums to a warp's 16 rows from `first` on, and zeros to masked rows.
+template <typename T, int kColumnTiles>
 __device__ inline void store_rows(void* out, int head, int first, int count, int dim, const bool* mask,
-                                  const Accumulator (&sums)[kBlocks][2], float scale) {
+                                  const Accumulator (&sums)[kColumnTiles][2], float scale) {
   const int lane = threadIdx.x % kWarp;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -66,9 +66,9 @@ __device__ inline void store_rows(void* out, int head, int first, int count, int
     const float factor = mask == nullptr || mask[row] ? scale : 0.0f;
     T* to = static_cast<T*>(out) + (static_cast<int64_t>(head) * count + row) * dim;
 #pragma unroll
-    for (int block = 0; block < kBlocks * 2; ++block) {
-      const int column = block * 8 + lane % 4 * 2;
-      const Accumulator& sum = sums[block / 2][block % 2];
+    for (int half_tile = 0; half_tile < kColumnTiles * 2; ++half_tile) {
+      const int column = half_tile * 8 + lane % 4 * 2;
+      const Accumulator& sum = sums[half_tile / 2][half_tile % 2];
       const float x = factor != 0 ? factor * sum.x[2 * half] : 0.0f,
                   y = factor != 0 ? factor * sum.x[2 * half + 1] : 0.0f;
       if (dim % 2 == 0 && column < dim) {

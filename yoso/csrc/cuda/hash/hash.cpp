@@ -1,4 +1,4 @@
-// The torch side of fast_hash.
+// The torch side of fast_hash: argument checks and the launch.
 #include "hash.h"
 
 #include <ATen/ops/constant_pad_nd.h>
@@ -9,7 +9,6 @@
 #include <string>
 
 #include "../../checks.h"
-#include "../common/stream.h"
 #include "../common/tensors.h"
 
 namespace yoso::cuda {
@@ -22,7 +21,8 @@ void check_planes(const at::Tensor& x, const at::Tensor& planes, int64_t num_has
   TORCH_CHECK_VALUE(0 < num_hash && num_hash <= 1024, "num_hash must be 1 to 1024 on CUDA, got ", num_hash);
   TORCH_CHECK_VALUE(planes.device() == x.device(), "planes must be on ", x.device(), " like x, got ", planes.device());
   TORCH_CHECK_VALUE(planes.dim() == 3 && planes.size(0) > 0 && x.size(0) * x.size(1) % planes.size(0) == 0,
-                    "planes do not fit x: ", planes.sizes(), " and ", x.sizes());
+                    "planes do not fit x: they must be [groups, rows, dim] with groups that divide batch * heads, got ",
+                    planes.sizes(), " for x ", x.sizes());
   const int64_t dim = x.size(3), plane_dim = planes.size(2);
   if (family == "gaussian") {
     TORCH_CHECK_VALUE(
@@ -44,11 +44,11 @@ void check_planes(const at::Tensor& x, const at::Tensor& planes, int64_t num_has
                     "planes have too few rounds for num_hash ", num_hash, ": ", planes.sizes());
 }
 
-// x itself where its rows are whole vectors of 16 bytes; else a copy with zeros at their ends, which no projection
-// sees.
+// x itself if its rows are aligned vectors of 16 bytes; else a copy, with zeros appended to its rows where needed,
+// which do not change projections.
 at::Tensor with_whole_vectors(const at::Tensor& x) {
-  const int64_t size = x.element_size(), columns = 16 / size, rest = x.size(3) % columns;
-  if (rest != 0) return at::constant_pad_nd(x, {0, columns - rest});
+  const int64_t size = x.element_size(), columns = 16 / size, remainder = x.size(3) % columns;
+  if (remainder != 0) return at::constant_pad_nd(x, {0, columns - remainder});
   const at::Tensor dense = with_dense_rows(x);
   return rows_are_aligned(rows_of(dense), size, 16) ? dense : dense.clone(at::MemoryFormat::Contiguous);
 }
@@ -67,7 +67,7 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
   constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max();
   TORCH_CHECK_VALUE(
       batch * heads * ((length + 7) / 8) <= kMaxBlocks && planes.size(0) * (num_hash + 7) * hash_code_len <= kMaxBlocks,
-      "more vectors or planes than one launch serves: x ", x.sizes(), ", planes ", planes.sizes());
+      "too many vectors or planes for one launch; hash x in parts: x ", x.sizes(), ", planes ", planes.sizes());
 
   const Device device(x);
   const at::Tensor rows = with_whole_vectors(x), dense_planes = planes.contiguous();

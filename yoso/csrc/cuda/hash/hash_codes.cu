@@ -1,14 +1,14 @@
-// Codes of all families: the signs of a matrix product, on the tensor cores.
+// The codes of all hash families are the signs of a matrix product of vectors and directions, on the tensor cores.
 //
 // A sign does not change when a vector or a direction is multiplied by a positive number. So each is scaled by a power
-// of two (hash_rows.cuh) and taken as float16 numbers: a direction as one, exactly, or two (hash_directions.h), a
-// float32 vector as two, a 16-bit vector as one. With small * small left out, a projection is off by at most 2^-20 of
-// the two lengths. The tensor cores' sums, in float32 and truncated, add 2^-22 a step of 16 columns, 16 steps at most:
-// small products go first.
+// of two (hash_rows.cuh) and represented by float16 numbers: a direction by one, exactly, or two (hash_directions.h), a
+// float32 vector by two, a 16-bit vector by one. With small * small left out, the error of a projection is at most
+// 2^-20 of the product of the two lengths. The tensor cores add in float32 with truncation, which adds an error of
+// 2^-22 per step of 16 columns, for at most 16 steps; small products are added first.
 //
-// Eight columns of a product are one bit of eight hashes, its 16 rows are vectors: a lane meets the bits of its codes
-// one product after the other and shifts them into registers. The warps of a block read directions from shared memory,
-// where they arrive in stages, two of them under way while one is used.
+// The 16 rows of a product are vectors, and its eight columns are one bit of eight hashes. A lane gets the bits of its
+// codes one product after the other and shifts them into registers. The warps of a CTA read directions from shared
+// memory, which a pipeline of three stages fills (Stages).
 #include "hash_directions.h"
 #include "hash_rows.cuh"
 
@@ -16,18 +16,18 @@ namespace yoso::cuda {
 namespace {
 
 constexpr int kWarps = 4, kThreads = kWarps * kWarp;
-constexpr int kSlots = 3;
-constexpr int kStage = 256;                        // of 16 bytes, or one product
-constexpr int kPairQuads = kPairHalves / 8;        // of 16 bytes: one a lane
-constexpr int64_t kMostBytes = int64_t{32} << 20;  // of directions at once: they stay in the second-level cache
+constexpr int kStages = 3;
+constexpr int kStageTargetQuads = 256;             // of 16 bytes: the size of a stage, unless one product is larger
+constexpr int kPairQuads = kPairHalves / 8;        // one quad per lane
+constexpr int64_t kMostBytes = int64_t{32} << 20;  // of directions at once, so that they stay in the L2 cache
 
 static_assert(kPairQuads == kWarp);
 
-// A warp with few tiles has two sums a tile, so that products need not wait for each other.
+// A warp with few tiles keeps two sums per tile, so that consecutive products do not depend on each other.
 template <int kTiles>
 constexpr int kSums = kTiles < 4 ? 2 : 1;
 
-// `directions`: this lane's quads, of one part.
+// Adds the products of the vectors and one part of the directions. `directions` points to this lane's first quad.
 template <int kPairs, int kTiles>
 __device__ inline void project(const FragmentA (&vectors)[kTiles][2 * kPairs], const uint4* directions,
                                Accumulator (&sums)[kSums<kTiles>][kTiles]) {
@@ -37,21 +37,22 @@ __device__ inline void project(const FragmentA (&vectors)[kTiles][2 * kPairs], c
     const FragmentB first = {{quad.x, quad.y}}, second = {{quad.z, quad.w}};
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      multiply_add(sums[0][tile], vectors[tile][2 * pair], first, __half());
+      mma(sums[0][tile], vectors[tile][2 * pair], first, __half());
     }
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      multiply_add(sums[kSums<kTiles> - 1][tile], vectors[tile][2 * pair + 1], second, __half());
+      mma(sums[kSums<kTiles> - 1][tile], vectors[tile][2 * pair + 1], second, __half());
     }
   }
 }
 
-// A lane's codes: of 2 kTiles neighbouring vectors and two hashes.
+// A lane's codes: of 2 * kTiles consecutive vectors and two hashes.
 template <int kTiles>
 struct Codes {
   uint32_t words[2][2 * kTiles] = {};
 
-  // A sum that is 0 is +0, as sums of opposite numbers are and those that start with +0; NaN has no sign bit.
+  // Appends a bit to every code: the sign bit of the projection. A projection of 0 gives 0, because sums of opposite
+  // numbers, and sums that start with +0, are +0. NaN gives 0, because a NaN that the device computes has no sign bit.
   __device__ void push(const Accumulator (&sums)[kSums<kTiles>][kTiles]) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
@@ -86,25 +87,37 @@ struct Codes {
   }
 };
 
-// Quads of 16 bytes on their way through shared memory, kQuads at a time, for the whole block.
+// A pipeline for the whole CTA that copies an array of 16-byte quads through shared memory, kQuads quads per stage. The
+// i-th block of kQuads quads is in stage i % kStages. Two blocks are in flight while the CTA works on one.
+//
+// Protocol. Every fill commits one cp.async group, an empty one beyond the end of the array:
+//
+//   step               groups committed after it   what it guarantees
+//   constructor        kStagesAhead                blocks 0 ... kStagesAhead - 1 are on their way
+//   i-th take(): wait                              at most kGroupsInFlight groups are pending: blocks 0 ... i are here
+//     barrier                                      every thread sees block i, and has finished block i - 1
+//     fill             kStagesAhead + i + 1        block i + kStagesAhead is on its way, in the stage of block i - 1
 template <int kQuads>
 class Stages {
- public:
-  using Slots = uint4[kSlots][kQuads];
+  static constexpr int kStagesAhead = kStages - 1;
+  static constexpr int kGroupsInFlight = kStagesAhead - 1;  // at the wait, groups newer than the block that is taken
+  static_assert(kGroupsInFlight >= 0);
 
-  // left: quads from `from` on.
+ public:
+  using Slots = uint4[kStages][kQuads];
+
+  // left: the number of quads from `from` on.
   __device__ Stages(Slots& slots, const uint4* from, int left) : slots_(slots), next_(from + threadIdx.x), slot_(0) {
-    for (int i = 0; i < kSlots - 1; ++i) fill(i, left - i * kQuads);
+    for (int i = 0; i < kStagesAhead; ++i) fill(i, left - i * kQuads);
   }
 
-  // The next stage, which is the first of `left` quads. The block is then done with the last one, whose place is filled
-  // anew.
+  // Returns the next stage, of whose quads `left` are real. The stage that the last call returned is overwritten.
   __device__ const uint4* take(int left) {
-    wait_for_older_copies();
+    wait_for_copy_groups<kGroupsInFlight>();
     __syncthreads();
     const int taken = slot_;
-    fill(taken == 0 ? kSlots - 1 : taken - 1, left - (kSlots - 1) * kQuads);
-    slot_ = taken == kSlots - 1 ? 0 : taken + 1;
+    fill(taken == 0 ? kStages - 1 : taken - 1, left - kStagesAhead * kQuads);
+    slot_ = taken == kStages - 1 ? 0 : taken + 1;
     return slots_[taken];
   }
 
@@ -113,7 +126,7 @@ class Stages {
     const int thread = threadIdx.x;
 #pragma unroll
     for (int i = 0; i < kQuads; i += kThreads) copy_async(&slots_[slot][thread + i], next_ + i, thread + i < left);
-    end_copy_group();
+    commit_copy_group();
     next_ += kQuads;
   }
 
@@ -122,20 +135,22 @@ class Stages {
   int slot_;
 };
 
-// Of 64 registers of fragments or fewer there is room for four warps a scheduler: what one loads and shifts hides
-// behind the others' products.
+// Shapes with at most 64 registers of fragments leave room for four warps per scheduler, so that one warp's loads and
+// shifts overlap with the others' products.
 template <int kPairs, int kTiles, int kParts, typename T>
 __global__ void __launch_bounds__(kThreads, kPairs * kTiles * sizeof(T) <= 16 ? 4 : 2)
-    codes_kernel(HashParams p, Directions d, uint32_t blocks_per_head) {
+    codes_kernel(HashParams p, Directions d, uint32_t ctas_per_head) {
   constexpr int kVectors = 2 * kTiles, kPartQuads = kPairs * kPairQuads, kProductQuads = kParts * kPartQuads;
-  constexpr int kStageQuads = kProductQuads < kStage ? kStage / kProductQuads * kProductQuads : kProductQuads;
+  constexpr int kStageQuads =
+      kProductQuads < kStageTargetQuads ? kStageTargetQuads / kProductQuads * kProductQuads : kProductQuads;
   __shared__ typename Stages<kStageQuads>::Slots slots;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, row = lane / 4, quarter = lane % 4;
-  const uint32_t index = blockIdx.x / blocks_per_head, block = blockIdx.x % blocks_per_head;
+  const uint32_t index = blockIdx.x / ctas_per_head, cta = blockIdx.x % ctas_per_head;
   const uint32_t group = index % d.groups, head = index / d.groups * p.groups + d.first_group + group;
-  const int64_t first = ((int64_t{block} * kWarps + warp) * 8 + row) * kVectors, left = p.length - first;
+  const int64_t first = ((int64_t{cta} * kWarps + warp) * 8 + row) * kVectors, left = p.length - first;
   const int rows = left < kVectors ? static_cast<int>(max(left, int64_t{0})) : kVectors;
-  const int most = __any_sync(kWholeWarp, rows > 0) ? kStageQuads : 0;  // a warp without rows copies its share only
+  // A warp without rows only copies its share of the directions.
+  const int most = __any_sync(kWholeWarp, rows > 0) ? kStageQuads : 0;
   const bool whole = rows == kVectors && p.length % kVectors == 0;
   uint16_t* codes = p.codes + (int64_t{head} * p.num_hash + quarter * 2) * p.length + first;
 
@@ -143,8 +158,8 @@ __global__ void __launch_bounds__(kThreads, kPairs * kTiles * sizeof(T) <= 16 ? 
                              d.products * kProductQuads);
   Vectors<kPairs, kTiles, T> vectors;
   vectors.load(p, head, first, rows);
-  Codes<kTiles> found;
-  int hash = quarter * 2, bits = p.hash_code_len;  // that the codes still lack
+  Codes<kTiles> lane_codes;
+  int hash = quarter * 2, missing_bits = p.hash_code_len;
   for (int quads = d.products * kProductQuads; quads > 0; quads -= kStageQuads) {
     const uint4* quad = stages.take(quads) + lane;
     const uint4* end = quad + min(quads, most);
@@ -155,28 +170,28 @@ __global__ void __launch_bounds__(kThreads, kPairs * kTiles * sizeof(T) <= 16 ? 
       if constexpr (kParts == 2) project<kPairs, kTiles>(vectors.big, quad, sums);
       if constexpr (Vectors<kPairs, kTiles, T>::kSplit) project<kPairs, kTiles>(vectors.small, big, sums);
       project<kPairs, kTiles>(vectors.big, big, sums);
-      found.push(sums);
-      if (--bits > 0) continue;
+      lane_codes.push(sums);
+      if (--missing_bits > 0) continue;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        if (hash + i < p.num_hash) found.store(codes + i * p.length, i, rows, whole);
+        if (hash + i < p.num_hash) lane_codes.store(codes + i * p.length, i, rows, whole);
       }
-      bits = p.hash_code_len, hash += kHashes, codes += kHashes * p.length;
-      found = {};
+      missing_bits = p.hash_code_len, hash += kHashes, codes += kHashes * p.length;
+      lane_codes = {};
     }
   }
-  wait_for_copies();
+  wait_for_all_copies();
 }
 
 template <int kPairs, int kTiles, int kParts, typename T>
 cudaError_t launch_shape(const HashParams& p, const Directions& d, cudaStream_t stream) {
   constexpr int kVectors = kWarps * 16 * kTiles;
-  const auto blocks_per_head = static_cast<uint32_t>((p.length + kVectors - 1) / kVectors);
-  return launch(codes_kernel<kPairs, kTiles, kParts, T>, dim3(p.num_heads / p.groups * d.groups * blocks_per_head),
-                dim3(kThreads), 0, stream, p, d, blocks_per_head);
+  const auto ctas_per_head = static_cast<uint32_t>((p.length + kVectors - 1) / kVectors);
+  return launch(codes_kernel<kPairs, kTiles, kParts, T>, dim3(p.num_heads / p.groups * d.groups * ctas_per_head),
+                dim3(kThreads), 0, stream, p, d, ctas_per_head);
 }
 
-// As many tiles as leave registers for a vector's fragments: 64 of them, 128 at 256 columns of float32.
+// As many tiles as registers allow: fragments take 64 registers, or 128 for float32 with 256 columns.
 template <int kParts, typename T>
 cudaError_t launch_parts(const HashParams& p, const Directions& d, cudaStream_t stream) {
   constexpr int kScale = std::is_same_v<T, float> ? 2 : 1;
@@ -186,28 +201,28 @@ cudaError_t launch_parts(const HashParams& p, const Directions& d, cudaStream_t 
   return launch_shape<8, 1, kParts, T>(p, d, stream);
 }
 
-Directions layout_of(const HashParams& p) {
+Directions directions_of(const HashParams& p) {
   Directions d{};
   d.products = (p.num_hash + kHashes - 1) / kHashes * p.hash_code_len;
   d.pairs = p.dim <= 32 ? 1 : p.dim <= 64 ? 2 : p.dim <= 128 ? 4 : 8;
   d.parts = p.family == HashFamily::kGaussian ? 2 : 1;
   const int64_t fit = kMostBytes / (d.group_halves() * static_cast<int64_t>(sizeof(__half)));
-  d.groups = fit < p.groups ? static_cast<uint32_t>(fit) : p.groups;  // a group takes 16 MiB at most
+  d.groups = fit < p.groups ? static_cast<uint32_t>(fit) : p.groups;  // one group takes at most 16 MiB
   return d;
 }
 
 }  // namespace
 
 int64_t hash_workspace_bytes(const HashParams& p) {
-  const Directions d = layout_of(p);
+  const Directions d = directions_of(p);
   return d.groups * d.group_halves() * static_cast<int64_t>(sizeof(__half));
 }
 
 cudaError_t launch_hash(const HashParams& p, void* workspace, cudaStream_t stream) {
-  Directions d = layout_of(p);
+  Directions d = directions_of(p);
   d.halves = static_cast<__half*>(workspace);
-  for (const uint32_t at_once = d.groups; d.first_group < p.groups; d.first_group += at_once) {
-    if (p.groups - d.first_group < at_once) d.groups = p.groups - d.first_group;
+  for (const uint32_t groups_at_once = d.groups; d.first_group < p.groups; d.first_group += groups_at_once) {
+    if (p.groups - d.first_group < groups_at_once) d.groups = p.groups - d.first_group;
     cudaError_t error = launch_directions(p, d, stream);
     if (error != cudaSuccess) return error;
     error = with_dtype(p.dtype, [&](auto* null) {

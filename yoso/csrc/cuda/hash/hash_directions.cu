@@ -1,13 +1,14 @@
-// Planes become directions: those of hash_directions.h.
+// Turns planes into the directions of hash_directions.h.
 //
-// A bit of either Hadamard family is the sign of the projection on a row of H D'' H D' H D (yoso/ops/hashing.py), which
-// is computed here by two transforms of a row of H D''. Its entries are integers, at most dim^1.5 as all rows have that
-// length, and from dim = 4 on multiples of 4: sums of dim numbers that are all 2 modulo 4 or all 0, since so are the
-// transform's results for a row of signs. A quarter of them is at most 1024: float16 holds it exactly.
+// A bit of either Hadamard family is the sign of the projection on a row of H D'' H D' H D (yoso/ops/hashing.py). That
+// row is computed here by two transforms of a row of H D''. Its entries are integers of magnitude at most dim^1.5,
+// which is the length of every row. From dim = 4 on they are multiples of 4: the first transform turns a row of signs
+// into numbers that are all 2 modulo 4 or all 0 modulo 4, and the second adds dim of those. A quarter of an entry is at
+// most 1024, which float16 holds exactly.
 //
-// A Gaussian direction is scaled by a power of two and becomes two float16 numbers, of 22 bits.
+// A Gaussian direction is scaled by a power of two and becomes two float16 numbers, 22 bits together.
 //
-// A lane has 8 neighbouring columns of a row, `lanes` of them the row.
+// A lane has kOwn = 8 consecutive columns of a row, and `lanes` lanes have the row.
 #include "hash_directions.h"
 #include "hash_rows.cuh"
 
@@ -17,7 +18,7 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kOwn = 8;
 
-// Where a direction's signs and coordinate are.
+// Which rows of the planes hold the signs of a direction, and its coordinate in the rotation.
 struct Rotation {
   uint32_t first, second, last;  // rows of the planes
   uint32_t coordinate;
@@ -33,7 +34,7 @@ struct Rotation {
   }
 };
 
-// v becomes v H.
+// v becomes v H, the unnormalised Hadamard transform over the row's lanes.
 __device__ inline void transform(float (&v)[kOwn], int lane, int lanes) {
 #pragma unroll
   for (int half = 1; half < kOwn; half *= 2) {
@@ -56,7 +57,7 @@ __device__ inline uint4 halves_of(const float (&v)[kOwn]) {
           pack(v[6], v[7], __half())};
 }
 
-// Signs of kOwn columns of three rows, 0 beyond the rotation's size. whole: those of a row can be read at once.
+// The signs of kOwn columns of three rows, 0 beyond the rotation's size. whole: kOwn signs can be read as one vector.
 __device__ inline void load_signs(const int8_t* const (&rows)[3], int first, int dim, bool whole,
                                   float (&signs)[3][kOwn]) {
   alignas(8) int8_t bytes[3][kOwn] = {};
@@ -84,7 +85,7 @@ __device__ inline void make_integers(const HashParams& p, int64_t group, const R
                                  plane + int64_t{rotation.last} * dim};
   float signs[3][kOwn];
   load_signs(rows, column, dim, whole, signs);
-  // The coordinate's row of H: a product of signs, one for each bit that coordinate and column share.
+  // The coordinate's row of H: one factor -1 for each bit that is set in both coordinate and column.
   float row[kOwn] = {__popc(rotation.coordinate & column) & 1 ? -1.0f : 1.0f};
 #pragma unroll
   for (int c = 0; c < kOwn; ++c) {
@@ -105,7 +106,7 @@ __device__ inline void load_gaussian(const HashParams& p, int64_t row, int lane,
   const float* direction = static_cast<const float*>(p.planes) + row * p.plane_dim;
 #pragma unroll
   for (int c = 0; c < kOwn; ++c) v[c] = lane * kOwn + c < p.plane_dim ? direction[lane * kOwn + c] : 0.0f;
-  float largest = larger(0, v);
+  float largest = largest_magnitude(0, v);
   for (int other = 1; other < lanes; other *= 2) {
     largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, other));
   }
@@ -116,11 +117,11 @@ __device__ inline void load_gaussian(const HashParams& p, int64_t row, int lane,
 
 __global__ void __launch_bounds__(kWarps* kWarp) directions_kernel(HashParams p, Directions d, int lanes, bool whole) {
   const uint32_t row = (blockIdx.y * blockDim.x + threadIdx.x) / lanes, lane = threadIdx.x % lanes;
-  if (row >= d.products * kHashes) return;  // all of a warp or none: it has 1, 2, 4 or 8 rows
+  if (row >= d.products * kHashes) return;  // true for all or no lanes of a warp, which has 1, 2, 4 or 8 rows
   const uint32_t product = row / kHashes, tau = p.hash_code_len;
   const uint32_t hash = product / tau * kHashes + row % kHashes, bit = tau - 1 - product % tau;
   const bool real = hash < static_cast<uint32_t>(p.num_hash);
-  const uint32_t real_hash = real ? hash : 0;  // any does: shuffles want the whole warp
+  const uint32_t real_hash = real ? hash : 0;  // any valid hash: the shuffles need the whole warp
   const int64_t group = int64_t{d.first_group} + blockIdx.x;
   float v[kOwn];
   if (d.parts == 1) {
@@ -132,24 +133,24 @@ __global__ void __launch_bounds__(kWarps* kWarp) directions_kernel(HashParams p,
   if (column >= d.pairs * kPairColumns) return;
   const uint32_t place = product * d.product_halves() + column / kPairColumns * kPairHalves +
                          row % kHashes * kPairColumns + column % kPairColumns;
-  auto* to = reinterpret_cast<uint4*>(d.halves + blockIdx.x * d.group_halves()) + place / kOwn;
+  auto* out = reinterpret_cast<uint4*>(d.halves + blockIdx.x * d.group_halves()) + place / kOwn;
 #pragma unroll
   for (float& x : v) x = real ? x : 0.0f;
-  to[(d.parts - 1) * d.pairs * kPairHalves / kOwn] = halves_of(v);
+  out[(d.parts - 1) * d.pairs * kPairHalves / kOwn] = halves_of(v);
   if (d.parts == 1) return;
 #pragma unroll
-  for (float& x : v) x = rest(x);
-  *to = halves_of(v);
+  for (float& x : v) x = float16_error(x);
+  *out = halves_of(v);
 }
 
 }  // namespace
 
 cudaError_t launch_directions(const HashParams& p, const Directions& d, cudaStream_t stream) {
   const int columns = d.pairs * kPairColumns, width = d.parts == 1 && p.plane_dim > columns ? p.plane_dim : columns;
-  const int lanes = width / kOwn, rows_a_block = kWarps * kWarp / lanes;
+  const int lanes = width / kOwn, rows_per_cta = kWarps * kWarp / lanes;
   const bool whole = p.plane_dim % kOwn == 0 && reinterpret_cast<uintptr_t>(p.planes) % kOwn == 0;
-  const auto blocks = static_cast<unsigned>((d.products * kHashes + rows_a_block - 1) / rows_a_block);
-  return launch(directions_kernel, dim3(d.groups, blocks), dim3(kWarps * kWarp), 0, stream, p, d, lanes, whole);
+  const auto ctas = static_cast<unsigned>((d.products * kHashes + rows_per_cta - 1) / rows_per_cta);
+  return launch(directions_kernel, dim3(d.groups, ctas), dim3(kWarps * kWarp), 0, stream, p, d, lanes, whole);
 }
 
 }  // namespace yoso::cuda

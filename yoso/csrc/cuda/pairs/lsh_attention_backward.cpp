@@ -1,4 +1,5 @@
-// The torch side of lsh_attention_backward.
+// The torch side of lsh_attention_backward: per group of heads, two sorts, and for each side the moments of crowded
+// buckets and a visit to all other pairs.
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -9,7 +10,7 @@
 #include "../../checks.h"
 #include "../common/head_groups.h"
 #include "../common/scale_rows.h"
-#include "../common/stream.h"
+#include "../common/tensors.h"
 #include "../sums/crowded_sums.h"
 #include "moments.h"
 #include "pairs.h"
@@ -44,38 +45,40 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
     return {grad_query.zero_(), grad_key.zero_(), grad_value.zero_()};
   const Device device(value);
   const cudaStream_t stream = device.stream();
-  const Side queries(query_codes, query_mask), keys(key_codes, key_mask);
+  const CodedTokens queries(query_codes, query_mask), keys(key_codes, key_mask);
   const at::Tensor g = with_dense_rows(grad.to(value.scalar_type())), v = with_dense_rows(value);
-  const at::Tensor q = unit(query, kName), k = unit(key, kName);
+  const at::Tensor q = to_unit_rows(query, kName), k = to_unit_rows(key, kName);
 
   const int64_t dim = query.size(3), value_dim = value.size(3);
   const int64_t moments_bytes =
       std::max(queries.length(), keys.length()) * float_row(dim) * static_cast<int64_t>(sizeof(float));
-  // Long sequences take more, up to a quarter of the call's tensors: else the moments of few heads would leave most of
-  // the device idle.
-  const int64_t tensors = 3 * query.nbytes() + 2 * key.nbytes() + 2 * value.nbytes() + query_codes.nbytes() * 2;
-  const int64_t space = std::max(kSpace, tensors / 4), heads = value.size(0) * value.size(1);
+  // If that is more, a quarter of the call's tensors: the moments of a few heads leave most of the device idle, so long
+  // sequences need more heads at once.
+  const int64_t tensor_bytes = 3 * query.nbytes() + 2 * key.nbytes() + 2 * value.nbytes() + query_codes.nbytes() * 2;
+  const int64_t workspace_bytes = std::max(kWorkspaceBytes, tensor_bytes / 4), heads = value.size(0) * value.size(1);
   BucketSizes key_sizes, query_sizes;
   int64_t sums_bytes, bytes;
-  const auto list = [&](uint32_t most) {
+  const auto set_most_listed = [&](uint32_t most) {
     key_sizes = bucket_sizes(queries, keys, hash_code_len, most);
     query_sizes = bucket_sizes(keys, queries, hash_code_len, most);
     sums_bytes = crowded_sums_bytes(query_sizes, value_dim);
     bytes = bucket_bytes(key_sizes) + bucket_bytes(query_sizes) + sums_bytes + moments_bytes;
   };
-  list(kFewestListed);
-  list(most_listed(heads_at_once(heads, bytes, space), key_sizes, value_dim, dim, dtype));
-  if (bytes > space) list(kMostListed);  // fewer buckets can be crowded, and their sums take less
+  set_most_listed(kFewestListed);
+  set_most_listed(most_listed(heads_per_group(heads, bytes, workspace_bytes), key_sizes, value_dim, dim, dtype));
+  // If one head exceeds the workspace: with the largest most_listed fewer buckets can be crowded, and sums take less.
+  if (bytes > workspace_bytes) set_most_listed(kMostListed);
 
-  for_each_group(keys, bytes, space, [&](HeadGroup group) {
-    const Buckets sorted_keys = sort(group, queries, keys, key_sizes, stream, kName);
-    const Buckets sorted_queries = sort(group, keys, queries, query_sizes, stream, kName);
+  for_each_group(keys, bytes, workspace_bytes, [&](HeadGroup group) {
+    const Buckets sorted_keys = sort_into_buckets(group, queries, keys, key_sizes, stream, kName);
+    const Buckets sorted_queries = sort_into_buckets(group, keys, queries, query_sizes, stream, kName);
     float* sums = static_cast<float*>(group.take(sums_bytes));
     float* moments = static_cast<float*>(group.take(moments_bytes));
-    const auto visit = [&](const Buckets& sources, const Buckets& targets, const at::Tensor& own,
-                           const at::Tensor& partner, const at::Tensor& direction, at::Tensor& out,
-                           at::Tensor* out_sum) {
-      auto crowded = of_heads<MomentsParams>(group, value.size(1), dtype);
+    // The gradients of one side; see pairs.h for own, partner and direction.
+    const auto compute_gradients = [&](const Buckets& sources, const Buckets& targets, const at::Tensor& own,
+                                       const at::Tensor& partner, const at::Tensor& direction, at::Tensor& out,
+                                       at::Tensor* out_sum) {
+      auto crowded = params_of_group<MomentsParams>(group, value.size(1), dtype);
       crowded.sources = sources;
       crowded.targets = targets;
       crowded.own = rows_of(own);
@@ -85,7 +88,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
       crowded.direction_dim = dim;
       crowded.out = moments;
       check_launch(launch_moments(crowded, stream), kName);
-      auto pairs = of_heads<PairsParams>(group, value.size(1), dtype);
+      auto pairs = params_of_group<PairsParams>(group, value.size(1), dtype);
       pairs.buckets = sources;
       pairs.own = crowded.own;
       pairs.partner = crowded.partner;
@@ -100,17 +103,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
       pairs.crowded_sums = sums;
       check_launch(launch_pairs(pairs, stream), kName);
     };
-    visit(sorted_keys, sorted_queries, g, v, k, grad_query, nullptr);
-    auto summed = of_heads<CrowdedSumsParams>(group, value.size(1), dtype);
+    compute_gradients(sorted_keys, sorted_queries, g, v, k, grad_query, nullptr);
+    auto summed = params_of_group<CrowdedSumsParams>(group, value.size(1), dtype);
     summed.buckets = sorted_queries;
     summed.rows = rows_of(g);
     summed.columns = value_dim;
     summed.sums = sums;
     check_launch(launch_crowded_sums(summed, stream), kName);
-    visit(sorted_queries, sorted_keys, v, g, q, grad_key, &grad_value);
+    compute_gradients(sorted_queries, sorted_keys, v, g, q, grad_key, &grad_value);
   });
-  through_scaling(query, query_mask, grad_query, kName);
-  through_scaling(key, key_mask, grad_key, kName);
+  backward_through_unit_rows(query, query_mask, grad_query, kName);
+  backward_through_unit_rows(key, key_mask, grad_key, kName);
   return {grad_query, grad_key, grad_value};
 }
 

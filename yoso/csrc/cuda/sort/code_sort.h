@@ -1,29 +1,36 @@
-// Key tokens ordered by hash code, and for every query token the bucket of keys that its code names.
+// Sorts key tokens by hash code into buckets and looks up, for every query token, the bucket of its code.
 //
-// Within a bucket keys ascend. Masked tokens and codes of more than hash_code_len bits are in no
-// bucket. "Keys" are the tokens that are sorted, "queries" the ones that look up: a gradient may pass them swapped.
+// Keys ascend within a bucket. Masked tokens and codes of more than hash_code_len bits are in no bucket. "Keys" are the
+// tokens that are sorted, "queries" the tokens that look up buckets; the gradient also calls this with the two
+// exchanged.
 #pragma once
 
 #include "../common/launch.h"
 
 namespace yoso::cuda {
 
-// An entry holds the number of keys in its low 8 bits and 24 bits above them: with one key its id; with up to
-// most_listed the bucket's first position in ids; with kCrowded an index into crowded.
+// A bucket's entry: the number of keys in the low 8 bits and a payload in the 24 bits above them.
+//
+//   low 8 bits          payload
+//   0                   0                                             no key
+//   1                   the key's id
+//   2 to most_listed    position of the bucket's first key in ids
+//   kCrowded            index into crowded                            more than most_listed keys
 constexpr uint32_t kCrowded = 255;
 constexpr int kEntryShift = 8;
 constexpr int64_t kMostTokens = int64_t{1} << (32 - kEntryShift);
 
+// The range of most_listed.
 constexpr uint32_t kFewestListed = 8, kMostListed = kCrowded - 1;
 
 struct BucketSizes {
   int64_t num_query, num_key;
   int32_t num_hash;
-  uint32_t most_listed;  // kFewestListed to kMostListed; with more keys a bucket is crowded: its sums are made once
+  uint32_t most_listed;  // a bucket with more keys is crowded: its sums are computed once, not once per query
   int32_t hash_code_len;
 };
 
-// In global memory, for some heads; sizes in elements.
+// The buckets of some heads, in global memory; sizes in elements.
 struct Buckets : BucketSizes {
   uint32_t* entries;        // [heads, num_hash, num_query]
   uint32_t* ids;            // [heads, num_hash, num_key], keys by (code, token)
@@ -39,17 +46,19 @@ struct CodeSortParams {
   const bool* query_mask;       // [all heads / heads_per_batch, num_query] or null
   int64_t first_head, heads, heads_per_batch;
   Buckets buckets;
-  uint32_t* halfway;  // [heads, num_hash, num_key], null where shared memory has it or one pass is enough
+  // The result of the radix sort's first pass, [heads, num_hash, num_key]. Null if shared memory holds it or one pass
+  // is enough.
+  uint32_t* first_pass;
 };
 
-// No more buckets than this can be crowded.
+// An upper bound on the number of crowded buckets per head and hash.
 int64_t crowded_capacity(const BucketSizes& sizes);
 
-// Bytes of global memory that one head's buckets take.
+// Bytes of global memory that the buckets of one head take.
 int64_t bucket_bytes(const BucketSizes& sizes);
 
-// Points params.buckets (whose sizes are set here too) and halfway into heads * bucket_bytes() bytes, aligned to
-// 16.
+// Sets params.buckets, its sizes included, and params.first_pass to point into a workspace of params.heads *
+// bucket_bytes() bytes, aligned to 16.
 void place_buckets(CodeSortParams& params, const BucketSizes& sizes, void* workspace);
 
 cudaError_t launch_code_sort(const CodeSortParams& params, cudaStream_t stream);

@@ -1,8 +1,7 @@
-// The sums of crowded buckets' rows, made once for all the tokens that look them up.
+// The sums of the rows of crowded buckets, computed once for all tokens that look them up.
 #pragma once
 
 #include "../common/launch.h"
-#include "../common/rows.h"
 #include "../sort/code_sort.h"
 
 namespace yoso::cuda {
@@ -16,10 +15,10 @@ struct CrowdedSumsParams {
   float* sums;  // [heads, num_hash, crowded_capacity, float_row(columns)]
 };
 
-// Floats from one row of float32 to the next, for rows of `columns`.
+// The stride, in floats, of float32 rows of `columns` columns: rows are aligned to 16 bytes.
 __host__ __device__ constexpr int64_t float_row(int64_t columns) { return (columns + 3) / 4 * 4; }
 
-// Bytes of one head's sums; a multiple of 16.
+// Bytes of the sums of one head; a multiple of 16.
 inline int64_t crowded_sums_bytes(const BucketSizes& sizes, int64_t columns) {
   return sizes.num_hash * crowded_capacity(sizes) * float_row(columns) * static_cast<int64_t>(sizeof(float));
 }

@@ -1,39 +1,39 @@
-// Query-centred: a group of lanes holds one output row in registers and adds the value rows of the keys that its codes
-// name. Crowded buckets are summed first, once for all their queries.
+// A group of lanes keeps one query's output row in registers and adds the value rows of the keys in the query's
+// buckets. The sums of crowded buckets are computed before, once for all their queries.
 #include <type_traits>
 
-#include "crowded_sums.cuh"
+#include "colliding_tokens.cuh"
 #include "cumulation.h"
 
 namespace yoso::cuda {
 namespace {
 
-constexpr int kWarps = 8;  // of a block
+constexpr int kWarps = 8;  // per CTA
 static_assert(kWindow % kRowsAtOnce == 0 && kRowsAtOnce == 4, "a list is read in vectors of kRowsAtOnce ids");
 
-// Blocks a multiprocessor: as many as do without spills.
+// As many CTAs per SM as registers allow without spills.
 template <typename Layout>
-constexpr int kResident = Layout::kVec == 1    ? 2
-                          : Layout::kVecs == 2 ? 3
-                                               : 4;
+constexpr int kCtasPerSm = Layout::kVectorElements == 1   ? 2
+                           : Layout::kVectorsPerLane == 2 ? 3
+                                                          : 4;
 
 template <typename Layout>
-__global__ void __launch_bounds__(kWarps* kWarp, kResident<Layout>)
-    cumulate(CumulationParams params, unsigned blocks_a_head) {
-  __shared__ __align__(16) uint32_t lists[kWarps * Layout::kGroups][kWindow];
+__global__ void __launch_bounds__(kWarps* kWarp, kCtasPerSm<Layout>)
+    cumulate(CumulationParams params, unsigned ctas_per_head) {
+  __shared__ __align__(16) uint32_t lists[kWarps * Layout::kRowsPerWarp][kWindow];
   const Buckets& buckets = params.buckets;
-  const unsigned head = blockIdx.x / blocks_a_head, global_head = static_cast<unsigned>(params.first_head) + head;
+  const unsigned head = blockIdx.x / ctas_per_head, global_head = static_cast<unsigned>(params.first_head) + head;
   const int slot = threadIdx.x / Layout::kLanes, columns = static_cast<int>(params.columns);
-  const int64_t query = int64_t{blockIdx.x % blocks_a_head} * (kWarps * Layout::kGroups) + slot;
+  const int64_t query = int64_t{blockIdx.x % ctas_per_head} * (kWarps * Layout::kRowsPerWarp) + slot;
   const LaneRows<Layout> value(params.value, global_head, params.heads_per_batch, params.columns);
   const bool wanted = query < buckets.num_query;
-  float x[Layout::kFloats] = {};
-  Neighbours<Layout::kLanes> keys;
+  float x[Layout::kElementsPerLane] = {};
+  CollidingTokens<Layout::kLanes> keys;
   for (int first_hash = 0; first_hash < buckets.num_hash; first_hash += keys.kHashes) {
-    keys.find(buckets, head, query, first_hash, wanted);
+    keys.look_up(buckets, head, query, first_hash, wanted);
     const uint32_t longest = largest_of_groups<Layout::kLanes>(keys.total);
     for (uint32_t from = 0; from < longest; from += kWindow) {
-      keys.write(buckets, lists[slot], from);
+      keys.write_window(buckets, lists[slot], from);
       __syncwarp();
       const uint32_t length = keys.total > from ? min(keys.total - from, 1u * kWindow) : 0;
       const uint32_t whole = length / kRowsAtOnce * kRowsAtOnce;
@@ -53,10 +53,10 @@ __global__ void __launch_bounds__(kWarps* kWarp, kResident<Layout>)
 
 template <typename Layout>
 cudaError_t launch_in_layout(const CumulationParams& params, cudaStream_t stream) {
-  constexpr int64_t kRowsABlock = kWarps * Layout::kGroups;
-  const int64_t blocks_a_head = (params.buckets.num_query + kRowsABlock - 1) / kRowsABlock;
-  return launch(cumulate<Layout>, dim3(static_cast<unsigned>(params.heads * blocks_a_head)), dim3(kWarps * kWarp), 0,
-                stream, params, static_cast<unsigned>(blocks_a_head));
+  constexpr int64_t kRowsPerCta = kWarps * Layout::kRowsPerWarp;
+  const int64_t ctas_per_head = (params.buckets.num_query + kRowsPerCta - 1) / kRowsPerCta;
+  return launch(cumulate<Layout>, dim3(static_cast<unsigned>(params.heads * ctas_per_head)), dim3(kWarps * kWarp), 0,
+                stream, params, static_cast<unsigned>(ctas_per_head));
 }
 
 }  // namespace

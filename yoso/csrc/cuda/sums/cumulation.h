@@ -1,8 +1,8 @@
-// Sums of the values of colliding keys: out[i] = scale * sum over hashes and over the keys in query i's bucket.
+// Sums of the values of colliding keys: out[i] = scale * the sum, over hashes, of the values of the keys in the bucket
+// of query i.
 #pragma once
 
 #include "../common/launch.h"
-#include "../common/rows.h"
 #include "../sort/code_sort.h"
 
 namespace yoso::cuda {

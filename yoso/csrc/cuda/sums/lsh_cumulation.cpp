@@ -1,4 +1,4 @@
-// The torch side of lsh_cumulation.
+// The torch side of lsh_cumulation: per group of heads, a sort, the sums of crowded buckets, and the cumulation.
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -6,7 +6,7 @@
 
 #include "../../checks.h"
 #include "../common/head_groups.h"
-#include "../common/stream.h"
+#include "../common/tensors.h"
 #include "crowded_sums.h"
 #include "cumulation.h"
 
@@ -27,20 +27,20 @@ at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_c
   at::Tensor out = at::empty({value.size(0), value.size(1), query_codes.size(3), dim}, value.options());
   if (out.numel() == 0) return out;
   const Device device(value);
-  const Side queries(query_codes, query_mask), keys(key_codes, key_mask);
+  const CodedTokens queries(query_codes, query_mask), keys(key_codes, key_mask);
   const at::Tensor rows = with_dense_rows(value);
   const BucketSizes sizes = bucket_sizes(queries, keys, hash_code_len, kFewestListed);
   const int64_t sums_bytes = crowded_sums_bytes(sizes, dim);
-  for_each_group(keys, bucket_bytes(sizes) + sums_bytes, kSpace, [&](HeadGroup group) {
-    const Buckets buckets = sort(group, queries, keys, sizes, device.stream(), "lsh_cumulation");
+  for_each_group(keys, bucket_bytes(sizes) + sums_bytes, kWorkspaceBytes, [&](HeadGroup group) {
+    const Buckets buckets = sort_into_buckets(group, queries, keys, sizes, device.stream(), "lsh_cumulation");
     float* sums = static_cast<float*>(group.take(sums_bytes));
-    auto crowded = of_heads<CrowdedSumsParams>(group, value.size(1), dtype);
+    auto crowded = params_of_group<CrowdedSumsParams>(group, value.size(1), dtype);
     crowded.buckets = buckets;
     crowded.rows = rows_of(rows);
     crowded.columns = dim;
     crowded.sums = sums;
     check_launch(launch_crowded_sums(crowded, device.stream()), "lsh_cumulation");
-    auto params = of_heads<CumulationParams>(group, value.size(1), dtype);
+    auto params = params_of_group<CumulationParams>(group, value.size(1), dtype);
     params.buckets = buckets;
     params.value = rows_of(rows);
     params.out = out.mutable_data_ptr();

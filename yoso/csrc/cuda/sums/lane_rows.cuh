@@ -1,18 +1,18 @@
-// Rows of a matrix spread over the lanes of a warp: several rows at once, one a group of lanes, in 16-byte vectors
-// where the rows allow it, else element by element. Sums are in float32.
+// Matrix rows distributed over the lanes of a warp: each group of lanes holds one row, in 16-byte vectors if the rows
+// are aligned for that, else element by element. Sums are in float32.
 #pragma once
 
 #include <cstring>
 
 #include "../common/elements.cuh"
-#include "../common/rows.h"
+#include "../common/launch.h"
 
 namespace yoso::cuda {
 
-// kVec consecutive elements, as they lie in memory.
-template <typename T, int kVec>
+// kElements consecutive elements, as they are in memory.
+template <typename T, int kElements>
 struct Vector {
-  static_assert(kVec * sizeof(T) == 16);
+  static_assert(kElements * sizeof(T) == 16);
   static constexpr int kPerWord = 4 / sizeof(T);
   uint4 words;
 
@@ -25,8 +25,8 @@ struct Vector {
     to_floats(words.w, x + 3 * kPerWord, static_cast<const T*>(nullptr));
   }
   __device__ static void store(const float* x, T* to) {
-    T rounded[kVec];
-    for (int c = 0; c < kVec; ++c) round_to(x[c], rounded[c]);
+    T rounded[kElements];
+    for (int c = 0; c < kElements; ++c) round_to(x[c], rounded[c]);
     uint4 words;
     memcpy(&words, rounded, sizeof(words));
     *reinterpret_cast<uint4*>(to) = words;
@@ -47,33 +47,35 @@ struct Vector<T, 1> {
   __device__ static void store(const float* x, T* to) { round_to(x[0], *to); }
 };
 
-// kLanes lanes hold a row, each kVecs vectors of kVec elements, kLanes * kVec elements apart.
-template <typename Element, int kVec_, int kLanes_, int kVecs_>
+// A group of kLanes lanes holds a row. Each lane has kVectorsPerLane vectors of kVectorElements elements; a lane's
+// vectors are kLanes * kVectorElements elements apart, so that the group's loads are coalesced.
+template <typename Element, int kVectorElements_, int kLanes_, int kVectorsPerLane_>
 struct RowLayout {
   using T = Element;
-  using Vec = Vector<T, kVec_>;
-  static constexpr int kVec = kVec_, kLanes = kLanes_, kVecs = kVecs_;
-  static constexpr int kGroups = kWarp / kLanes;  // rows a warp holds
-  static constexpr int kFloats = kVec * kVecs;    // elements of a row that a lane holds
-  static constexpr int kColumns = kFloats * kLanes;
+  using Vec = Vector<T, kVectorElements_>;
+  static constexpr int kVectorElements = kVectorElements_, kLanes = kLanes_, kVectorsPerLane = kVectorsPerLane_;
+  static constexpr int kRowsPerWarp = kWarp / kLanes;
+  static constexpr int kElementsPerLane = kVectorElements * kVectorsPerLane;
 
-  // First column of this lane's v-th vector.
-  __device__ static int column(int v) { return (v * kLanes + static_cast<int>(threadIdx.x) % kLanes) * kVec; }
+  // The first column of this lane's v-th vector.
+  __device__ static int column(int v) {
+    return (v * kLanes + static_cast<int>(threadIdx.x) % kLanes) * kVectorElements;
+  }
 };
 
-// Where a head's rows begin. Heads are counted in 32 bits: a 64-bit division costs as much as many rows.
+// The start of a head's rows. 32-bit divisions: a 64-bit division costs as much as many rows.
 template <typename T>
 __device__ inline const T* head_rows(const Rows& rows, unsigned head, int64_t heads_per_batch) {
   const unsigned heads = static_cast<unsigned>(heads_per_batch);
   return static_cast<const T*>(rows.data) + head / heads * rows.stride_batch + head % heads * rows.stride_head;
 }
 
-// This lane's view of a head's rows of `columns` elements.
+// This lane's columns of a head's rows of `columns` elements.
 template <typename Layout>
 struct LaneRows {
   using T = typename Layout::T;
   const char* first;  // this lane's first vector of the head's first row
-  uint32_t stride;    // bytes from row to row; with_dense_rows sees to it that they fit
+  uint32_t stride;    // bytes from row to row; with_dense_rows guarantees that they fit 32 bits
   int columns;
 
   __device__ LaneRows(const Rows& rows, unsigned head, int64_t heads_per_batch, int64_t count)
@@ -81,27 +83,27 @@ struct LaneRows {
         stride(static_cast<uint32_t>(rows.stride_row) * sizeof(T)),
         columns(static_cast<int>(count)) {}
   __device__ bool has(int v) const { return Layout::column(v) < columns; }
-  // One multiply-add makes the address.
+  // The address is one multiply-add.
   __device__ const T* vector(uint32_t row, int v) const {
     return reinterpret_cast<const T*>(first + static_cast<uint64_t>(row) * stride) +
-           v * (Layout::kLanes * Layout::kVec);
+           v * (Layout::kLanes * Layout::kVectorElements);
   }
 };
 
-// This lane's part of one row, as it lies in memory; zero past the end.
+// This lane's part of one row, as it is in memory; zero beyond the row's end.
 template <typename Layout>
 struct RowPart {
-  typename Layout::Vec vectors[Layout::kVecs];
+  typename Layout::Vec vectors[Layout::kVectorsPerLane];
 
   __device__ void clear() {
 #pragma unroll
-    for (int v = 0; v < Layout::kVecs; ++v) vectors[v] = Layout::Vec::zero();
+    for (int v = 0; v < Layout::kVectorsPerLane; ++v) vectors[v] = Layout::Vec::zero();
   }
 
-  // Into a part that has been cleared, or has held rows of as many columns.
+  // Vectors beyond the row's end are not written: the part must be cleared first, or have held such a row before.
   __device__ void load(const LaneRows<Layout>& rows, uint32_t row) {
 #pragma unroll
-    for (int v = 0; v < Layout::kVecs; ++v) {
+    for (int v = 0; v < Layout::kVectorsPerLane; ++v) {
       if (rows.has(v)) vectors[v] = Layout::Vec::load(rows.vector(row, v));
     }
   }
@@ -113,17 +115,17 @@ struct RowPart {
 
   __device__ void floats(float* x) const {
 #pragma unroll
-    for (int v = 0; v < Layout::kVecs; ++v) vectors[v].floats(x + v * Layout::kVec);
+    for (int v = 0; v < Layout::kVectorsPerLane; ++v) vectors[v].floats(x + v * Layout::kVectorElements);
   }
 };
 
 template <typename Layout>
 __device__ inline void store_row(const float* x, float scale, typename Layout::T* row, int columns) {
 #pragma unroll
-  for (int v = 0; v < Layout::kVecs; ++v) {
-    float scaled[Layout::kVec];
+  for (int v = 0; v < Layout::kVectorsPerLane; ++v) {
+    float scaled[Layout::kVectorElements];
 #pragma unroll
-    for (int c = 0; c < Layout::kVec; ++c) scaled[c] = x[v * Layout::kVec + c] * scale;
+    for (int c = 0; c < Layout::kVectorElements; ++c) scaled[c] = x[v * Layout::kVectorElements + c] * scale;
     if (Layout::column(v) < columns) Layout::Vec::store(scaled, row + Layout::column(v));
   }
 }
@@ -132,15 +134,15 @@ __device__ inline void store_row(const float* x, float scale, typename Layout::T
 template <typename Layout>
 __device__ inline void add_floats(const float* row, int columns, float* x) {
 #pragma unroll
-  for (int v = 0; v < Layout::kVecs; ++v) {
+  for (int v = 0; v < Layout::kVectorsPerLane; ++v) {
     if (Layout::column(v) >= columns) continue;
     const float* from = row + Layout::column(v);
-    float* to = x + v * Layout::kVec;
-    if constexpr (Layout::kVec == 1) {
+    float* to = x + v * Layout::kVectorElements;
+    if constexpr (Layout::kVectorElements == 1) {
       *to += *from;
     } else {
 #pragma unroll
-      for (int c = 0; c < Layout::kVec; c += 4) {
+      for (int c = 0; c < Layout::kVectorElements; c += 4) {
         const float4 sums = *reinterpret_cast<const float4*>(from + c);
         to[c] += sums.x;
         to[c + 1] += sums.y;
@@ -151,10 +153,10 @@ __device__ inline void add_floats(const float* row, int columns, float* x) {
   }
 }
 
-// Rows under way in a group of lanes.
+// Rows that a group of lanes loads at once.
 constexpr int kRowsAtOnce = 4;
 
-// x += the first `wanted` of the rows that ids name.
+// x += this lane's part of the rows that the first `wanted` ids name.
 template <typename Layout>
 __device__ inline void add_rows(const LaneRows<Layout>& rows, uint4 ids, int wanted, float* x) {
   const uint32_t id[kRowsAtOnce] = {ids.x, ids.y, ids.z, ids.w};
@@ -163,10 +165,10 @@ __device__ inline void add_rows(const LaneRows<Layout>& rows, uint4 ids, int wan
   for (int u = 0; u < kRowsAtOnce; ++u) parts[u].load_or_clear(rows, id[u], u < wanted);
 #pragma unroll
   for (int u = 0; u < kRowsAtOnce; ++u) {
-    float row[Layout::kFloats];
+    float row[Layout::kElementsPerLane];
     parts[u].floats(row);
 #pragma unroll
-    for (int c = 0; c < Layout::kFloats; ++c) x[c] += row[c];
+    for (int c = 0; c < Layout::kElementsPerLane; ++c) x[c] += row[c];
   }
 }
 
@@ -176,16 +178,16 @@ inline bool in_vectors(const Rows& rows, int64_t columns, Dtype dtype) {
   return columns * bytes % 16 == 0 && rows_are_aligned(rows, bytes, 16);
 }
 
-// Calls f with a RowLayout for rows of `columns` elements, in vectors where `vectors` says that they lie so.
+// Calls f with a RowLayout for rows of `columns` elements. `vectors`: all rows satisfy in_vectors.
 template <typename T, typename F>
 cudaError_t with_layout(int64_t columns, bool vectors, F f) {
-  constexpr int kVec = 16 / sizeof(T);
+  constexpr int kElements = 16 / sizeof(T);
   if (!vectors) return f(RowLayout<T, 1, 32, 8>());
-  if (columns <= 4 * kVec) return f(RowLayout<T, kVec, 4, 1>());
-  if (columns <= 8 * kVec) return f(RowLayout<T, kVec, 8, 1>());
-  if (columns <= 16 * kVec) return f(RowLayout<T, kVec, 16, 1>());
-  if (columns <= 32 * kVec) return f(RowLayout<T, kVec, 32, 1>());
-  if constexpr (sizeof(T) == 4) return f(RowLayout<T, kVec, 32, 2>());
+  if (columns <= 4 * kElements) return f(RowLayout<T, kElements, 4, 1>());
+  if (columns <= 8 * kElements) return f(RowLayout<T, kElements, 8, 1>());
+  if (columns <= 16 * kElements) return f(RowLayout<T, kElements, 16, 1>());
+  if (columns <= 32 * kElements) return f(RowLayout<T, kElements, 32, 1>());
+  if constexpr (sizeof(T) == 4) return f(RowLayout<T, kElements, 32, 2>());
   return cudaErrorInvalidValue;
 }
 
