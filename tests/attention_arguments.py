@@ -1,4 +1,4 @@
-"""Small arguments of the two attentions, for the tests of how torch may call them."""
+"""Small inputs of YOSO's attentions, for tests of autocast, compilation, torch.func and others."""
 
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ def make_qkv(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, T
 
 
 def make_attention(name: str, *, groups: int = 4, head_dim: int = 16) -> Any:
-    """``yoso_e`` or ``yoso_sampling`` with its planes given: one function of query, key, value and a mask."""
+    """``yoso_e``, or ``yoso_sampling`` with fixed planes: a function of query, key, value and a mask."""
     if name == "yoso_e":
         return partial(yoso_e, hash_code_len=4)
     generator = torch.Generator().manual_seed(1)

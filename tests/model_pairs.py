@@ -1,13 +1,13 @@
-"""Pairs of models with equal weights, ours and transformers', for the tests that compare them."""
+"""YOSO models of this project and of transformers with the same weights, for the tests that compare them."""
 
 import random
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.models import yoso as theirs
+from transformers.models import yoso as transformers_yoso
 
-import yoso as ours
+import yoso
 
 HEADS = (
     "Model",
@@ -50,36 +50,36 @@ def random_sizes(seed: int) -> dict[str, Any]:
 
 
 def randomise(model: nn.Module, seed: int) -> None:
-    """Weights far larger than a new model's, so that the attention counts in the output."""
+    """Set random weights far larger than initial ones, so that the attention has a large effect on the output."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * 0.3
         parameter.data.copy_(1 + noise if name.endswith("LayerNorm.weight") else noise)
 
 
-def make_ours(head: str = "Model", *, seed: int = 0, **sizes: Any) -> Any:
-    """Our model with random weights, in evaluation mode."""
-    model = getattr(ours, f"Yoso{head}")(ours.YosoConfig(**sizes)).eval()
+def make_yoso(head: str = "Model", *, seed: int = 0, **sizes: Any) -> Any:
+    """This project's model with random weights, in evaluation mode."""
+    model = getattr(yoso, f"Yoso{head}")(yoso.YosoConfig(**sizes)).eval()
     randomise(model, seed)
     return model
 
 
 def make_pair(head: str = "Model", *, seed: int = 0, **sizes: Any) -> tuple[Any, Any]:
-    """Ours and transformers', with the same random weights copied through the state dict."""
-    mine = make_ours(head, seed=seed, **sizes)
-    other = getattr(theirs, f"Yoso{head}")(theirs.YosoConfig(**sizes)).eval()
-    other.load_state_dict(mine.state_dict())
-    return mine, other
+    """This project's model and that of transformers, with the same random weights."""
+    yoso_model = make_yoso(head, seed=seed, **sizes)
+    transformers_model = getattr(transformers_yoso, f"Yoso{head}")(transformers_yoso.YosoConfig(**sizes)).eval()
+    transformers_model.load_state_dict(yoso_model.state_dict())
+    return yoso_model, transformers_model
 
 
 def tokens(batch: int, length: int, *, vocab_size: int, seed: int = 0, choices: int | None = None) -> Tensor:
-    """Random ids without special tokens: ``[batch, length]``, or with choices in between."""
+    """Random ids without special tokens: ``[batch, length]``, or ``[batch, choices, length]``."""
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, length) if choices is None else (batch, choices, length)
     return torch.randint(3, vocab_size, shape, generator=generator)
 
 
 def largest_difference(a: Tensor, b: Tensor) -> float:
-    """Over all elements."""
+    """The largest absolute difference of any two elements."""
     assert a.shape == b.shape
     return (a - b).abs().max().item()

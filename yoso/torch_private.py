@@ -95,7 +95,7 @@ def forward_mode_is_active() -> bool:
 
 
 def child_module(module: nn.Module, name: str) -> nn.Module | None:
-    """The submodule of this name, or None; asked for in every call of a layer.
+    """The submodule of this name, or None; looked up in every call of a layer.
 
     The public ``get_submodule`` and ``getattr`` raise where there is none, which takes far longer than this look-up.
     """

@@ -18,7 +18,7 @@ import torch
 from torch.utils import cpp_extension
 
 from yoso.build import jit
-from yoso.ops.operators import SCHEMAS
+from yoso.ops.schemas import SCHEMAS
 
 HERE = Path(__file__).parent
 KERNELS = jit.SOURCES / "cuda"

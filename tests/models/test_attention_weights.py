@@ -1,4 +1,4 @@
-"""Attentions with weights of their own, in measured models and in trained tasks."""
+"""Attentions that have weights, in measured models and in trained tasks."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,14 +27,14 @@ WEIGHTED: dict[str, dict[str, Any]] = {
     "nystromformer": {"num_landmarks": 8, "conv_kernel": 3},
     "yoso_conv": {"num_hash": 4, "conv_window": 5},
 }
-NUMBERS = {"linformer": 2 * 2 * 8 * 24, "nystromformer": 2 * 3, "yoso_conv": 2 * 5}
-"""Weights of one layer's attention of two heads at 24 tokens."""
+PARAMETERS = {"linformer": 2 * 2 * 8 * 24, "nystromformer": 2 * 3, "yoso_conv": 2 * 5}
+"""Number of weights in the attention of one layer, with two heads at 24 tokens."""
 SIZES: dict[str, Any] = {"seq_len": 24, "layers": 2, "hidden_size": 16, "heads": 2}
 
 
 def model_spec(attention: str = "linformer", **changes: Any) -> ModelSpec:
-    given = {"attention": attention, "knobs": WEIGHTED.get(attention, {}), "vocab_size": 40, "batch": 2}
-    return ModelSpec.model_validate(SIZES | given | changes)
+    fields = {"attention": attention, "knobs": WEIGHTED.get(attention, {}), "vocab_size": 40, "batch": 2}
+    return ModelSpec.model_validate(SIZES | fields | changes)
 
 
 def task_spec(attention: str = "linformer", **changes: Any) -> TaskSpec:
@@ -45,10 +45,10 @@ def task_spec(attention: str = "linformer", **changes: Any) -> TaskSpec:
 
 
 def split(model: nn.Module, attention: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The model's weights, and those of its attentions."""
+    """The weights of the model without its attentions, and those of its attentions."""
     state = model.state_dict()
-    own = {name: tensor for name, tensor in state.items() if f".{attention}." in name}
-    return {name: tensor for name, tensor in state.items() if name not in own}, own
+    of_attentions = {name: tensor for name, tensor in state.items() if f".{attention}." in name}
+    return {name: tensor for name, tensor in state.items() if name not in of_attentions}, of_attentions
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -64,24 +64,25 @@ def test_a_model_case_runs_verified_and_counts_the_weights(attention, family, he
     spec = model_spec(attention, family=family, head=head, mode=mode, dtype=dtype)
     record = runner.run(spec, EFFORT)
     assert (record.status, record.reasons) == ("ok", [])
-    layers = 1 if family == "lra" else 2  # there all layers are one
+    layers = 1 if family == "lra" else 2  # its layers share their weights
     outputs = {f"layer {layer + 1}: output" for layer in range(layers)}
     assert outputs <= {check.what for check in record.checks}
     without = model_case.build(spec.model_copy(update={"attention": "none", "knobs": {}})).parameters
-    assert record.parameters == without + layers * NUMBERS[attention]
+    assert record.parameters == without + layers * PARAMETERS[attention]
     assert record.conditions.parameters == record.parameters
 
 
 @pytest.mark.parametrize("seq_len", [1, 7, 200])
 @pytest.mark.parametrize("attention", WEIGHTED)
-def test_the_verification_takes_a_right_attention_at_any_length(attention, seq_len):
+def test_a_correct_attention_passes_the_verification_at_any_length(attention, seq_len):
     for seed in range(3):
         case = model_case.build(spec := model_spec(attention, seq_len=seq_len, seed=seed, head="multiple_choice"))
-        assert [one for one in model_agreement.check(registry.get(attention), spec, case) if not one.passed] == []
+        checks = model_agreement.check(registry.get(attention), spec, case)
+        assert [check for check in checks if not check.passed] == []
 
 
 class Shifted(LinformerPlugin):
-    """Linformer that computes with other weights than its oracle has."""
+    """Linformer whose weights differ from those of its oracle."""
 
     name = "shifted"
 
@@ -98,7 +99,7 @@ def shifted() -> Iterator[None]:
     registry.remove("shifted")
 
 
-def test_other_weights_than_the_oracles_are_incorrect(shifted):
+def test_weights_that_differ_from_the_oracles_are_incorrect(shifted):
     record = runner.run(model_spec("shifted", knobs={"projected_length": 8}), EFFORT)
     assert record.status == "incorrect"
     assert [reason.partition(" of")[0].partition(": error")[0] for reason in record.reasons] == [
@@ -106,7 +107,7 @@ def test_other_weights_than_the_oracles_are_incorrect(shifted):
     ]  # fmt: skip
 
 
-def test_a_layer_that_does_not_run_its_weights_is_incorrect(monkeypatch):
+def test_a_layer_whose_attention_does_not_run_is_incorrect(monkeypatch):
     spec = model_spec()
     built = model_case.build(spec)
     idle = transformers_seam.LayerAttention(nn.Identity(), built.attentions[0].case)
@@ -114,20 +115,21 @@ def test_a_layer_that_does_not_run_its_weights_is_incorrect(monkeypatch):
     first, *others = model_agreement.check(registry.get("linformer"), spec, built)
     assert "did not run" in first.what
     assert (first.error, first.passed) == (pytest.approx(1 / 3), False)
-    assert {one.what.partition(":")[0] for one in others} == {"layer 1"}
+    assert {check.what.partition(":")[0] for check in others} == {"layer 1"}
 
 
 @pytest.mark.parametrize("attention", WEIGHTED)
 @pytest.mark.parametrize("family", ["yoso", "lra"])
-def test_the_models_own_weights_are_those_of_every_attention(attention, family):
+def test_the_weights_outside_the_attention_are_the_same_for_every_attention(attention, family):
     head = "sequence_classification"
-    rest, own = split(model_case.build(model_spec(attention, family=family, head=head)).model, attention)
+    rest, weights = split(model_case.build(model_spec(attention, family=family, head=head)).model, attention)
     plain = model_case.build(model_spec("sdpa", family=family, head=head)).model.state_dict()
     assert equal(rest, dict(plain))
-    assert own
-    task_rest, task_own = split(make_model(task_spec(attention, family=family), ListOps(), 3), attention)
+    assert weights
+    task_rest, task_weights = split(make_model(task_spec(attention, family=family), ListOps(), 3), attention)
     assert equal(task_rest, dict(make_model(task_spec("sdpa", family=family), ListOps(), 3).state_dict()))
-    assert len(task_own) == len(own) * (2 if family == "lra" else 1)  # a measured one has one layer's for all
+    # The layers of a measured LRA model share their weights; those of a trained one do not.
+    assert len(task_weights) == len(weights) * (2 if family == "lra" else 1)
 
 
 @pytest.mark.parametrize("attention", WEIGHTED)
@@ -135,49 +137,49 @@ def test_the_weights_come_from_the_seed_and_differ_from_layer_to_layer(attention
     first, same, other = (split(make_model(task_spec(attention), ListOps(), s), attention)[1] for s in (3, 3, 4))
     assert equal(first, same)
     assert all(not torch.equal(first[name], other[name]) for name in first)
-    one, two = (model_case.build(model_spec(attention, seed=seed)).attentions for seed in (0, 1))
-    weights = [next(layer.module.parameters()) for layer in [*one, *two]]
+    built = [layer for seed in (0, 1) for layer in model_case.build(model_spec(attention, seed=seed)).attentions]
+    weights = [next(layer.module.parameters()) for layer in built]
     assert len(weights) == 4
     assert all(not torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
 
 
 @pytest.mark.parametrize("attention", WEIGHTED)
-def test_a_training_step_moves_them(attention):
+def test_a_training_step_changes_the_weights_of_the_attention(attention):
     case = model_case.build(model_spec(attention, mode="training_step"))
     before = {name: tensor.clone() for name, tensor in split(case.model, attention)[1].items()}
     case.call()
     assert all(not torch.equal(tensor, before[name]) for name, tensor in split(case.model, attention)[1].items())
 
 
-def test_a_window_of_the_attentions_own_gives_the_model_none():
+def test_the_conv_window_of_an_attention_gives_the_model_no_convolution():
     case = model_case.build(model_spec("yoso_conv"))
     assert case.model.config.conv_window is None
     assert all(getattr(part, "conv", None) is None for part in case.model.modules())
     assert {layer.module.convolution.weight.shape[2] for layer in case.attentions} == {5}
 
 
-def test_a_second_convolution_is_refused():
+def test_a_convolution_in_the_model_and_in_the_attention_is_refused():
     record = runner.run(model_spec("yoso_conv", conv_window=3), EFFORT)
     assert record.status == "unsupported"
     assert "the model has a convolution of its own, of 3 tokens; take attention 'yoso' in it" in record.reasons[0]
 
 
-def test_knobs_that_it_refuses_are_a_reason():
+def test_knobs_that_the_attention_refuses_are_the_reason():
     assert runner.run(model_spec(knobs={"projected_length": 0}), EFFORT).status == "unsupported"
     with pytest.raises(ValueError, match="'linformer' cannot run here: projected_length must be at least 1, got 0"):
         make_model(task_spec(knobs={"projected_length": 0}), ListOps(), 0)
 
 
-def test_the_papers_linformer_runs_at_both_batches(monkeypatch):
+def test_linformer_of_the_paper_profile_runs_at_both_batches(monkeypatch):
     monkeypatch.setattr(largest_batch, "LIMIT", 2)
-    specs = [one for one in paper.model("cpu") if one.attention == "linformer" and one.seq_len == 128]
+    specs = [spec for spec in paper.model("cpu") if spec.attention == "linformer" and spec.seq_len == 128]
     records = [runner.run(spec, EFFORT) for spec in specs]
     assert [(record.status, record.reasons, record.batch) for record in records] == [("ok", [], None), ("ok", [], 2)]
     assert records[0].parameters == records[1].parameters
 
 
 class Interrupted(Exception):
-    """What a user's Ctrl-C is."""
+    """Replaces the ``KeyboardInterrupt`` of a user's Ctrl-C."""
 
 
 def interrupted(done: int, _: int) -> None:
@@ -193,33 +195,33 @@ RESUMED = [
 
 
 @pytest.mark.parametrize(("attention", "knobs", "family"), RESUMED)
-def test_a_task_trains_saves_and_resumes_them_to_the_same_bits(attention, knobs, family, tmp_path):
+def test_an_interrupted_training_resumes_to_the_same_bits(attention, knobs, family, tmp_path):
     spec = task_spec(attention, knobs=knobs, family=family, evaluate_with=[Swap(attention=attention, knobs=knobs)])
     whole = train(spec, checkpoints=tmp_path / "whole", save_seconds=0)
     with pytest.raises(Interrupted):
         train(spec, interrupted, tmp_path / "parts", save_seconds=0)
-    seen: list[int] = []
-    resumed = train(spec, lambda done, _: seen.append(done), tmp_path / "parts", save_seconds=0)
-    assert seen == [2, 3], "the step in which it was interrupted had no checkpoint yet, and the one before had"
+    steps: list[int] = []
+    resumed = train(spec, lambda done, _: steps.append(done), tmp_path / "parts", save_seconds=0)
+    assert steps == [2, 3], "it resumes from the checkpoint of step 1, because step 2 was interrupted before its own"
     assert resumed.scores == whole.scores == whole.evaluated_with[0].scores
-    a, b = (load_file(last(tmp_path / name)) for name in ("whole", "parts"))
-    assert equal(a, b)
+    trained, resumed_weights = (load_file(last(tmp_path / name)) for name in ("whole", "parts"))
+    assert equal(trained, resumed_weights)
     start = make_model(spec, ListOps(), 0)
-    own = split(start, attention)[1]
-    saved = {name: tensor for name, tensor in own.items() if name in a}
+    saved = {name: tensor for name, tensor in split(start, attention)[1].items() if name in trained}
     assert saved
-    assert all(not torch.equal(a[name], tensor) for name, tensor in saved.items()), "they were not trained"
+    assert all(not torch.equal(trained[name], tensor) for name, tensor in saved.items()), "they were not trained"
     plain = make_model(task_spec("sdpa", family=family), ListOps(), 0)
     count = sum(parameter.numel() for parameter in plain.parameters())
     assert whole.parameters == sum(parameter.numel() for parameter in start.parameters()) > count
 
 
 def last(folder: Path) -> Path:
+    """The weights in the last checkpoint."""
     (file,) = folder.glob("*/seed-0/checkpoint-3/model.safetensors")
     return file
 
 
-def test_swaps_run_where_the_model_has_the_weights_and_say_why_where_not():
+def test_a_swap_runs_if_the_model_has_its_weights_and_else_gives_the_reason():
     swaps = (
         Swap(attention="softmax"),
         Swap(attention="nystromformer", knobs={"num_landmarks": 4, "conv_kernel": 3}),
@@ -243,13 +245,13 @@ def test_swaps_run_where_the_model_has_the_weights_and_say_why_where_not():
     assert swapped.reason.endswith("the model was trained with none")
 
 
-def test_a_swap_to_an_attention_with_weights_is_refused_after_one_without():
+def test_a_swap_to_an_attention_with_weights_is_refused_in_a_model_without():
     (swapped,) = train(task_spec("sdpa", evaluate_with=[Swap(attention="linformer")])).evaluated_with
     assert swapped.scores == []
     assert swapped.reason == "linformer has weights of its own, and a model trained with sdpa does not have them"
 
 
-def test_a_swap_that_its_layers_refuse_has_the_reason():
+def test_a_swap_whose_knobs_are_refused_gives_the_reason():
     swap = Swap(attention="yoso", knobs={"num_hash": 0})
     (swapped,) = train(task_spec("sdpa", evaluate_with=[swap])).evaluated_with
     assert swapped.scores == []

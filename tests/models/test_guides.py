@@ -1,4 +1,4 @@
-"""The guides' code runs as it stands, and what it trains has learnt something."""
+"""The code in the guides runs unchanged, and the models that it trains are better than chance."""
 
 import re
 from pathlib import Path
@@ -14,29 +14,29 @@ NAMES = ["masked_lm", "multiple_choice", "question_answering", "text_classificat
 
 
 def run(page: Path) -> dict[str, Any]:
-    """The names that a page's blocks leave, one block after the other."""
+    """Run the code blocks of a page in one namespace and return it."""
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks, "no code"
+    assert blocks, f"{page} has no code blocks"
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, page.name, "exec"), names)
     return names
 
 
-def test_there_are_five():
+def test_every_guide_is_tested():
     assert [page.stem for page in GUIDES] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_guides_code_runs_and_its_model_beats_chance(name, tmp_path, monkeypatch, capsys):
+def test_the_code_of_a_guide_runs_and_its_model_beats_chance(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = run(DOCS / "guides" / f"{name}.md")
     task, trained = names["task"], names["trained"]
-    margin = 0.05 if name == "text_classification" else 0.1  # real text is hard in ten seconds
+    margin = 0.05 if name == "text_classification" else 0.1  # ten seconds of training on real text gain less
     assert trained > max(task.chance, task.majority(names["eval_set"].labels)) + margin
-    assert str(trained) in capsys.readouterr().out, "the page does not show its score"
+    assert str(trained) in capsys.readouterr().out, "the code of the guide does not print its score"
     if name == "text_classification":
-        # The page claims that hashes buy accuracy back: with 32 it is near, with 4 it may be anywhere.
+        # The guide says that more hashes recover the accuracy: with 32 the score is close, with 4 it can be anything.
         assert abs(names["scores"][32] - trained) < 0.15
     if name == "token_classification":
         assert names["sampled"] > task.chance + 0.1
@@ -44,7 +44,7 @@ def test_a_guides_code_runs_and_its_model_beats_chance(name, tmp_path, monkeypat
         assert names["paired"] >= names["trained"]
 
 
-def test_the_page_of_tasks_runs_and_names_every_task():
+def test_the_code_in_tasks_md_runs_and_its_table_has_every_task():
     page = DOCS / "tasks.md"
     names = run(page)
     assert len(names["result"].scores) == 1

@@ -1,11 +1,13 @@
+"""The task heads: equal to those of transformers, with labels, training, pipelines and checkpoints."""
+
 import pytest
 import torch
-from model_pairs import HEADS, SMALL, largest_difference, make_ours, make_pair, random_sizes, tokens
+from model_pairs import HEADS, SMALL, largest_difference, make_pair, make_yoso, random_sizes, tokens
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments, pipeline
-from transformers.models import yoso as theirs
+from transformers.models import yoso as transformers_yoso
 
 import yoso
 
@@ -22,7 +24,7 @@ def example(head, sizes, seed=0, length=18):
         "ForSequenceClassification": {"labels": ids[:, 0] % num_labels},
         "ForMultipleChoice": {"labels": torch.tensor([2, 0])},
         "ForTokenClassification": {"labels": ids % num_labels},
-        # 99 is beyond the sequence: not scored.
+        # 99 is beyond the sequence and must not count in the loss.
         "ForQuestionAnswering": {"start_positions": torch.tensor([3, 99]), "end_positions": torch.tensor([[5], [17]])},
     }[head]
     return {"input_ids": ids, **labels}
@@ -32,11 +34,11 @@ def example(head, sizes, seed=0, length=18):
 @pytest.mark.parametrize("head", TASK_HEADS)
 def test_outputs_and_losses_equal_transformers(head, seed):
     sizes = random_sizes(seed)
-    mine, other = make_pair(head, seed=seed, **sizes)
-    assert list(mine.state_dict()) == list(other.state_dict())
-    given = example(head, sizes, seed)
+    yoso_model, transformers_model = make_pair(head, seed=seed, **sizes)
+    assert list(yoso_model.state_dict()) == list(transformers_model.state_dict())
+    arguments = example(head, sizes, seed)
     with torch.no_grad():
-        a, b = (model(**given, output_hidden_states=True) for model in (mine, other))
+        a, b = (model(**arguments, output_hidden_states=True) for model in (yoso_model, transformers_model))
     assert type(a) is type(b)
     assert list(a) == list(b)
     for name in ("loss", "logits", "start_logits", "end_logits"):
@@ -46,18 +48,18 @@ def test_outputs_and_losses_equal_transformers(head, seed):
 
 @pytest.mark.parametrize("head", TASK_HEADS)
 def test_return_dict_false_gives_the_tuple_of_transformers(head):
-    mine, other = make_pair(head, **SMALL)
-    given = example(head, SMALL)
-    unlabelled = {"input_ids": given["input_ids"]}
-    for arguments in (given, unlabelled):
-        a, b = (model(**arguments, return_dict=False) for model in (mine, other))
+    yoso_model, transformers_model = make_pair(head, **SMALL)
+    labelled = example(head, SMALL)
+    unlabelled = {"input_ids": labelled["input_ids"]}
+    for arguments in (labelled, unlabelled):
+        a, b = (model(**arguments, return_dict=False) for model in (yoso_model, transformers_model))
         assert isinstance(a, tuple)
         assert [x.shape for x in a] == [x.shape for x in b]
 
 
 @pytest.mark.parametrize("head", TASK_HEADS)
-def test_inputs_embeds_stand_for_input_ids(head):
-    model = make_ours(head, **SMALL)
+def test_inputs_embeds_can_replace_input_ids(head):
+    model = make_yoso(head, **SMALL)
     ids = example(head, SMALL)["input_ids"]
     embeds = model.get_input_embeddings()(ids)
     assert torch.equal(model(ids)[0], model(inputs_embeds=embeds)[0])
@@ -72,18 +74,18 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_problem_types_of_sequence_classification(problem):
+def test_losses_of_every_problem_type_equal_transformers(problem):
     num_labels, labels, expected = PROBLEMS[problem]
-    given = {"problem_type": expected} if problem == "regression of several" else {}
-    mine, other = make_pair("ForSequenceClassification", **SMALL, num_labels=num_labels, **given)
+    fields = {"problem_type": expected} if problem == "regression of several" else {}
+    yoso_model, transformers_model = make_pair("ForSequenceClassification", **SMALL, num_labels=num_labels, **fields)
     ids = tokens(2, 9, vocab_size=60)
-    a, b = (model(ids, labels=labels).loss for model in (mine, other))
+    a, b = (model(ids, labels=labels).loss for model in (yoso_model, transformers_model))
     assert a.item() == pytest.approx(b.item(), rel=1e-5)
-    assert mine.config.problem_type == other.config.problem_type == expected
+    assert yoso_model.config.problem_type == transformers_model.config.problem_type == expected
 
 
-def test_padded_tokens_are_not_scored():
-    model = make_ours("ForTokenClassification", **SMALL)
+def test_padded_tokens_do_not_count_in_the_loss():
+    model = make_yoso("ForTokenClassification", **SMALL)
     ids, labels = tokens(2, 12, vocab_size=60), tokens(2, 12, vocab_size=60) % 2
     mask = torch.ones_like(ids)
     mask[:, 8:] = 0
@@ -91,16 +93,16 @@ def test_padded_tokens_are_not_scored():
     assert model(ids, attention_mask=mask, labels=labels).loss.item() == pytest.approx(short.item(), rel=1e-5)
 
 
-def test_decoder_is_tied_to_the_embeddings():
-    model = make_ours("ForMaskedLM", **SMALL)
+def test_the_decoder_is_tied_to_the_embeddings():
+    model = make_yoso("ForMaskedLM", **SMALL)
     predictions = model.cls.predictions
     assert predictions.decoder.weight is model.yoso.embeddings.word_embeddings.weight
     assert predictions.decoder.bias is predictions.bias
 
 
 @pytest.mark.parametrize("size", [50, 75])
-def test_embeddings_resize(size):
-    model = make_ours("ForMaskedLM", **SMALL)
+def test_embeddings_and_decoder_can_be_resized(size):
+    model = make_yoso("ForMaskedLM", **SMALL)
     ids = tokens(2, 9, vocab_size=50)
     with torch.no_grad():
         before = model(ids).logits
@@ -115,8 +117,8 @@ def test_embeddings_resize(size):
     result.loss.backward()
 
 
-def test_save_and_load(tmp_path):
-    model = make_ours("ForMaskedLM", **SMALL, hash_family="gaussian")
+def test_a_saved_model_loads_with_the_same_outputs(tmp_path):
+    model = make_yoso("ForMaskedLM", **SMALL, hash_family="gaussian")
     model.save_pretrained(tmp_path)
     loaded, report = yoso.YosoForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -126,8 +128,8 @@ def test_save_and_load(tmp_path):
     assert loaded.config.hash_family == "gaussian"
 
 
-def test_an_encoder_checkpoint_of_transformers_starts_a_task(tmp_path):
-    encoder = theirs.YosoModel(theirs.YosoConfig(**SMALL))
+def test_a_task_model_loads_an_encoder_checkpoint_of_transformers(tmp_path):
+    encoder = transformers_yoso.YosoModel(transformers_yoso.YosoConfig(**SMALL))
     encoder.save_pretrained(tmp_path)
     model, report = yoso.YosoForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
     assert all(key.startswith("cls.") for key in report["missing_keys"])
@@ -136,7 +138,7 @@ def test_an_encoder_checkpoint_of_transformers_starts_a_task(tmp_path):
 
 
 def test_multiple_choice_needs_the_dimension_of_the_choices():
-    model = make_ours("ForMultipleChoice", **SMALL)
+    model = make_yoso("ForMultipleChoice", **SMALL)
     with pytest.raises(ValueError, match=r"input_ids: expected \[batch, choices, length\], got \[2, 9\]"):
         model(tokens(2, 9, vocab_size=60))
     with pytest.raises(ValueError, match=r"inputs_embeds: expected \[batch, choices, length, hidden\]"):
@@ -154,8 +156,8 @@ def test_num_labels_must_be_positive():
 
 @pytest.mark.parametrize("head", TASK_HEADS)
 @pytest.mark.parametrize("attention", ["yoso", "yoso_e"])
-def test_every_weight_learns(head, attention):
-    model = make_ours(head, **SMALL, attn_implementation=attention, conv_window=3).train()
+def test_every_weight_gets_a_gradient(head, attention):
+    model = make_yoso(head, **SMALL, attn_implementation=attention, conv_window=3).train()
     torch.manual_seed(0)
     model(**example(head, SMALL)).loss.backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
@@ -163,7 +165,7 @@ def test_every_weight_learns(head, attention):
     assert key.grad.abs().max() > 0
 
 
-def test_trainer_trains(tmp_path):
+def test_the_trainer_of_transformers_reduces_the_loss(tmp_path):
     ids = tokens(32, 12, vocab_size=60)
     examples = [{"input_ids": row, "labels": label} for row, label in zip(ids, ids[:, 0] % 2, strict=True)]
     torch.manual_seed(0)
@@ -202,19 +204,19 @@ def tokenizer():
 
 
 def test_fill_mask_pipeline(tokenizer):
-    model = make_ours("ForMaskedLM", **(SMALL | {"vocab_size": 10}))
+    model = make_yoso("ForMaskedLM", **(SMALL | {"vocab_size": 10}))
     fill = pipeline("fill-mask", model=model, tokenizer=tokenizer, device="cpu")
-    found = fill("you only <mask> once", top_k=3)
+    predictions = fill("you only <mask> once", top_k=3)
     logits = model(torch.tensor([[5, 6, 4, 9]])).logits[0, 2]
-    assert [one["token"] for one in found] == logits.topk(3).indices.tolist()
+    assert [prediction["token"] for prediction in predictions] == logits.topk(3).indices.tolist()
 
 
-def test_text_classification_pipeline_pads_a_batch_without_effect(tokenizer):
-    model = make_ours("ForSequenceClassification", **(SMALL | {"vocab_size": 10}), num_labels=3)
+def test_padding_in_a_text_classification_pipeline_has_no_effect(tokenizer):
+    model = make_yoso("ForSequenceClassification", **(SMALL | {"vocab_size": 10}), num_labels=3)
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
     texts = ["you sample", "you only sample almost once", "once"]
-    alone = [classify(text)[0] for text in texts]
+    one_by_one = [classify(text)[0] for text in texts]
     batched = classify(texts, batch_size=3)
-    for a, b in zip(alone, batched, strict=True):
+    for a, b in zip(one_by_one, batched, strict=True):
         assert a["label"] == b["label"]
         assert a["score"] == pytest.approx(b["score"], abs=1e-6)

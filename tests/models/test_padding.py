@@ -1,8 +1,8 @@
-"""What is padded must not be seen: outputs and gradients of real tokens, whatever the attention."""
+"""Padding must not affect the outputs and gradients of real tokens, with any attention."""
 
 import pytest
 import torch
-from model_pairs import HEADS, NO_DROPOUT, SMALL, largest_difference, make_ours, tokens
+from model_pairs import HEADS, NO_DROPOUT, SMALL, largest_difference, make_yoso, tokens
 
 ATTENTIONS = ["yoso_e", "yoso", "eager", "sdpa"]
 REAL, PADDED = 17, 29
@@ -22,21 +22,21 @@ def run(model, ids, mask, seed=5):
 
 @pytest.mark.parametrize("conv_window", [None, 5])
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_outputs_of_real_tokens_do_not_move(attention, conv_window):
-    model = make_ours(**SMALL, attn_implementation=attention, conv_window=conv_window)
+def test_padding_does_not_change_the_outputs_of_real_tokens(attention, conv_window):
+    model = make_yoso(**SMALL, attn_implementation=attention, conv_window=conv_window)
     ids = tokens(2, REAL, vocab_size=50)
     with torch.no_grad():
         assert largest_difference(run(model, *padded(ids)), run(model, ids, None)) <= 1e-6
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_gradients_do_not_move(attention):
+def test_padding_does_not_change_the_gradients(attention):
     ids = tokens(2, REAL, vocab_size=50)
     weight = torch.randn(2, REAL, 32, generator=torch.Generator().manual_seed(1)) / REAL
     grads = []
-    for given in ((ids, None), padded(ids)):
-        model = make_ours(**SMALL, **NO_DROPOUT, attn_implementation=attention, conv_window=3).train()
-        (run(model, *given) * weight).sum().backward()
+    for ids_and_mask in ((ids, None), padded(ids)):
+        model = make_yoso(**SMALL, **NO_DROPOUT, attn_implementation=attention, conv_window=3).train()
+        (run(model, *ids_and_mask) * weight).sum().backward()
         grads.append({name: parameter.grad for name, parameter in model.named_parameters()})
     for name, alone in grads[0].items():
         scale = max(1.0, alone.abs().max().item())
@@ -45,37 +45,37 @@ def test_gradients_do_not_move(attention):
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("dtype", [torch.bool, torch.long, torch.float32])
-def test_a_mask_of_ones_is_no_mask_whatever_its_dtype(attention, dtype):
-    model = make_ours(**SMALL, attn_implementation=attention, conv_window=3)
+def test_a_mask_of_ones_of_any_dtype_equals_no_mask(attention, dtype):
+    model = make_yoso(**SMALL, attn_implementation=attention, conv_window=3)
     ids = tokens(2, REAL, vocab_size=50)
     assert largest_difference(run(model, ids, torch.ones_like(ids, dtype=dtype)), run(model, ids, None)) <= 1e-6
 
 
-def test_padding_inside_the_sequence_is_not_seen():
-    model = make_ours(**SMALL, conv_window=5)
+def test_padding_inside_the_sequence_has_no_effect():
+    model = make_yoso(**SMALL, conv_window=5)
     ids = tokens(1, REAL, vocab_size=50)
     mask = torch.ones_like(ids)
     mask[0, [0, 4, 5, 11]] = 0
-    other = torch.where(mask == 0, 55, ids)
+    changed_at_padding = torch.where(mask == 0, 55, ids)
     real = mask[0] == 1
-    assert largest_difference(run(model, ids, mask)[:, real], run(model, other, mask)[:, real]) == 0
+    assert largest_difference(run(model, ids, mask)[:, real], run(model, changed_at_padding, mask)[:, real]) == 0
 
 
 @pytest.mark.parametrize("head", HEADS[1:])
-def test_heads_do_not_see_padding(head):
-    model = make_ours(head, **SMALL)
+def test_padding_does_not_change_the_outputs_of_task_heads(head):
+    model = make_yoso(head, **SMALL)
     ids = tokens(2, REAL, vocab_size=50, choices=3 if head == "ForMultipleChoice" else None)
     long, mask = padded(ids)
     with torch.no_grad():
         alone, with_padding = model(ids)[0], model(long, attention_mask=mask)[0]
     if alone.shape != with_padding.shape:
         with_padding = with_padding[:, :REAL]
-    # Logits of the masked language model are sums of 32 large products: the bar is relative to their size.
+    # Logits of the masked language model are sums of 32 large products, so the limit is relative to their size.
     assert largest_difference(with_padding, alone) <= 1e-6 * max(1.0, alone.abs().max().item())
 
 
-def test_a_sequence_of_padding_alone_is_finite():
-    model = make_ours(**SMALL, conv_window=3)
+def test_a_sequence_of_padding_only_has_finite_outputs():
+    model = make_yoso(**SMALL, conv_window=3)
     ids = tokens(2, 8, vocab_size=50)
     mask = torch.ones_like(ids)
     mask[1] = 0

@@ -1,4 +1,4 @@
-"""Attentions inside transformers' own architectures: loaded by name, trained, padded, saved and loaded again."""
+"""Attentions in the architectures of transformers: loaded by name, trained, padded, saved and loaded again."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ WEIGHTED = {
 
 
 def make(architecture, **more):
-    """A small model with large random weights, so that its attention counts in its output."""
+    """A small model with large random weights, so that the attention has a large effect on the output."""
     model = AutoModel.from_config(CONFIGURATIONS[architecture](**more)).eval()
     randomise(model, 0)
     return model
@@ -60,14 +60,14 @@ def inputs(model, masked=False):
     return {"input_ids": IDS} | ({"attention_mask": MASK} if masked else {})
 
 
-def output(model, given):
+def output(model, arguments):
     torch.manual_seed(0)
-    return model(**given)[0]
+    return model(**arguments)[0]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """One saved model of each architecture; its configuration has the attentions' knobs, as it names no attention."""
+    """One saved model per architecture, without an attention; its configuration has the knobs of the attentions."""
     transformers_seam.register()
     saved = {}
     for architecture in CONFIGURATIONS:
@@ -80,38 +80,38 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_loaded_by_name_trained_saved_and_loaded_again(folders, tmp_path, architecture, attention):
     model = AutoModel.from_pretrained(folders[architecture], attn_implementation=attention)
-    given = inputs(model, masked=True)
+    arguments = inputs(model, masked=True)
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    output(model, given).square().mean().backward()
+    output(model, arguments).square().mean().backward()
     gradients = [p.grad for name, p in model.named_parameters() if ".layer" in name and name.endswith("weight")]
-    assert all(one.isfinite().all() and one.norm() > 0 for one in gradients)
+    assert all(gradient.isfinite().all() and gradient.norm() > 0 for gradient in gradients)
     optimizer.step()
     model.eval().save_pretrained(tmp_path)
     again = AutoModel.from_pretrained(tmp_path, attn_implementation=attention).eval()
     with torch.no_grad():
-        assert torch.equal(output(again, given), output(model, given))
+        assert torch.equal(output(again, arguments), output(model, arguments))
         softmax = AutoModel.from_pretrained(tmp_path, attn_implementation="sdpa").eval()
-        difference = largest_difference(output(again, given), output(softmax, given))
-    # Only softmax itself is as near as rounding: another attention really ran.
+        difference = largest_difference(output(again, arguments), output(softmax, arguments))
+    # A larger difference shows that an attention other than softmax really ran.
     assert (difference < 1e-3) == (attention == "softmax")
 
 
 @pytest.mark.parametrize("architecture", [name for name in CONFIGURATIONS if name != "vit"])
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_padding_is_not_seen(folders, architecture, attention):
+def test_padding_does_not_change_the_outputs_of_real_tokens_in_any_architecture(folders, architecture, attention):
     model = AutoModel.from_pretrained(folders[architecture], attn_implementation=attention).eval()
-    other = torch.where(MASK == 1, IDS, 7)
+    changed_at_padding = torch.where(MASK == 1, IDS, 7)
     with torch.no_grad():
         before = output(model, inputs(model, masked=True))[:, :REAL]
-        after = output(model, {"input_ids": other, "attention_mask": MASK})[:, :REAL]
+        after = output(model, {"input_ids": changed_at_padding, "attention_mask": MASK})[:, :REAL]
         unmasked = output(model, inputs(model))[:, :REAL]
     assert largest_difference(before, after) <= 1e-5 * before.abs().max()
     assert largest_difference(before, unmasked) > 1e-3
 
 
 def saved_and_loaded(model, attention, folder):
-    """As docs/transformers.md has it; the weights of the new model are others until they are loaded."""
+    """Save and load as docs/transformers.md does; before loading, the new model has different weights."""
     model.save_pretrained(folder, save_original_format=False)
     again = AutoModel.from_config(AutoConfig.from_pretrained(folder)).eval()
     transformers_seam.attach(again, attention, seq_len=32)
@@ -124,21 +124,21 @@ def saved_and_loaded(model, attention, folder):
 def test_weights_of_an_attention_are_trained_saved_and_loaded(tmp_path, architecture, attention):
     model = make(architecture, **WEIGHTED[attention])
     transformers_seam.attach(model, attention, seq_len=32)
-    mine = {name: p for name, p in model.named_parameters() if f".{attention}." in name}
-    assert len(mine) >= SMALL["num_hidden_layers"]
-    assert not torch.equal(*list(mine.values())[:: len(mine) // 2])  # each layer has weights of its own
-    given = inputs(model)
+    weights = {name: p for name, p in model.named_parameters() if f".{attention}." in name}
+    assert len(weights) >= SMALL["num_hidden_layers"]
+    assert not torch.equal(*list(weights.values())[:: len(weights) // 2])  # the layers have different weights
+    arguments = inputs(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    before = {name: p.detach().clone() for name, p in mine.items()}
-    output(model, given).square().mean().backward()
+    before = {name: p.detach().clone() for name, p in weights.items()}
+    output(model, arguments).square().mean().backward()
     optimizer.step()
-    assert all(not torch.equal(p, before[name]) for name, p in mine.items())
+    assert all(not torch.equal(p, before[name]) for name, p in weights.items())
     again = saved_and_loaded(model, attention, tmp_path)
     with torch.no_grad():
-        assert torch.equal(output(again, given), output(model, given))
+        assert torch.equal(output(again, arguments), output(model, arguments))
 
 
-def test_weights_that_a_module_shares_are_saved_once(tmp_path):
+def test_a_weight_with_two_names_is_saved_once(tmp_path):
     model = make("bert", projected_length=6, sharing="key_value")
     transformers_seam.attach(model, "linformer", seq_len=32)
     again = saved_and_loaded(model, "linformer", tmp_path)
@@ -148,7 +148,7 @@ def test_weights_that_a_module_shares_are_saved_once(tmp_path):
 
 @pytest.mark.parametrize("head", [head for head in HEADS if head != "Model"])
 @pytest.mark.parametrize("attention", ["linear", "local_window", "linformer", "yoso_conv"])
-def test_the_five_task_models_take_any_attention(tmp_path, head, attention):
+def test_every_task_model_runs_with_any_attention(tmp_path, head, attention):
     transformers_seam.register()
     family = getattr(yoso, f"Yoso{head}")
     weighted = attention in WEIGHTED
@@ -157,8 +157,8 @@ def test_the_five_task_models_take_any_attention(tmp_path, head, attention):
     if weighted:
         transformers_seam.attach(model, attention, seq_len=40)
     choices = 2 if head == "ForMultipleChoice" else None
-    given = {"input_ids": tokens(2, LENGTH, vocab_size=60, choices=choices)}
-    output(model, given).square().mean().backward()
+    arguments = {"input_ids": tokens(2, LENGTH, vocab_size=60, choices=choices)}
+    output(model, arguments).square().mean().backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if ".layer." in name)
     model.save_pretrained(tmp_path)
     again = family.from_pretrained(tmp_path, **named).eval()
@@ -166,7 +166,7 @@ def test_the_five_task_models_take_any_attention(tmp_path, head, attention):
         transformers_seam.attach(again, attention, seq_len=40)
         load_model(again, tmp_path / "model.safetensors")
     with torch.no_grad():
-        assert torch.equal(output(again, given), output(model, given))
+        assert torch.equal(output(again, arguments), output(model, arguments))
 
 
 def test_a_longer_sequence_than_the_weights_were_made_for_is_refused():
@@ -176,7 +176,7 @@ def test_a_longer_sequence_than_the_weights_were_made_for_is_refused():
         output(model, inputs(model))
 
 
-def test_weights_that_a_model_was_not_given_are_named():
+def test_missing_weights_of_an_attention_are_an_error_that_names_attach():
     model = make("bert")
     transformers_seam.attach(model, "linformer")
     with pytest.raises(ValueError, match=r"'linformer' has weights of its own.*attach\(model, 'linformer', seq_len="):
@@ -190,12 +190,12 @@ def test_weights_that_a_model_was_not_given_are_named():
         ("linformer", 0, "seq_len"),
     ],
 )
-def test_a_length_that_makes_no_weights_is_refused(attention, seq_len, words):
+def test_a_seq_len_that_cannot_be_used_is_refused(attention, seq_len, words):
     with pytest.raises(ValueError, match=words):
         transformers_seam.attach(make("bert"), attention, seq_len=seq_len)
 
 
-def test_a_model_that_does_not_look_its_attention_up_is_refused():
+def test_a_model_that_does_not_look_up_its_attention_is_refused():
     model = transformers.MPNetModel(transformers.MPNetConfig(**SMALL), add_pooling_layer=False)
     with pytest.raises(ValueError, match="MPNetModel has no attention layer that looks its attention up"):
         transformers_seam.attach(model, "linformer", seq_len=32)
@@ -220,7 +220,7 @@ def test_another_scaling_is_refused():
 
 
 @pytest.mark.parametrize("architecture", ["bert", "modernbert", "vit"])
-def test_dropout_is_refused_where_it_would_be_left_out(architecture):
+def test_attention_dropout_is_refused_because_it_would_be_ignored(architecture):
     name = "attention_dropout" if architecture == "modernbert" else "attention_probs_dropout_prob"
     model = make(architecture)
     setattr(model.config, name, 0.1)
@@ -230,14 +230,14 @@ def test_dropout_is_refused_where_it_would_be_left_out(architecture):
         output(model, inputs(model))
 
 
-def test_a_sliding_window_is_refused_where_it_hides_something():
+def test_a_sliding_window_is_refused_if_it_hides_tokens():
     layers = ["full_attention", "sliding_attention"]
     windowed = make("modernbert", layer_types=layers, local_attention=16)
     wide = make("modernbert", layer_types=layers, local_attention=64)
     hidden, short = {"input_ids": IDS[:, :10]}, {"input_ids": IDS[:, :9]}
 
-    def window_matters(given):
-        return largest_difference(output(windowed, given), output(wide, given)) > 1e-3
+    def window_matters(arguments):
+        return largest_difference(output(windowed, arguments), output(wide, arguments)) > 1e-3
 
     with torch.no_grad():
         assert window_matters(hidden)
@@ -249,14 +249,14 @@ def test_a_sliding_window_is_refused_where_it_hides_something():
             output(windowed, hidden)
 
 
-def test_knobs_and_layers_are_given_as_the_page_says(folders):
+def test_knobs_and_layer_types_are_set_as_docs_transformers_md_says(folders):
     config = AutoConfig.from_pretrained(folders["bert"])
-    found = []
+    outputs = []
     for config.window in (1, 2):
         model = AutoModel.from_pretrained(folders["bert"], config=config, attn_implementation="local_window").eval()
         with torch.no_grad():
-            found.append(output(model, inputs(model)))
-    assert largest_difference(*found) > 1e-3
+            outputs.append(output(model, inputs(model)))
+    assert largest_difference(*outputs) > 1e-3
     layers = ["full_attention", "full_attention"]
     model = AutoModel.from_pretrained(folders["modernbert"], attn_implementation="linear", layer_types=layers)
     assert model.config.layer_types == layers
@@ -271,11 +271,11 @@ def test_knobs_and_layers_are_given_as_the_page_says(folders):
     [
         ("import yoso, harness", "yoso", False),
         ("import yoso.transformers_attention", "yoso", True),
-        ("from harness import transformers_seam; transformers_seam.register()", "linear", True),
+        ("from harness.models import transformers_seam; transformers_seam.register()", "linear", True),
     ],
 )
-def test_what_a_fresh_interpreter_must_import(folders, statement, attention, known):
-    """A package whose import costs nothing cannot register anything; docs/transformers.md says what to import."""
+def test_which_import_registers_the_attentions(folders, statement, attention, known):
+    """``import yoso`` and ``import harness`` load nothing, so they register nothing; see docs/transformers.md."""
     load = f"AutoModel.from_pretrained({str(folders['bert'])!r}, attn_implementation={attention!r})"
     code = f"{statement}\nfrom transformers import AutoModel\n{load}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -1,8 +1,8 @@
-"""Attentions by name inside models: YOSO in other libraries' models, and the harness's plugins in ours and BERT."""
+"""Attentions by name in models: YOSO in models of other libraries, and the harness's attentions in YOSO and BERT."""
 
 import pytest
 import torch
-from model_pairs import NO_DROPOUT, SMALL, largest_difference, make_ours, randomise, tokens
+from model_pairs import NO_DROPOUT, SMALL, largest_difference, make_yoso, randomise, tokens
 from torch import nn
 from transformers import AttentionInterface, BertConfig, BertModel
 from transformers.masking_utils import AttentionMaskInterface
@@ -31,7 +31,7 @@ def output(model, mask=None, seed=0):
         return model(IDS, attention_mask=mask).last_hidden_state
 
 
-def test_every_plugin_is_registered_and_nothing_is_overwritten():
+def test_every_attention_is_registered_and_no_existing_name_is_overwritten():
     before = {name: AttentionInterface()[name] for name in ("sdpa", "yoso", "yoso_e", "flash_attention_2")}
     transformers_seam.register()
     for name in registry.names():
@@ -42,7 +42,7 @@ def test_every_plugin_is_registered_and_nothing_is_overwritten():
 
 @pytest.mark.parametrize("attention", SOFTMAX)
 @pytest.mark.parametrize("masked", [False, True])
-def test_softmax_plugins_equal_sdpa_in_bert(attention, masked):
+def test_softmax_attentions_equal_sdpa_in_bert(attention, masked):
     mask = MASK if masked else None
     real = slice(0, 13) if masked else slice(None)
     expected = output(make_bert("sdpa"), mask)[:, real]
@@ -50,10 +50,10 @@ def test_softmax_plugins_equal_sdpa_in_bert(attention, masked):
 
 
 @pytest.mark.parametrize("attention", SOFTMAX)
-def test_softmax_plugins_equal_sdpa_in_yoso(attention):
+def test_softmax_attentions_equal_sdpa_in_yoso(attention):
     transformers_seam.register()
-    expected = output(make_ours(**SMALL, attn_implementation="sdpa"))
-    assert largest_difference(output(make_ours(**SMALL, attn_implementation=attention)), expected) < 2e-5
+    expected = output(make_yoso(**SMALL, attn_implementation="sdpa"))
+    assert largest_difference(output(make_yoso(**SMALL, attn_implementation=attention)), expected) < 2e-5
 
 
 @pytest.mark.parametrize("attention", ["yoso", "yoso_e"])
@@ -61,10 +61,10 @@ def test_yoso_runs_in_bert_with_the_configurations_parameters(attention):
     fields = {"num_hash": 8, "hash_code_len": 4, "hash_family": "gaussian"}
     model = make_bert(**fields, attn_implementation=attention)
     layer = model.encoder.layer[0].attention.self
-    seen = []
-    layer.register_forward_hook(lambda _module, args, result: seen.append((args[0], result[0])))
+    calls = []
+    layer.register_forward_hook(lambda _module, args, result: calls.append((args[0], result[0])))
     output(model, MASK)
-    hidden, context = seen[0]
+    hidden, context = calls[0]
     q, k, v = (p(hidden).view(2, 20, 4, 8).transpose(1, 2) for p in (layer.query, layer.key, layer.value))
     torch.manual_seed(0)
     if attention == "yoso_e":
@@ -75,13 +75,13 @@ def test_yoso_runs_in_bert_with_the_configurations_parameters(attention):
 
 
 @pytest.mark.parametrize("attention", ["yoso", "yoso_e", "softmax"])
-def test_padding_in_bert_is_not_seen(attention):
+def test_padding_does_not_change_the_outputs_of_real_tokens_in_bert(attention):
     model = make_bert(attention)
-    other = torch.where(MASK == 1, IDS, 7)
+    changed_at_padding = torch.where(MASK == 1, IDS, 7)
     torch.manual_seed(0)
     with torch.no_grad():
-        moved = model(other, attention_mask=MASK).last_hidden_state
-    assert largest_difference(output(model, MASK)[:, :13], moved[:, :13]) <= 1e-6
+        changed = model(changed_at_padding, attention_mask=MASK).last_hidden_state
+    assert largest_difference(output(model, MASK)[:, :13], changed[:, :13]) <= 1e-6
 
 
 @pytest.mark.parametrize("attention", ["yoso", "softmax"])
@@ -91,29 +91,29 @@ def test_a_decoder_is_refused(attention):
 
 
 @pytest.mark.parametrize("attention", ["yoso_e", "softmax"])
-def test_a_mask_of_pairs_is_refused(attention):
+def test_a_mask_that_is_not_a_padding_mask_is_refused(attention):
     with pytest.raises(ValueError, match=r"attention_mask None or bool \[2, 20\]"):
         output(make_bert(attention), torch.ones(2, 1, 20, 20, dtype=torch.bool))
 
 
-def test_dropout_that_a_plugin_does_not_have_is_refused():
+def test_dropout_is_refused_by_an_attention_that_has_none():
     with pytest.raises(ValueError, match=r"no dropout.*attention_probs_dropout_prob"):
         make_bert("softmax").train()(IDS)
     make_bert("softmax", **NO_DROPOUT).train()(IDS)
 
 
-def test_a_plugin_that_cannot_run_says_why():
+def test_an_attention_that_cannot_run_says_why():
     with pytest.raises(ValueError, match=r"'sdpa_cudnn' cannot run here: .*CUDA"):
         output(make_bert("sdpa_cudnn"))
 
 
-def test_an_unknown_attention_lists_the_known_ones():
+def test_the_error_for_an_unknown_attention_lists_the_known_ones():
     with pytest.raises(registry.RegistryError, match=r"unknown attention 'nope'.*softmax"):
         transformers_seam.attach(make_bert(), "nope")
 
 
 class Recorded(AttentionPlugin):
-    """Mean of the values, with a knob; it keeps the specs that it was built for."""
+    """The mean of the values, with a knob; it records the specs that it was built for."""
 
     name = "recorded"
     summary = source = "a test"
@@ -130,7 +130,7 @@ class Recorded(AttentionPlugin):
         return Mean(self.weights)
 
     def oracle(self, spec, q, k, v, key_padding_mask, rows):
-        raise AssertionError("not asked for here")
+        raise AssertionError("these tests need no oracle")
 
 
 class Mean(nn.Module):
@@ -150,7 +150,7 @@ def recorded(request):
     registry.remove("recorded")
 
 
-def test_a_plugin_is_built_once_a_layer_for_what_it_gets(recorded):
+def test_an_attention_is_built_once_per_layer_and_again_for_another_call(recorded):
     model = make_bert("recorded", window=9)
     output(model)
     output(model)
@@ -163,6 +163,6 @@ def test_a_plugin_is_built_once_a_layer_for_what_it_gets(recorded):
 
 
 @pytest.mark.parametrize("recorded", [{"weights": True}], indirect=True)
-def test_a_plugin_with_weights_is_refused(recorded):
+def test_an_attention_with_weights_is_refused_without_attach(recorded):
     with pytest.raises(ValueError, match="'recorded' has weights of its own"):
         output(make_bert("recorded"))

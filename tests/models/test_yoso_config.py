@@ -1,26 +1,28 @@
+"""The configuration: defaults and files of transformers, and errors for invalid values."""
+
 import json
 
 import pytest
-from transformers.models import yoso as theirs
+from transformers.models import yoso as transformers_yoso
 
 from yoso import YosoConfig, YosoModel
 
 
 def test_defaults_are_those_of_transformers():
-    mine, other = YosoConfig().to_dict(), theirs.YosoConfig().to_dict()
-    assert mine.pop("hash_family") is None
-    assert mine == other
+    fields = YosoConfig().to_dict()
+    assert fields.pop("hash_family") is None
+    assert fields == transformers_yoso.YosoConfig().to_dict()
 
 
-def test_round_trips(tmp_path):
+def test_a_configuration_survives_a_dict_and_a_file(tmp_path):
     config = YosoConfig(num_hash=16, conv_window=33, hash_family="gaussian", num_labels=7, hidden_act="relu")
     assert YosoConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
     config.save_pretrained(tmp_path)
     assert YosoConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
 
 
-def test_transformers_configuration_with_old_fields_loads(tmp_path):
-    fields = theirs.YosoConfig(num_hash=8, use_expectation=False).to_dict()
+def test_a_configuration_of_transformers_with_old_fields_loads(tmp_path):
+    fields = transformers_yoso.YosoConfig(num_hash=8, use_expectation=False).to_dict()
     fields |= {"position_embedding_type": "absolute", "is_decoder": False, "use_cache": True}
     (tmp_path / "config.json").write_text(json.dumps(fields))
     config = YosoConfig.from_pretrained(tmp_path)
@@ -28,7 +30,7 @@ def test_transformers_configuration_with_old_fields_loads(tmp_path):
     assert config.position_embedding_type == "absolute"
 
 
-def test_hash_family_follows_use_fast_hash_unless_it_is_given():
+def test_the_hash_family_follows_use_fast_hash_if_it_is_none():
     assert YosoConfig().resolved_hash_family == "hadamard"
     assert YosoConfig(use_fast_hash=False).resolved_hash_family == "gaussian"
     assert YosoConfig(hash_family="hadamard_authors", use_fast_hash=False).resolved_hash_family == "hadamard_authors"
@@ -57,7 +59,7 @@ def test_bad_values_name_the_field(fields, message):
         YosoConfig(**fields)
 
 
-def test_a_value_that_is_set_later_is_checked_by_the_model():
+def test_the_model_checks_values_that_were_set_after_construction():
     config = YosoConfig()
     config.conv_window = 2
     with pytest.raises(ValueError, match="conv_window"):

@@ -1,4 +1,4 @@
-"""The native build: what is missing is said once, plain torch serves meanwhile, and a second start only loads."""
+"""The native build: where it fails, one warning says why and plain torch runs; later starts only load the library."""
 
 import os
 import subprocess
@@ -11,12 +11,12 @@ CALL = """
 import warnings, torch
 import yoso.attention as attention
 query = torch.randn(1, 2, 30, 16)
-with warnings.catch_warnings(record=True) as said:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     torch.manual_seed(0)
     out = attention.yoso_sampling(query, query, query, num_hash=8)
     attention.yoso_e(query, query, query)
-print(len(said), *[str(one.message) for one in said], sep="\\n")
+print(len(caught), *[str(warning.message) for warning in caught], sep="\\n")
 print(out.isfinite().all().item())
 """
 IMPORT = """
@@ -36,6 +36,7 @@ print(time.perf_counter() - start)
 
 
 def run(code, **environment):
+    """The lines that the code prints in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | environment,
@@ -47,16 +48,16 @@ def run(code, **environment):
     return done.stdout.split("\n")
 
 
-def test_without_a_compiler_plain_torch_runs_and_says_so_once(tmp_path):
+def test_without_a_compiler_plain_torch_runs_and_one_warning_says_why(tmp_path):
     count, message, *rest = run(CALL, CXX="no-such-compiler", YOSO_CACHE=str(tmp_path))
     assert count == "1"
     assert "plain-torch" in message
     assert "'no-such-compiler' is not on PATH" in message
-    assert "g++" in message, "what to do"
+    assert "g++" in message, "the message must say what to install"
     assert rest[0] == "True"
 
 
-def test_a_compiler_that_fails_is_named_and_plain_torch_runs(tmp_path):
+def test_with_a_broken_compiler_plain_torch_runs_and_one_warning_names_the_compiler(tmp_path):
     broken = tmp_path / "c++"
     broken.write_text("#!/bin/sh\necho 'fatal: this compiler is broken' >&2\nexit 1\n")
     broken.chmod(0o755)
@@ -68,7 +69,7 @@ def test_a_compiler_that_fails_is_named_and_plain_torch_runs(tmp_path):
 
 
 @pytest.mark.alone
-def test_importing_costs_little_beside_torch_and_transformers():
+def test_importing_yoso_and_harness_takes_little_time_after_torch_and_transformers():
     assert min(float(run(IMPORT)[0]) for _ in range(3)) < 0.3
 
 
@@ -77,7 +78,7 @@ def test_a_warm_start_loads_the_cached_library():
     from yoso.build import jit
 
     assert jit.load("cpu")
-    began = time.perf_counter()
+    start = time.perf_counter()
     assert jit.library().exists()
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - start < 0.5
     assert min(float(run(WARM)[0]) for _ in range(3)) < 0.5

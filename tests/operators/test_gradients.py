@@ -1,4 +1,4 @@
-"""Gradients beyond the oracles: finite differences where exact, unbiasedness where sampled."""
+"""Gradients beyond the oracles: finite differences for the exact ones, unbiasedness for the sampled ones."""
 
 import math
 
@@ -26,7 +26,7 @@ def test_the_exact_gradient_passes_finite_differences(tau):
     )
 
 
-def test_values_gradient_passes_finite_differences_under_the_surrogate_too():
+def test_the_gradient_of_value_passes_finite_differences_with_the_surrogate_too():
     query, key, value = unit_inputs()
     value.requires_grad_()
     assert torch.autograd.gradcheck(lambda v: yoso_e(query, key, v, hash_code_len=9), value)
@@ -34,14 +34,14 @@ def test_values_gradient_passes_finite_differences_under_the_surrogate_too():
     assert torch.autograd.gradcheck(lambda v: torch.ops.yoso.lsh_cumulation(codes, codes, v, None, None, 2), value)
 
 
-def test_the_exact_gradient_is_cut_off_at_its_pole():
+def test_the_exact_gradient_is_finite_at_its_pole():
     query, _, value = (x.float().requires_grad_() for x in unit_inputs())
     out = yoso_e(query, query, value, hash_code_len=9, exact_gradient=True)
     (gradient,) = torch.autograd.grad(out.sum(), query)
     assert torch.isfinite(gradient).all()
 
 
-def test_the_surrogate_is_below_the_derivative_by_its_known_ratio():
+def test_the_ratio_of_surrogate_to_derivative_is_the_known_one():
     """surrogate / derivative = (pi - theta) sin(theta) / 2."""
     theta = torch.linspace(0.05, 3.0, 30, dtype=torch.float64)
     query = torch.tensor([[[[1.0, 0.0]]]], dtype=torch.float64).expand(1, 1, 1, 2)
@@ -59,7 +59,7 @@ def test_the_surrogate_is_below_the_derivative_by_its_known_ratio():
 
 @pytest.mark.parametrize("hash_family", ["gaussian", "hadamard"])
 def test_the_sampled_gradient_is_unbiased(hash_family):
-    """The mean over independent planes is the surrogate over all pairs, within four standard errors."""
+    """The mean over independent planes is the surrogate over all pairs, within its statistical error."""
     tau, num_hash, draws = 4, 8, 3000
     query, key, value = unit_inputs(length=10, dim=16)
     grad = torch.randn(1, 2, 10, 5).double()
@@ -73,19 +73,19 @@ def test_the_sampled_gradient_is_unbiased(hash_family):
         )
         codes = [torch.ops.yoso.fast_hash(x, planes, num_hash, tau, hash_family) for x in (query, key)]
         sampled = torch.ops.yoso.lsh_attention_backward(grad, query, key, value, *codes, None, None, tau)
-        for s, square, x in zip(total, squares, sampled, strict=True):
-            s += x
+        for summed, square, x in zip(total, squares, sampled, strict=True):
+            summed += x
             square += x**2
-    for s, square, truth in zip(total, squares, expected, strict=True):
-        mean = s / draws
+    for summed, square, truth in zip(total, squares, expected, strict=True):
+        mean = summed / draws
         error = ((square / draws - mean**2).clamp(min=0) / draws).sqrt()
         assert ((mean - truth).abs() <= 5 * error + 1e-12).double().mean() > 0.99
         assert (mean - truth).norm() < 1.5 * error.norm()
 
 
 @pytest.mark.parametrize("heads", [1, 3, 8])
-def test_heads_that_are_split_into_parts_add_up(heads):
-    """Fewer heads than tasks: the backward passes split a head and add the parts."""
+def test_heads_that_are_split_between_threads_add_up(heads):
+    """With fewer heads than parallel tasks, the backward passes split a head and add the parts."""
     torch.manual_seed(0)
     query, key = (torch.nn.functional.normalize(torch.randn(1, heads, 1300, 8).double(), dim=-1) for _ in range(2))
     value, grad = (torch.randn(1, heads, 1300, 8).double() for _ in range(2))
@@ -106,7 +106,7 @@ def test_heads_that_are_split_into_parts_add_up(heads):
             torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_dense_weights_have_torchs_own_gradient():
+def test_dense_weights_pass_first_and_second_finite_differences():
     query, key, _ = unit_inputs()
     inputs = [x.requires_grad_() for x in (query, key)]
     assert torch.autograd.gradcheck(lambda q, k: expectation_weights(q, k, hash_code_len=5), inputs)

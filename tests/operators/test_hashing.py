@@ -1,4 +1,4 @@
-"""Hash codes against their definition, and the collision probability they are drawn for."""
+"""Hash codes compared with their definition, and collision rates with the collision probability."""
 
 import math
 
@@ -12,7 +12,7 @@ SHAPES = [(1, 1), (5, 3), (32, 9), (64, 12), (70, 16)]
 
 
 def exact_vectors(*shape: int) -> torch.Tensor:
-    """Small integers: every sum of a transform is exact in float32, so codes can be compared bit for bit."""
+    """Small integers: every sum in a transform is exact in float32, so codes can be compared bit for bit."""
     return torch.randint(-8, 9, shape).float()
 
 
@@ -37,7 +37,7 @@ def test_codes_equal_the_definition_bit_for_bit(kernel, hash_family, num_hash, h
 
 
 @pytest.mark.parametrize("length", [1, 7, 15, 16, 17, 255, 256, 257])
-def test_every_length_is_hashed_to_its_last_vector(length):
+def test_every_vector_is_hashed_at_any_length(length):
     torch.manual_seed(0)
     x = exact_vectors(1, 2, length, 64)
     planes = draw_planes("hadamard", groups=2, head_dim=64, num_hash=32, hash_code_len=9)
@@ -46,7 +46,7 @@ def test_every_length_is_hashed_to_its_last_vector(length):
 
 
 @pytest.mark.parametrize("groups", [1, 3, 6])
-def test_planes_are_shared_by_group(groups):
+def test_heads_share_the_planes_of_their_group(groups):
     torch.manual_seed(0)
     x = exact_vectors(2, 3, 20, 32)
     planes = draw_planes("hadamard", groups=groups, head_dim=32, num_hash=8, hash_code_len=5)
@@ -58,8 +58,8 @@ def test_planes_are_shared_by_group(groups):
 
 
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
-def test_query_and_key_are_hashed_each_for_itself(hash_family):
-    """transformers' `hashing` returns the key's codes for both."""
+def test_query_and_key_get_their_own_codes(hash_family):
+    """The function ``hashing`` of transformers returns the key's codes for both."""
     torch.manual_seed(0)
     planes = draw_planes(hash_family, groups=1, head_dim=32, num_hash=16, hash_code_len=8)
     codes = [
@@ -69,7 +69,7 @@ def test_query_and_key_are_hashed_each_for_itself(hash_family):
     assert not torch.equal(codes[0], codes[1])
 
 
-def test_a_code_depends_on_direction_alone_and_strides_do_not_matter():
+def test_codes_depend_neither_on_the_length_of_a_vector_nor_on_strides():
     torch.manual_seed(0)
     planes = draw_planes("hadamard", groups=4, head_dim=64, num_hash=32, hash_code_len=9)
     args = {"num_hash": 32, "hash_code_len": 9, "hash_family": "hadamard"}
@@ -83,7 +83,7 @@ def test_a_code_depends_on_direction_alone_and_strides_do_not_matter():
     assert torch.equal(operators.fast_hash(wide[..., ::2], planes, **args), expected)
 
 
-def test_same_seed_same_planes_and_the_default_generator_moves_on():
+def test_the_same_seed_gives_the_same_planes_and_the_default_generator_advances():
     sizes = {"groups": 2, "head_dim": 32, "num_hash": 8, "hash_code_len": 4}
     for family in HASH_FAMILIES:
         drawn = [draw_planes(family, generator=torch.Generator().manual_seed(3), **sizes) for _ in range(2)]
@@ -111,7 +111,7 @@ def collision_rate(
 @pytest.mark.parametrize("cosine", [0.0, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize(("head_dim", "hash_code_len"), [(64, 9), (32, 12)])
 @pytest.mark.parametrize("hash_family", ["gaussian", "hadamard"])
-def test_collisions_are_unbiased(hash_family, cosine, head_dim, hash_code_len):
+def test_the_collision_rate_is_unbiased(hash_family, cosine, head_dim, hash_code_len):
     rate, error = collision_rate(hash_family, cosine, head_dim=head_dim, hash_code_len=hash_code_len, draws=20000)
     expected = (1 - math.acos(cosine) / math.pi) ** hash_code_len
     assert abs(rate - expected) < 4 * error
@@ -120,8 +120,8 @@ def test_collisions_are_unbiased(hash_family, cosine, head_dim, hash_code_len):
 @pytest.mark.parametrize(
     ("head_dim", "hash_code_len", "cosine", "at_least"), [(64, 9, 0.0, 0.05), (32, 12, 0.5, 0.25), (32, 12, 0.8, 0.09)]
 )
-def test_the_authors_hadamard_is_biased_low(head_dim, hash_code_len, cosine, at_least):
-    """Its directions within a code are orthogonal; more hashes do not mend it."""
+def test_the_authors_hadamard_collides_too_rarely(head_dim, hash_code_len, cosine, at_least):
+    """The directions of a code are orthogonal, so the bias does not shrink with more hashes."""
     rate, error = collision_rate(
         "hadamard_authors", cosine, head_dim=head_dim, hash_code_len=hash_code_len, draws=60000
     )
@@ -129,7 +129,7 @@ def test_the_authors_hadamard_is_biased_low(head_dim, hash_code_len, cosine, at_
     assert rate + 4 * error < expected * (1 - at_least)
 
 
-def test_layouts_use_each_coordinate_once():
+def test_rotation_layouts_use_each_coordinate_at_most_once():
     for family in ("hadamard", "hadamard_authors"):
         for num_hash, hash_code_len in SHAPES:
             layout = rotation_layout(family, head_dim=24, num_hash=num_hash, hash_code_len=hash_code_len)
@@ -143,8 +143,8 @@ def test_the_authors_hadamard_refuses_a_code_longer_than_its_rotation():
         draw_planes("hadamard_authors", groups=1, head_dim=8, num_hash=4, hash_code_len=9)
 
 
-class Drawn:
-    """A tensor of the CPU that says how it is sent to a device."""
+class RecordingTensor:
+    """Replaces a CPU tensor; moving it to a device returns how it was moved."""
 
     device = torch.device("cpu")
 
@@ -152,26 +152,27 @@ class Drawn:
         self.pinned = pinned
 
     def pin_memory(self):
-        return Drawn(pinned=True)
+        return RecordingTensor(pinned=True)
 
     def to(self, device, non_blocking=False):
         return str(device), self.pinned, non_blocking
 
 
-@pytest.mark.parametrize(("capturing", "sent"), [(False, ("cuda", True, True)), (True, ("cuda", False, False))])
-def test_planes_go_to_a_gpu_without_a_wait_but_not_into_a_graph(monkeypatch, capturing, sent):
+@pytest.mark.parametrize(("capturing", "expected"), [(False, ("cuda", True, True)), (True, ("cuda", False, False))])
+def test_planes_are_copied_to_a_gpu_asynchronously_except_in_a_cuda_graph(monkeypatch, capturing, expected):
+    """What is expected: the device, whether the memory is pinned, and whether the copy is asynchronous."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
-    assert hashing._sent(Drawn(), "cuda") == sent
+    assert hashing._to_device(RecordingTensor(), "cuda") == expected
 
 
 def test_planes_for_the_cpu_are_not_pinned():
-    assert hashing._sent(Drawn(), "cpu") == ("cpu", False, False)
+    assert hashing._to_device(RecordingTensor(), "cpu") == ("cpu", False, False)
 
 
 @pytest.mark.parametrize("hash_family", HASH_FAMILIES)
-def test_planes_are_drawn_on_the_cpu_whatever_torchs_default_device(hash_family):
+def test_planes_are_drawn_on_the_cpu_with_any_default_device_of_torch(hash_family):
     sizes = {"groups": 2, "head_dim": 32, "num_hash": 8, "hash_code_len": 5}
     expected = draw_planes(hash_family, generator=torch.Generator().manual_seed(3), **sizes)
     with torch.device("meta"):
-        found = draw_planes(hash_family, generator=torch.Generator("cpu").manual_seed(3), **sizes)
-    assert torch.equal(found, expected)
+        planes = draw_planes(hash_family, generator=torch.Generator("cpu").manual_seed(3), **sizes)
+    assert torch.equal(planes, expected)

@@ -1,4 +1,4 @@
-"""The native operators against plain torch on any shape, stride, mask and dtype; a million rows; far offsets."""
+"""The native operators compared with plain torch on random shapes, strides, masks and dtypes; very large inputs."""
 
 import resource
 
@@ -13,18 +13,19 @@ from yoso.ops import operators, portable
 from yoso.ops.hashing import HASH_FAMILIES, draw_planes
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-# Of the largest entry. Both sides sum in float32 or wider, so half precision differs by its last rounding alone.
+# Relative to the largest entry. Both implementations sum in float32 or float64, so in half precision only the final
+# rounding differs.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 native = torch.ops.yoso
 
 SIZES = st.one_of(st.sampled_from([1, 15, 16, 17, 64, 128, 255, 256]), st.integers(1, 256))
-# Beyond 512 rows and 128 a tile of the expectation ends.
+# 129 and 513: one more than the tile sizes of the expectation.
 LENGTHS = st.one_of(st.integers(1, 20), st.integers(1, 40), st.integers(1, 70), st.sampled_from([129, 513]))
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _native_kernels_are_tested():
-    assert jit.load("cpu"), "these tests are of the native kernels; they could not be built"
+    assert jit.load("cpu"), "the native kernels could not be built; these tests need them"
 
 
 def contiguous(x):
@@ -40,7 +41,7 @@ def columns_first(x):
 
 
 def every_second(x):
-    """Non-unit stride in every dimension, and neighbours that are NaN: who reads them shows it."""
+    """Stride 2 in every dimension, with NaN in between: a kernel that reads a wrong element returns NaN."""
     wide = torch.full([2 * size for size in x.shape], float("nan") if x.is_floating_point() else 1).to(x.dtype)
     view = wide[::2, ::2, ::2, ::2]
     return view.copy_(x)
@@ -72,7 +73,7 @@ def assert_close(actual, expected, tolerance):
 
 
 def assert_same(name, args, tolerance):
-    """The native operator and its plain-torch twin."""
+    """The native operator gives what plain torch gives."""
     actual, expected = getattr(native, name)(*args), getattr(portable, name)(*args)
     pairs = zip(actual, expected, strict=True) if isinstance(actual, tuple) else [(actual, expected)]
     for a, e in pairs:
@@ -81,11 +82,11 @@ def assert_same(name, args, tolerance):
 
 @st.composite
 def inputs(draw):
-    """Unit query and key, value, grad, codes, masks, tau."""
+    """Query and key with rows of length 1, value, upstream gradient, codes, masks and tau."""
     batch, heads = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     num_query, num_key, dim, value_dim = draw(LENGTHS), draw(LENGTHS), draw(SIZES), draw(SIZES)
     tau = draw(st.integers(1, 16))
-    # Plain torch fills a table of 2^tau rows a hash: many hashes or large tables, not both.
+    # Plain torch fills a table of 2^tau rows per hash, so either the hashes are many or the tables are large, not both.
     num_hash = draw(st.integers(1, 20 if tau <= 10 else 3))
     if tau <= 6 and draw(st.integers(0, 9)) == 0:
         num_hash, num_query, num_key = draw(st.sampled_from([257, 1024])), min(num_query, 20), min(num_key, 20)
@@ -100,7 +101,7 @@ def inputs(draw):
         for n in (num_key, num_query)
     )
     query, key, value, grad = (draw(st.sampled_from(LAYOUTS))(x) for x in (query, key, value, grad))
-    # Few distinct codes make crowded buckets, many make lonely ones.
+    # Few distinct codes give buckets with many keys, many distinct codes give buckets with few.
     top = min(draw(st.sampled_from([1, 2, 5, 2**16])), 2**tau)
     codes = [
         draw(st.sampled_from([contiguous, transposed, one_head_for_all]))(
@@ -110,7 +111,7 @@ def inputs(draw):
     ]
     masks = []
     for n in (num_query, num_key):
-        masked = draw(st.sampled_from([None, 0.0, 0.5, 1.1]))  # 1.1: no real row at all
+        masked = draw(st.sampled_from([None, 0.0, 0.5, 1.1]))  # 1.1 masks every row
         mask = None if masked is None else torch.rand(n, batch, generator=generator).t() > masked
         masks.append(mask)
     return query, key, value, grad, codes, masks, tau
@@ -123,7 +124,7 @@ def test_native_operators_equal_plain_torch(drawn):
     tolerance = TOLERANCE[value.dtype]
     assert_same("lsh_cumulation", (*codes, value, *masks, tau), tolerance)
     assert_same("lsh_attention_backward", (grad, query, key, value, *codes, *masks, tau), tolerance)
-    # The slope of arccos near 1 magnifies the rounding of a cosine, which each side makes in its own order.
+    # Near 1, the slope of arccos amplifies rounding errors of the cosine, which both implementations sum in other orders.
     assert_same("expectation", (query, key, value, *masks, tau), 10 * tolerance)
     assert_same("expectation_backward", (grad, query, key, value, *masks, tau), 10 * tolerance)
     assert_same("unit_rows", (value,), tolerance)
@@ -147,7 +148,7 @@ def test_native_codes_equal_plain_torch_bit_for_bit(layout, family, shape, num_h
         length = min(length, 17)
     if family == "hadamard_authors" and tau > dim:
         tau = dim  # a code cannot be longer than the rotation
-    # Small integers: every sum is exact, so no projection's sign is a matter of rounding.
+    # Small integers: every sum is exact, so no sign of a projection depends on rounding.
     x = layout(torch.randint(-8, 9, shape, generator=generator).to(dtype)[:, :, :length])
     planes = draw_planes(family, groups=heads, head_dim=dim, num_hash=num_hash, hash_code_len=tau, generator=generator)
     if family == "gaussian":
@@ -157,7 +158,7 @@ def test_native_codes_equal_plain_torch_bit_for_bit(layout, family, shape, num_h
 
 
 def test_a_million_rows_in_one_call():
-    """Sampled rows against a count of their collisions; under 2 GiB more than before."""
+    """Some rows are compared with the values that collide with them; the process grows by less than 2 GiB."""
     torch.manual_seed(0)
     length, dim, sizes = 1 << 20, 16, {"num_hash": 2, "hash_code_len": 16}
     query, key, value = (torch.randn(1, 1, length, dim) for _ in range(3))
@@ -184,15 +185,15 @@ def test_a_million_rows_in_one_call():
     ids=["batches and heads", "rows"],
 )
 def test_offsets_beyond_2_to_the_31_elements(tmp_path, shape, strides):
-    """A file with holes stands for the memory: only the pages of the few rows exist."""
+    """The memory is a sparse file, of which only the pages of the few rows exist."""
     last = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     assert last > 2**31
-    spread = torch.from_file(str(tmp_path / "holes"), shared=True, size=last + 1).as_strided(shape, strides)
+    far_apart = torch.from_file(str(tmp_path / "sparse"), shared=True, size=last + 1).as_strided(shape, strides)
     torch.manual_seed(0)
-    near = normalize(torch.randn(shape), dim=-1)
-    spread.copy_(near)
+    contiguous = normalize(torch.randn(shape), dim=-1)
+    far_apart.copy_(contiguous)
     planes = draw_planes("hadamard", groups=1, head_dim=16, num_hash=4, hash_code_len=2)
-    codes = native.fast_hash(near, planes, 4, 2, "hadamard")
+    codes = native.fast_hash(contiguous, planes, 4, 2, "hadamard")
     calls = {
         "fast_hash": lambda x: (x, planes, 4, 2, "hadamard"),
         "lsh_cumulation": lambda x: (codes, codes, x, None, None, 2),
@@ -203,6 +204,6 @@ def test_offsets_beyond_2_to_the_31_elements(tmp_path, shape, strides):
         "unit_rows_backward": lambda x: (x, x),
     }
     for name, arguments in calls.items():
-        actual, expected = getattr(native, name)(*arguments(spread)), getattr(native, name)(*arguments(near))
+        actual, expected = getattr(native, name)(*arguments(far_apart)), getattr(native, name)(*arguments(contiguous))
         pairs = zip(actual, expected, strict=True) if isinstance(actual, tuple) else [(actual, expected)]
         assert all(torch.equal(a, e) for a, e in pairs), name

@@ -1,4 +1,4 @@
-"""What the native operators make of NaN, infinity, full masks, empty sequences and wrong sizes."""
+"""The native operators on NaN, infinity, full masks, empty sequences and wrong sizes."""
 
 import pytest
 import torch
@@ -13,11 +13,11 @@ native = torch.ops.yoso
 
 @pytest.fixture(autouse=True, scope="module")
 def _native_kernels_are_tested():
-    assert jit.load("cpu"), "these tests are of the native kernels; they could not be built"
+    assert jit.load("cpu"), "the native kernels could not be built; these tests need them"
 
 
 def rows_and_codes():
-    """Query, key, value, grad and codes: each row has a bucket of its own, only rows 3 and 5 share theirs."""
+    """Query, key, value, grad and codes: every row has a bucket of its own, except that rows 3 and 5 share one."""
     torch.manual_seed(0)
     x = [normalize(torch.randn(1, 1, 8, 20), dim=-1) for _ in range(4)]
     codes = torch.arange(8).to(torch.uint16).expand(1, 1, 2, 8).contiguous()
@@ -30,7 +30,7 @@ def rows_not_finite(x):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_value_that_is_not_finite_reaches_only_the_queries_that_collide(bad):
+def test_a_value_that_is_not_finite_affects_only_the_queries_that_collide_with_it(bad):
     (query, key, value, grad), codes = rows_and_codes()
     value[0, 0, 3, 7] = bad
     assert rows_not_finite(native.lsh_cumulation(codes, codes, value, None, None, 3)) == [3, 5]
@@ -40,7 +40,7 @@ def test_a_value_that_is_not_finite_reaches_only_the_queries_that_collide(bad):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_query_that_is_not_finite_stays_in_its_own_row(bad):
+def test_a_query_that_is_not_finite_affects_only_its_own_row(bad):
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 1, 40, 20) for _ in range(3))
     clean_e, query_bad = yoso_e(query, key, value, hash_code_len=4), query.clone()
@@ -60,7 +60,7 @@ def test_a_query_that_is_not_finite_stays_in_its_own_row(bad):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("family", HASH_FAMILIES)
 def test_a_key_that_is_not_finite_gets_a_code_like_any_other(family, bad):
-    """Its sign bits are defined (a projection that is NaN is not positive), so its value goes to one bucket a hash."""
+    """Its bits are defined, because a projection that is NaN counts as not positive, so it has one bucket per hash."""
     torch.manual_seed(0)
     x = torch.randn(1, 1, 20, 20)
     planes = draw_planes(family, groups=1, head_dim=20, num_hash=4, hash_code_len=4)
@@ -73,29 +73,26 @@ def test_a_key_that_is_not_finite_gets_a_code_like_any_other(family, bad):
     out = yoso_sampling(
         x.flip(2), x, torch.randn(1, 1, 20, 20), num_hash=4, hash_code_len=4, planes=planes, hash_family=family
     )
-    assert torch.isfinite(out).all(), "a key's content is read by the hash alone"
+    assert torch.isfinite(out).all(), "only the hash may read the content of a key"
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["query", "key", "value", "grad"],
-)
-def test_a_masked_row_that_is_nan_reaches_nobody(name):
+@pytest.mark.parametrize("name", ["query", "key", "value", "grad"])
+def test_nan_in_a_masked_row_affects_no_result(name):
     (query, key, value, grad), codes = rows_and_codes()
     {"query": query, "key": key, "value": value, "grad": grad}[name][0, 0, 3] = float("nan")
     real = torch.ones(1, 8, dtype=torch.bool)
     real[0, 3] = False
-    found = [
+    results = [
         native.lsh_cumulation(codes, codes, value, real, real, 3),
         *native.lsh_attention_backward(grad, query, key, value, codes, codes, real, real, 3),
         native.expectation(query, key, value, real, real, 3),
         *native.expectation_backward(grad, query, key, value, real, real, 3),
     ]
-    assert [rows_not_finite(x) for x in found] == [[]] * len(found)
+    assert [rows_not_finite(x) for x in results] == [[]] * len(results)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_fully_masked_gives_zeros_and_zero_gradients(dtype):
+def test_a_batch_of_masked_tokens_gives_zeros_and_zero_gradients(dtype):
     torch.manual_seed(0)
     x = [torch.randn(2, 2, 33, 24, dtype=dtype).requires_grad_() for _ in range(3)]
     mask = torch.zeros(2, 33, dtype=torch.bool)
@@ -148,7 +145,7 @@ def test_a_wrong_hash_code_len_is_an_error_in_every_operator(tau):
             call()
 
 
-def test_no_hash_is_an_error():
+def test_zero_hashes_are_an_error():
     x, codes = torch.randn(1, 1, 4, 8), torch.zeros(1, 1, 0, 4, dtype=torch.uint16)
     with pytest.raises(ValueError, match="planes do not fit"):
         native.fast_hash(x, torch.randn(1, 0, 8), 0, 4, "gaussian")

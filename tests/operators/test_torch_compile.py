@@ -1,4 +1,4 @@
-"""torch.compile with inductor and torch.export of the attentions and of a model."""
+"""torch.compile and torch.export of the attentions and of a model."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from yoso import YosoConfig, YosoModel
 from yoso.attention import yoso_sampling
 from yoso.ops.hashing import draw_planes
 
-# torch's own copy of an exported program copies a tree specification whose class it has deprecated.
+# When torch copies an exported program, it uses a class of its own that is deprecated.
 ignore_torchs_own_deprecation = pytest.mark.filterwarnings(
     r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
 )
@@ -29,7 +29,7 @@ class YosoSampling(torch.nn.Module):
 @ignore_torchs_own_deprecation
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "non-strict"])
 @pytest.mark.parametrize("module", [YosoE(), YosoSampling()], ids=["yoso_e", "yoso_sampling"])
-def test_an_exported_program_gives_the_bits_of_the_module_at_any_length(module, strict):
+def test_an_exported_program_gives_the_same_bits_as_the_module_at_any_length(module, strict):
     planes = [draw_planes("hadamard", groups=4, head_dim=16, **SIZES)] if isinstance(module, YosoSampling) else []
     length = torch.export.Dim("length", min=2, max=4096)
 
@@ -43,12 +43,12 @@ def test_an_exported_program_gives_the_bits_of_the_module_at_any_length(module, 
         assert torch.equal(program.module()(*arguments(n)), module(*arguments(n)))
 
 
-# torch's inductor scripts a module on import, with what torch has deprecated.
+# The import of inductor uses TorchScript, which torch has deprecated.
 @pytest.mark.filterwarnings(r"ignore:`torch\.jit\.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("name", "backend"), [*((name, "aot_eager") for name in ATTENTIONS), ("yoso_sampling", "inductor")]
 )
-def test_gradients_of_one_graph_serve_every_length(name, backend):
+def test_one_graph_computes_outputs_and_gradients_of_every_length(name, backend):
     attention = make_attention(name)
     counters.clear()
     compiled = torch.compile(attention, fullgraph=True, dynamic=True, backend=backend)
@@ -76,14 +76,14 @@ def test_per_sample_gradients_compile(name):
         torch.testing.assert_close(a, e)
 
 
-# torch's inductor scripts a module on import, with what torch has deprecated.
+# The import of inductor uses TorchScript, which torch has deprecated.
 @pytest.mark.filterwarnings(r"ignore:`torch\.jit\.script_method` is deprecated:DeprecationWarning")
-@pytest.mark.parametrize(("own", "backend"), [("yoso_e", "inductor"), ("yoso", "aot_eager")])
-def test_inference_and_training_of_a_model_compile_once_for_every_length(own, backend):
-    """One layer, and inductor once: the C++ compiler takes most of this file's time."""
+@pytest.mark.parametrize(("attention", "backend"), [("yoso_e", "inductor"), ("yoso", "aot_eager")])
+def test_inference_and_training_of_a_model_compile_once_for_every_length(attention, backend):
+    """With one layer, and with inductor only once, because its C++ compiler takes most of this file's time."""
     sizes = SMALL | NO_DROPOUT | {"num_hidden_layers": 1, "num_hash": 4, "hash_code_len": 4}
     torch.manual_seed(0)
-    model = YosoModel(YosoConfig(**sizes, use_expectation=own == "yoso_e"))
+    model = YosoModel(YosoConfig(**sizes, use_expectation=attention == "yoso_e"))
     compiled = torch.compile(model, fullgraph=True, backend=backend)
     counters.clear()
     for training in (False, True):
@@ -95,7 +95,7 @@ def test_inference_and_training_of_a_model_compile_once_for_every_length(own, ba
                 torch._dynamo.mark_dynamic(x, 1)
             results = []
             for call in (compiled, model):
-                torch.manual_seed(n)  # for the planes
+                torch.manual_seed(n)  # so that both draw the same planes
                 model.zero_grad()
                 with torch.set_grad_enabled(training):
                     out = call(ids, attention_mask=mask).last_hidden_state

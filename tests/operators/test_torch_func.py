@@ -1,4 +1,4 @@
-"""torch.func on the operators and the attentions: vmap, grad, vjp, per-sample gradients, and what is refused."""
+"""torch.func on the operators and the attentions: vmap, grad, vjp, per-sample gradients and refused derivatives."""
 
 import pytest
 import torch
@@ -8,13 +8,14 @@ from torch.testing import assert_close
 
 from yoso.attention import yoso_sampling
 from yoso.ops.hashing import draw_planes
+from yoso.ops.schemas import SCHEMAS
 
 OPS = torch.ops.yoso
 MAPPED = 3
 
 
 def operator_cases():
-    """Each operator with every tensor mapped in front: arguments [MAPPED, B, ...]."""
+    """The arguments of each operator, with a mapped dimension first in every tensor: ``[MAPPED, B, ...]``."""
     query, key, value = make_qkv(MAPPED, 2, 2, 11, 16)
     weight = value.flip(3)
     mask = torch.rand(MAPPED, 2, 11, generator=torch.Generator().manual_seed(2)) > 0.2
@@ -54,10 +55,8 @@ def assert_equals_a_loop(name, args, dims):
         assert_close(a, torch.stack(e))
 
 
-def test_the_cases_are_all_the_operators():
-    from yoso.ops.operators import SCHEMAS
-
-    assert set(CASES) == set(SCHEMAS) - {"unit_rows_"}  # which is for results that no transform sees
+def test_every_operator_has_a_case():
+    assert set(CASES) == set(SCHEMAS) - {"unit_rows_"}  # it is called only where no transform is active
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -103,7 +102,7 @@ def test_vmap_of_an_attention_with_and_without_a_mask(name):
         assert_close(actual, torch.stack([attention(*(x[i] for x in qkv), *rest) for i in range(MAPPED)]))
 
 
-def test_planes_drawn_under_vmap_follow_its_randomness():
+def test_planes_drawn_under_vmap_follow_its_randomness_argument():
     query, key, value = make_qkv(1, 2, 9, 16)
     mapped = [torch.stack([x, x]) for x in (query, key, value)]
 
@@ -141,7 +140,7 @@ def test_grad_and_vjp_equal_backward(name):
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_per_sample_gradients(name):
-    """vmap(grad) keeps a gradient a sample; grad(vmap) and backward through vmap sum the same ones."""
+    """vmap(grad) returns one gradient per sample; grad(vmap) and backward through vmap return the same ones."""
     _, loss = losses(name, groups=2)
     qkv = make_qkv(MAPPED, 1, 2, 11, 16)
     every = (0, 1, 2)
@@ -159,10 +158,10 @@ def test_per_sample_gradients(name):
     assert shared[1].shape == (MAPPED, 1, 2, 11, 16)
 
 
-# torch's first jvp scripts its own decompositions, with what it has deprecated.
+# The first jvp of a process uses TorchScript, which torch has deprecated.
 @pytest.mark.filterwarnings(r"ignore:`torch\.jit\.script` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", ATTENTIONS)
-def test_second_and_forward_derivatives_are_refused_in_words(name):
+def test_second_and_forward_mode_derivatives_raise_an_error_that_says_why(name):
     attention, loss = losses(name, groups=4)
     query, key, value = make_qkv(2, 2, 11, 16)
     with pytest.raises(NotImplementedError, match="no second derivative"):

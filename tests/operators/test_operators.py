@@ -1,4 +1,4 @@
-"""The operators against the float64 oracles, native and plain torch, with the same planes."""
+"""The operators compared with the float64 oracles, and the native ones with plain torch, with the same planes."""
 
 import itertools
 
@@ -49,7 +49,7 @@ def leaves(*tensors, dtype=None):
 
 
 def assert_close(actual, expected, tolerance, scale=None):
-    """Absolute, relative to the largest entry of the expectation or to a given scale."""
+    """The largest error, relative to ``scale`` or else to the largest expected entry, is within the tolerance."""
     scale = expected.abs().max().item() if scale is None else scale
     assert torch.isfinite(actual).all()
     assert (actual.double() - expected.double()).abs().max().item() <= tolerance * max(scale, 1e-30)
@@ -57,7 +57,7 @@ def assert_close(actual, expected, tolerance, scale=None):
 
 @pytest.fixture(autouse=True)
 def _native_kernels_are_tested():
-    assert jit.load("cpu"), "these tests are of the native kernels; they could not be built"
+    assert jit.load("cpu"), "the native kernels could not be built; these tests need them"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -83,8 +83,8 @@ def test_sampled_gradient_equals_the_surrogate(shape, dtype):
     out = yoso_sampling(*inputs, mask, hash_family="gaussian", planes=planes, **sizes)
     wide = leaves(query, key, value, dtype=torch.float64)
     expected = torch.autograd.grad(oracle(*wide, mask, sizes, "gaussian", planes), wide, grad.double())
-    # Where one key alone collides, the exact gradient of query and key is zero and only rounding is left: hence a scale
-    # from the terms of the sum, not from the result.
+    # Where a single key collides, the exact gradient of query and key is zero and the result is rounding error only, so
+    # the scale is that of the terms of the sum and not that of the result.
     scale = sizes["hash_code_len"] / query.double().norm(dim=-1).min().item()
     scale = max(scale, 1 / sizes["num_hash"])
     for actual, truth in zip(torch.autograd.grad(out, inputs, grad), expected, strict=True):
@@ -114,7 +114,7 @@ def test_gradient_over_all_pairs_equals_the_surrogate(shape, dtype, lsh_backward
         grads, context = torch.autograd.grad(out, inputs, grad), None
         truth = torch.autograd.grad(reference.yoso_e(*wide, mask, mask, hash_code_len=tau), wide, grad.double())
     else:
-        # The operator without the outer normalisation: its gradient does not depend on the sampled output.
+        # The operator without the outer normalisation, so that the gradient does not depend on the sampled output.
         codes = [torch.zeros(*x.shape[:2], 2, x.shape[2], dtype=torch.uint16) for x in (query, key)]
         context = torch.ops.yoso.lsh_attention(*inputs, *codes, mask, mask, tau, False)
         grads = torch.autograd.grad(context, inputs, grad)
@@ -139,7 +139,7 @@ def test_native_equals_plain_torch_on_any_shape(data):
     query, key = query.transpose(1, 2), key.transpose(1, 2)
     value = torch.randn(batch, heads, num_key, value_dim, generator=generator)
     grad = torch.randn(batch, heads, num_query, value_dim, generator=generator)
-    # Few distinct codes make crowded buckets, many make lonely ones.
+    # Few distinct codes give buckets with many keys, many distinct codes give buckets with few.
     top = draw(st.sampled_from([1, 2, 2**tau]))
     codes = [
         torch.randint(0, min(top, 2**tau), (batch, heads, num_hash, n), generator=generator).to(torch.uint16)
@@ -169,13 +169,14 @@ def test_native_equals_plain_torch_on_any_shape(data):
         actual, expected = native(*args), plain(*args)
         both = zip(*((x,) if isinstance(x, torch.Tensor) else x for x in (actual, expected)), strict=True)
         for a, e in both:
-            # The slope of arccos near 1 magnifies the rounding of a cosine, which each side makes in its own order.
+            # Near 1, the slope of arccos amplifies the rounding errors of a cosine, and the two implementations sum the
+            # cosine in different orders.
             tolerance = 1e-3 if plain.__name__.startswith("expectation") else 1e-4
             assert_close(a, e, tolerance, max(1.0, e.abs().max().item()))
 
 
-def test_crowded_buckets_take_the_moment_and_agree():
-    """300 equal codes: the kernel goes through the d x d moment instead of 90,000 pairs."""
+def test_buckets_with_many_keys_use_the_moment_and_agree():
+    """With 300 equal codes the kernel uses the d x d moment instead of 90,000 pairs."""
     query, key, value, grad, _, _ = make((1, 2, 300, 32, 16, 2, 4), torch.float64)
     codes = torch.zeros(1, 2, 2, 300, dtype=torch.uint16)
     args = (grad, query, key, value, codes, codes, None, None, 4)
@@ -186,7 +187,7 @@ def test_crowded_buckets_take_the_moment_and_agree():
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_unit_rows_in_place_equal_those_in_new_memory(dtype):
+def test_unit_rows_in_place_gives_the_same_bits(dtype):
     torch.manual_seed(0)
     for x in (torch.randn(2, 3, 40, 33).to(dtype), torch.randn(2, 40, 3, 33).to(dtype).transpose(1, 2)):
         expected = unit_rows(x)
@@ -225,11 +226,11 @@ def test_a_fully_masked_sequence_gives_zeros_and_zero_gradients(attention):
 
 
 def test_equal_rows_of_query_and_key_give_no_nan():
-    """arccos of a product that rounding puts above 1: transformers' model gives NaN here."""
+    """Rounding can put a product of equal rows above 1, where arccos is NaN; transformers' model returns NaN here."""
     torch.manual_seed(0)
     query = torch.randn(1, 4, 200, 64)
     unit = torch.nn.functional.normalize(query, dim=-1)
-    assert ((unit * unit).sum(-1) > 1).any(), "the inputs must show the fault"
+    assert ((unit * unit).sum(-1) > 1).any(), "no product of these inputs is above 1"
     inputs = leaves(query, query, torch.randn_like(query))
     out = yoso_e(*inputs)
     assert torch.isfinite(out).all()
@@ -256,7 +257,7 @@ def test_the_same_planes_give_the_same_bits_for_any_thread_count():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-def test_more_hashes_come_closer_to_the_expectation():
+def test_the_error_against_the_expectation_falls_with_more_hashes():
     query, key, value, _, _, _ = make((1, 2, 256, 32, 32, 1, 1), masked=False)
     truth = yoso_e(query, key, value, hash_code_len=6)
     errors = []
@@ -264,4 +265,4 @@ def test_more_hashes_come_closer_to_the_expectation():
         draws = [yoso_sampling(query, key, value, num_hash=num_hash, hash_code_len=6) for _ in range(4)]
         errors.append(sum((d - truth).norm().item() for d in draws))
     for few, many in itertools.pairwise(errors):
-        assert many < 0.7 * few, f"four times the hashes should halve the error, got {errors}"
+        assert many < 0.7 * few, f"four times as many hashes should halve the error, got {errors}"

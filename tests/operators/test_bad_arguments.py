@@ -1,4 +1,4 @@
-"""Every wrong argument gets an error that names it, says what was expected and what came."""
+"""Every wrong argument raises an error that names it and says what was expected and what was given."""
 
 import pytest
 import torch
@@ -30,14 +30,14 @@ CASES = [
 
 @pytest.mark.parametrize(("overrides", "message"), CASES)
 @pytest.mark.parametrize("attention", [yoso_e, yoso_sampling])
-def test_attention(attention, overrides, message):
+def test_a_wrong_argument_of_an_attention_is_named(attention, overrides, message):
     options = {name: overrides[name] for name in ("key_padding_mask", "hash_code_len") if name in overrides}
     tensors = qkv(**{name: x for name, x in overrides.items() if name not in options})
     with pytest.raises(ValueError, match=message):
         attention(**tensors, **options)
 
 
-def test_sampling_parameters():
+def test_a_wrong_sampling_parameter_is_named():
     with pytest.raises(ValueError, match=r"num_hash must be at least 1, got 0"):
         yoso_sampling(**qkv(), num_hash=0)
     with pytest.raises(ValueError, match=r"hash_family must be one of.*got 'sha256'"):
@@ -47,7 +47,7 @@ def test_sampling_parameters():
         yoso_sampling(**qkv(), num_hash=4, hash_code_len=3, planes=planes)
 
 
-def test_codes():
+def test_wrong_codes_are_named():
     codes = torch.zeros(2, 3, 4, 10, dtype=torch.uint16)
     value = torch.randn(2, 3, 10, 8)
     with pytest.raises(ValueError, match=r"key_codes must be uint16.*got torch.int32"):
@@ -59,7 +59,7 @@ def test_codes():
 
 
 @pytest.mark.parametrize("kernel", [torch.ops.yoso.lsh_cumulation, portable.lsh_cumulation], ids=["native", "portable"])
-def test_codes_beyond_the_table(kernel):
+def test_codes_that_are_too_large_for_hash_code_len_are_an_error(kernel):
     codes = torch.full((1, 1, 2, 4), 16, dtype=torch.int32).to(torch.uint16)
     with pytest.raises(ValueError, match=r"codes must be below 2\^hash_code_len = 16"):
         kernel(codes, codes, torch.randn(1, 1, 4, 8), None, None, 4)
@@ -71,7 +71,7 @@ def test_an_empty_sequence_has_an_empty_result(kernel):
     assert kernel(empty, empty, empty, None, None, 4).shape == (1, 2, 0, 8)
 
 
-def test_a_direct_call_of_the_operator_is_checked_too():
+def test_direct_calls_of_the_operators_are_checked_too():
     codes = torch.zeros(2, 3, 4, 10, dtype=torch.uint16)
     with pytest.raises(ValueError, match=r"value's length"):
         torch.ops.yoso.lsh_cumulation(codes, codes, torch.randn(2, 3, 9, 8), None, None, 4)

@@ -1,4 +1,4 @@
-"""The operators as torch expects them: opcheck, compile, autocast, dtypes, strides, meta, double backward, memory."""
+"""The operators follow torch's rules: opcheck, compile, autocast, dtypes, strides, meta, double backward, memory."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from yoso.attention import expectation_weights, yoso_e, yoso_sampling
 from yoso.ops.hashing import draw_planes
 
 ON_CPU = {"profile_memory": True, "activities": [torch.profiler.ProfilerActivity.CPU], "acc_events": True}
-"""torch 2.11 warns where ``acc_events`` is not said."""
+"""torch 2.11 warns where ``acc_events`` is not given."""
 
 
 def sample_arguments(requires_grad=True):
@@ -59,8 +59,8 @@ def test_training_compiles_as_one_graph(attention):
 
 
 @pytest.mark.parametrize("attention", [yoso_e, yoso_sampling])
-def test_double_backward_is_refused_in_words(attention):
-    """transformers' functions return a wrong second derivative without a word."""
+def test_double_backward_raises_an_error_that_says_why(attention):
+    """The functions of transformers silently return a wrong second derivative."""
     query, key, value, mask, _, _ = sample_arguments()
     out = attention(query, key, value, mask)
     (first,) = torch.autograd.grad((out * value.detach()).sum(), query, create_graph=True)
@@ -70,7 +70,7 @@ def test_double_backward_is_refused_in_words(attention):
 
 @pytest.mark.parametrize("attention", [yoso_e, yoso_sampling])
 def test_memory_grows_linearly_with_the_length(attention):
-    """A tensor of n x n would show: at n = 4096 it alone is 64 MiB; all temporaries together stay far below."""
+    """A single n x n tensor would be 64 MiB at n = 4096; the largest allocation of the operators is below 16 MiB."""
     shape = (1, 1, 4096, 16)
     query, key, value = (torch.randn(shape) for _ in range(3))
     attention(query, key, value)
@@ -97,7 +97,7 @@ def gradients(attention, tensors, weight):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ATTENTIONS)
-def test_autocast_takes_mixed_dtypes_and_equals_casting_by_hand(name, dtype):
+def test_autocast_accepts_mixed_dtypes_and_equals_explicit_casts(name, dtype):
     attention = make_attention(name)
     tensors = [x.to(d) for x, d in zip(make_qkv(2, 2, 30, 16), (torch.float32, dtype, torch.float32), strict=True)]
     weight = make_qkv(2, 2, 30, 16)[2].flip(2)
@@ -133,7 +133,7 @@ def test_autocast_of_the_operators_leaves_codes_planes_and_float64_alone():
 
 
 @pytest.mark.parametrize("attention", [yoso_e, yoso_sampling])
-def test_meta_tensors_give_shapes_and_shapes_of_gradients(attention):
+def test_meta_tensors_give_the_shapes_of_results_and_gradients(attention):
     query, key, value = (x.to("meta").requires_grad_() for x in make_qkv(2, 3, 50, 16))
     out = attention(query, key, value[..., :7], torch.ones(2, 50, dtype=torch.bool, device="meta"))
     assert (out.shape, out.device.type, out.dtype) == ((2, 3, 50, 7), "meta", torch.float32)
@@ -143,11 +143,11 @@ def test_meta_tensors_give_shapes_and_shapes_of_gradients(attention):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["yoso_e", "yoso_sampling"])
 def test_low_precision_sums_in_float32(name, dtype):
-    """500 equal rows: a sum kept in dtype stops growing at 1 / eps terms; in float32 only the output is rounded."""
+    """500 equal rows: a sum in 16 bits stops growing after 1 / eps terms; in float32 only the output is rounded."""
     value = torch.linspace(0.5, 1.5, 500)[:, None].expand(1, 1, 500, 16).to(dtype)
     codes = [torch.zeros(1, 1, 3, 500, dtype=torch.uint16) for _ in range(2)]
     ops = torch.ops.yoso
-    # Rows of the axis: equal, and of length 1 in any dtype, so that every weight is 1.
+    # Equal rows of length 1, exact in any dtype, so that every weight is 1.
     axis = torch.zeros(1, 1, 500, 16, dtype=dtype)
     axis[..., 0] = 1
     if name == "yoso_e":
@@ -168,15 +168,15 @@ def test_strides_do_not_change_a_bit(name):
     def strided(x):
         return torch.stack([x, x]).movedim(0, -1)[..., 1]
 
-    sparse_mask = torch.stack([mask, mask], -1)[..., 0]
+    strided_mask = torch.stack([mask, mask], -1)[..., 0]
     expanded = value[:1, :1].expand(2, 2, 30, 16)
-    for given, dense in (
+    for inputs, contiguous in (
         ([query.transpose(1, 2).contiguous().transpose(1, 2), strided(key), strided(value)], [query, key, value]),
         ([query, expanded, expanded], [query, expanded.contiguous(), expanded.contiguous()]),
     ):
-        assert any(not x.is_contiguous() for x in given)
-        actual = gradients(lambda *x: attention(*x, sparse_mask), given, strided(weight))
-        expected = gradients(lambda *x: attention(*x, mask), dense, weight)
+        assert any(not x.is_contiguous() for x in inputs)
+        actual = gradients(lambda *x: attention(*x, strided_mask), inputs, strided(weight))
+        expected = gradients(lambda *x: attention(*x, mask), contiguous, weight)
         assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
 
 
@@ -185,6 +185,7 @@ def test_no_memory_is_kept_between_calls(name):
     attention, qkv = make_attention(name), make_qkv(2, 2, 300, 16)
 
     def balance(keep):
+        """Bytes allocated minus bytes released in four calls, of which ``keep`` keeps the outputs."""
         kept = []
         with torch.profiler.profile(**ON_CPU) as profile:
             for _ in range(4):
@@ -196,4 +197,4 @@ def test_no_memory_is_kept_between_calls(name):
 
     gradients(attention, qkv, qkv[2])
     assert balance(keep=False) == 0
-    assert balance(keep=True) >= 4 * qkv[2].nbytes, "the balance must see what is kept"
+    assert balance(keep=True) >= 4 * qkv[2].nbytes, "the balance does not count memory that is kept"

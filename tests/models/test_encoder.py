@@ -1,7 +1,9 @@
+"""The encoder: equal to that of transformers, with its attentions, checkpoints and errors."""
+
 import pytest
 import torch
-from model_pairs import NO_DROPOUT, SMALL, largest_difference, make_ours, make_pair, random_sizes, tokens
-from transformers.models import yoso as theirs
+from model_pairs import NO_DROPOUT, SMALL, largest_difference, make_pair, make_yoso, random_sizes, tokens
+from transformers.models import yoso as transformers_yoso
 
 import yoso
 
@@ -11,12 +13,12 @@ LENGTHS = (1, 7, 18, 40)
 @pytest.mark.parametrize("seed", range(6))
 def test_outputs_and_hidden_states_equal_transformers(seed):
     sizes = random_sizes(seed)
-    mine, other = make_pair(seed=seed, **sizes)
+    yoso_model, transformers_model = make_pair(seed=seed, **sizes)
     ids = tokens(2, LENGTHS[seed % 4], vocab_size=sizes["vocab_size"], seed=seed)
     types = ids % sizes["type_vocab_size"]
     with torch.no_grad():
-        a = mine(ids, token_type_ids=types, output_hidden_states=True)
-        b = other(ids, token_type_ids=types, output_hidden_states=True)
+        a = yoso_model(ids, token_type_ids=types, output_hidden_states=True)
+        b = transformers_model(ids, token_type_ids=types, output_hidden_states=True)
     assert largest_difference(a.last_hidden_state, b.last_hidden_state) < 1e-5
     assert len(a.hidden_states) == sizes["num_hidden_layers"] + 1
     for x, y in zip(a.hidden_states, b.hidden_states, strict=True):
@@ -25,56 +27,61 @@ def test_outputs_and_hidden_states_equal_transformers(seed):
 
 @pytest.mark.parametrize("conv_window", [None, 5])
 def test_gradients_equal_transformers(conv_window):
-    mine, other = make_pair(**SMALL, **NO_DROPOUT, conv_window=conv_window)
+    yoso_model, transformers_model = make_pair(**SMALL, **NO_DROPOUT, conv_window=conv_window)
     ids = tokens(2, 20, vocab_size=60)
     weight = torch.randn(2, 20, 32, generator=torch.Generator().manual_seed(1))
-    for model in (mine, other):
+    for model in (yoso_model, transformers_model):
         model.train()
         (model(ids).last_hidden_state * weight).mean().backward()
-    for (name, a), b in zip(mine.named_parameters(), other.parameters(), strict=True):
+    for (name, a), b in zip(yoso_model.named_parameters(), transformers_model.parameters(), strict=True):
         assert largest_difference(a.grad, b.grad) <= 1e-5 * b.grad.abs().max().item() + 1e-7, name
 
 
-def test_base_size_has_the_keys_and_parameters_of_transformers():
+def test_the_base_model_has_the_keys_and_parameters_of_transformers():
     with torch.device("meta"):
-        mine, other = yoso.YosoModel(yoso.YosoConfig()), theirs.YosoModel(theirs.YosoConfig())
-    assert sum(parameter.numel() for parameter in mine.parameters()) == 126_807_552
-    assert len(mine.state_dict()) == 197
-    assert {k: v.shape for k, v in mine.state_dict().items()} == {k: v.shape for k, v in other.state_dict().items()}
+        yoso_model, transformers_model = (
+            yoso.YosoModel(yoso.YosoConfig()),
+            transformers_yoso.YosoModel(transformers_yoso.YosoConfig()),
+        )
+    assert sum(parameter.numel() for parameter in yoso_model.parameters()) == 126_807_552
+    assert len(yoso_model.state_dict()) == 197
+    assert {k: v.shape for k, v in yoso_model.state_dict().items()} == {
+        k: v.shape for k, v in transformers_model.state_dict().items()
+    }
 
 
-def test_inputs_embeds_stand_for_input_ids():
-    model = make_ours(**SMALL)
+def test_inputs_embeds_can_replace_input_ids_in_the_encoder():
+    model = make_yoso(**SMALL)
     ids = tokens(2, 9, vocab_size=60)
     embeds = model.get_input_embeddings()(ids)
     assert torch.equal(model(ids).last_hidden_state, model(inputs_embeds=embeds).last_hidden_state)
 
 
 def test_position_ids_override_the_default():
-    model = make_ours(**SMALL)
+    model = make_yoso(**SMALL)
     ids = tokens(2, 9, vocab_size=60)
     default = model(ids).last_hidden_state
     assert torch.equal(default, model(ids, position_ids=torch.arange(2, 11)[None]).last_hidden_state)
     assert largest_difference(default, model(ids, position_ids=torch.arange(3, 12)[None]).last_hidden_state) > 1e-2
 
 
-def test_return_dict_false_gives_the_tuple_of_transformers():
-    mine, other = make_pair(**SMALL)
+def test_return_dict_false_gives_the_tuple_of_transformers_in_the_encoder():
+    yoso_model, transformers_model = make_pair(**SMALL)
     ids = tokens(1, 8, vocab_size=60)
-    a, b = (m(ids, output_hidden_states=True, return_dict=False) for m in (mine, other))
+    a, b = (m(ids, output_hidden_states=True, return_dict=False) for m in (yoso_model, transformers_model))
     assert isinstance(a, tuple)
     assert len(a) == len(b) == 2
     assert len(a[1]) == len(b[1]) == 3
 
 
-def test_default_attention_follows_use_expectation():
-    assert make_ours(**SMALL).config._attn_implementation == "yoso_e"
-    assert make_ours(**SMALL, use_expectation=False).config._attn_implementation == "yoso"
-    assert make_ours(**SMALL, use_expectation=False, attn_implementation="sdpa").config._attn_implementation == "sdpa"
+def test_the_default_attention_follows_use_expectation():
+    assert make_yoso(**SMALL).config._attn_implementation == "yoso_e"
+    assert make_yoso(**SMALL, use_expectation=False).config._attn_implementation == "yoso"
+    assert make_yoso(**SMALL, use_expectation=False, attn_implementation="sdpa").config._attn_implementation == "sdpa"
 
 
-def test_attention_can_be_changed_afterwards():
-    model = make_ours(**SMALL)
+def test_the_attention_of_a_model_can_be_changed():
+    model = make_yoso(**SMALL)
     ids = tokens(1, 12, vocab_size=60)
     expectation = model(ids).last_hidden_state
     model.set_attn_implementation("eager")
@@ -83,26 +90,26 @@ def test_attention_can_be_changed_afterwards():
     assert largest_difference(model(ids).last_hidden_state, expectation) > 1e-2
 
 
-def test_unknown_attention_is_refused():
+def test_an_unknown_attention_is_refused():
     with pytest.raises(ValueError, match="no_such_attention"):
-        make_ours(**SMALL, attn_implementation="no_such_attention")
+        make_yoso(**SMALL, attn_implementation="no_such_attention")
 
 
 def test_sampling_estimates_the_expectation():
-    expectation = make_ours(**SMALL)
+    expectation = make_yoso(**SMALL)
     ids = tokens(1, 24, vocab_size=60)
     truth = expectation(ids).last_hidden_state
     errors = []
     for num_hash in (32, 2048):
-        model = make_ours(**SMALL, use_expectation=False, num_hash=num_hash)
+        model = make_yoso(**SMALL, use_expectation=False, num_hash=num_hash)
         torch.manual_seed(0)
         errors.append(((model(ids).last_hidden_state - truth).norm() / truth.norm()).item())
     assert errors[1] < 0.1
     assert errors[1] < errors[0] / 3
 
 
-def test_the_seed_replays_sampling():
-    model = make_ours(**SMALL, use_expectation=False)
+def test_the_same_seed_gives_the_same_sampled_output():
+    model = make_yoso(**SMALL, use_expectation=False)
     ids = tokens(1, 24, vocab_size=60)
     outputs = []
     for seed in (0, 0, 1):
@@ -117,9 +124,9 @@ def test_gradient_checkpointing_changes_no_gradient(attention):
     ids = tokens(2, 12, vocab_size=60)
     grads = []
     for checkpointing in (False, True):
-        model = make_ours(**SMALL, attn_implementation=attention, attention_probs_dropout_prob=0.0).train()
+        model = make_yoso(**SMALL, attn_implementation=attention, attention_probs_dropout_prob=0.0).train()
         if checkpointing:
-            # The method's name since transformers 5.2x; older ones have the other.
+            # transformers 5.2x renamed the method; older versions have the second name.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable()
             assert all(layer.gradient_checkpointing for layer in model.encoder.layer)
@@ -130,20 +137,20 @@ def test_gradient_checkpointing_changes_no_gradient(attention):
     assert grads[0].abs().max() > 0
 
 
-def test_checkpoints_move_both_ways(tmp_path):
-    mine, other = make_pair(**SMALL, conv_window=3)
+def test_checkpoints_load_in_both_directions(tmp_path):
+    yoso_model, transformers_model = make_pair(**SMALL, conv_window=3)
     ids = tokens(1, 10, vocab_size=60)
-    expected = other(ids).last_hidden_state
-    other.save_pretrained(tmp_path / "theirs")
-    mine.save_pretrained(tmp_path / "mine")
-    loaded = yoso.YosoModel.from_pretrained(tmp_path / "theirs")
+    expected = transformers_model(ids).last_hidden_state
+    transformers_model.save_pretrained(tmp_path / "transformers")
+    yoso_model.save_pretrained(tmp_path / "yoso")
+    loaded = yoso.YosoModel.from_pretrained(tmp_path / "transformers")
     assert largest_difference(loaded(ids).last_hidden_state, expected) < 1e-5
-    back = theirs.YosoModel.from_pretrained(tmp_path / "mine")
+    back = transformers_yoso.YosoModel.from_pretrained(tmp_path / "yoso")
     assert largest_difference(back(ids).last_hidden_state, expected) == 0
 
 
-def test_old_checkpoint_with_position_buffers_loads_without_complaint(tmp_path):
-    model = make_ours(**SMALL)
+def test_an_old_checkpoint_with_position_buffers_loads_without_unexpected_keys(tmp_path):
+    model = make_yoso(**SMALL)
     model.config.save_pretrained(tmp_path)
     state = dict(model.state_dict())
     state["embeddings.position_ids"] = torch.arange(40)[None] + 2
@@ -155,8 +162,8 @@ def test_old_checkpoint_with_position_buffers_loads_without_complaint(tmp_path):
     assert torch.equal(loaded(ids).last_hidden_state, model(ids).last_hidden_state)
 
 
-def test_low_precision_runs():
-    model = make_ours(**SMALL, conv_window=3).to(torch.bfloat16)
+def test_a_bfloat16_model_runs():
+    model = make_yoso(**SMALL, conv_window=3).to(torch.bfloat16)
     assert model(tokens(1, 12, vocab_size=60)).last_hidden_state.dtype == torch.bfloat16
 
 
@@ -179,15 +186,15 @@ BAD_CALLS = {
 def test_bad_calls_name_the_argument(case):
     arguments, error, message = BAD_CALLS[case]
     with pytest.raises(error, match=message):
-        make_ours(**SMALL)(**arguments)
+        make_yoso(**SMALL)(**arguments)
 
 
-def test_a_foreign_configuration_is_refused():
+def test_the_configuration_of_transformers_is_refused():
     with pytest.raises(TypeError, match=r"expected a yoso.YosoConfig.*from_dict"):
-        yoso.YosoModel(theirs.YosoConfig(**SMALL))
+        yoso.YosoModel(transformers_yoso.YosoConfig(**SMALL))
 
 
-def test_package_names_load_and_unknown_ones_do_not():
+def test_every_public_name_of_the_package_loads_and_an_unknown_one_is_an_error():
     for name in yoso.__all__:
         assert getattr(yoso, name) is not None
     with pytest.raises(AttributeError, match="YosoModel"):
