@@ -20,11 +20,11 @@ def report(
 
     An .html file gets the page alone; a folder gets page, Markdown, CSV, LaTeX, PNG and SVG.
     """
-    from harness.report.formats import folder, html, images, published
-    from harness.report.model import comparison
+    from harness.report.comparison import compare
+    from harness.report.formats import folder, html, images, published_runs
 
     runs, notices = _load(run_files)
-    compared = comparison.compare(runs, notices, published.paragraphs(reading) if reading else ())
+    compared = compare(runs, notices, published_runs.paragraphs(reading) if reading else ())
     try:
         written = [html.write(compared, out)] if out.suffix == ".html" else folder.write(compared, out)
     except images.NoBrowser as error:
@@ -43,10 +43,10 @@ def publish(
     reading: Reading = None,
 ) -> None:
     """Add a run to the published ones: its data unchanged, its page, and the index."""
-    from harness.report.formats import published
+    from harness.report.formats import published_runs
 
     try:
-        typer.echo(published.publish(run_file, reports, name, reading))
+        typer.echo(published_runs.publish(run_file, reports, name, reading))
     except (ValueError, OSError) as error:
         raise _end(error) from error
 
