@@ -1,4 +1,4 @@
-"""A report's page, taken apart for tests."""
+"""The page of a report, parsed for tests."""
 
 import base64
 import gzip
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 
 from harness.core.record import Run
+from harness.report.comparison import compare
 from harness.report.formats import html
-from harness.report.model import comparison
 
 BLOCKS = {
     "title", "h1", "h2", "h3", "h4", "p", "li", "th", "td", "dt", "dd", "option", "summary", "button", "label", "span",
@@ -19,7 +19,7 @@ VOID = {"meta", "link", "input", "br", "img"}
 
 @dataclass
 class Block:
-    """An element with its own words, and those of what is no block inside it; ``inside`` are its ancestors' classes."""
+    """An element with its own text and that of its inline children; ``inside`` are the classes of its ancestors."""
 
     tag: str
     kind: str
@@ -28,7 +28,7 @@ class Block:
 
 
 class Page(HTMLParser):
-    """Scripts by id, the visible text, every address, the cells of each table row, and every block of words."""
+    """Scripts by id, the visible text, every address, the cells of each table row, and every block of text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -40,21 +40,21 @@ class Page(HTMLParser):
         self.blocks: list[Block] = []
         self._open: list[tuple[str, str, Block | None]] = []
         self._script: str | None = None
-        self._hushed = False
+        self._is_invisible = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
+        attributes = dict(attrs)
         self.tags.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "action"}]
         if tag not in VOID:
-            kind = given.get("class") or ""
+            kind = attributes.get("class") or ""
             block = Block(tag, kind, frozenset(kinds for _, kinds, _ in self._open)) if tag in BLOCKS else None
             self._open.append((tag, kind, block))
             self.blocks += [block] if block else []
-        self._hushed = tag in {"script", "style"}
+        self._is_invisible = tag in {"script", "style"}
         if tag == "script":
-            self._script = given.get("id") or "page"
+            self._script = attributes.get("id") or "page"
         if tag == "tr":
             self.rows.append([])
         if tag in {"td", "th"}:
@@ -64,18 +64,18 @@ class Page(HTMLParser):
         while self._open and self._open.pop()[0] != tag:
             pass
         if tag in {"script", "style"}:
-            self._script, self._hushed = None, False
+            self._script, self._is_invisible = None, False
 
     def handle_data(self, data: str) -> None:
         if self._script:
             self.scripts[self._script] = self.scripts.get(self._script, "") + data
-        elif not self._hushed:
+        elif not self._is_invisible:
             self.words.append(data)
             block = next((block for _, _, block in reversed(self._open) if block), None)
             if block:
                 block.text = " ".join(f"{block.text} {data}".split())
             else:
-                assert not data.strip(), f"words outside of every block: {data!r}"
+                assert not data.strip(), f"text outside every block: {data!r}"
             if block and block.tag in {"td", "th"}:
                 self.rows[-1][-1] += data.strip()
 
@@ -85,20 +85,20 @@ class Page(HTMLParser):
 
 
 def of(*runs: Run) -> Page:
-    """The page of a report on these runs."""
-    return Page(html.render(comparison.compare(runs)))
+    """The page of the report of these runs."""
+    return Page(html.render(compare(runs)))
 
 
 def data(page: Page) -> dict:
-    """What the page embeds: ``runs``, the ``view`` made from them and what its script needs of the ``page``."""
+    """What the page embeds: the ``runs``, the ``report`` made from them, and what its script needs (``page``)."""
     return json.loads(gzip.decompress(base64.b64decode(page.scripts["data"])))
 
 
 def embedded_runs(page: Page) -> list[Run]:
-    """The records inside."""
+    """The embedded runs."""
     return [Run.model_validate(run) for run in data(page)["runs"]]
 
 
 def figures(page: Page) -> dict[str, list[dict]]:
-    """The views of each panel, by its id."""
+    """The views of each panel, by the id of the panel."""
     return {panel["id"]: panel["views"] for panel in data(page)["page"]["panels"]}

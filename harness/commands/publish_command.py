@@ -17,10 +17,10 @@ def publish(
     reading: Reading = None,
 ) -> None:
     """Add a run to the published runs: its data unchanged, its page, and the index of all runs."""
-    from harness.report.formats import published
+    from harness.report.formats import published_runs
 
     with one_line_errors(ValueError, OSError):
-        typer.echo(published.publish(run_file, reports, name, reading))
+        typer.echo(published_runs.publish(run_file, reports, name, reading))
 
 
 def add_to(app: typer.Typer) -> None:

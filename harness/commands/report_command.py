@@ -24,11 +24,11 @@ def report(
 
     Exit code: 0 all was written, 1 a run or the pictures were left out, 2 no run could be read.
     """
-    from harness.report.formats import folder, html, images, published
-    from harness.report.model import comparison
+    from harness.report.comparison import compare
+    from harness.report.formats import folder, html, images, published_runs
 
     runs, notices = _load(run_files)
-    compared = comparison.compare(runs, notices, published.paragraphs(reading) if reading else ())
+    compared = compare(runs, notices, published_runs.paragraphs(reading) if reading else ())
     try:
         written = [html.write(compared, out)] if out.suffix == ".html" else folder.write(compared, out)
     except images.NoBrowser as error:

@@ -1,1 +1,5 @@
-"""From records to a report: ``view.compare`` makes the view model, ``html``, ``folder`` and ``published`` write it."""
+"""From records to a report.
+
+``comparison.compare`` makes the whole report as plain data from the answers of ``questions``; ``formats`` write it.
+Imports point one way: ``formats``, ``comparison``, ``questions``, ``model``.
+"""

@@ -10,7 +10,7 @@ import synthetic
 from harness.core import store
 from harness.core.record import Conditions, Timing
 from harness.core.spec import ModelSpec, OperationSpec
-from harness.report.questions.fairness import Finding, findings
+from harness.report.questions.fairness import FairnessFinding, findings
 
 REPORTS = Path(__file__).parents[2] / "reports"
 RUNS = [path for path in sorted(REPORTS.glob("*/*.json")) if "harness" in json.loads(path.read_text())]
@@ -50,10 +50,10 @@ def test_equal_cases_have_no_finding():
         ),
         ({"float32_matmul": "high"}, "TF32", "c multiplied float32 matrices at 'high' precision"),
         ({"dtypes": ["bfloat16", "float32"]}, "dtype", "c computed in bfloat16 and float32"),
-        ({"dropout": True}, "dropout", "c dropped at random, where others dropped nothing"),
-        ({"recomputes": True}, "checkpointing", "c computed forward operations again for backward"),
-        ({"compiled": True}, "compiled", "c ran compiled, where others ran as it is written"),
-        ({"layout_copies": 3}, "layout copies", "c made 3 copies of its inputs' size in another layout"),
+        ({"dropout": True}, "dropout", "c applied dropout, where others applied no dropout"),
+        ({"recomputes": True}, "checkpointing", "c recomputed forward operations for backward"),
+        ({"compiled": True}, "compiled", "c ran compiled, where others ran without compilation"),
+        ({"layout_copies": 3}, "layout copies", "c made 3 input-sized copies in another layout"),
         ({"threads": 8}, "threads", "c ran on 8 threads, where others ran on 2 threads"),
     ],
 )
@@ -133,8 +133,8 @@ def test_an_attention_without_padding_support_is_named_in_its_measured_cases():
         record("b", padded, status="unsupported", reasons=["it has no mask"]),
         record("c", padded, status="unsupported", reasons=["not here"]),
     ]
-    reason = "b was measured on whole sequences only; padded ones: it has no mask"
-    assert findings(records) == [Finding("no padding", "b", reason, (records[1].case_id,))]
+    reason = "b was measured without padding only; with padding: it has no mask"
+    assert findings(records) == [FairnessFinding("no padding", "b", reason, (records[1].case_id,))]
 
 
 def test_a_realistic_run_differs_at_most_in_parameters():

@@ -1,4 +1,4 @@
-"""``harness publish``: a run is added, the index lists it, and what was there stays byte for byte."""
+"""``harness publish``: a run is added, the index lists it, and existing data stays byte for byte."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from harness.commands.app import app
 from harness.core.record import Run
-from harness.report.formats import published
+from harness.report.formats import published_runs
 
 
 def save(path: Path, **changes: object) -> Path:
@@ -25,12 +25,12 @@ def data_of(reports: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-def test_runs_are_added_newest_first_and_none_is_rewritten(tmp_path: Path) -> None:
+def test_runs_are_listed_newest_first_and_never_rewritten(tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    older = published.publish(save(tmp_path / "a.json", started="2026-01-02T03:04:05Z"), reports, "older")
+    older = published_runs.publish(save(tmp_path / "a.json", started="2026-01-02T03:04:05Z"), reports, "older")
     before = data_of(reports)
     page = (older / "report.html").read_bytes()
-    published.publish(
+    published_runs.publish(
         save(tmp_path / "b.json", started="2026-02-02T03:04:05Z", machine={"cuda_device": "GPU <b>X</b>"}), reports
     )
     assert before.items() < data_of(reports).items()
@@ -47,36 +47,36 @@ def test_runs_are_added_newest_first_and_none_is_rewritten(tmp_path: Path) -> No
         assert address == "data:," or (reports / "devices" / address).exists(), address
 
 
-def test_a_name_that_is_taken_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+def test_a_name_in_use_is_rejected_and_nothing_changes(tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    published.publish(save(tmp_path / "a.json"), reports, "mine")
+    published_runs.publish(save(tmp_path / "a.json"), reports, "mine")
     before = data_of(reports)
     other = save(tmp_path / "b.json", started="2026-05-05T05:05:05Z")
     done = CliRunner().invoke(app, ["publish", str(other), "--reports", str(reports), "--name", "mine"])
     assert done.exit_code == 2
     assert "published data is never rewritten" in done.stderr
     assert data_of(reports) == before
-    published.publish(tmp_path / "a.json", reports, "mine")  # the same run again: its page is made anew
+    published_runs.publish(tmp_path / "a.json", reports, "mine")  # the same run again only renews its page
     assert data_of(reports) == before
 
 
 @pytest.mark.parametrize("name", ["../up", "Up", "a b", "devices", ""])
-def test_a_name_must_be_a_plain_folder(tmp_path: Path, name: str) -> None:
+def test_a_name_must_be_a_plain_folder_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="name must be"):
-        published.publish(save(tmp_path / "a.json"), tmp_path / "reports", name)
+        published_runs.publish(save(tmp_path / "a.json"), tmp_path / "reports", name)
 
 
-def test_a_reading_is_on_the_page_and_stays(tmp_path: Path) -> None:
+def test_a_reading_is_on_the_page_and_is_kept(tmp_path: Path) -> None:
     reading = tmp_path / "words.md"
     reading.write_text("First it wins\nhere.\n\nThen it <loses>.\n", encoding="utf-8")
-    folder = published.publish(save(tmp_path / "a.json"), tmp_path / "reports", "mine", reading)
+    folder = published_runs.publish(save(tmp_path / "a.json"), tmp_path / "reports", "mine", reading)
     text = report_page.Page((folder / "report.html").read_text(encoding="utf-8")).text
     assert "First it wins here." in text
     assert "Then it <loses>." in text
     assert (folder / "reading.md").read_text(encoding="utf-8") == reading.read_text(encoding="utf-8")
 
 
-def test_no_run_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_file_that_is_no_run_gives_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}", encoding="utf-8")
     done = CliRunner().invoke(app, ["publish", str(tmp_path / "x.json"), "--reports", str(tmp_path / "reports")])
     assert done.exit_code == 2

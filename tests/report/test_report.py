@@ -1,4 +1,4 @@
-"""The report's page of a whole run: what it draws, and what it must never hide."""
+"""The page of a whole run: what it draws, and what it must never hide."""
 
 import hashlib
 import re
@@ -13,14 +13,14 @@ from report_page import Page, embedded_runs, figures, of
 
 from harness.core.record import Quality, Run, Status
 from harness.core.spec import OperationSpec, QualitySpec
+from harness.report.comparison import compare
 from harness.report.formats import html
-from harness.report.model import comparison
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 def line_of(plot: dict, series: str) -> dict:
-    """A series' line, and not its band or its failures."""
+    """The line of a series, not its band or its failures."""
     return next(t for t in plot["data"] if t["meta"] == {"series": series} and "yaxis" not in t)
 
 
@@ -34,11 +34,11 @@ def page(realistic: Run) -> Page:
     return of(realistic)
 
 
-def test_the_page_is_one_file_that_asks_nothing_of_a_network(page: Page, realistic: Run, tmp_path: Path) -> None:
-    path = html.write(comparison.compare([realistic]), tmp_path / "new" / "folder" / "report.html")
+def test_the_page_is_one_file_that_needs_no_network(page: Page, realistic: Run, tmp_path: Path) -> None:
+    path = html.write(compare([realistic]), tmp_path / "new" / "folder" / "report.html")
     assert path.is_file()
     assert set(page.addresses) == {"data:,", "#data"}
-    assert "link" in page.tags  # the empty icon, without which a browser asks a server for one
+    assert "link" in page.tags  # the empty icon, without which a browser requests one from a server
     assert not re.search(r"@import|url\(", path.read_text(encoding="utf-8").split("</style>")[0])
 
 
@@ -46,13 +46,13 @@ def test_the_embedded_json_is_the_run(page: Page, realistic: Run) -> None:
     assert embedded_runs(page) == [realistic]
 
 
-def test_plotly_is_inside_once(page: Page) -> None:
+def test_the_page_contains_plotly_once(page: Page) -> None:
     assert page.tags.count("script") == 3
     assert len(page.scripts["plotly"]) > 300_000
 
 
-def test_plotly_is_the_file_that_its_source_names() -> None:
-    vendor = files("harness.report").joinpath("vendor")
+def test_plotly_has_the_digest_in_SOURCE_md() -> None:
+    vendor = files("harness.report").joinpath("page", "vendor")
     digest = hashlib.sha256(vendor.joinpath("plotly-basic.min.js").read_bytes()).hexdigest()
     assert digest in vendor.joinpath("SOURCE.md").read_text(encoding="utf-8")
 
@@ -61,16 +61,16 @@ def test_sections_come_in_order(page: Page) -> None:
     headings = [
         "Attentions compared",
         "The attention alone",
-        "A whole model",
-        "A trained task",
+        "Whole models",
+        "Trained tasks",
         "How time grows with length",
-        "Where one becomes faster than another",
-        "Error against budget",
+        "Where one attention becomes faster than another",
+        "Approximation error against budget",
         "Accuracy after training",
-        "Rivals at equal size",
-        "Memory taken apart",
-        "What did not run, and why",
-        "Verified before timing",
+        "Models of equal size",
+        "Memory by use",
+        "Cases without a result, and why",
+        "Verification before timing",
         "Settings and machine",
     ]
     places = [page.text.index(heading) for heading in headings]
@@ -89,8 +89,8 @@ def test_failures_are_marked_at_their_length_and_never_drawn_as_a_value(page: Pa
     forward = next(v for v in figures(page)["operation"] if v["facets"]["Pass"] == "forward")
     for plot in forward["plots"][:2]:
         marks = [trace for trace in plot["data"] if trace.get("yaxis") == "y2"]
-        found = {(trace["meta"]["series"], n) for trace in marks for n in trace["x"]}
-        assert {("softmax", 16384), ("sdpa_math", 16384), ("broken", 512), ("broken", 1024)} == found
+        marked = {(trace["meta"]["series"], n) for trace in marks for n in trace["x"]}
+        assert {("softmax", 16384), ("sdpa_math", 16384), ("broken", 512), ("broken", 1024)} == marked
         reasons = " ".join(words for trace in marks for words in trace["hovertext"])
         assert "out of memory" in reasons
         assert "SIGSEGV in worker" in reasons
@@ -118,30 +118,30 @@ def test_lines_are_the_medians_of_the_records(page: Page, realistic: Run) -> Non
     assert memory["y"] == [record.memory.peak_bytes for record in chosen if record.memory]
 
 
-def test_a_series_has_one_look_in_every_plot(page: Page) -> None:
-    looks: dict[str, set[str]] = {}
-    for view_list in figures(page).values():
-        for trace in (t for one in view_list for plot in one["plots"] for t in plot["data"]):
+def test_a_series_has_one_colour_in_every_plot(page: Page) -> None:
+    colors_of: dict[str, set[str]] = {}
+    for views in figures(page).values():
+        for trace in (t for view in views for plot in view["plots"] for t in plot["data"]):
             if color := trace.get("marker", {}).get("color"):
-                looks.setdefault(trace["meta"]["series"], set()).add(color)
-    assert len(looks) > 8
-    assert all(len(colors) == 1 for colors in looks.values())
+                colors_of.setdefault(trace["meta"]["series"], set()).add(color)
+    assert len(colors_of) > 8
+    assert all(len(colors) == 1 for colors in colors_of.values())
 
 
-def test_hash_families_are_lines_of_their_own(page: Page) -> None:
-    views_ = figures(page)["hashes"]
-    assert [v["facets"]["Error of"] for v in views_] == [
+def test_each_hash_family_has_its_own_line(page: Page) -> None:
+    views = figures(page)["hashes"]
+    assert [v["facets"]["Error of"] for v in views] == [
         "the output",
         "the gradient of q",
         "the gradient of k",
         "the gradient of v",
     ]
-    lines = [t for t in views_[0]["plots"][0]["data"] if "hovertext" in t]
+    lines = [t for t in views[0]["plots"][0]["data"] if "hovertext" in t]
     assert [t["meta"]["series"].split("=")[1] for t in lines] == ["gaussian)", "hadamard)", "hadamard_dependent)"]
     assert all(t["x"] == [8, 16, 32, 64, 128] for t in lines)
 
 
-def test_quality_without_hashes_or_with_a_broken_error_is_named_not_dropped() -> None:
+def test_errors_that_cannot_be_drawn_are_named_in_the_remarks() -> None:
     exact = QualitySpec(attention="softmax", seq_len=1024)
     broken = QualitySpec(attention="broken", seq_len=1024, knobs={"num_hash": 8})
     records = [
@@ -150,9 +150,9 @@ def test_quality_without_hashes_or_with_a_broken_error_is_named_not_dropped() ->
         synthetic.record(broken, quality=Quality(reference="yoso_e", errors={"output": [float("inf")]})),
     ]
     plot = figures(of(synthetic.run(records)))["hashes"][0]["plots"][0]
-    assert plot["title"] == "Relative error of the output against yoso_e; inputs: sharp (a key for each query)"
+    assert plot["title"] == "Relative error of the output against yoso_e; inputs: sharp (one key per query)"
     assert plot["remarks"] == [
-        "softmax is not drawn: it has no budget; 2.00e-07 against float64.",
+        "softmax is not drawn: it has no budget; error 2.00e-07 against float64.",
         "broken is not drawn: an error that is not finite against yoso_e.",
     ]
 
@@ -164,7 +164,7 @@ def test_accuracy_shows_every_seed_and_both_baselines(page: Page) -> None:
     assert {note["text"] for note in plot["layout"]["annotations"]} == {"chance 10.0%", "majority 17.2%"}
 
 
-def test_machine_commit_command_and_settings_are_there(page: Page, realistic: Run) -> None:
+def test_machine_commit_command_and_settings_are_on_the_page(page: Page, realistic: Run) -> None:
     assert realistic.commit is not None
     for words in (realistic.command, realistic.commit, "Example CPU @ 2.0 GHz", "record schema", "torch CPU allocator"):
         assert words in page.text

@@ -9,8 +9,8 @@ from report_page import of
 from harness.core.record import Ceiling, Record, Run, Timing
 from harness.core.spec import OperationSpec
 from harness.core.store import load
-from harness.report.model.records_table import frame
-from harness.report.questions import bounds
+from harness.report.model.records_table import report_rows
+from harness.report.questions import hardware_bounds
 
 ROOT = Path(__file__).parents[2]
 CEILINGS = [
@@ -38,7 +38,8 @@ def made_up() -> Run:
 
 def test_the_fraction_is_of_the_tightest_measured_ceiling() -> None:
     run = made_up()
-    rows = {row[0]: [str(cell) for cell in row[2:]] for row in bounds.fractions(frame(run), [run]).rows}
+    table = hardware_bounds.bound_fractions(report_rows(run), [run])
+    rows = {row[0]: [str(cell) for cell in row[2:]] for row in table.rows}
     assert rows == {
         "sdpa": ["2.00 ms [2.00 ms, 2.00 ms]", "1.00 ms", "matmul bfloat16", "50.0%"],
         "yoso": ["100 µs [100 µs, 100 µs]", "20.0 µs", "copy", "20.0%"],
@@ -46,22 +47,23 @@ def test_the_fraction_is_of_the_tightest_measured_ceiling() -> None:
 
 
 def test_a_case_whose_submission_takes_longer_than_the_device_is_marked() -> None:
-    (table,) = bounds.device_and_host(frame(made_up()))
+    (table,) = hardware_bounds.device_and_host(report_rows(made_up()))
     marks = {row[0]: row[5] for row in table.rows}
     assert marks == {"sdpa": "", "yoso": "launch-bound", "yoso_e": ""}
 
 
-def test_the_page_has_both_tables_and_the_ceilings() -> None:
+def test_the_page_has_times_fractions_and_ceilings() -> None:
     page = of(made_up())
-    for words in ("Device and host", "fraction of the bound", "Measured ceilings", "3,000 GB/s", "800 TFLOP/s"):
+    titles = ("Device time and host time", "fraction of the bound", "Measured ceilings")
+    for words in (*titles, "3,000 GB/s", "800 TFLOP/s"):
         assert words in page.text
     assert "not measured: no such kernel" in page.text
 
 
-def test_without_ceilings_and_device_times_neither_is_there() -> None:
+def test_without_ceilings_and_device_times_the_sections_are_absent() -> None:
     page = of(synthetic.realistic(lengths=(512,), modes=("forward",)))
     assert "fraction of the bound" not in page.text
-    assert "Device and host" not in page.text
+    assert "Device time and host time" not in page.text
     assert "Measured ceilings" not in page.text
 
 

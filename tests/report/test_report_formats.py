@@ -1,4 +1,4 @@
-"""Markdown, LaTeX, CSV and pictures: all from the view model that the page is made of."""
+"""Markdown, LaTeX, CSV and pictures, all from the data that the page is made of."""
 
 import csv
 import shutil
@@ -11,9 +11,8 @@ from typer.testing import CliRunner
 from harness.commands.app import app
 from harness.core.record import Check, Run
 from harness.core.spec import OperationSpec
-from harness.report.formats import folder, images, latex, markdown
-from harness.report.model import case_rows
-from harness.report.model.comparison import Comparison, compare
+from harness.report.comparison import Comparison, compare
+from harness.report.formats import csv_table, folder, images, latex, markdown
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "a|b\n# <img src=x> \\end{document} %_&$ =1+1"
@@ -31,7 +30,7 @@ def hostile() -> Run:
 def test_markdown_has_the_sentences_and_every_table(comparison: Comparison) -> None:
     text = markdown.render(comparison)
     plain = text.replace("\\", "")
-    for sentence in comparison.answers[0].sentences:
+    for sentence in comparison.summaries[0].sentences:
         assert str(sentence) in plain
     for section in comparison.sections:
         for table in section.tables:
@@ -59,7 +58,7 @@ def test_latex_is_balanced(comparison: Comparison) -> None:
 
 
 def test_csv_has_every_case_with_every_digit(comparison: Comparison, tmp_path: Path) -> None:
-    case_rows.write_csv(comparison.cases, tmp_path / "cases.csv")
+    csv_table.write(comparison.cases, tmp_path / "cases.csv")
     with (tmp_path / "cases.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["case"] for row in rows] == [record.case_id for record in comparison.raw[0].records]
@@ -86,10 +85,10 @@ def test_a_folder_gets_every_format(tmp_path: Path) -> None:
 def test_without_a_browser_everything_but_the_pictures_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none(*arguments: object) -> None:
+    def fail(*arguments: object) -> None:
         raise images.NoBrowser("found none")
 
-    monkeypatch.setattr(images, "write", none)
+    monkeypatch.setattr(images, "write", fail)
     source = ROOT / "reports/cpu-yoso/model.json"
     done = CliRunner().invoke(app, ["report", str(source), "-o", str(tmp_path / "out")])
     assert done.exit_code == 1

@@ -1,4 +1,4 @@
-"""No number on the page without its value in the page's own JSON, each at its own place."""
+"""Every number on the page has its value in the page's own JSON, at the same place."""
 
 import re
 from collections.abc import Iterator
@@ -13,23 +13,24 @@ from report_page import Page
 
 from harness.core.record import Record, Run
 from harness.core.store import load
+from harness.report.comparison import compare
 from harness.report.formats import html
-from harness.report.model import comparison, units
+from harness.report.model import amounts
 
 ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]\d+)?(?![\w])")
 FIXED = {
     r"(?<![\w.,])95%(?=\]| interval| bootstrap)": "the level of every interval",
     r"(?<=lengths )from 512 on(?=: 1)": "where a fit of exponents begins",
-    r"(?<=: )1 is linear, 2 quadratic": "what an exponent means",
-    r"(?<=interval leaves out )1": "a ratio of equal times",
-    r"(?<=an interval from )0(?= on)": "no bias",
+    r"(?<=: )1 is linear, 2 is quadratic": "what an exponent means",
+    r"(?<=interval excludes )1": "a ratio of equal times",
+    r"(?<=an interval that starts at )0(?= shows)": "no bias",
     r"(?<=outputs to length )1": "the definition of YOSO",
-    r"(?<=above )1(?= it failed)": "the error that is allowed, over itself",
+    r"(?<=is above )1(?=, the check failed)": "an error equal to the allowed error",
     r"AAAI 2021 \(arXiv 2102.03902": "a citation",
     r"NeurIPS 2021, arXiv 2110.15343": "a citation",
 }
-"""Patterns of the page's own fixed words, and what their numbers are, which no record has."""
+"""Patterns of fixed text with numbers that come from no record, and what these numbers are."""
 
 
 def leaves(found: object, skip: tuple[str, ...] = ()) -> Iterator[object]:
@@ -50,55 +51,62 @@ def numbers(words: str) -> set[str]:
 
 
 def writings(amount: dict) -> set[str]:
-    """What an amount may be written as: in its own unit, or as a round percentage or number."""
+    """The ways in which an amount may be written: in its own unit, or as a round percentage or number."""
     found: set[str] = set()
     for value in (amount[name] for name in ("value", "low", "high") if name in amount):
-        found |= numbers(units.WORDS[amount["unit"]](value)) | {f"{value:g}"}
+        found |= numbers(amounts.FORMATTERS[amount["unit"]](value)) | {f"{value:g}"}
         if amount["unit"] == "fraction":
             found |= {f"{100 * value:g}", f"{100 * value:.2f}"}
     return found
 
 
-def facts(record: Record) -> Iterator[int]:
-    """The numbers that cases of a comparison should have alike."""
-    seen, timing = record.conditions, record.timing
-    found = (record.parameters, seen and seen.parameters, seen and seen.layout_copies, timing and timing.threads)
-    yield from (fact for fact in found if isinstance(fact, int))
+def conditions_of(record: Record) -> Iterator[int]:
+    """The conditions with numbers that should be equal in the cases of a comparison."""
+    conditions, timing = record.conditions, record.timing
+    values = (
+        record.parameters,
+        conditions and conditions.parameters,
+        conditions and conditions.layout_copies,
+        timing and timing.threads,
+    )
+    yield from (value for value in values if isinstance(value, int))
 
 
 class Known:
-    """What the page's JSON knows: the amounts of each place, and the names that numbers are parts of."""
+    """What the page's JSON contains: the amounts at each place of the page, and the names that contain numbers."""
 
     def __init__(self, page: Page) -> None:
-        inside = report_page.data(page)
-        self.view, self.runs = inside["view"], [Run.model_validate(run) for run in inside["runs"]]
+        data = report_page.data(page)
+        self.report, self.runs = data["report"], [Run.model_validate(run) for run in data["runs"]]
         self.lengths = {f"{record.spec.seq_len:,}" for run in self.runs for record in run.records}
-        # what was not alike is quoted from the records in a finding's words
-        self.conditions = {f"{fact:,}" for run in self.runs for record in run.records for fact in facts(record)}
-        # settings are made of the records' specs: test_series_and_settings_have_the_numbers_of_their_specs
-        made = [str(case[name]) for case in self.view["cases"] for name in ("series", "setting", "run")]
-        given = [leaf for leaf in leaves(inside["runs"], skip=("case_id",)) if isinstance(leaf, str)]
+        # a fairness finding quotes conditions of the records
+        self.conditions = {
+            f"{value:,}" for run in self.runs for record in run.records for value in conditions_of(record)
+        }
+        # that settings have the numbers of their specs is tested separately below
+        made = [str(case[name]) for case in self.report["cases"] for name in ("series", "setting", "run")]
+        recorded = [leaf for leaf in leaves(data["runs"], skip=("case_id",)) if isinstance(leaf, str)]
         cases = [record.case_id for run in self.runs for record in run.records]
         parts = [part for words in made for part in words.split("; ")]
-        names = {" ".join(name.split()) for name in (*given, *cases, *parts)}
+        names = {" ".join(name.split()) for name in (*recorded, *cases, *parts)}
         self.names = sorted(
             (one for one in names if re.search(r"[^\W\d]", one) and numbers(one)), key=len, reverse=True
         )
 
     def places(self, page: Page) -> Iterator[tuple[str, set[str]]]:
-        """The words of each block of the page, with the numbers that its own place in the JSON gives it."""
-        tables = [(section["id"], table) for section in self.view["sections"] for table in section["tables"]]
-        tables += [("verification", run["verification"]) for run in self.view["runs"]]
+        """The text of each block of the page, with the numbers at the same place in the JSON."""
+        tables = [(section["id"], table) for section in self.report["sections"] for table in section["tables"]]
+        tables += [("verification", run["verification"]) for run in self.report["runs"]]
         cells = iter([self.of(cell) if isinstance(cell, dict) else self.of_words(cell, id_)
                       for id_, table in tables for row in table["rows"] for cell in row])  # fmt: skip
-        sentences = iter([sentence for one in self.view["answers"] for sentence in one["sentences"]])
-        counts, failures = iter(self.view["counts"].values()), iter(self.view["failures"])
-        particulars = iter([part for run, seen in zip(self.runs, self.view["runs"], strict=True)
-                            for part in self.particulars(run, seen)])  # fmt: skip
+        sentences = iter([sentence for summary in self.report["summaries"] for sentence in summary["sentences"]])
+        counts, failures = iter(self.report["counts"].values()), iter(self.report["failures"])
+        particulars = iter([part for run, details in zip(self.runs, self.report["runs"], strict=True)
+                            for part in self.particulars(run, details)])  # fmt: skip
         for block in page.blocks:
             if block.tag == "td":
                 yield block.text, next(cells)
-            elif block.tag == "li" and "answer" in block.inside:
+            elif block.tag == "li" and "headline" in block.inside:
                 yield block.text, self.of(next(sentences))
             elif block.kind.startswith("count "):
                 yield block.text, writings(next(counts))
@@ -109,30 +117,31 @@ class Known:
             else:
                 setting = block.tag == "option" or block.kind in {"note", "common"}
                 yield block.text, self.lengths if setting else set()
-        assert [*cells, *sentences, *counts, *failures, *particulars] == [], "the page leaves out what its JSON has"
+        not_on_page = [*cells, *sentences, *counts, *failures, *particulars]
+        assert not_on_page == [], "the JSON contains something that the page leaves out"
 
     def of_words(self, cell: str, section: str) -> set[str]:
-        """Of a cell without an amount: a length that is a setting, or what a finding quotes."""
+        """The numbers of a cell without an amount: a length that is a setting, or conditions in a fairness finding."""
         if section == "fairness":
             return self.conditions
         return self.lengths if re.fullmatch(r"[\d,]+ tokens", cell) else set()
 
-    def of(self, said: dict) -> set[str]:
-        """Of an amount or a sentence as JSON holds it."""
-        return {number for amount in said.get("amounts", [said]) for number in writings(amount)}
+    def of(self, json: dict) -> set[str]:
+        """The numbers of an amount or a sentence in the JSON."""
+        return {number for amount in json.get("amounts", [json]) for number in writings(amount)}
 
-    def particulars(self, run: Run, seen: dict) -> Iterator[set[str]]:
-        yield from (set(), set(), set(), {str(run.schema_version)}, writings(seen["records"]))
-        yield from (self.of(values) for _, values in seen["settings"])
+    def particulars(self, run: Run, details: dict) -> Iterator[set[str]]:
+        yield from (set(), set(), set(), {str(run.schema_version)}, writings(details["records"]))
+        yield from (self.of(values) for _, values in details["settings"])
         yield from (numbers(str(value)) for value in run.machine.values() if value is not None)
 
-    def strangers(self, words: str, own: set[str]) -> set[str]:
-        """The numbers in ``words`` that are neither ``own`` nor part of a name nor fixed."""
+    def unknown(self, words: str, own: set[str]) -> set[str]:
+        """The numbers in ``words`` that are neither in ``own``, nor part of a name, nor part of fixed text."""
         if numbers(words) <= own:
             return set()
         for fixed in FIXED:
             words = re.sub(fixed, "", words)
-        # an end of an interval that lies outside of what was measured
+        # a bound of an interval outside the measured lengths
         words = re.sub(r"(?:below|above) ([\d,]+)\b(?<!,)", lambda m: "" if m[1] in self.lengths else m[0], words)
         for name in self.names:
             if numbers(words) <= own:
@@ -145,14 +154,14 @@ class Known:
 @cache
 def text_of(source: str) -> str:
     if source == "made up":
-        return html.render(comparison.compare([synthetic.realistic()]))
+        return html.render(compare([synthetic.realistic()]))
     if source == "two runs":
-        return html.render(comparison.compare([synthetic.realistic(lengths=(256, 512, 1024)), slower()]))
-    return html.render(comparison.compare([load(ROOT / "reports" / source / "run.json")]))
+        return html.render(compare([synthetic.realistic(lengths=(256, 512, 1024)), slower()]))
+    return html.render(compare([load(ROOT / "reports" / source / "run.json")]))
 
 
 def slower() -> Run:
-    """The made-up run on another machine, where every call takes longer."""
+    """The made-up run on another machine, on which every call takes longer."""
     run = synthetic.realistic(lengths=(256, 512, 1024))
     for record in run.records:
         if record.timing is not None:
@@ -160,9 +169,9 @@ def slower() -> Run:
     return run.model_copy(update={"commit": "fedcba9876543210", "machine": {"cpu": "Other CPU 3000"}})
 
 
-def strangers(page: Page) -> list[tuple[str, set[str]]]:
+def unknown_numbers(page: Page) -> list[tuple[str, set[str]]]:
     known = Known(page)
-    found = [(words, known.strangers(words, own)) for words, own in known.places(page)]
+    found = [(words, known.unknown(words, own)) for words, own in known.places(page)]
     return [(words, left) for words, left in found if left]
 
 
@@ -170,7 +179,7 @@ def strangers(page: Page) -> list[tuple[str, set[str]]]:
 def test_every_number_of_the_page_is_in_its_json(source: str) -> None:
     page = Page(text_of(source))
     assert len(numbers(page.text)) > 100
-    assert strangers(page) == []
+    assert unknown_numbers(page) == []
 
 
 @pytest.mark.parametrize(
@@ -187,13 +196,13 @@ def test_every_number_of_the_page_is_in_its_json(source: str) -> None:
         (r'<option value="256">256</option>', '<option value="256">255</option>'),
     ],
 )
-def test_a_wrong_number_is_found_even_where_another_place_has_it(right: str, wrong: str) -> None:
+def test_a_wrong_number_is_found_even_if_it_is_right_at_another_place(right: str, wrong: str) -> None:
     planted, times = re.subn(right, wrong, text_of("made up"), count=1)
     assert times == 1
-    assert strangers(Page(planted)) != []
+    assert unknown_numbers(Page(planted)) != []
 
 
-def test_a_number_that_nothing_knows_is_found_wherever_it_stands() -> None:
+def test_an_unknown_number_is_found_at_every_place() -> None:
     page = Page(text_of("made up"))
     known = Known(page)
     missed, tried = [], 0
@@ -201,7 +210,7 @@ def test_a_number_that_nothing_knows_is_found_wherever_it_stands() -> None:
         for match in NUMBER.finditer(words):
             tried += 1
             planted = words[: match.start()] + "98765.4" + words[match.end() :]
-            missed += [planted] if "98765.4" not in known.strangers(planted, own) else []
+            missed += [planted] if "98765.4" not in known.unknown(planted, own) else []
     assert tried > 500
     assert missed == []
 
@@ -209,7 +218,7 @@ def test_a_number_that_nothing_knows_is_found_wherever_it_stands() -> None:
 def test_series_and_settings_have_the_numbers_of_their_specs() -> None:
     run = load(ROOT / "reports/cpu-quick/run.json")
     run.records += synthetic.realistic(lengths=(512,)).records
-    compared = comparison.compare([run])
+    compared = compare([run])
     for record, case in zip(run.records, compared.cases, strict=True):
         values = [*leaves(record.spec.model_dump(mode="json")), *record.knobs.values()]
         known = {f"{value:{form}}" for value in values if isinstance(value, int | float) for form in (",", "g", ".3g")}
@@ -221,23 +230,24 @@ def test_remarks_under_a_plot_have_their_numbers_from_amounts() -> None:
     run = synthetic.run([*synthetic.realistic(lengths=(256, 512)).records,
                          synthetic.operation("sdpa", 256, rng).model_copy(update={"timing": None})])  # fmt: skip
     page = report_page.of(run)
-    known, found = Known(page), [one for plot in report_page.data(page)["view"]["remarks"] for one in plot["remarks"]]
-    shown = [words for panel in report_page.figures(page).values() for one in panel for plot in one["plots"]
-             for words in plot["remarks"]]  # fmt: skip
-    assert [one["words"] for one in found] == shown
-    assert "Cases with a result but no time: 1." in shown
-    assert [one for one in found if known.strangers(one["words"], known.of(one))] == []
+    known = Known(page)
+    remarks = [remark for plot in report_page.data(page)["report"]["remarks"] for remark in plot["remarks"]]
+    visible = [words for views in report_page.figures(page).values() for view in views for plot in view["plots"]
+               for words in plot["remarks"]]  # fmt: skip
+    assert [remark["words"] for remark in remarks] == visible
+    assert "Cases with a result but no time: 1." in visible
+    assert [remark for remark in remarks if known.unknown(remark["words"], known.of(remark))] == []
 
 
 def test_every_drawn_value_is_in_the_json() -> None:
     page = report_page.of(synthetic.realistic(lengths=(256, 512, 1024), modes=("forward",)))
-    inside = report_page.data(page)
-    known = {leaf for leaf in [*leaves(inside["view"]), *leaves(inside["runs"])] if isinstance(leaf, int | float)}
+    data = report_page.data(page)
+    known = {leaf for leaf in [*leaves(data["report"]), *leaves(data["runs"])] if isinstance(leaf, int | float)}
     drawn = {
         value
         for panel in ("operation", "task", "hashes", "seeds", "swaps")
-        for one in report_page.figures(page)[panel]
-        for plot in one["plots"]
+        for view in report_page.figures(page)[panel]
+        for plot in view["plots"]
         for trace in plot["data"]
         if trace.get("yaxis") != "y2"
         for value in trace["y"]

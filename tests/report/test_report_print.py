@@ -1,4 +1,4 @@
-"""The page on paper: every plot there and in light colours, nothing cut off, nothing to press."""
+"""The printed page: every plot is drawn in light colours, nothing is cut off, and controls are hidden."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import synthetic
 
+from harness.report.comparison import compare
 from harness.report.formats import html
-from harness.report.model import comparison
 
 if (shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")) is None:
     pytest.skip("no chromium here: apt-get install chromium", allow_module_level=True)
@@ -37,7 +37,7 @@ VISIBLE = "(one) => one.checkVisibility()"
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = synthetic.realistic(lengths=(256, 512, 1024))
-    return html.write(comparison.compare([run]), tmp_path_factory.mktemp("report") / "report.html")
+    return html.write(compare([run]), tmp_path_factory.mktemp("report") / "report.html")
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def opened() -> Iterator[Opened]:
         found = Opened(browser, width=1300, scheme="dark")
         yield found
         browser.close()
-    assert found.complaints == []
+    assert found.messages == []
 
 
-def test_a_dark_page_is_printed_whole_and_light(opened: Opened, path: Path, tmp_path: Path) -> None:
+def test_a_dark_page_is_printed_completely_and_in_light_colours(opened: Opened, path: Path, tmp_path: Path) -> None:
     page = opened.go(path)
     before = page.evaluate("getComputedStyle(document.body).color")
     plots = page.evaluate(PRINT)
@@ -62,9 +62,9 @@ def test_a_dark_page_is_printed_whole_and_light(opened: Opened, path: Path, tmp_
     assert page.evaluate("getComputedStyle(document.body).color") != before
     assert page.evaluate(CUT) == []
     assert page.evaluate(f"[...document.querySelectorAll('.plot .point')].filter({VISIBLE}).length") > 50
-    pressed = f"[...document.querySelectorAll('button, input, summary, #download')].filter({VISIBLE})"
-    assert page.evaluate(f"{pressed}.every((one) => one.matches('.legend button, .failures summary'))")
-    assert "Shown: " in page.evaluate("document.querySelector('.filters').innerText")
+    controls = f"[...document.querySelectorAll('button, input, summary, #download')].filter({VISIBLE})"
+    assert page.evaluate(f"{controls}.every((one) => one.matches('.legend button, .failures summary'))")
+    assert "Filters: " in page.evaluate("document.querySelector('.filters').innerText")
     page.emulate_media(media="screen")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     opened.settle()
@@ -72,7 +72,7 @@ def test_a_dark_page_is_printed_whole_and_light(opened: Opened, path: Path, tmp_
     assert page.evaluate("document.querySelector('.plot').layout.font.color") == "#e8ebef"
 
 
-def test_the_browser_itself_asks_for_it(opened: Opened, path: Path) -> None:
+def test_printing_from_the_browser_draws_every_plot(opened: Opened, path: Path) -> None:
     page = opened.go(path)
     page.evaluate(
         "addEventListener('beforeprint', () => { window.drawn = document.querySelectorAll('.js-plotly-plot').length; })"

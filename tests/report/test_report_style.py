@@ -14,16 +14,16 @@ def _luminance(color: str) -> float:
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
-def test_every_colour_is_seen_on_both_pages() -> None:
-    names = [*synthetic.COSTS, *synthetic.UNSUPPORTED, *(f"stranger{i}" for i in range(12))]
-    for look in style.assign((name, name) for name in names).values():
+def test_every_colour_has_contrast_on_light_and_dark_pages() -> None:
+    names = [*synthetic.COSTS, *synthetic.UNSUPPORTED, *(f"unknown{i}" for i in range(12))]
+    for drawn in style.assign_styles((name, name) for name in names).values():
         for page_color in (style.LIGHT_PAGE, style.DARK_PAGE):
-            low, high = sorted((_luminance(look.color), _luminance(page_color)))
-            assert (high + 0.05) / (low + 0.05) >= 3, (look.color, page_color)
+            low, high = sorted((_luminance(drawn.color), _luminance(page_color)))
+            assert (high + 0.05) / (low + 0.05) >= 3, (drawn.color, page_color)
 
 
-def test_no_two_attentions_look_alike() -> None:
-    names = [*style._KNOWN, *(f"stranger{i}" for i in range(20))]
-    looks = style.assign([(name, name) for name in names])
-    assert all(looks[a] != looks[b] for a, b in combinations(names, 2))
-    assert style.assign([("yoso", "yoso")])["yoso"] == looks["yoso"]
+def test_every_attention_has_its_own_style() -> None:
+    names = [*style._KNOWN, *(f"unknown{i}" for i in range(20))]
+    styles = style.assign_styles([(name, name) for name in names])
+    assert all(styles[a] != styles[b] for a, b in combinations(names, 2))
+    assert style.assign_styles([("yoso", "yoso")])["yoso"] == styles["yoso"]

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from harness.report.formats import html, images, latex, markdown
-from harness.report.model import case_rows
-from harness.report.model.comparison import Comparison
+from harness.report.comparison import Comparison
+from harness.report.formats import csv_table, html, images, latex, markdown
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -13,10 +12,10 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     Where trained models were evaluated with other attentions, ``swaps.csv`` has those scores.
 
     Returns:
-        What was written.
+        The paths of the written files.
 
     Raises:
-        images.NoBrowser: there is nothing to draw pictures with; everything else has been written.
+        images.NoBrowser: there is no browser to draw pictures with; everything else has been written.
         OSError: ``folder`` cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -24,9 +23,9 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     for name, text in (("report.md", markdown.render(comparison)), ("tables.tex", latex.render(comparison))):
         (folder / name).write_text(text, encoding="utf-8")
         written.append(folder / name)
-    case_rows.write_csv(comparison.cases, folder / "cases.csv")
+    csv_table.write(comparison.cases, folder / "cases.csv")
     written.append(folder / "cases.csv")
     if comparison.swaps:
-        case_rows.write_csv(comparison.swaps, folder / "swaps.csv")
+        csv_table.write(comparison.swaps, folder / "swaps.csv")
         written.append(folder / "swaps.csv")
     return [*written, *images.write(comparison, folder / "figures")]

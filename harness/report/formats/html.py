@@ -1,4 +1,4 @@
-"""The view model as one offline HTML page: the answer in words, the plots, the tables, and the raw records inside."""
+"""The report as one offline HTML page: summary, plots, tables, and the raw records inside."""
 
 import base64
 import gzip
@@ -11,16 +11,20 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.report.model import style, units
-from harness.report.model.comparison import Comparison
-from harness.report.questions.panels import Panel
+from harness.report.comparison import Comparison
+from harness.report.model import style
+from harness.report.model.page_parts import Panel
+
+_PAGE = files("harness.report").joinpath("page")
+PLOTLY = _PAGE.joinpath("vendor", "plotly-basic.min.js")
+"""plotly.js's basic bundle (scatter, bar and pie), a quarter of the size of the whole."""
 
 
 def write(comparison: Comparison, path: Path) -> Path:
-    """Write the page to ``path`` and return it; folders are made as needed.
+    """Write the page to ``path`` and return it; missing folders are created.
 
-    The file needs no network: plotly.js is inside, gzipped as the records are, and the browser unpacks both (Chrome 80,
-    Firefox 113, Safari 16.4 or later; older ones show the words and tables).
+    The file needs no network: it contains plotly.js and the records, both gzipped, and the browser unpacks them (Chrome
+    80, Firefox 113, Safari 16.4 or later; older browsers show text and tables only).
 
     Raises:
         OSError: ``path`` cannot be written.
@@ -34,9 +38,9 @@ def render(comparison: Comparison) -> str:
     """The page as text."""
     data = {
         "runs": [json.loads(run.model_dump_json()) for run in comparison.raw],
-        "view": comparison.plain(),
+        "report": comparison.as_json(),
         "page": {
-            "panels": [_drawn(panel) for panel in comparison.panels],
+            "panels": [_panel_for_script(panel) for panel in comparison.panels],
             "filters": comparison.filters,
             "lengths": comparison.lengths,
             "levels": [panel.id for panel in comparison.levels],
@@ -46,19 +50,18 @@ def render(comparison: Comparison) -> str:
         environment()
         .get_template("report.html")
         .render(
-            view=comparison,
-            level=units.LEVEL_WORDS,
-            pages={"light": style.LIGHT_PAGE, "dark": style.DARK_PAGE},
-            css=asset("report.css"),
-            script=asset("report.js"),
-            plotly=_plotly(),
+            report=comparison,
+            page_colors={"light": style.LIGHT_PAGE, "dark": style.DARK_PAGE},
+            css=template_text("report.css"),
+            script=template_text("report.js"),
+            plotly=_packed_plotly(),
             data=_packed(json.dumps(data, allow_nan=False)),
         )
     )
 
 
 def environment() -> Environment:
-    """Jinja with everything escaped."""
+    """The Jinja environment of the page's templates, which escapes everything."""
     return Environment(
         loader=PackageLoader("harness.report", "page/templates"),
         autoescape=True,
@@ -68,13 +71,13 @@ def environment() -> Environment:
     )
 
 
-def asset(name: str) -> Markup:
-    """The text of a file in ``templates``."""
-    return Markup(files("harness.report").joinpath("page", "templates", name).read_text(encoding="utf-8"))
+def template_text(name: str) -> Markup:
+    """The text of a file in ``templates``, which needs no escaping."""
+    return Markup(_PAGE.joinpath("templates", name).read_text(encoding="utf-8"))
 
 
-def _drawn(panel: Panel) -> dict[str, Any]:
-    """What the page's script needs of a panel."""
+def _panel_for_script(panel: Panel) -> dict[str, Any]:
+    """What the page's script needs from a panel."""
     views = [
         {
             "facets": view.facets,
@@ -96,13 +99,10 @@ def _drawn(panel: Panel) -> dict[str, Any]:
 
 
 @cache
-def _plotly() -> Markup:
-    """plotly.js's basic bundle: scatter, bar and pie, a quarter of the whole."""
-    return _packed(
-        files("harness.report").joinpath("page", "vendor", "plotly-basic.min.js").read_text(encoding="utf-8")
-    )
+def _packed_plotly() -> Markup:
+    return _packed(PLOTLY.read_text(encoding="utf-8"))
 
 
 def _packed(text: str) -> Markup:
-    """Gzipped, in base64, which no script element can be ended by."""
+    """Gzipped and in base64, which cannot contain the end tag of a script element."""
     return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii"))

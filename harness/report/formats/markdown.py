@@ -1,29 +1,30 @@
-"""The view model as Markdown: the words and tables of the page, for a pull request or a README."""
+"""The report as Markdown: the sentences and tables of the page, for a pull request or a README."""
 
 import re
 
-from harness.report.model.comparison import Comparison
+from harness.report.comparison import Comparison
 from harness.report.model.tables import Table
 
 
 def render(comparison: Comparison) -> str:
-    """The report as GitHub's Markdown; names from records stand in it as text."""
+    """The report in GitHub's Markdown; everything that comes from records is escaped."""
     parts = ["# Attentions compared", *(f"> {_text(notice)}" for notice in comparison.notices)]
     for run in comparison.runs:
         parts.append(_text(f"{run.started}, {run.profile} profile, {run.device}, commit {run.commit}"))
-    for answer in comparison.answers:
-        parts += [f"## {_text(answer.heading)}"] if answer.heading else []
-        parts.append("\n".join(f"- {_text(str(sentence))}" for sentence in answer.sentences))
+    for summary in comparison.summaries:
+        parts += [f"## {_text(summary.heading)}"] if summary.heading else []
+        parts.append("\n".join(f"- {_text(str(sentence))}" for sentence in summary.sentences))
     parts += [_text(paragraph) for paragraph in comparison.reading]
     for section in comparison.sections:
         if section.tables:
             parts += [f"## {section.title}", _text(section.lead), *(_table(table) for table in section.tables)]
     if comparison.failures:
-        parts.append("## What did not run, and why")
+        parts.append("## Cases without a result, and why")
         parts.append(
             "\n".join(
-                f"- **{one.status}**, {_text(one.attention)}, cases: {one.count}. " + _text("; ".join(one.reasons))
-                for one in comparison.failures
+                f"- **{group.status}**, {_text(group.attention)}, cases: {group.count}. "
+                + _text("; ".join(group.reasons))
+                for group in comparison.failures
             )
         )
     parts.append("## Reproduce")
@@ -32,7 +33,7 @@ def render(comparison: Comparison) -> str:
 
 
 def _table(table: Table) -> str:
-    rule = ["---:" if name in table.right else "---" for name in table.columns]
+    rule = ["---:" if name in table.numeric_columns else "---" for name in table.columns]
     names = [_text(name) for name in table.columns]
     rows = [[_text(str(cell)) for cell in row] for row in table.rows]
     lines = ["| " + " | ".join(row) + " |" for row in (names, rule, *rows)]
@@ -42,5 +43,5 @@ def _table(table: Table) -> str:
 
 
 def _text(words: str) -> str:
-    """On one line, with everything escaped that Markdown or the HTML in it would take for more than text."""
+    """The words on one line, with the characters escaped that are special in Markdown or HTML."""
     return re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", " ".join(words.split()))

@@ -1,1 +1,1 @@
-"""The report as plain data: records as a table, sentences, figures and tables that keep the numbers in them."""
+"""The report as plain data: records as typed rows, and the parts of a page that keep the numbers in them."""

@@ -1,8 +1,12 @@
-"""The facets of a record: what the rows of one plot must hold equal, by name and in words."""
+"""The facets of a record: the named settings that must be equal for two rows to be drawn in one plot."""
+
+from collections.abc import Iterable
 
 from harness.core.record import Record
-from harness.core.spec import ModelSpec, OperationSpec, QualitySpec, TaskSpec
-from harness.report.model import input_kinds
+from harness.core.spec import ModelSpec, OperationSpec, QualityInputs, QualitySpec, TaskSpec
+
+Facets = tuple[tuple[str, str], ...]
+"""(name, value) pairs; the names are also those of the page's filters and of table columns."""
 
 WORDS = {
     "forward": "forward",
@@ -15,29 +19,45 @@ WORDS = {
     "question_answering": "question answering",
 }
 FAMILIES = {"yoso": "YOSO's model", "lra": "Long Range Arena's model"}
-"""Models that tasks are trained in; two of them are two questions, where a measured model's family is its series'."""
+"""The models that tasks are trained in. They are a facet of a task, whereas the family of a timed model is part of its
+series, because timed models of different families are drawn in one plot."""
+
+_INPUTS: dict[QualityInputs, tuple[str, str]] = {
+    "matched": ("sharp", "one key per query"),
+    "clustered": ("smooth", "tokens in clusters"),
+}
+_INPUTS_EXPLAINED: dict[QualityInputs, str] = {
+    "matched": "On sharp inputs each query is similar to one key, that of its own position, and everything else is "
+    "noise: attention is close to a lookup, and landmarks or features have no structure to use.",
+    "clustered": "On smooth inputs tokens lie around the centres of a few clusters, neighbours often around the same "
+    "centre, and logits are small: attention is broad and close to low rank.",
+}
+_INPUTS_COMPARED = (
+    "Which of the two an attention resembles decides which kind of approximation works well (Chen et al., NeurIPS "
+    "2021, arXiv 2110.15343), so an error on one kind says nothing about the other."
+)
 
 
 def facets_of(record: Record) -> dict[str, str]:
-    """The facets by name; names are those of the page's choices and of the tables' columns."""
+    """The facets of a record, by name."""
     spec = record.spec
     machine = {"Type": spec.dtype, "Device": spec.device}
     match spec:
         case OperationSpec():
             shape = f"batch {spec.batch}, {spec.heads} heads of {spec.head_dim}"
-            padded = f", {spec.padding:.3g} of it padded" if spec.padding else ""
+            padded = f", {spec.padding:.3g} of each sequence padded" if spec.padding else ""
             return {"Pass": WORDS[spec.mode], **machine, "Shape": shape + padded}
         case ModelSpec():
-            batch = "an instance at the largest batch that fits" if spec.largest_batch else f"batch {spec.batch}"
+            batch = "per instance at the largest batch that fits" if spec.largest_batch else f"batch {spec.batch}"
             shape = (
                 f"{batch}, {spec.layers} layers, width {spec.hidden_size}, {spec.heads} heads, "
-                f"{spec.vocab_size:,} words"
+                f"vocabulary of {spec.vocab_size:,}"
             )
             return {"Model": WORDS.get(spec.head, spec.head), "Pass": WORDS[spec.mode], **machine, "Shape": shape}
         case QualitySpec():
             shape = f"batch {spec.batch}, {spec.heads} heads of {spec.head_dim}"
             return {
-                "Inputs": input_kinds.words(spec), "Length": f"{spec.seq_len:,} tokens", **machine, "Shape": shape,
+                "Inputs": describe_inputs(spec), "Length": f"{spec.seq_len:,} tokens", **machine, "Shape": shape,
             }  # fmt: skip
         case TaskSpec():
             shape = f"{spec.layers} layers, width {spec.hidden_size}, {spec.heads} heads"
@@ -46,3 +66,17 @@ def facets_of(record: Record) -> dict[str, str]:
             )
             task = {"Task": spec.task, "Model": FAMILIES[spec.family], "Length": f"{spec.seq_len:,} tokens"}
             return {**task, **machine, "Shape": f"{shape}; {budget}"}
+
+
+def describe_inputs(spec: QualitySpec) -> str:
+    """The value of the facet ``Inputs``: the kind of inputs, with the cosine similarity where it is not the default."""
+    name, detail = _INPUTS[spec.inputs]
+    is_default = spec.similarity == QualitySpec.model_fields["similarity"].default
+    return f"{name} ({detail})" if is_default else f"{name} ({detail}, cosine {spec.similarity:g})"
+
+
+def explain_inputs(kinds: Iterable[QualityInputs]) -> str:
+    """One sentence for each kind of inputs in ``kinds``, and how to compare them where there are several."""
+    present = set(kinds)
+    sentences = [sentence for kind, sentence in _INPUTS_EXPLAINED.items() if kind in present]
+    return " ".join([*sentences, _INPUTS_COMPARED] if len(sentences) > 1 else sentences)

@@ -1,8 +1,8 @@
-"""What every plot is made of: lines with bands, log axes, and marks where a case has no result.
+"""What every plot is made of: lines with bands, log axes, and marks for cases without a result.
 
 A figure is the dict of ``data`` and ``layout`` that plotly.js draws. Every trace names its series in ``meta``, so that
-the page can hide it; ``customdata`` holds the sequence length of each of its points, so that the page can leave points
-out. Names come from outside: they are escaped, because plotly reads its texts as HTML.
+the page can hide it; ``customdata`` holds the sequence length of each point, so that the page can filter by length.
+Names come from the user's records and are escaped, because plotly interprets its texts as HTML.
 """
 
 import re
@@ -11,35 +11,39 @@ from html import escape
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from harness.report.model import units
-from harness.report.model.records_table import STATUS_WORDS, each
+from harness.report.model import amounts
+from harness.report.model.records_table import STATUS_WORDS, ReportRow
 from harness.report.model.style import Style
+from harness.statistics.intervals import Estimate
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
 Styles = Mapping[str, Style]
 
+REFERENCE_COLOR = "#8a8f98"
+"""The colour of lines that belong to no series: baselines, ceilings and Pareto fronts."""
+
 _MAX_TICKS = 9
-_MANTISSAS = {  # by base, and whether all is within a factor of 2
+_MANTISSAS = {  # by base, and whether all values are within a factor of 2
     (10, False): (1, 1.5, 2, 3, 5, 7),
     (10, True): (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
     (2, False): (1, 1.25, 1.5, 1.75),
     (2, True): (1, 1.125, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875),
 }
-_MAX_LENGTHS = 6
-"""Their words are long: more are turned, and the last falls off at a third of the page's width."""
+_MAX_LENGTH_TICKS = 6
+"""With more labels of this width, plotly rotates them and cuts off the last one on a plot of a third of the page."""
 _FAILURE_MARKERS = {"unsupported": "circle-x-open", "incorrect": "square-x-open"}
+_SHORT_KNOBS = {"num_hash": "m", "hash_code_len": "tau"}
 
 
-def line(
-    label: str, styles: Styles, x: Sequence[float], y: Sequence[float], hover: list[str], lengths: Sequence[int]
+def line_trace(
+    series: str, styles: Styles, x: Sequence[float], y: Sequence[float], hover: list[str], lengths: Sequence[int]
 ) -> Trace:
     """A series as a line with markers."""
-    style = styles[label]
+    style = styles[series]
     return {
-        "type": "scatter", "mode": "lines+markers", "name": text(label), "meta": {"series": label},
+        "type": "scatter", "mode": "lines+markers", "name": escape_text(series), "meta": {"series": series},
         "x": list(x), "y": list(y), "customdata": list(lengths),
         "line": {"color": style.color, "dash": style.dash, "width": 2.2},
         "marker": {"color": style.color, "symbol": style.marker, "size": 9},
@@ -47,63 +51,76 @@ def line(
     }  # fmt: skip
 
 
-def band(
-    label: str, styles: Styles, x: Sequence[float], low: Sequence[float], high: Sequence[float], lengths: Sequence[int]
+def band_trace(
+    series: str, styles: Styles, x: Sequence[float], low: Sequence[float], high: Sequence[float], lengths: Sequence[int]
 ) -> Trace:
     """The area from ``low`` to ``high`` around a line."""
     return {
-        "type": "scatter", "mode": "lines", "meta": {"series": label, "band": True},
+        "type": "scatter", "mode": "lines", "meta": {"series": series, "band": True},
         "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "customdata": [*lengths, *lengths[::-1]],
-        "fill": "toself", "fillcolor": styles[label].color, "opacity": 0.2, "line": {"width": 0}, "hoverinfo": "skip",
+        "fill": "toself", "fillcolor": styles[series].color, "opacity": 0.2, "line": {"width": 0}, "hoverinfo": "skip",
     }  # fmt: skip
 
 
-def points(
-    label: str, styles: Styles, x: Sequence[float], y: Sequence[Any], hover: list[str], lengths: Sequence[int]
+def marker_trace(
+    series: str, styles: Styles, x: Sequence[float], y: Sequence[Any], hover: list[str], lengths: Sequence[int]
 ) -> Trace:
-    """A series as markers alone."""
-    style = styles[label]
+    """A series as markers without a line."""
+    style = styles[series]
     return {
-        "type": "scatter", "mode": "markers", "name": text(label), "meta": {"series": label},
+        "type": "scatter", "mode": "markers", "name": escape_text(series), "meta": {"series": series},
         "x": list(x), "y": list(y), "customdata": list(lengths),
         "marker": {"color": style.color, "symbol": style.marker, "size": 12, "opacity": 0.85},
         "hoverinfo": "text", "hovertext": hover,
     }  # fmt: skip
 
 
-def text(words: str) -> str:
-    """Words that plotly shows as they are."""
+def estimate_traces(
+    series: str, styles: Styles, lengths: Sequence[int], estimates: Sequence[Estimate], hover: list[str]
+) -> list[Trace]:
+    """A line of estimates against length, with a band behind it where there are intervals."""
+    line = line_trace(series, styles, lengths, [estimate.value for estimate in estimates], hover, lengths)
+    bounds = [
+        (length, estimate.low, estimate.high)
+        for length, estimate in zip(lengths, estimates, strict=True)
+        if estimate.low is not None and estimate.high is not None
+    ]
+    if not bounds:
+        return [line]
+    x, low, high = (list(column) for column in zip(*bounds, strict=True))
+    return [band_trace(series, styles, x, low, high, x), line]
+
+
+def escape_text(words: str) -> str:
+    """Words escaped so that plotly shows them as they are."""
     return escape(words, quote=False)
 
 
-def hover(row: Any, words: str) -> str:
-    """The text of a case's point: what it is, its value, the attention's knobs and the kernel that ran."""
+def hover_text(row: ReportRow, words: str) -> str:
+    """The hover text of a case: its series and length, ``words``, the attention's knobs and the kernel that ran."""
     knobs = {**row.record.spec.knobs, **row.record.knobs}
-    parts = [f"{_SHORT.get(name, name)} = {value}" for name, value in sorted(knobs.items())]
-    lines = [f"<b>{text(row.series)}</b>, n = {row.seq_len:,}", words]
-    lines += [text(", ".join(parts))] if parts else []
-    lines += [f"kernel: {text(row.kernel)}"] if row.kernel else []
+    parts = [f"{_SHORT_KNOBS.get(name, name)} = {value}" for name, value in sorted(knobs.items())]
+    lines = [f"<b>{escape_text(row.series)}</b>, n = {row.seq_len:,}", words]
+    lines += [escape_text(", ".join(parts))] if parts else []
+    lines += [f"kernel: {escape_text(row.record.kernel)}"] if row.record.kernel else []
     return "<br>".join(lines)
 
 
-_SHORT = {"num_hash": "m", "hash_code_len": "tau"}
-
-
-def log_axis(title: str, values: Sequence[float], words: units.Words, base: int) -> dict[str, Any]:
+def log_axis(title: str, values: Sequence[float], words: amounts.Formatter, base: int) -> dict[str, Any]:
     """A log axis with round ticks at powers of ``base``."""
     positive = [value for value in values if value > 0]
     ticks = _ticks(min(positive), max(positive), base) if positive else []
-    texts = [_round(words(tick)) for tick in ticks]
+    texts = [_without_trailing_zeros(words(tick)) for tick in ticks]
     return {"title": {"text": title}, "type": "log", "tickvals": ticks, "ticktext": texts}
 
 
 def length_axis(lengths: Sequence[int]) -> dict[str, Any]:
-    """The log axis of sequence lengths, a tick at each, or at every second one and so on from the longest down."""
-    found = sorted(set(lengths), reverse=True)
-    shown = found[:: -(-len(found) // _MAX_LENGTHS)][::-1] if found else []
+    """The log axis of sequence lengths: a tick at each length, or at every second, third, ... from the longest down."""
+    distinct = sorted(set(lengths), reverse=True)
+    ticks = distinct[:: -(-len(distinct) // _MAX_LENGTH_TICKS)][::-1] if distinct else []
     return {
         "title": {"text": "sequence length (tokens)"}, "type": "log", "anchor": "y",
-        "tickvals": shown, "ticktext": [f"{n:,}" for n in shown],
+        "tickvals": ticks, "ticktext": [f"{n:,}" for n in ticks],
     }  # fmt: skip
 
 
@@ -112,23 +129,22 @@ def figure(data: list[Trace], **layout: Any) -> Figure:
     return {"data": data, "layout": {"showlegend": False, "hovermode": "closest", **layout}}
 
 
-def with_failures(data: list[Trace], rows: pd.DataFrame, styles: Styles, **layout: Any) -> Figure:
-    """A figure by length with a strip above it: a mark at the length of each case without a result.
+def figure_with_failures(data: list[Trace], rows: Sequence[ReportRow], styles: Styles, **layout: Any) -> Figure:
+    """A figure against length, with a strip above it that marks the length of each case without a result.
 
-    What is unsupported at every length is left to the words and the table.
+    An attention that is unsupported at every length is left out here; remarks and tables name it.
     """
-    layout["xaxis"] = length_axis(list(rows["seq_len"]))
-    failed = rows[rows["status"] != "ok"]
-    ran = set(rows.loc[rows["status"] == "ok", "series"])
-    failed = failed[(failed["status"] != "unsupported") | failed["series"].isin(ran)]
-    if failed.empty:
+    layout["xaxis"] = length_axis([row.seq_len for row in rows])
+    with_result = {row.series for row in rows if row.is_ok}
+    failed = [row for row in rows if not row.is_ok and (row.status != "unsupported" or row.series in with_result)]
+    if not failed:
         return figure(data, **layout)
-    labels = sorted(set(failed["series"]))
-    for label, its in failed.groupby("series"):
-        cases = each(its)
-        marks = points(
-            str(label), styles, [row.seq_len for row in cases], [labels.index(str(label))] * len(cases),
-            [hover(row, f"<b>{STATUS_WORDS[row.status]}</b><br>{_reasons(row)}") for row in cases],
+    labels = sorted({row.series for row in failed})
+    for height, series in enumerate(labels):
+        cases = [row for row in failed if row.series == series]
+        marks = marker_trace(
+            series, styles, [row.seq_len for row in cases], [height] * len(cases),
+            [hover_text(row, f"<b>{STATUS_WORDS[row.status]}</b><br>{_reasons(row)}") for row in cases],
             [row.seq_len for row in cases],
         )  # fmt: skip
         marks["yaxis"] = "y2"
@@ -143,16 +159,16 @@ def with_failures(data: list[Trace], rows: pd.DataFrame, styles: Styles, **layou
     return figure(data, **layout)
 
 
-def _reasons(row: Any) -> str:
-    return "<br>".join(text(_short(reason)) for reason in row.record.reasons)
+def _reasons(row: ReportRow) -> str:
+    return "<br>".join(escape_text(_shortened(reason)) for reason in row.record.reasons)
 
 
-def _short(reason: str, width: int = 90) -> str:
+def _shortened(reason: str, width: int = 90) -> str:
     one_line = " ".join(reason.split())
     return one_line if len(one_line) <= width else one_line[: width - 1] + "…"
 
 
-def _round(words: str) -> str:
+def _without_trailing_zeros(words: str) -> str:
     """A tick is a round number: "10 ms" and "0.01", not "10.0 ms" and "0.0100"."""
     return re.sub(r"\.(?!\d)", "", re.sub(r"(\.\d*?)0+(?!\d)", r"\1", words))
 

@@ -1,52 +1,19 @@
-"""Records as a pandas table: one row a record, failures included, with what the report groups and labels by.
+"""The records of one run or several as a table: one typed row per record, failures included."""
 
-Columns:
-    run: place of its run. record: the ``Record``. kind, case_id, seq_len, status, kernel: its fields.
-    base: the attention, with the family before it where a model brings its own. series: the base, with the knobs that
-    tell two rows of one place apart. exact: computes softmax attention exactly.
-    facets: what a plot must hold equal, by name, as a tuple of (name, value) pairs.
-    per: what time and peak_bytes are of: a ``call``, or an ``instance`` at the largest batch that fits, where batches
-    differ: the call's over its batch, as in the YOSO paper's protocol. Equal in rows of equal facets.
-    time: ``Estimate`` of seconds, or None. clock: ``device`` or ``wall``, one for all rows of equal facets.
-    peak_bytes: float, NaN where not measured; input_bytes, also NaN then, are the whole call's.
-"""
-
-from collections import namedtuple
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 
-from harness.core.record import Memory, Record, Run
+from harness.core.record import Memory, Record, Run, Status
 from harness.core.spec import ModelSpec, Scalar
-from harness.report.model.facets import facets_of
-from harness.report.model.sentence import Sentence, say
-from harness.report.model.units import Amount
+from harness.report.model.amounts import Amount, Sentence, compose
+from harness.report.model.facets import Facets, facets_of
 from harness.statistics import intervals
 
-Facets = tuple[tuple[str, str], ...]
-
-COLUMNS = (
-    "run",
-    "record",
-    "kind",
-    "case_id",
-    "seq_len",
-    "status",
-    "kernel",
-    "base",
-    "series",
-    "exact",
-    "facets",
-    "per",
-    "time",
-    "clock",
-    "peak_bytes",
-    "input_bytes",
-)
-Row = namedtuple("Row", COLUMNS)  # type: ignore[misc]  # the fields are the table's columns
-STATUS_WORDS = {
+STATUS_WORDS: dict[Status, str] = {
+    "ok": "ok",
     "unsupported": "unsupported",
     "incorrect": "incorrect",
     "oom": "out of memory",
@@ -54,53 +21,117 @@ STATUS_WORDS = {
     "crashed": "crashed",
     "diverged": "diverged",
 }
+YOSO_SAMPLING = "yoso"
+"""The base series of YOSO with sampled hashes, the attention that the headline is about."""
+Clock = Literal["device", "wall"]
 
 
-def frame(*runs: Run) -> pd.DataFrame:
-    """The table of one run or several; without records it is empty, with the same columns.
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """One record, with the labels that the report groups it by and the values that it draws.
 
-    Of several runs each row has its run's label as its first facet, so that no plot mixes two.
+    Attributes:
+        run: index of the record's run.
+        record: the record itself.
+        facets: the settings that must be equal in one plot.
+        base_series: the attention, preceded by the family where a model brings its own attention.
+        series: the base series, with the knobs that tell apart two rows with the same facets and length.
+        exact: whether the attention computes softmax attention exactly.
+        per: what ``time`` and ``peak_bytes`` refer to. ``call``; or ``instance`` at the largest batch that fits, where
+            the batches of attentions differ: the value of the call divided by its batch, as in the YOSO paper's
+            protocol. Equal in rows with equal facets.
+        time: in seconds, None where the case was not timed.
+        clock: the clock of ``time``, the same in all rows with equal facets; None without a time.
+        peak_bytes: peak memory, None where it was not measured.
+        input_bytes: memory allocated before the whole call, None where it was not measured.
     """
-    names = labels(runs) if len(runs) > 1 else [""]
-    rows = [
-        _row(record, place, name)
-        for place, (run, name) in enumerate(zip(runs, names, strict=True))
-        for record in run.records
-    ]
-    for row, label, time in zip(rows, _series(rows), _times(rows), strict=True):
-        row["series"] = label
-        row["time"], row["clock"] = time or (None, None)
-    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-    table["peak_bytes"] = table["peak_bytes"].astype(float)
-    table["input_bytes"] = table["input_bytes"].astype(float)
-    return table
+
+    run: int
+    record: Record
+    facets: Facets
+    base_series: str
+    series: str
+    exact: bool
+    per: Literal["call", "instance"]
+    time: intervals.Estimate | None
+    clock: Clock | None
+    peak_bytes: float | None
+    input_bytes: float | None
+
+    @property
+    def kind(self) -> str:
+        """The level of the case: ``operation``, ``model``, ``quality`` or ``task``."""
+        return self.record.spec.kind
+
+    @property
+    def case_id(self) -> str:
+        """The id of the case."""
+        return self.record.case_id
+
+    @property
+    def seq_len(self) -> int:
+        """The sequence length in tokens."""
+        return self.record.spec.seq_len
+
+    @property
+    def status(self) -> Status:
+        """The outcome of the case."""
+        return self.record.status
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the case gave a result."""
+        return self.record.status == "ok"
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
-    """What tells the runs apart: machine, time and commit; equal ones are numbered."""
-    plain = [f"{machine(run)}, {run.started[:16]}, {(run.commit or 'commit not known')[:10]}" for run in runs]
+def report_rows(*runs: Run) -> list[ReportRow]:
+    """The rows of one run or several.
+
+    Of several runs the first facet of each row is the label of its run, so that no plot mixes two runs.
+    """
+    labels = run_labels(runs) if len(runs) > 1 else [""]
+    records: list[Record] = []
+    run_indices: list[int] = []
+    facets: list[Facets] = []
+    for index, (run, label) in enumerate(zip(runs, labels, strict=True)):
+        for record in run.records:
+            own_facets = facets_of(record)
+            records.append(record)
+            run_indices.append(index)
+            facets.append(tuple(({"Run": label, **own_facets} if label else own_facets).items()))
+    rows = []
+    for record, index, row_facets, series, time, clock in zip(
+        records, run_indices, facets, _series(records, facets), *_times(records, facets), strict=True
+    ):
+        batch = _divisor(record)
+        memory = call_memory(record) if record.status == "ok" else None
+        rows.append(
+            ReportRow(
+                run=index,
+                record=record,
+                facets=row_facets,
+                base_series=_base_series(record),
+                series=series,
+                exact=is_exact_softmax(record),
+                per="instance" if _is_at_largest_batch(record) else "call",
+                time=time,
+                clock=clock,
+                peak_bytes=memory.peak_bytes / batch if memory and batch else None,
+                input_bytes=float(memory.input_bytes) if memory else None,
+            )
+        )
+    return rows
+
+
+def run_labels(runs: Sequence[Run]) -> list[str]:
+    """A label for each run: machine, time and commit. Equal labels are numbered."""
+    plain = [f"{machine_name(run)}, {run.started[:16]}, {(run.commit or 'commit not known')[:10]}" for run in runs]
     return [f"{name} ({plain[: i + 1].count(name)})" if plain.count(name) > 1 else name for i, name in enumerate(plain)]
 
 
-def machine(run: Run) -> str:
-    """The device that a run measured, in a word."""
+def machine_name(run: Run) -> str:
+    """The name of the device that a run measured."""
     return str(run.machine.get("cuda_device") or run.machine.get("cpu") or "machine not named")
-
-
-def each(table: pd.DataFrame) -> list[Any]:
-    """The rows as named tuples; their fields are the columns. Quicker than itertuples: plots ask thousands of times."""
-    return [Row(*values) for values in zip(*(table[name] for name in COLUMNS), strict=True)]
-
-
-def of_instance(rows: pd.DataFrame) -> str:
-    """What a title adds to time and memory where they are an instance's; empty where they are a call's."""
-    return " an instance" if (rows["per"] == "instance").any() else ""
-
-
-def at_batch(row: Any) -> str | Sentence:
-    """The series, with the batch that was found for it where one was: for what is said of whole calls."""
-    batch = row.record.batch
-    return str(row.series) if batch is None else say("{}, batch {}", row.series, Amount(batch, "count"))
 
 
 def is_exact_softmax(record: Record) -> bool:
@@ -116,41 +147,90 @@ def is_exact_softmax(record: Record) -> bool:
     return attention in {"softmax", "sdpa"} or attention.startswith(("sdpa_", "xformers_"))
 
 
-def memory_of(record: Record) -> Memory | None:
-    """The memory of a call; of a trained task that of one forward and backward pass of a batch."""
+def call_memory(record: Record) -> Memory | None:
+    """The memory of one call; for a trained task, the memory of one forward and backward pass of a batch."""
     return record.task.train_memory if record.task else record.memory
 
 
-def _row(record: Record, run: int, label: str) -> dict[str, Any]:
+def per_instance_suffix(rows: Iterable[ReportRow]) -> str:
+    """What a title adds to time and memory where they are per instance; empty where they are per call."""
+    return " per instance" if any(row.per == "instance" for row in rows) else ""
+
+
+def batch_note(row: ReportRow) -> str:
+    """What a hover text adds to a value per instance: the batch of the call. Empty for a value per call."""
+    return "" if row.per == "call" else f" per instance in a call of {row.record.batch:,}"
+
+
+def series_with_batch(row: ReportRow) -> str | Sentence:
+    """The series, with the batch that was found for it where there is one; for values of whole calls."""
+    batch = row.record.batch
+    return row.series if batch is None else compose("{}, batch {}", row.series, Amount(batch, "count"))
+
+
+def by_facets(rows: Iterable[ReportRow], kind: str, without: str | None = None) -> dict[Facets, list[ReportRow]]:
+    """The rows of one level, grouped by their facets, ignoring the facet ``without``.
+
+    The setting with the most results comes first. Within a setting, the bare encoder and the forward pass come first.
+    """
+    groups: dict[Facets, list[ReportRow]] = {}
+    for row in rows:
+        if row.kind == kind:
+            facets = row.facets if without is None else tuple(pair for pair in row.facets if pair[0] != without)
+            groups.setdefault(facets, []).append(row)
+    results: dict[Facets, int] = {}
+    for facets, group in groups.items():
+        results[_setting(facets)] = results.get(_setting(facets), 0) + sum(row.is_ok for row in group)
+
+    def order(facets: Facets) -> tuple[object, ...]:
+        words = dict(facets)
+        model, pass_ = words.get("Model", ""), words.get("Pass", "")
+        return (-results[_setting(facets)], _setting(facets), model != "encoder", model, pass_ != "forward", pass_)
+
+    return {facets: groups[facets] for facets in sorted(groups, key=order)}
+
+
+def by_series(rows: Iterable[ReportRow]) -> dict[str, list[ReportRow]]:
+    """The rows of each series in order of length, sorted by series."""
+    groups: dict[str, list[ReportRow]] = {}
+    for row in sorted(rows, key=lambda row: row.seq_len):
+        groups.setdefault(row.series, []).append(row)
+    return dict(sorted(groups.items()))
+
+
+def sequence_lengths(rows: Iterable[ReportRow]) -> list[int]:
+    """The sequence lengths of the rows, ascending."""
+    return sorted({row.seq_len for row in rows})
+
+
+def times_by_length(rows: Iterable[ReportRow]) -> dict[str, dict[int, intervals.Estimate]]:
+    """The time at each length, by series, of rows with equal facets. Of two rows with one series and length the first
+    counts."""
+    times: dict[str, dict[int, intervals.Estimate]] = {}
+    for row in rows:
+        if row.time is not None:
+            times.setdefault(row.series, {}).setdefault(row.seq_len, row.time)
+    return times
+
+
+def _setting(facets: Facets) -> Facets:
+    return tuple(pair for pair in facets if pair[0] not in {"Model", "Pass"})
+
+
+def _base_series(record: Record) -> str:
     spec = record.spec
-    facets = {"Run": label, **facets_of(record)} if label else facets_of(record)
-    own = isinstance(spec, ModelSpec) and spec.family != "yoso"
-    batch = _divisor(record)
-    measured = memory_of(record) if record.status == "ok" else None
-    return {
-        "run": run,
-        "record": record,
-        "kind": spec.kind,
-        "case_id": record.case_id,
-        "seq_len": spec.seq_len,
-        "status": record.status,
-        "kernel": record.kernel,
-        "base": f"{spec.family} · {spec.attention}" if isinstance(spec, ModelSpec) and own else spec.attention,
-        "exact": is_exact_softmax(record),
-        "facets": tuple(facets.items()),
-        "per": "instance" if _at_largest_batch(record) else "call",
-        "peak_bytes": measured.peak_bytes / batch if measured and batch else np.nan,
-        "input_bytes": measured.input_bytes if measured else np.nan,
-    }
+    if isinstance(spec, ModelSpec) and spec.family != "yoso":
+        return f"{spec.family} · {spec.attention}"
+    return spec.attention
 
 
-def _at_largest_batch(record: Record) -> bool:
+def _is_at_largest_batch(record: Record) -> bool:
     return isinstance(record.spec, ModelSpec) and record.spec.largest_batch
 
 
 def _divisor(record: Record) -> int | None:
-    """What a call's time and memory are divided by; None where the batch was to be found and is not known."""
-    return record.batch if _at_largest_batch(record) else 1
+    """What the time and memory of a call are divided by; None where the largest batch was not recorded."""
+    return record.batch if _is_at_largest_batch(record) else 1
 
 
 def _knobs(record: Record) -> dict[str, Scalar | None]:
@@ -160,97 +240,64 @@ def _knobs(record: Record) -> dict[str, Scalar | None]:
 
 
 def _is_set(record: Record, knob: str) -> bool:
-    """By the case itself, and not by the attention's default."""
+    """Whether the case itself set the knob, and not the default of the attention."""
     return knob in record.spec.knobs or knob == "seed" or knob not in record.knobs
 
 
-def _series(rows: list[dict[str, Any]]) -> list[str]:
-    """The base, with the knobs in which records of one place differ: equal facets and length.
+def _series(records: Sequence[Record], facets: Sequence[Facets]) -> list[str]:
+    """The base series, with the knobs in which records with equal facets and length differ.
 
-    A model's ``conv_window`` counts as a knob, and is in the label of those that have a convolution.
-    A knob that only follows the length, as ``hash_code_len`` = log2(n) does, makes no series of its own, and records
-    that leave it to the attention stay one series beside those that set it; nor does the budget of a quality
-    record, which is that plot's axis.
+    A model's ``conv_window`` counts as a knob, and is in the label of the models that have a convolution.
+    A knob that only follows the length, such as ``hash_code_len`` = log2(n), does not split a series. Records that
+    leave a knob to the attention's default stay one series beside those that set it. The budget of a quality record
+    does not split a series either, because it is the axis of that plot.
     """
-    seen: dict[tuple[object, ...], set[Scalar | None]] = {}
-    left: dict[tuple[object, ...], set[Scalar | None]] = {}
-    for row in rows:
-        record: Record = row["record"]
+    base_series = [_base_series(record) for record in records]
+    all_values: dict[tuple[object, ...], set[Scalar | None]] = {}
+    default_values: dict[tuple[object, ...], set[Scalar | None]] = {}
+    for record, base, row_facets in zip(records, base_series, facets, strict=True):
         for name, value in _knobs(record).items():
-            place = (row["kind"], row["base"], name, row["facets"], row["seq_len"])
-            seen.setdefault(place, set()).add(value)
+            place = (record.spec.kind, base, name, row_facets, record.spec.seq_len)
+            all_values.setdefault(place, set()).add(value)
             if not _is_set(record, name):
-                left.setdefault(place, set()).add(value)
-    differing = {place[:3] for place, values in seen.items() if len(values) > 1}
-    differing_though_left = {place[:3] for place, values in left.items() if len(values) > 1}
+                default_values.setdefault(place, set()).add(value)
+    differing = {place[:3] for place, values in all_values.items() if len(values) > 1}
+    differing_defaults = {place[:3] for place, values in default_values.items() if len(values) > 1}
     labels = []
-    for row in rows:
-        kind, base = row["kind"], row["base"]
+    for record, base in zip(records, base_series, strict=True):
         words = [
             f"{name}={value}"
-            for name, value in sorted(_knobs(row["record"]).items())
-            if (kind, base, name) in (differing if _is_set(row["record"], name) else differing_though_left)
-            and not (row["record"].quality and name == row["record"].quality.budget)
+            for name, value in sorted(_knobs(record).items())
+            if (record.spec.kind, base, name) in (differing if _is_set(record, name) else differing_defaults)
+            and not (record.quality and name == record.quality.budget)
             and value is not None
         ]
         labels.append(f"{base} ({', '.join(words)})" if words else base)
     return labels
 
 
-def _times(rows: list[dict[str, Any]]) -> list[tuple[intervals.Estimate, str] | None]:
-    """Each row's time and clock: device time where every timed row of a plot has it, wall time otherwise."""
-    records: list[Record] = [row["record"] for row in rows]
-    places = [(row["kind"], row["facets"]) for row in rows]
+def _times(
+    records: Sequence[Record], facets: Sequence[Facets]
+) -> tuple[list[intervals.Estimate | None], list[Clock | None]]:
+    """The time and the clock of each record: device time where all timed records with equal facets have it, wall time
+    otherwise."""
+    groups = [(record.spec.kind, row_facets) for record, row_facets in zip(records, facets, strict=True)]
     wall_only = {
-        place
-        for record, place in zip(records, places, strict=True)
+        group
+        for record, group in zip(records, groups, strict=True)
         if record.timing is not None and record.timing.device_seconds is None
     }
     rng = np.random.default_rng(0)
-    times: list[tuple[intervals.Estimate, str] | None] = []
-    for record, place in zip(records, places, strict=True):
+    times: list[intervals.Estimate | None] = []
+    clocks: list[Clock | None] = []
+    for record, group in zip(records, groups, strict=True):
         timing, batch = record.timing, _divisor(record)
         if timing is None or batch is None:
             times.append(None)
+            clocks.append(None)
             continue
-        on_wall = place in wall_only or timing.device_seconds is None
+        on_wall = group in wall_only or timing.device_seconds is None
         seconds = timing.wall_seconds if on_wall else timing.device_seconds or []
-        found = intervals.bootstrap_median([one / batch for one in seconds], rng)
-        times.append((found, "wall" if on_wall else "device"))
-    return times
-
-
-def views(table: pd.DataFrame, kind: str, without: str | None = None) -> dict[Facets, pd.DataFrame]:
-    """The rows of a kind by their facets, all or but for one: what may stand in one plot.
-
-    The setting with most results comes first, and in it the bare encoder and the forward pass.
-    """
-    groups: dict[Facets, list[int]] = {}
-    for place, (facets, its_kind) in enumerate(zip(table["facets"], table["kind"], strict=True)):
-        if its_kind == kind:
-            kept = tuple(pair for pair in facets if pair[0] != without)
-            groups.setdefault(kept, []).append(place)
-    found = {facets: table.iloc[places] for facets, places in groups.items()}
-    results: dict[Facets, int] = {}
-    for facets, rows in found.items():
-        results[_setting(facets)] = results.get(_setting(facets), 0) + int((rows["status"] == "ok").sum())
-
-    def order(facets: Facets) -> tuple[object, ...]:
-        words = dict(facets)
-        model, pass_ = words.get("Model", ""), words.get("Pass", "")
-        return (-results[_setting(facets)], _setting(facets), model != "encoder", model, pass_ != "forward", pass_)
-
-    return {facets: found[facets] for facets in sorted(found, key=order)}
-
-
-def _setting(facets: Facets) -> Facets:
-    return tuple(pair for pair in facets if pair[0] not in {"Model", "Pass"})
-
-
-def times_by_length(rows: pd.DataFrame) -> dict[str, dict[int, intervals.Estimate]]:
-    """Time by length, by series; one view's rows. Of two cases with one label and length the first counts."""
-    found: dict[str, dict[int, intervals.Estimate]] = {}
-    for row in each(rows):
-        if row.time is not None:
-            found.setdefault(row.series, {}).setdefault(row.seq_len, row.time)
-    return found
+        times.append(intervals.bootstrap_median([sample / batch for sample in seconds], rng))
+        clocks.append("wall" if on_wall else "device")
+    return times, clocks

@@ -1,7 +1,8 @@
 """One colour, marker and dash for each attention, the same in every plot.
 
 The hues are Okabe and Ito's colour-blind-safe set (jfly.uni-koeln.de/color), darkened where a line would be too pale:
-every colour has a contrast of 3:1 with the page, light and dark. Colour is never alone: marker and dash differ too.
+every colour has a contrast of at least 3:1 with both the light and the dark page. Series never differ by colour alone:
+marker and dash differ too.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 
 @dataclass(frozen=True)
 class Style:
-    """How a series is drawn; the names are plotly's."""
+    """How a series is drawn; the values are plotly's names."""
 
     color: str
     marker: str
@@ -51,39 +52,39 @@ _KNOWN = {
 _COLORS = (OCHRE, GREEN, BROWN, SKY, GREY, PURPLE, BLUE, VERMILLION)
 
 
-def assign(series: Iterable[tuple[str, str]]) -> dict[str, Style]:
+def assign_styles(series: Iterable[tuple[str, str]]) -> dict[str, Style]:
     """The style of each series.
 
     Args:
-        series: (label, base) pairs: the base is the attention, the label may add knobs. Series of one base share its
-            colour and differ in marker and dash.
+        series: (series, base series) pairs: the base series is the attention, the series may add knobs. Series with
+            one base share its colour and differ in marker and dash.
     """
-    labels: dict[str, list[str]] = {}
+    by_base: dict[str, list[str]] = {}
     for label, base in sorted(set(series)):
-        labels.setdefault(base, []).append(label)
-    strangers = [base for base in sorted(labels) if base not in _KNOWN]
+        by_base.setdefault(base, []).append(label)
+    unknown = [base for base in sorted(by_base) if base not in _KNOWN]
     styles = {}
-    for base, own in labels.items():
-        first = _KNOWN[base] if base in _KNOWN else _stranger(strangers.index(base))
-        for nth, label in enumerate(own):
-            styles[label] = Style(first.color, _turn(MARKERS, first.marker, nth), _turn(DASHES, first.dash, nth))
+    for base, labels in by_base.items():
+        first = _KNOWN[base] if base in _KNOWN else _unused_style(unknown.index(base))
+        for nth, label in enumerate(labels):
+            styles[label] = Style(first.color, _advance(MARKERS, first.marker, nth), _advance(DASHES, first.dash, nth))
     return styles
 
 
-def _stranger(nth: int) -> Style:
-    """The nth look that no known attention has; colours change first, then markers, then dashes."""
-    laps = range(len(_COLORS) * len(MARKERS) * (len(DASHES) - 1))
-    looks = [
+def _unused_style(nth: int) -> Style:
+    """The nth style that no known attention has; colours change first, then markers, then dashes."""
+    combinations = range(len(_COLORS) * len(MARKERS) * (len(DASHES) - 1))
+    styles = [
         Style(
             _COLORS[i % len(_COLORS)],
             MARKERS[(i + i // len(_COLORS)) % len(MARKERS)],
             DASHES[1 + i // (len(_COLORS) * len(MARKERS))],
         )
-        for i in laps
+        for i in combinations
     ]
-    free = [look for look in looks if look not in _KNOWN.values()]
-    return free[nth % len(free)]
+    unused = [style for style in styles if style not in _KNOWN.values()]
+    return unused[nth % len(unused)]
 
 
-def _turn(choices: tuple[str, ...], first: str, nth: int) -> str:
+def _advance(choices: tuple[str, ...], first: str, nth: int) -> str:
     return choices[(choices.index(first) + nth) % len(choices)]

@@ -1,19 +1,18 @@
-"""A table of the report: words, amounts and sentences, that every output format writes in its own way."""
+"""A table of the report: words, amounts and sentences, which every output format writes in its own way."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from harness.report.model.records_table import Facets
-from harness.report.model.sentence import Sentence
-from harness.report.model.units import Amount
+from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.facets import Facets
 
 Cell = str | Amount | Sentence
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells. ``note`` says what is the same in every row.
+    """Rows of cells. ``note`` states the facets that are the same in every row.
 
     Raises:
         ValueError: a row has more or fewer cells than there are columns.
@@ -32,23 +31,23 @@ class Table:
             )
 
     @cached_property
-    def right(self) -> frozenset[str]:
-        """The columns that hold numbers."""
+    def numeric_columns(self) -> frozenset[str]:
+        """The columns that hold numbers and are aligned to the right."""
         numeric = {place for row in self.rows for place, cell in enumerate(row) if isinstance(cell, Amount)}
         return frozenset(self.columns[place] for place in numeric)
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        rows = [[cell if isinstance(cell, str) else cell.plain() for cell in row] for row in self.rows]
+    def as_json(self) -> dict[str, Any]:
+        """The table with the exact values of its amounts."""
+        rows = [[cell if isinstance(cell, str) else cell.as_json() for cell in row] for row in self.rows]
         return {"title": self.title, "note": self.note, "columns": self.columns, "rows": rows}
 
 
-def with_facets(
+def table_with_facets(
     title: str, columns: list[str], rows: list[tuple[Facets, list[Cell]]], implied: str | None = None
 ) -> Table:
-    """A table of rows from several settings: facets that differ become columns, the others the note.
+    """A table of rows from several settings: facets that differ become columns, the others become the note.
 
-    The facet ``implied`` is left out where the others tell its values apart.
+    The facet ``implied`` is left out where the other facets already tell its values apart.
     """
     others = {tuple(pair for pair in facets if pair[0] != implied) for facets, _ in rows}
     if len(others) == len({facets for facets, _ in rows}) > 1:
@@ -58,7 +57,7 @@ def with_facets(
         for name, value in facets:
             if value not in values.setdefault(name, []):
                 values[name].append(value)
-    varying = [name for name, seen in values.items() if len(seen) > 1]
+    varying = [name for name, distinct in values.items() if len(distinct) > 1]
     cells: list[list[Cell]] = [[*(dict(facets).get(name, "") for name in varying), *own] for facets, own in rows]
-    note = ", ".join(seen[0] for seen in values.values() if len(seen) == 1)
+    note = ", ".join(distinct[0] for distinct in values.values() if len(distinct) == 1)
     return Table(title, varying + columns, cells, note)

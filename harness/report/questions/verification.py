@@ -1,23 +1,24 @@
-"""What was verified, what did not run and why, and the settings that a run held."""
+"""What was verified, what failed and why, and which settings a run had."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
 
-import pandas as pd
-
-from harness.core.record import Check, Record, Run
+from harness.core.record import Check, Record, Run, Status
 from harness.core.spec import ModelSpec, QualitySpec, TaskSpec
-from harness.report.model import input_kinds, units
-from harness.report.model.records_table import STATUS_WORDS, each
-from harness.report.model.sentence import Sentence, join, say
+from harness.report.model.amounts import Amount, Sentence, compose, format_number, join
+from harness.report.model.facets import describe_inputs
+from harness.report.model.records_table import STATUS_WORDS, ReportRow
 from harness.report.model.tables import Cell, Table
-from harness.report.model.units import Amount
+
+_MAX_LISTED_VALUES = 12
+"""A setting with more distinct numbers is written as a range."""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Cases of one attention that failed alike."""
+class FailureGroup:
+    """Cases of one attention that failed with the same status and reasons."""
 
     status: str
     attention: str
@@ -26,57 +27,65 @@ class Failure:
 
     @property
     def count(self) -> Amount:
-        """How many cases."""
+        """The number of cases."""
         return Amount(len(self.cases), "count")
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON holds it; the cases' names are in the records."""
-        return {"attention": self.attention, "cases": self.count.plain()}
+    def as_json(self) -> dict[str, Any]:
+        """The attention and the number of cases; the ids of the cases are in the records."""
+        return {"attention": self.attention, "cases": self.count.as_json()}
 
 
-def verification(run: Run) -> Table:
-    """The worst error of each attention, as a share of what was allowed."""
+def verification_table(run: Run) -> Table:
+    """The check of each attention with the largest error relative to the allowed error."""
     worst: dict[str, tuple[float, Check]] = {}
-    counts: dict[str, list[int]] = {}
+    checks: dict[str, int] = {}
+    failed: dict[str, int] = {}
     for record in run.records:
         for check in record.checks:
-            share = _share(check)
-            name = record.spec.attention
-            count = counts.setdefault(name, [0, 0])
-            count[0] += 1
-            count[1] += not check.passed
-            if name not in worst or share > worst[name][0]:
-                worst[name] = (share, check)
+            name, ratio = record.spec.attention, _ratio_to_allowed(check)
+            checks[name] = checks.get(name, 0) + 1
+            failed[name] = failed.get(name, 0) + (not check.passed)
+            if name not in worst or ratio > worst[name][0]:
+                worst[name] = (ratio, check)
     rows: list[list[Cell]] = [
         [
             name,
             check.what,
             Amount(check.error, "number") if check.error is not None and isfinite(check.error) else "not finite",
             Amount(check.allowed, "number") if isfinite(check.allowed) else "no limit",
-            Amount(share, "number") if isfinite(share) else units.number(share),
-            Amount(counts[name][0], "count"),
-            Amount(counts[name][1], "count"),
+            Amount(ratio, "number") if isfinite(ratio) else format_number(ratio),
+            Amount(checks[name], "count"),
+            Amount(failed[name], "count"),
         ]
-        for name, (share, check) in sorted(worst.items())
+        for name, (ratio, check) in sorted(worst.items())
     ]
     return Table("", ["Attention", "Worst check", "Error", "Allowed", "Error / allowed", "Checks", "Failed"], rows)
 
 
-def failures(table: pd.DataFrame) -> list[Failure]:
-    """Every record that is not ok, grouped by attention, status and reasons; the worst first."""
-    found: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    for row in each(table[table["status"] != "ok"]):
-        found.setdefault((row.status, row.base, tuple(row.record.reasons)), []).append(row.case_id)
-    order = list(STATUS_WORDS)[::-1]
-    keys = sorted(found, key=lambda key: (order.index(key[0]), key[1]))
-    return [Failure(STATUS_WORDS[key[0]], key[1], key[2], found[key]) for key in keys]
+def _ratio_to_allowed(check: Check) -> float:
+    if check.error is None:
+        return inf
+    if check.allowed == 0:
+        return inf if check.error > 0 else 0.0
+    return check.error / check.allowed
 
 
-def settings(run: Run) -> list[tuple[str, Sentence]]:
-    """What was held or varied over the run, by name."""
+def failure_groups(rows: Sequence[ReportRow]) -> list[FailureGroup]:
+    """Every case without a result, grouped by attention, status and reasons; the worst status first."""
+    cases: dict[tuple[Status, str, tuple[str, ...]], list[str]] = {}
+    for row in rows:
+        if not row.is_ok:
+            cases.setdefault((row.status, row.base_series, tuple(row.record.reasons)), []).append(row.case_id)
+    worst_first = list(STATUS_WORDS)[::-1]
+    keys = sorted(cases, key=lambda key: (worst_first.index(key[0]), key[1]))
+    return [FailureGroup(STATUS_WORDS[key[0]], key[1], key[2], cases[key]) for key in keys]
+
+
+def run_settings(run: Run) -> list[tuple[str, Sentence]]:
+    """The settings of a run by name, each with all its values."""
     specs = [record.spec for record in run.records]
     timings = [record.timing for record in run.records if record.timing is not None]
-    found: dict[str, list[int | str]] = {
+    values: dict[str, list[int | str]] = {
         "dtype": [spec.dtype for spec in specs],
         "device": [spec.device for spec in specs],
         "sequence length": [spec.seq_len for spec in specs],
@@ -85,15 +94,15 @@ def settings(run: Run) -> list[tuple[str, Sentence]]:
         "seed": [spec.seed for spec in specs],
         "training seeds": [spec.seeds for spec in specs if isinstance(spec, TaskSpec)],
         "threads": [timing.threads for timing in timings if timing.threads is not None],
-        "inputs of errors": [input_kinds.words(spec) for spec in specs if isinstance(spec, QualitySpec)],
-        "samples a case": [len(timing.wall_seconds) for timing in timings],
+        "inputs of error measurements": [describe_inputs(spec) for spec in specs if isinstance(spec, QualitySpec)],
+        "samples per case": [len(timing.wall_seconds) for timing in timings],
         "warm-up calls": [timing.warmup_calls for timing in timings],
-        "input sets in turn": [timing.input_sets for timing in timings],
+        "rotating sets of inputs": [timing.input_sets for timing in timings],
         "cache flush between samples, bytes": [t.flushed_bytes for t in timings if t.flushed_bytes is not None],
         "memory counted by": [record.memory.source for record in run.records if record.memory],
         "task data": [record.task.data for record in run.records if record.task],
     }
-    return [(name, _values(values)) for name, values in found.items() if values]
+    return [(name, _list_values(own)) for name, own in values.items() if own]
 
 
 def _batch(record: Record) -> int | str:
@@ -103,17 +112,9 @@ def _batch(record: Record) -> int | str:
     return spec.batch
 
 
-def _values(values: list[int | str]) -> Sentence:
+def _list_values(values: list[int | str]) -> Sentence:
     numbers = [Amount(value, "count") for value in sorted({value for value in values if isinstance(value, int)})]
-    if len(numbers) > 12:
-        return say("{} to {} ({} values)", numbers[0], numbers[-1], Amount(len(numbers), "count"))
+    if len(numbers) > _MAX_LISTED_VALUES:
+        return compose("{} to {} ({} values)", numbers[0], numbers[-1], Amount(len(numbers), "count"))
     words: list[Amount | str] = [*numbers, *sorted({value for value in values if isinstance(value, str)})]
     return join(words)
-
-
-def _share(check: Check) -> float:
-    if check.error is None:
-        return inf
-    if check.allowed == 0:
-        return inf if check.error > 0 else 0.0
-    return check.error / check.allowed

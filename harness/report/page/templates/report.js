@@ -3,12 +3,12 @@
 let page = { panels: [], filters: {}, lengths: [], levels: [] };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 640px)");
-const hidden = new Set();
-const waiting = new Set(); /* panels that must be drawn when they come into sight */
-const inSight = new Set();
-let printing = false; /* everything must be drawn before the browser goes on, and as wide as paper is */
+const hiddenSeries = new Set();
+const pendingPanels = new Set(); /* to be drawn when they become visible */
+const visiblePanels = new Set();
+let printing = false; /* then everything is drawn at once, at the width of the paper */
 
-/* ---- data: gzipped in the page ---- */
+/* ---- data, which is gzipped in the page ---- */
 
 async function unpack(id) {
   const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
@@ -52,12 +52,12 @@ function drawLegend(button) {
   button.prepend(swatch);
   button.addEventListener("click", () => {
     const name = button.dataset.series;
-    if (!hidden.delete(name)) hidden.add(name);
-    changed();
+    if (!hiddenSeries.delete(name)) hiddenSeries.add(name);
+    stateChanged();
   });
 }
 
-/* ---- state: the form, the selects of each panel, the hidden attentions; a link carries it ---- */
+/* ---- state: the filters, the selects of each panel and the hidden series; the URL's hash stores it ---- */
 
 const selects = () => [...document.querySelectorAll(".filters select, .panel select")];
 
@@ -70,24 +70,24 @@ function key(select) {
 const initial = (select) => [...select.options].find((option) => option.defaultSelected) ?? select.options[0];
 
 function saveState() {
-  const words = new URLSearchParams();
+  const state = new URLSearchParams();
   for (const select of selects()) {
-    if (select.value !== initial(select).value) words.append(key(select), select.value);
+    if (select.value !== initial(select).value) state.append(key(select), select.value);
   }
-  for (const name of hidden) words.append("hide", name);
-  const link = words.toString();
+  for (const name of hiddenSeries) state.append("hide", name);
+  const link = state.toString();
   if (link !== location.hash.slice(1)) history.replaceState(null, "", link ? `#${link}` : location.href.split("#")[0]);
 }
 
 function restoreState() {
-  const words = new URLSearchParams(location.hash.slice(1));
+  const state = new URLSearchParams(location.hash.slice(1));
   for (const select of selects()) {
-    const wanted = words.get(key(select));
-    const known = [...select.options].some((option) => option.value === wanted);
-    select.value = known ? wanted : initial(select).value;
+    const value = state.get(key(select));
+    const exists = [...select.options].some((option) => option.value === value);
+    select.value = exists ? value : initial(select).value;
   }
-  hidden.clear();
-  for (const name of words.getAll("hide")) hidden.add(name);
+  hiddenSeries.clear();
+  for (const name of state.getAll("hide")) hiddenSeries.add(name);
 }
 
 const range = () => {
@@ -95,27 +95,27 @@ const range = () => {
   return from ? [Number(from.value), Number(to.value)].sort((a, b) => a - b) : [0, Infinity];
 };
 
-function changed() {
+function stateChanged() {
   saveState();
-  show();
+  update();
 }
 
-function show() {
+function update() {
   const level = document.getElementById("level")?.value ?? page.levels[0];
   for (const section of document.querySelectorAll(".level")) section.hidden = section.dataset.level !== level;
   for (const button of document.querySelectorAll(".legend button")) {
-    button.setAttribute("aria-pressed", String(!hidden.has(button.dataset.series)));
+    button.setAttribute("aria-pressed", String(!hiddenSeries.has(button.dataset.series)));
   }
-  const named = (one) => `${one.parentElement.firstChild.textContent.trim()} ${one.selectedOptions[0].textContent}`;
-  const chosen = [...document.querySelectorAll(".filters select")].map(named);
+  const describe = (select) => `${select.parentElement.firstChild.textContent.trim()} ${select.selectedOptions[0].textContent}`;
+  const chosen = [...document.querySelectorAll(".filters select")].map(describe);
   const status = document.getElementById("status");
-  const without = hidden.size ? `, without ${[...hidden].join(", ")}` : "";
-  if (status) status.textContent = `Shown: ${chosen.join(", ") || "everything"}${without}.`;
-  for (const panel of page.panels) waiting.add(panel);
-  drawWaiting();
+  const without = hiddenSeries.size ? `, without ${[...hiddenSeries].join(", ")}` : "";
+  if (status) status.textContent = `Filters: ${chosen.join(", ") || "none"}${without}.`;
+  for (const panel of page.panels) pendingPanels.add(panel);
+  drawPending();
 }
 
-/* the view with the shared filters that has what was just chosen, and of the rest as much as there is; or none */
+/* the view that fits the shared filters and matches the panel's own selects best, above all the one that was just changed; or null */
 function chooseView(panel, justChosen) {
   const [from, to] = range();
   const fits = panel.views.filter((view) => {
@@ -125,17 +125,17 @@ function chooseView(panel, justChosen) {
     });
     return shared && view.lengths.some((n) => n >= from && n <= to);
   });
-  const own = [...document.querySelectorAll(`#${panel.id} select`)];
+  const ownSelects = [...document.querySelectorAll(`#${panel.id} select`)];
   let best = null;
   let bestScore = -1;
   for (const view of fits) {
     let score = 0;
-    for (const { dataset, value } of own) {
+    for (const { dataset, value } of ownSelects) {
       if (view.facets[dataset.facet] === value) score += dataset.facet === justChosen ? 100 : 1;
     }
     if (score > bestScore) [best, bestScore] = [view, score];
   }
-  if (best) for (const select of own) select.value = best.facets[select.dataset.facet];
+  if (best) for (const select of ownSelects) select.value = best.facets[select.dataset.facet];
   return best;
 }
 
@@ -149,23 +149,23 @@ function pickPoints(trace, keep) {
   return out;
 }
 
-function filtered(plot) {
+function visibleTraces(plot) {
   const [from, to] = range();
-  const shown = plot.data.filter((trace) => !hidden.has(trace.meta.series));
-  const inRange = shown.map((trace) =>
+  const chosen = plot.data.filter((trace) => !hiddenSeries.has(trace.meta.series));
+  const inRange = chosen.map((trace) =>
     trace.customdata ? pickPoints(trace, trace.customdata.map((n) => n >= from && n <= to)) : trace);
   const data = inRange.filter((trace) => trace.x.length > 0);
-  return plot.layout.meta?.front ? withFront(data, plot.layout.meta.front) : { data, at: null };
+  return plot.layout.meta?.front ? withParetoFront(data, plot.layout.meta.front) : { data, length: null };
 }
 
-/* one length, the longest with two points or more, and the line through those that nothing beats in both costs */
-function withFront(data, better) {
+/* the points of one length, the longest with at least two points, and the line through those that no other point beats */
+function withParetoFront(data, better) {
   const count = new Map();
   for (const trace of data) for (const n of trace.customdata) count.set(n, (count.get(n) ?? 0) + 1);
   const several = [...count.keys()].filter((n) => count.get(n) > 1);
-  const at = Math.max(...(several.length ? several : count.keys()));
+  const length = Math.max(...(several.length ? several : count.keys()));
   const traces = data
-    .map((trace) => pickPoints(trace, trace.customdata.map((n) => n === at)))
+    .map((trace) => pickPoints(trace, trace.customdata.map((n) => n === length)))
     .filter((trace) => trace.x.length > 0)
     .map((trace) => ({ ...trace, mode: "markers+text", text: trace.name, textposition: "top center", cliponaxis: false }));
   const sign = better === "lower" ? 1 : -1;
@@ -176,7 +176,7 @@ function withFront(data, better) {
     type: "scatter", mode: "lines", x: front.map((p) => p.x), y: front.map((p) => p.y), meta: { series: null },
     line: { color: "#8a8f98", dash: "dot", width: 1.5 }, hoverinfo: "skip",
   };
-  return { data: traces.length ? [line, ...traces] : [], at };
+  return { data: traces.length ? [line, ...traces] : [], length };
 }
 
 function themed(layout) {
@@ -194,26 +194,26 @@ function themed(layout) {
   return out;
 }
 
-function frameOf(place, i) {
-  while (place.children.length <= i) {
+function figureAt(plotList, i) {
+  while (plotList.children.length <= i) {
     const figure = document.createElement("figure");
     figure.innerHTML =
       '<figcaption><span></span></figcaption><div class="plot" role="img"></div><p class="remarks"></p>' +
-      '<details class="points"><summary>These points as a table</summary><div class="scroll" tabindex="0" role="group"></div></details>';
-    figure.querySelector("details").addEventListener("toggle", () => tabulate(figure));
-    place.append(figure);
+      '<details class="points"><summary>Show the points as a table</summary><div class="scroll" tabindex="0" role="group"></div></details>';
+    figure.querySelector("details").addEventListener("toggle", () => fillTable(figure));
+    plotList.append(figure);
   }
-  return place.children[i];
+  return plotList.children[i];
 }
 
 function drawPlot(figure, plot) {
   const target = figure.querySelector(".plot");
-  const { data, at } = filtered(plot);
-  const title = plot.title + (at > 0 ? `, ${at.toLocaleString("en")} tokens` : "");
+  const { data, length } = visibleTraces(plot);
+  const title = plot.title + (length > 0 ? `, ${length.toLocaleString("en")} tokens` : "");
   figure.querySelector("span").textContent = title;
   figure.querySelector(".remarks").textContent = plot.remarks.join(" ");
   const drawn = data.filter((trace) => trace.meta.series !== null);
-  target.setAttribute("aria-label", `${title}. ${drawn.length ? "The points are in the table below it." : plot.empty}`);
+  target.setAttribute("aria-label", `${title}. ${drawn.length ? "The table below lists the points." : plot.empty}`);
   figure.querySelector("details").hidden = drawn.length === 0;
   target.classList.toggle("empty", drawn.length === 0);
   if (drawn.length === 0) {
@@ -228,11 +228,11 @@ function drawPlot(figure, plot) {
     layout.annotations = [{ text: plot.empty, x: 0.5, y: 0.4, xref: "paper", yref: "paper", showarrow: false }];
   }
   Plotly.react(target, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
-  tabulate(figure);
+  fillTable(figure);
 }
 
-/* what the plot shows, for whoever cannot see it or point at it */
-function tabulate(figure) {
+/* the points as a table, for readers who cannot see the plot or use a pointer */
+function fillTable(figure) {
   const details = figure.querySelector("details");
   if (!details.open) return;
   const table = document.createElement("table");
@@ -252,60 +252,60 @@ function tabulate(figure) {
       for (const value of [trace.meta.series, trace.customdata[i].toLocaleString("en"), text]) row.insertCell().textContent = value;
     });
   }
-  const place = details.querySelector("div");
-  place.setAttribute("aria-label", figure.querySelector("span").textContent);
-  place.replaceChildren(table);
+  const scroller = details.querySelector("div");
+  scroller.setAttribute("aria-label", figure.querySelector("span").textContent);
+  scroller.replaceChildren(table);
 }
 
 async function drawPanel(panel) {
-  const turn = (panel.turn = (panel.turn ?? 0) + 1);
-  const whole = document.getElementById(panel.id);
-  const place = whole.querySelector(".plots");
-  whole.setAttribute("aria-busy", "true");
+  const drawing = (panel.drawing = (panel.drawing ?? 0) + 1);
+  const container = document.getElementById(panel.id);
+  const plotList = container.querySelector(".plots");
+  container.setAttribute("aria-busy", "true");
   const view = chooseView(panel, panel.justChosen);
   panel.justChosen = null;
-  let note = whole.querySelector(".nothing");
+  let note = container.querySelector(".nothing");
   if (!note) {
     note = document.createElement("p");
     note.className = "nothing empty";
-    place.before(note);
+    plotList.before(note);
   }
   note.hidden = Boolean(view);
-  place.hidden = !view;
-  note.textContent = "No case of this run fits these filters.";
+  plotList.hidden = !view;
+  note.textContent = "No case matches these filters.";
   const plots = view?.plots ?? [];
-  plots.forEach((_, i) => frameOf(place, i));
-  /* every frame stands before the first plot is drawn, so that plotly measures the final width */
-  [...place.children].forEach((figure, i) => { figure.hidden = i >= plots.length; });
-  place.dataset.plots = plots.length;
+  plots.forEach((_, i) => figureAt(plotList, i));
+  /* all figures must exist before the first plot is drawn, so that plotly measures the final width */
+  [...plotList.children].forEach((figure, i) => { figure.hidden = i >= plots.length; });
+  plotList.dataset.plots = plots.length;
   for (const [i, plot] of plots.entries()) {
-    drawPlot(place.children[i], plot);
-    if (!printing) await new Promise((done) => setTimeout(done)); /* the page answers between two plots */
-    if (panel.turn !== turn) return; /* something else was chosen meanwhile */
+    drawPlot(plotList.children[i], plot);
+    if (!printing) await new Promise((done) => setTimeout(done)); /* keeps the page responsive */
+    if (panel.drawing !== drawing) return; /* a newer drawing has started */
   }
-  whole.setAttribute("aria-busy", "false");
+  container.setAttribute("aria-busy", "false");
 }
 
-async function drawWaiting() {
+async function drawPending() {
   for (const panel of page.panels) {
-    if (!waiting.has(panel) || !inSight.has(panel.id)) continue;
-    waiting.delete(panel);
-    await drawPanel(panel).catch(complain);
+    if (!pendingPanels.has(panel) || !visiblePanels.has(panel.id)) continue;
+    pendingPanels.delete(panel);
+    await drawPanel(panel).catch(showError);
   }
 }
 
-function forPaper(starts) {
+function printView(starts) {
   printing = starts;
   document.documentElement.classList.toggle("printing", starts);
-  if (!starts) return show();
-  const seen = page.panels.filter((panel) => document.getElementById(panel.id).offsetParent);
-  for (const panel of seen) drawPanel(panel).catch(complain); /* runs to its end before the next */
+  if (!starts) return update();
+  const onPage = page.panels.filter((panel) => document.getElementById(panel.id).offsetParent);
+  for (const panel of onPage) drawPanel(panel).catch(showError); /* without an await while printing */
 }
 
-function complain(error) {
-  const trouble = document.getElementById("trouble");
-  trouble.hidden = false;
-  trouble.textContent = `Not every plot could be drawn (${error.message}). The words, tables and raw data are complete.`;
+function showError(error) {
+  const message = document.getElementById("error");
+  message.hidden = false;
+  message.textContent = `Not every plot could be drawn (${error.message}). The text, tables and raw data are complete.`;
   console.error(error);
 }
 
@@ -318,29 +318,29 @@ async function start() {
   await loadPlotly();
   for (const select of selects()) {
     select.addEventListener("change", () => {
-      const panel = page.panels.find((one) => one.id === select.closest(".panel")?.id);
+      const panel = page.panels.find(({ id }) => id === select.closest(".panel")?.id);
       if (panel) panel.justChosen = select.dataset.facet;
-      changed();
+      stateChanged();
     });
   }
   document.getElementById("all").addEventListener("click", () => {
-    hidden.clear();
-    changed();
+    hiddenSeries.clear();
+    stateChanged();
   });
-  const watcher = new IntersectionObserver((entries) => {
-    for (const entry of entries) inSight[entry.isIntersecting ? "add" : "delete"](entry.target.id);
-    drawWaiting();
+  const observer = new IntersectionObserver((entries) => {
+    for (const entry of entries) visiblePanels[entry.isIntersecting ? "add" : "delete"](entry.target.id);
+    drawPending();
   }, { rootMargin: "400px" });
-  document.querySelectorAll(".panel").forEach((panel) => watcher.observe(panel));
+  document.querySelectorAll(".panel").forEach((panel) => observer.observe(panel));
   addEventListener("hashchange", () => {
     restoreState();
-    show();
+    update();
   });
-  addEventListener("beforeprint", () => forPaper(true));
-  addEventListener("afterprint", () => forPaper(false));
-  for (const query of [dark, narrow]) query.addEventListener("change", show);
+  addEventListener("beforeprint", () => printView(true));
+  addEventListener("afterprint", () => printView(false));
+  for (const query of [dark, narrow]) query.addEventListener("change", update);
   restoreState();
-  show();
+  update();
 }
 
-start().catch(complain);
+start().catch(showError);

@@ -1,4 +1,4 @@
-"""The report's sentences, tables and numbers: computed from records, gone with their evidence."""
+"""The sentences, tables and numbers of the report: computed from records, and absent without their evidence."""
 
 import re
 
@@ -9,14 +9,14 @@ from report_page import Page, of
 
 from harness.core.record import Check, Quality, Run
 from harness.core.spec import OperationSpec, QualitySpec
-from harness.report.model import tables, units
-from harness.report.model.records_table import frame, times_by_length, views
-from harness.report.questions import answer, rivals, scaling, verification
+from harness.report.model import amounts, tables
+from harness.report.model.records_table import by_facets, report_rows, times_by_length
+from harness.report.questions import headline, speed, verification, whole_models
 from harness.statistics import growth
 
 
 def words_of(run: Run) -> list[str]:
-    return [str(sentence) for sentence in answer.sentences(frame(run))]
+    return [str(sentence) for sentence in headline.sentences(report_rows(run))]
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +29,21 @@ def page(realistic: Run) -> Page:
     return of(realistic)
 
 
-def test_the_answer_is_computed_from_the_records(realistic: Run) -> None:
-    said = words_of(realistic)
-    view = next(iter(views(frame(realistic), "operation").values()))
-    times = times_by_length(view)
+def test_the_headline_is_computed_from_the_records(realistic: Run) -> None:
+    words = words_of(realistic)
+    rows = next(iter(by_facets(report_rows(realistic), "operation").values()))
+    times = times_by_length(rows)
     fastest = min(("sdpa", "sdpa_flash"), key=lambda name: times[name][16384].value)
-    assert said[0].startswith(f"At 16,384 tokens the fastest exact softmax attention is {fastest}")
-    assert units.seconds(times[fastest][16384].value) in said[0]
-    assert f"yoso takes {units.seconds(times['yoso'][16384].value)}" in said[1]
+    assert words[0].startswith(f"At 16,384 tokens the fastest exact softmax attention is {fastest}")
+    assert amounts.format_seconds(times[fastest][16384].value) in words[0]
+    assert f"yoso takes {amounts.format_seconds(times['yoso'][16384].value)}" in words[1]
     crossing = growth.crossover(times["yoso"], times["sdpa"])
     assert isinstance(crossing, growth.Crossover)
     assert crossing.length is not None
-    assert any(f"faster than sdpa from about {units.length(crossing.length)} [" in sentence for sentence in said)
-    assert any("softmax (out of memory)" in sentence for sentence in said)
+    assert any(
+        f"faster than sdpa from about {amounts.format_length(crossing.length)} [" in sentence for sentence in words
+    )
+    assert any("softmax (out of memory)" in sentence for sentence in words)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_the_answer_is_computed_from_the_records(realistic: Run) -> None:
         ("task", "Mean held-out"),
     ],
 )
-def test_a_sentence_goes_away_with_its_evidence(realistic: Run, gone: str, words: str) -> None:
+def test_a_sentence_is_absent_without_its_evidence(realistic: Run, gone: str, words: str) -> None:
     left = synthetic.run([record for record in realistic.records if record.spec.kind != gone])
     assert any(words in sentence for sentence in words_of(realistic))
     assert not any(words in sentence for sentence in words_of(left))
@@ -63,36 +65,36 @@ def test_a_sentence_goes_away_with_its_evidence(realistic: Run, gone: str, words
 def test_the_fastest_within_a_budget_needs_a_time_and_an_error_of_two(realistic: Run) -> None:
     spec = QualitySpec(attention="sdpa", seq_len=1024)
     exact = synthetic.record(spec, quality=Quality(reference="sdpa, float64", errors={"output": [3e-7]}))
-    said = [one for one in words_of(synthetic.run([*realistic.records, exact])) if "by error budget" in one]
-    assert said
-    assert said[0].startswith("Fastest at 1,024 tokens by error budget")
-    assert "within 1% and 10%, sdpa (" in said[0]
-    assert "within 50%, yoso (" in said[0]
-    assert not any("by error budget" in one for one in words_of(realistic))
+    with_exact = synthetic.run([*realistic.records, exact])
+    first, *_ = (sentence for sentence in words_of(with_exact) if "by error budget" in sentence)
+    assert first.startswith("Fastest at 1,024 tokens by error budget")
+    assert "within 1% and 10%, sdpa (" in first
+    assert "within 50%, yoso (" in first
+    assert not any("by error budget" in sentence for sentence in words_of(realistic))
 
 
-def test_a_slower_yoso_is_said_as_plainly() -> None:
+def test_a_slower_yoso_is_reported_as_slower() -> None:
     rng = np.random.default_rng(0)
     cases = [
         synthetic.timed(OperationSpec(attention=name, seq_len=n), scale * n, 1e6, rng)
         for name, scale in (("yoso", 3e-5), ("sdpa", 1e-5))
         for n in (256, 512, 1024)
     ]
-    said = " ".join(words_of(synthetic.run(cases)))
-    assert "times slower" in said
-    assert "yoso is slower than sdpa at every measured length, 256 to 1,024" in said
+    text = " ".join(words_of(synthetic.run(cases)))
+    assert "times slower" in text
+    assert "yoso is slower than sdpa at every measured length, 256 to 1,024" in text
 
 
-def test_equal_times_are_no_clear_difference() -> None:
+def test_equal_times_are_no_significant_difference() -> None:
     rng = np.random.default_rng(0)
     cases = [
         synthetic.timed(OperationSpec(attention=name, seq_len=n), 1e-5 * n, 1e6, rng)
         for name in ("yoso", "sdpa")
         for n in (256, 512, 1024, 2048)
     ]
-    said = " ".join(words_of(synthetic.run(cases)))
-    assert "no clear difference" in said
-    assert "too close to sdpa to call" in said
+    text = " ".join(words_of(synthetic.run(cases)))
+    assert "no significant difference" in text
+    assert "neither clearly faster nor clearly slower than sdpa" in text
 
 
 def test_exponents_and_crossovers_are_in_the_tables(page: Page) -> None:
@@ -106,25 +108,25 @@ def test_exponents_and_crossovers_are_in_the_tables(page: Page) -> None:
     assert 400 < low < middle < high < 600
 
 
-def test_too_few_lengths_are_said() -> None:
+def test_too_few_lengths_are_the_stated_reason() -> None:
     text = of(synthetic.realistic(lengths=(512, 1024))).text
     assert "not enough lengths: at most 2 from 512 on, 3 are needed" in text
 
 
 def test_settings_without_an_exponent_are_one_row() -> None:
     few = synthetic.realistic(lengths=(512, 1024)).records
-    models = [one for one in few if one.spec.kind == "model"]
-    enough = [one for one in synthetic.realistic().records if one.spec.kind == "operation"]
-    operations, of_models = scaling.exponents(frame(synthetic.run([*enough, *models])))
-    assert all(isinstance(row[-2], units.Amount) for row in operations.rows)
+    models = [record for record in few if record.spec.kind == "model"]
+    enough = [record for record in synthetic.realistic().records if record.spec.kind == "operation"]
+    operations, of_models = speed.exponents(report_rows(synthetic.run([*enough, *models])))
+    assert all(isinstance(row[-2], amounts.Amount) for row in operations.rows)
     (row,) = of_models.rows
-    settings = len(views(frame(synthetic.run(models)), "model"))
+    settings = len(by_facets(report_rows(synthetic.run(models)), "model"))
     assert str(row[-3]) == f"every attention (settings: {settings})"
     assert settings > 1
 
 
-def test_rivals_are_multiples_of_bert(realistic: Run) -> None:
-    table = rivals.rivals(frame(realistic))
+def test_models_have_times_as_multiples_of_bert(realistic: Run) -> None:
+    table = whole_models.model_table(report_rows(realistic))
     rows = [dict(zip(table.columns, map(str, row), strict=True)) for row in table.rows]
     at = [row for row in rows if row["Pass"] == "forward" and row["Length"] == "4,096"]
     multiples = {row["Model"]: row["Multiple of BERT's time"] for row in at}
@@ -133,24 +135,24 @@ def test_rivals_are_multiples_of_bert(realistic: Run) -> None:
     assert float(multiples["yoso"].split()[0]) < 1
 
 
-def test_rivals_without_bert_have_no_multiple(realistic: Run) -> None:
+def test_models_without_bert_have_no_multiple(realistic: Run) -> None:
     left = [r for r in realistic.records if getattr(r.spec, "family", "") != "bert"]
-    table = rivals.rivals(frame(synthetic.run(left)))
+    table = whole_models.model_table(report_rows(synthetic.run(left)))
     column = table.columns.index("Multiple of BERT's time")
     assert {row[column] for row in table.rows} == {"BERT has no time"}
 
 
 def test_verification_gives_the_worst_check(realistic: Run) -> None:
-    table = verification.verification(realistic)
+    table = verification.verification_table(realistic)
     broken = next(row for row in table.rows if row[0] == "broken")
     assert [str(cell) for cell in broken[1:]] == ["output", "0.700", "1.00e-06", "700,000", "1", "1"]
     not_finite = Check(what="grad_q", error=None, allowed=1e-6, passed=False)
     spec = OperationSpec(attention="nan", seq_len=8)
-    only = verification.verification(synthetic.run([synthetic.record(spec, "incorrect", checks=[not_finite])]))
+    only = verification.verification_table(synthetic.run([synthetic.record(spec, "incorrect", checks=[not_finite])]))
     assert [str(cell) for cell in only.rows[0]] == ["nan", "grad_q", "not finite", "1.00e-06", "∞", "1", "1"]
 
 
-def test_a_table_refuses_rows_that_do_not_fit_its_columns() -> None:
+def test_a_table_rejects_rows_that_do_not_fit_its_columns() -> None:
     with pytest.raises(ValueError, match="rows must have 2 cells"):
         tables.Table("t", ["a", "b"], [["1"]])
 
@@ -158,18 +160,18 @@ def test_a_table_refuses_rows_that_do_not_fit_its_columns() -> None:
 @pytest.mark.parametrize(
     ("words", "value", "expected"),
     [
-        (units.seconds, 1.234, "1.23 s"),
-        (units.seconds, 0.0999999, "100 ms"),
-        (units.seconds, 4.5e-8, "45.0 ns"),
-        (units.seconds, 7200.0, "7,200 s"),
-        (units.bytes_, 1536, "1.50 KiB"),
-        (units.bytes_, 12, "12 B"),
-        (units.bytes_, 2**30, "1.00 GiB"),
-        (units.length, 16384, "16,384"),
-        (units.length, 491.23, "491"),
-        (units.number, 0.0, "0"),
-        (units.number, 1e-7, "1.00e-07"),
+        (amounts.format_seconds, 1.234, "1.23 s"),
+        (amounts.format_seconds, 0.0999999, "100 ms"),
+        (amounts.format_seconds, 4.5e-8, "45.0 ns"),
+        (amounts.format_seconds, 7200.0, "7,200 s"),
+        (amounts.format_bytes, 1536, "1.50 KiB"),
+        (amounts.format_bytes, 12, "12 B"),
+        (amounts.format_bytes, 2**30, "1.00 GiB"),
+        (amounts.format_length, 16384, "16,384"),
+        (amounts.format_length, 491.23, "491"),
+        (amounts.format_number, 0.0, "0"),
+        (amounts.format_number, 1e-7, "1.00e-07"),
     ],
 )
-def test_numbers_as_words(words: units.Words, value: float, expected: str) -> None:
+def test_numbers_as_words(words: amounts.Formatter, value: float, expected: str) -> None:
     assert words(value) == expected

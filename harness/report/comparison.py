@@ -1,0 +1,241 @@
+"""The whole report as plain data, from one run or several. Every output format writes this."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core.record import SCHEMA_VERSION, Run
+from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.page_parts import SHARED_FACETS, Evidence, Panel, Section
+from harness.report.model.plain_rows import PlainRow, plain_rows
+from harness.report.model.records_table import ReportRow, machine_name, report_rows, run_labels
+from harness.report.model.style import Style, assign_styles
+from harness.report.model.tables import Table
+from harness.report.questions import (
+    approximation_error,
+    attention_swaps,
+    fairness,
+    hardware_bounds,
+    headline,
+    memory_use,
+    run_differences,
+    speed,
+    trained_scores,
+    verification,
+    whole_models,
+)
+from harness.report.questions.level_panels import level_panels
+
+SECTIONS = (
+    run_differences.section,
+    speed.growth_section,
+    speed.crossover_section,
+    approximation_error.section,
+    trained_scores.section,
+    attention_swaps.section,
+    whole_models.model_section,
+    whole_models.share_section,
+    memory_use.section,
+    hardware_bounds.device_section,
+    hardware_bounds.bound_section,
+    fairness.section,
+)
+"""The sections for experts, in the order of the page."""
+PASSES = {"forward": ["forward"], "training": ["forward + backward", "training step"]}
+"""The choices of the filter of passes, and the values of the facet that each selects."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What one run says in sentences; ``heading`` is empty where there is only one run."""
+
+    heading: str
+    sentences: list[Sentence]
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """The particulars of one run. ``settings`` and ``machine`` are (name, value) pairs."""
+
+    label: str
+    device: str
+    started: str
+    profile: str
+    commit: str
+    command: str
+    records: Amount
+    schema_version: int
+    settings: list[tuple[str, Sentence]]
+    machine: list[tuple[str, str]]
+    verification: Table
+
+    def as_json(self) -> dict[str, Any]:
+        """The values that are not copied from the run itself."""
+        return {
+            "run": self.label,
+            "records": self.records.as_json(),
+            "settings": [[name, values.as_json()] for name, values in self.settings],
+            "verification": self.verification.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A report.
+
+    Attributes:
+        notices: what a reader must know before comparing anything.
+        reading: paragraphs that a person wrote about the runs.
+        counts: the number of records by status.
+        filters: the choices of the page's filters, by facet, each with the values of the facet that it selects.
+        lengths: every sequence length of some plot, ascending.
+        levels: the panels of the first screen.
+        sections: the sections for experts.
+        cases, swaps: the rows of the CSV files.
+        raw: the runs themselves.
+    """
+
+    runs: list[RunDetails]
+    notices: list[str]
+    reading: list[str]
+    summaries: list[RunSummary]
+    counts: dict[str, Amount]
+    filters: dict[str, dict[str, list[str]]]
+    lengths: list[int]
+    styles: dict[str, Style]
+    levels: list[Panel]
+    sections: list[Section]
+    failures: list[verification.FailureGroup]
+    cases: list[PlainRow]
+    swaps: list[PlainRow]
+    raw: list[Run]
+
+    @property
+    def panels(self) -> list[Panel]:
+        """Every panel, in the order of the page."""
+        return [*self.levels, *(section.panel for section in self.sections if section.panel)]
+
+    def as_json(self) -> dict[str, Any]:
+        """The exact values behind sentences, tables and cases; the page holds the figures separately."""
+        plots = [plot for panel in self.panels for view in panel.views for plot in view.plots]
+        return {
+            "summaries": [
+                {"run": summary.heading, "sentences": [sentence.as_json() for sentence in summary.sentences]}
+                for summary in self.summaries
+            ],
+            "counts": {status: count.as_json() for status, count in self.counts.items()},
+            "remarks": [plot.remarks_as_json() for plot in plots if plot.remarks],
+            "sections": [
+                {"id": section.id, "title": section.title, "tables": [table.as_json() for table in section.tables]}
+                for section in self.sections
+            ],
+            "runs": [run.as_json() for run in self.runs],
+            "failures": [group.as_json() for group in self.failures],
+            "cases": self.cases,
+            "swaps": self.swaps,
+        }
+
+
+def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[str] = ()) -> Comparison:
+    """The report of one run, of several machines, or of a run before and after a change.
+
+    Args:
+        runs: at least one; the others are compared with the first.
+        notices: what a reader must know before comparing anything, such as a file that could not be read.
+        reading: paragraphs that a person wrote about these runs.
+
+    Raises:
+        ValueError: no runs.
+    """
+    if not runs:
+        raise ValueError("runs must contain at least one run, got none; name the JSON file of a run")
+    labels, rows = run_labels(runs), report_rows(*runs)
+    own_series = [(row.series, row.base_series) for row in rows]
+    styles = assign_styles([*own_series, *attention_swaps.swap_series(rows)])
+    evidence = Evidence(runs, labels, rows, styles)
+    levels = level_panels(evidence)
+    sections = [section for build in SECTIONS if not (section := build(evidence)).is_empty]
+    panels = [*levels, *(section.panel for section in sections if section.panel)]
+    return Comparison(
+        runs=[_run_details(run, label) for run, label in zip(runs, labels, strict=True)],
+        notices=[*notices, *_notices(runs, labels)],
+        reading=list(reading),
+        summaries=_summaries(evidence),
+        counts=_status_counts(rows),
+        filters=_filters(panels),
+        lengths=sorted({length for panel in panels for view in panel.views for length in view.lengths}),
+        styles=styles,
+        levels=levels,
+        sections=sections,
+        failures=verification.failure_groups(rows),
+        cases=plain_rows(rows, labels),
+        swaps=attention_swaps.plain_swap_rows(rows, labels),
+        raw=list(runs),
+    )
+
+
+def _summaries(evidence: Evidence) -> list[RunSummary]:
+    if len(evidence.runs) == 1:
+        return [RunSummary("", headline.sentences(evidence.rows))]
+    between = RunSummary("Comparison of the runs", run_differences.sentences(evidence))
+    return [
+        between,
+        *(
+            RunSummary(label, headline.sentences(report_rows(run)))
+            for label, run in zip(evidence.labels, evidence.runs, strict=True)
+        ),
+    ]
+
+
+def _status_counts(rows: Sequence[ReportRow]) -> dict[str, Amount]:
+    """The number of records by status, the most frequent status first."""
+    return {status: Amount(count, "count") for status, count in Counter(row.status for row in rows).most_common()}
+
+
+def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
+    """What a reader must know before comparing anything: empty runs, different machines, different schemas."""
+    notices = []
+    if not any(run.records for run in runs):
+        notices.append("No records: nothing was measured, so there is nothing to compare.")
+    elif empty := [label for label, run in zip(labels, runs, strict=True) if not run.records]:
+        notices.append(f"Runs without records: {'; '.join(empty)}.")
+    machines = list(dict.fromkeys(machine_name(run) for run in runs))
+    if len(machines) > 1:
+        notices.append(f"These runs are from different machines ({', '.join(machines)}): no plot combines two of them.")
+    versions = sorted({record.schema_version for run in runs for record in run.records})
+    if any(version != SCHEMA_VERSION for version in versions):
+        listed = ", ".join(map(str, versions))
+        notices.append(
+            f"The records have the schema versions {listed}, but this report reads only version {SCHEMA_VERSION}."
+        )
+    return notices
+
+
+def _filters(panels: Sequence[Panel]) -> dict[str, dict[str, list[str]]]:
+    values: dict[str, list[str]] = {}
+    for view in (view for panel in panels for view in panel.views):
+        for name in SHARED_FACETS:
+            if name in view.facets and view.facets[name] not in values.setdefault(name, []):
+                values[name].append(view.facets[name])
+    filters = {name: {value: [value] for value in distinct} for name, distinct in values.items() if len(distinct) > 1}
+    if "Pass" in filters:
+        present = set(values["Pass"])
+        filters["Pass"] = {name: facets for name, facets in PASSES.items() if present & set(facets)}
+    return {name: choices for name, choices in filters.items() if len(choices) > 1}
+
+
+def _run_details(run: Run, label: str) -> RunDetails:
+    return RunDetails(
+        label=label,
+        device=machine_name(run),
+        started=run.started,
+        profile=run.profile,
+        commit=run.commit or "not known",
+        command=run.command,
+        records=Amount(len(run.records), "count"),
+        schema_version=run.schema_version,
+        settings=verification.run_settings(run),
+        machine=[(name, str(value)) for name, value in run.machine.items() if value is not None],
+        verification=verification.verification_table(run),
+    )

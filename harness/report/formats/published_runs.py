@@ -1,0 +1,135 @@
+"""The published runs: one folder per run, an index of all runs with search, and one page per device."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core import store
+from harness.core.record import Run
+from harness.report.comparison import compare
+from harness.report.formats import html
+from harness.report.model.records_table import machine_name, report_rows
+from harness.report.model.style import DARK_PAGE, LIGHT_PAGE
+from harness.report.questions import headline
+
+DEVICES = "devices"
+READING = "reading.md"
+
+
+class AlreadyPublished(ValueError):
+    """The folder contains the data of another run, and published data is never rewritten."""
+
+
+@dataclass(frozen=True)
+class PublishedRun:
+    """One entry of the index. ``data`` and ``page`` are relative to the reports folder; ``page`` may be missing."""
+
+    name: str
+    data: str
+    page: str | None
+    device: str
+    started: str
+    profile: str
+    commit: str
+    cases: int
+    summary: str
+
+
+def publish(source: Path, reports: Path, name: str | None = None, reading: Path | None = None) -> Path:
+    """Add a run to ``reports``: its data unchanged, its page, the index and the page of its device.
+
+    Args:
+        source: the benchmark JSON or log of the run.
+        reports: the folder of all published runs.
+        name: name of the run's folder; by default made from device, profile and start.
+        reading: a file with paragraphs about the run, separated by empty lines.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        AlreadyPublished: the folder contains different data.
+        StoreError: ``source`` is not a run.
+        ValueError: ``name`` is not a plain folder name.
+    """
+    run = store.load(source)
+    chosen = name if name is not None else slug(f"{machine_name(run)} {run.profile} {run.started[:16]}")
+    if chosen != slug(chosen) or chosen == DEVICES:
+        raise ValueError(f"name must be lower-case letters, digits and hyphens, and not {DEVICES!r}, got {chosen!r}")
+    folder = reports / chosen
+    data = folder / ("run" + "".join(source.suffixes[-1:]))
+    content = source.read_bytes()
+    others = [path for path in folder.glob("run.*") if path.read_bytes() != content] if folder.exists() else []
+    if others:
+        raise AlreadyPublished(
+            f"{others[0]} contains another run, and published data is never rewritten; give another name"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if not data.exists():
+        data.write_bytes(content)
+    if reading is not None:
+        (folder / READING).write_text(reading.read_text(encoding="utf-8"), encoding="utf-8")
+    html.write(compare([run], reading=paragraphs(folder / READING)), folder / "report.html")
+    write_index(reports)
+    return folder
+
+
+def paragraphs(path: Path) -> list[str]:
+    """The paragraphs of a text file; none where the file does not exist."""
+    if not path.exists():
+        return []
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")) if part.strip()]
+
+
+def write_index(reports: Path) -> Path:
+    """Write ``index.html`` and the pages of the devices from the runs in the folder."""
+    runs = published_runs(reports)
+    by_device: dict[str, list[PublishedRun]] = {}
+    for run in runs:
+        by_device.setdefault(run.device, []).append(run)
+    template = html.environment().get_template("index.html")
+    pages = {device: f"{DEVICES}/{slug(device)}.html" for device in by_device}
+    styles = {"css": html.template_text("report.css"), "light": LIGHT_PAGE, "dark": DARK_PAGE}
+    (reports / DEVICES).mkdir(parents=True, exist_ok=True)
+    for device, device_runs in by_device.items():
+        text = template.render(title=device, runs=device_runs, pages={}, root="../", **styles)
+        (reports / pages[device]).write_text(text, encoding="utf-8")
+    text = template.render(title="Published attention reports", runs=runs, pages=pages, root="", **styles)
+    index = reports / "index.html"
+    index.write_text(text, encoding="utf-8")
+    return index
+
+
+def published_runs(reports: Path) -> list[PublishedRun]:
+    """Every run under ``reports``, newest first; files that are not runs are skipped."""
+    runs = []
+    for path in sorted([*reports.glob("*/*.json"), *reports.glob("*/*.jsonl")]):
+        try:
+            run = store.load(path)
+        except store.StoreError:
+            continue
+        runs.append(_published_run(run, path, reports))
+    return sorted(runs, key=lambda run: (run.started, run.data), reverse=True)
+
+
+def _published_run(run: Run, path: Path, reports: Path) -> PublishedRun:
+    candidates = [path.with_suffix(".html"), path.parent / "report.html"]
+    page = next((file.relative_to(reports).as_posix() for file in candidates if file.exists()), None)
+    sentences = headline.sentences(report_rows(run))
+    name = path.parent.name if path.stem == "run" else f"{path.parent.name}, {path.stem}"
+    return PublishedRun(
+        name=name,
+        data=path.relative_to(reports).as_posix(),
+        page=page,
+        device=machine_name(run),
+        started=run.started,
+        profile=run.profile,
+        commit=(run.commit or "not known")[:10],
+        cases=len(run.records),
+        summary=" ".join(map(str, sentences[:2])),
+    )
+
+
+def slug(words: str) -> str:
+    """Words as the name of a folder or file: lower-case letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-") or "run"

@@ -1,0 +1,133 @@
+"""What every question of the report is answered from, and the parts of a page that the answers are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core.record import Run
+from harness.report.model.amounts import Sentence
+from harness.report.model.figures import Figure, Styles
+from harness.report.model.records_table import STATUS_WORDS, ReportRow
+from harness.report.model.tables import Table
+
+SHARED_FACETS = ("Run", "Pass", "Type", "Device")
+"""Facets that the page's filters choose once for all panels."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a question is answered from: the runs, a label for each, the rows of all, and the style of each series."""
+
+    runs: Sequence[Run]
+    labels: Sequence[str]
+    rows: Sequence[ReportRow]
+    styles: Styles
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure.
+
+    Attributes:
+        title: the heading, which is also the label for screen readers.
+        remarks: sentences below the plot about cases that it cannot draw.
+        empty: why there is nothing to draw, where that is so.
+    """
+
+    id: str
+    title: str
+    figure: Figure
+    remarks: list[Sentence]
+    empty: str
+
+    def remarks_as_json(self) -> dict[str, Any]:
+        """The remarks with the exact values of their amounts."""
+        return {"plot": self.title, "remarks": [remark.as_json() for remark in self.remarks]}
+
+
+@dataclass(frozen=True)
+class FacetView:
+    """The plots at one combination of facets, and the sequence lengths of its cases."""
+
+    facets: dict[str, str]
+    lengths: list[int]
+    plots: list[Plot]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The views of one question, of which the page shows one at a time, at first the first.
+
+    ``series`` are the labels that any of the views draws.
+    """
+
+    id: str
+    title: str
+    lead: str
+    views: list[FacetView]
+    series: list[str]
+
+    @property
+    def choices(self) -> dict[str, list[str]]:
+        """The panel's own facets in which its views differ, each with its values in order of appearance."""
+        return {
+            name: values for name, values in self._values().items() if len(values) > 1 and name not in SHARED_FACETS
+        }
+
+    @property
+    def common(self) -> str:
+        """The values of the facets in which all views agree."""
+        return ", ".join(values[0] for name, values in self._values().items() if len(values) == 1)
+
+    def _values(self) -> dict[str, list[str]]:
+        values: dict[str, list[str]] = {}
+        for view in self.views:
+            for name, value in view.facets.items():
+                if value not in values.setdefault(name, []):
+                    values[name].append(value)
+        return values
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question for experts: a panel of plots, tables, or both. A section without either is left off the page."""
+
+    id: str
+    title: str
+    lead: str
+    tables: list[Table]
+    panel: Panel | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return not self.tables and self.panel is None
+
+
+def build_panel(id_: str, views: list[FacetView], title: str = "", lead: str = "") -> Panel:
+    """A panel of these views, with the series that they draw."""
+    traces = [trace for view in views for plot in view.plots for trace in plot.figure["data"]]
+    drawn = {trace["meta"]["series"] for trace in traces} - {None}
+    return Panel(id_, title, lead, views, sorted(drawn))
+
+
+def build_section(id_: str, title: str, lead: str, tables: Sequence[Table], panel: Panel | None = None) -> Section:
+    """A section of the tables that have rows, and of the panel if it has views."""
+    return Section(
+        id_,
+        title,
+        lead,
+        [table for table in tables if table.rows],
+        panel if panel is not None and panel.views else None,
+    )
+
+
+def numbered_id(id_: str, nth: int) -> str:
+    """The id of the nth of several plots of one kind, counted from 0; the first has the plain id."""
+    return f"{id_}-{nth + 1}" if nth else id_
+
+
+def failure_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
+    """The series without a result, for a plot that has no length axis to mark them on."""
+    names = sorted({f"{row.series} ({STATUS_WORDS[row.status]})" for row in rows if not row.is_ok})
+    return [Sentence(f"Without a result (reasons below): {', '.join(names)}.")] if names else []

@@ -1,0 +1,391 @@
+"""How large is the error? Errors of approximations: matched with the times of the same settings, against their budget,
+and split into bias and sampling error."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t
+
+from harness.core.record import Quality, Record
+from harness.core.spec import QualitySpec
+from harness.report.model.amounts import (
+    LEVEL_WORDS,
+    Amount,
+    Sentence,
+    compose,
+    format_number,
+    format_percent,
+    join,
+)
+from harness.report.model.facets import Facets, explain_inputs
+from harness.report.model.figures import (
+    Figure,
+    Styles,
+    Trace,
+    band_trace,
+    escape_text,
+    figure,
+    hover_text,
+    length_axis,
+    line_trace,
+    log_axis,
+)
+from harness.report.model.page_parts import (
+    Evidence,
+    FacetView,
+    Panel,
+    Plot,
+    Section,
+    build_panel,
+    build_section,
+    failure_remarks,
+    numbered_id,
+)
+from harness.report.model.records_table import YOSO_SAMPLING, ReportRow, by_facets, by_series, sequence_lengths
+from harness.report.model.tables import Cell, Table, table_with_facets
+from harness.statistics.intervals import LEVEL
+
+BUDGETS = (0.01, 0.1, 0.5)
+"""Relative errors of the output for which the headline names the fastest attention."""
+_AXIS_MARGIN = 1.15
+"""The factor between the outermost errors and the ends of their axis."""
+_TENSORS = {
+    "output": "the output",
+    "grad_q": "the gradient of q",
+    "grad_k": "the gradient of k",
+    "grad_v": "the gradient of v",
+}
+
+
+@dataclass(frozen=True)
+class MatchedErrors:
+    """The errors that belong to a timed case, one per draw."""
+
+    errors: list[float]
+    reference: str
+
+    @property
+    def median(self) -> float:
+        """Over the draws."""
+        return float(np.median(self.errors))
+
+
+class ErrorIndex:
+    """The errors of the output by run, kind of inputs, attention, length, dtype and device.
+
+    Batch and number of heads are not part of the key, because every head is computed independently.
+
+    Attributes:
+        inputs: the kinds of inputs that some error was measured on, in the words of the facet ``Inputs``.
+    """
+
+    def __init__(self, rows: Sequence[ReportRow]) -> None:
+        self._records: dict[tuple[int, str, str, int, str, str], list[Record]] = {}
+        for row, quality in with_quality(rows):
+            if quality.errors.get("output") and np.isfinite(quality.errors["output"]).all():
+                self._records.setdefault(self._key(row, dict(row.facets)["Inputs"]), []).append(row.record)
+        self.inputs = sorted({inputs for _, inputs, *_ in self._records})
+
+    def of(self, row: ReportRow, inputs: str) -> MatchedErrors | None:
+        """The errors at the length and knobs of ``row`` on one kind of inputs; None where they were not measured."""
+        record = row.record
+        for measured in self._records.get(self._key(row, inputs), []):
+            shared = set(measured.knobs) & set(record.knobs)
+            same_size = getattr(measured.spec, "head_dim", None) == getattr(record.spec, "head_dim", None)
+            if same_size and all(measured.knobs[name] == record.knobs[name] for name in shared) and measured.quality:
+                return MatchedErrors(measured.quality.errors["output"], measured.quality.reference)
+        return None
+
+    @staticmethod
+    def _key(row: ReportRow, inputs: str) -> tuple[int, str, str, int, str, str]:
+        spec = row.record.spec
+        return (row.run, inputs, spec.attention, spec.seq_len, spec.dtype, spec.device)
+
+
+def with_quality(rows: Sequence[ReportRow]) -> list[tuple[ReportRow, Quality]]:
+    """The rows whose errors were measured, with these errors."""
+    return [(row, row.record.quality) for row in rows if row.is_ok and row.record.quality]
+
+
+def errors_by_budget(rows: Sequence[ReportRow], tensor: str) -> dict[str, dict[int, list[float]]]:
+    """Errors of ``tensor`` by budget (number of hashes, features or landmarks), ascending, by series.
+
+    Rows without a budget, and rows with an error that is not finite, are left out.
+    """
+    by_budget: dict[str, dict[int, list[float]]] = {}
+    for row, quality in with_quality(rows):
+        budget = budget_of(row.record)
+        errors = quality.errors.get(tensor)
+        if errors and budget is not None and np.isfinite(errors).all():
+            by_budget.setdefault(row.series, {})[budget] = errors
+    return {series: dict(sorted(line.items())) for series, line in sorted(by_budget.items())}
+
+
+def budget_of(record: Record) -> int | None:
+    """The value of the knob that buys accuracy, as it was used; None where the attention has no such knob."""
+    knob = record.quality.budget if record.quality else None
+    value = None if knob is None else (record.knobs | dict(record.spec.knobs)).get(knob)
+    return value if isinstance(value, int) else None
+
+
+def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
+    """The error of YOSO sampling with the fewest and the most hashes, in the setting with the most results: one
+    sentence for each kind of inputs."""
+    for setting in by_facets(rows, "quality", without="Inputs").values():
+        by_inputs = {dict(facets)["Inputs"]: group for facets, group in by_facets(setting, "quality").items()}
+        of_setting = [line for inputs, group in sorted(by_inputs.items()) for line in _sentence_on(inputs, group)]
+        if of_setting:
+            return of_setting
+    return []
+
+
+def _sentence_on(inputs: str, rows: list[ReportRow]) -> list[Sentence]:
+    sampled = [row for row in rows if row.base_series == YOSO_SAMPLING and row.is_ok]
+    by_budget = errors_by_budget(sampled, "output")
+    if not by_budget:
+        return []
+    row, quality = with_quality(sampled)[0]
+    parts = []
+    for series, line in by_budget.items():
+        errors = [
+            compose("{} with {} hashes", Amount(float(np.median(line[count])), "fraction"), Amount(count, "count"))
+            for count in dict.fromkeys((min(line), max(line)))
+        ]
+        parts.append(compose("{} {}", series, join(errors, " and ")))
+    template = "Relative error of the output against {}, at {} tokens, on inputs that are {}: {}."
+    return [compose(template, quality.reference, Amount(row.seq_len, "tokens"), inputs, join(parts, "; "))]
+
+
+def fastest_within_budgets(rows: Sequence[ReportRow], errors: ErrorIndex) -> list[Sentence]:
+    """The fastest attention within each error budget of ``BUDGETS``: one sentence for each kind of inputs, because
+    an approximation that is good on one kind may be useless on another.
+
+    The length is the longest at which at least two attentions have both a time and an error.
+    """
+    return [sentence for inputs in errors.inputs for sentence in _fastest_within_budgets_on(inputs, rows, errors)]
+
+
+def _fastest_within_budgets_on(inputs: str, rows: Sequence[ReportRow], errors: ErrorIndex) -> list[Sentence]:
+    candidates: dict[int, list[tuple[ReportRow, float, float]]] = {}
+    for row in rows:
+        matched = errors.of(row, inputs) if row.time is not None else None
+        if row.time is not None and matched is not None:
+            candidates.setdefault(row.seq_len, []).append((row, row.time.value, matched.median))
+    lengths = [length for length, group in candidates.items() if len(group) > 1]
+    if not lengths:
+        return []
+    budgets_of: dict[str, list[Amount]] = {}
+    descriptions: dict[str, Sentence] = {}
+    for budget in BUDGETS:
+        allowed = [candidate for candidate in candidates[max(lengths)] if candidate[2] <= budget]
+        series = ""
+        if allowed:
+            row, seconds, error = min(allowed, key=lambda candidate: candidate[1])
+            series = row.series
+            descriptions[series] = compose("{} ({}, error {})", series, Amount(seconds, "s"), Amount(error, "number"))
+        budgets_of.setdefault(series, []).append(Amount(budget, "fraction", text=f"{budget:.0%}"))
+    parts = [
+        compose("within {}, {}", join(budgets, " and "), descriptions.get(series, "none of those measured"))
+        for series, budgets in budgets_of.items()
+    ]
+    return [
+        compose(
+            "Fastest at {} tokens by error budget (relative error of the output, against what the attention computes "
+            "or estimates) on inputs that are {}: {}.",
+            Amount(max(lengths), "tokens"), inputs, join(parts, "; "),
+        )
+    ]  # fmt: skip
+
+
+def error_plots(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, inputs: Sequence[str]) -> list[Plot]:
+    """The error against length: one plot for each kind in ``inputs``, or an empty plot where there is none."""
+    return [
+        Plot(
+            numbered_id("error", nth), f"Error of the output against length{inputs_suffix(kind)}",
+            error_figure(rows, styles, errors, kind), [],
+            "No error was measured at the lengths and settings that were timed.",
+        )
+        for nth, kind in enumerate(inputs or [""])
+    ]  # fmt: skip
+
+
+def error_figure(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, inputs: str) -> Figure:
+    """Median relative error of the output against length, at the settings that were timed, on one kind of inputs.
+
+    The band spans the best and the worst draw.
+    """
+    data: list[Trace] = []
+    values: list[float] = []
+    all_lengths: list[int] = []
+    for series, cases in by_series(row for row in rows if row.is_ok).items():
+        matches = [
+            (row, matched) for row in cases if (matched := errors.of(row, inputs)) is not None and matched.median > 0
+        ]
+        if not matches:
+            continue
+        lengths = [row.seq_len for row, _ in matches]
+        texts = [
+            hover_text(
+                row,
+                f"error {format_percent(matched.median)} against {escape_text(matched.reference)}"
+                f"<br>{len(matched.errors)} draws",
+            )
+            for row, matched in matches
+        ]
+        low, high = ([pick(matched.errors) for _, matched in matches] for pick in (min, max))
+        data.append(band_trace(series, styles, lengths, low, high, lengths))
+        data.append(line_trace(series, styles, lengths, [matched.median for _, matched in matches], texts, lengths))
+        values += low + high
+        all_lengths += lengths
+    axis = log_axis("relative error", values, format_number, 10)
+    return figure(data, xaxis=length_axis(all_lengths), yaxis=axis)
+
+
+def inputs_suffix(inputs: str) -> str:
+    """What a title adds for the kind of inputs that its errors are of; empty where there are none."""
+    return f"; inputs: {inputs}" if inputs else ""
+
+
+def section(evidence: Evidence) -> Section:
+    """Error against budget, and its split into bias and sampling error."""
+    specs = [row.record.spec for row in evidence.rows]
+    kinds = explain_inputs(spec.inputs for spec in specs if isinstance(spec, QualitySpec))
+    return build_section(
+        "budget", "Approximation error against budget",
+        "How far an approximation is from what it estimates: the relative Frobenius error, median over draws; the band "
+        "spans the best and the worst draw. The budget is the number of hashes, features or landmarks. "
+        f"{kinds} The table separates the bias, which all draws share, from the sampling error, which differs between "
+        "draws: an interval that starts at 0 shows no bias. YOSO scales its outputs to length 1: this alone biases a "
+        "noisy sum, and the bias fades with more hashes.",
+        [bias_and_sampling(evidence.rows)], budget_panel(evidence.rows, evidence.styles),
+    )  # fmt: skip
+
+
+def budget_panel(rows: Sequence[ReportRow], styles: Styles) -> Panel:
+    """Error against the budget: one plot for each kind of inputs, next to one another."""
+    settings = by_facets(rows, "quality", without="Inputs")
+    return build_panel(
+        "hashes", [view for facets, group in settings.items() for view in _budget_views(facets, group, styles)]
+    )
+
+
+def _budget_views(facets: Facets, rows: list[ReportRow], styles: Styles) -> list[FacetView]:
+    by_inputs = {dict(its_facets)["Inputs"]: group for its_facets, group in by_facets(rows, "quality").items()}
+    views = []
+    for tensor in dict.fromkeys(name for _, quality in with_quality(rows) for name in quality.errors):
+        scale = [error for group in by_inputs.values() for error in _drawn_errors(group, tensor)]
+        plots = [
+            _budget_plot(numbered_id("hashes", nth), tensor, inputs, by_inputs[inputs], scale, styles)
+            for nth, inputs in enumerate(sorted(by_inputs))
+        ]
+        tensor_words = _TENSORS.get(tensor, tensor)
+        views.append(FacetView({"Error of": tensor_words, **dict(facets)}, sequence_lengths(rows), plots))
+    return views
+
+
+def _budget_plot(
+    id_: str, tensor: str, inputs: str, rows: list[ReportRow], scale: Sequence[float], styles: Styles
+) -> Plot:
+    drawn = errors_by_budget(rows, tensor)
+    references = sorted({quality.reference for row, quality in with_quality(rows) if row.series in drawn})
+    against = f" against {', '.join(references)}" if references else ""
+    title = f"Relative error of {_TENSORS.get(tensor, tensor)}{against}{inputs_suffix(inputs)}"
+    remarks = _remarks_without_budget(rows, tensor, set(drawn)) + failure_remarks(rows)
+    figure_ = budget_figure(rows, styles, tensor, scale)
+    return Plot(id_, title, figure_, remarks, "No attention with a budget was measured.")
+
+
+def budget_figure(rows: Sequence[ReportRow], styles: Styles, tensor: str, scale: Sequence[float]) -> Figure:
+    """Median relative error of ``tensor`` against the budget, with a band that spans the best and the worst draw.
+
+    ``scale`` are more errors that the axis must include, so that neighbouring figures have one scale.
+    """
+    by_budget = errors_by_budget(rows, tensor)
+    length = {row.series: row.seq_len for row in rows}
+    data: list[Trace] = []
+    for series, line in by_budget.items():
+        budgets = list(line)
+        low, high = [min(errors) for errors in line.values()], [max(errors) for errors in line.values()]
+        texts = [
+            f"<b>{escape_text(series)}</b><br>budget {budget}: {format_number(float(np.median(errors)))}"
+            f"<br>from {format_number(min(errors))} to {format_number(max(errors))} over {len(errors)} draws"
+            for budget, errors in line.items()
+        ]
+        lengths = [length[series]] * len(budgets)
+        medians = [float(np.median(errors)) for errors in line.values()]
+        data.append(band_trace(series, styles, budgets, low, high, lengths))
+        data.append(line_trace(series, styles, budgets, medians, texts, lengths))
+    values = [*_drawn_errors(rows, tensor), *scale]
+    ticks = sorted({budget for line in by_budget.values() for budget in line})
+    axis = {
+        "title": {"text": "budget: hashes, features or landmarks"}, "type": "log", "tickvals": ticks,
+        "ticktext": [f"{budget:,}" for budget in ticks],
+    }  # fmt: skip
+    error_axis = log_axis("relative error", values, format_number, 10)
+    if values and min(values) > 0:
+        error_axis["range"] = [math.log10(min(values) / _AXIS_MARGIN), math.log10(max(values) * _AXIS_MARGIN)]
+    return figure(data, xaxis=axis, yaxis=error_axis)
+
+
+def _drawn_errors(rows: Sequence[ReportRow], tensor: str) -> list[float]:
+    """Every error of ``tensor`` that a budget figure draws."""
+    return [error for line in errors_by_budget(rows, tensor).values() for errors in line.values() for error in errors]
+
+
+def _remarks_without_budget(rows: Sequence[ReportRow], tensor: str, drawn: set[str]) -> list[Sentence]:
+    """Why an error of ``tensor`` is not a point of a plot against the budget."""
+    return [
+        compose("{} is not drawn: {} against {}.", row.series, _why_not_drawn(errors), quality.reference)
+        for row, quality in with_quality(rows)
+        if row.series not in drawn and (errors := quality.errors.get(tensor))
+    ]
+
+
+def _why_not_drawn(errors: list[float]) -> Sentence:
+    if not np.isfinite(errors).all():
+        return Sentence("an error that is not finite")
+    return compose("it has no budget; error {}", Amount(float(np.median(errors)), "number"))
+
+
+def bias_and_sampling(rows: Sequence[ReportRow]) -> Table:
+    """The error of the output by budget, split into the bias that all draws share and the spread of the draws."""
+    cells: list[tuple[Facets, list[Cell]]] = []
+    for facets, group in by_facets(rows, "quality").items():
+        for series, line in errors_by_budget(group, "output").items():
+            biases = _squared_biases(group, series)
+            cells += [
+                (
+                    facets,
+                    [series, Amount(budget, "count"), *_split(biases[budget], errors), Amount(len(errors), "count")],
+                )
+                for budget, errors in line.items()
+                if budget in biases
+            ]
+    columns = ["Attention", "Budget", f"Bias [{LEVEL_WORDS}]", "Sampling error", "Draws"]
+    return table_with_facets("Bias and sampling error of the output", columns, cells)
+
+
+def _squared_biases(rows: Sequence[ReportRow], series: str) -> dict[int, list[float]]:
+    """The squared bias of each draw, by budget; records of older versions have none and are left out."""
+    by_budget = {}
+    for row, quality in with_quality(rows):
+        biases, budget = quality.squared_bias.get("output"), budget_of(row.record)
+        if row.series == series and biases and budget is not None:
+            by_budget[budget] = biases
+    return by_budget
+
+
+def _split(biases: list[float], errors: list[float]) -> tuple[Amount, Amount]:
+    """The relative bias with its interval, and the root mean square of the rest of the errors.
+
+    The value of one draw enters those of all others, so the standard error of the mean is twice that of independent
+    values. Without a bias this is too wide, and it is never too narrow.
+    """
+    draws = len(biases)
+    mean = float(np.mean(biases))
+    half = 2 * float(t.ppf((1 + LEVEL) / 2, draws - 1)) * float(np.std(biases, ddof=1)) / math.sqrt(draws)
+    root = [math.sqrt(max(square, 0.0)) for square in (mean, mean - half, mean + half)]
+    spread = math.sqrt(max(float(np.mean(np.square(errors))) - mean, 0.0))
+    return Amount(root[0], "fraction", root[1], root[2]), Amount(spread, "fraction")

@@ -1,0 +1,216 @@
+"""What limits the speed? Device time and host time, and each case's fraction of the bound that the measured ceilings of
+its device allow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from harness.core.record import Ceiling, Record, Run, Timing
+from harness.report.model.amounts import (
+    ABSENT,
+    LEVEL_WORDS,
+    Amount,
+    format_byte_rate,
+    format_number,
+    format_operation_rate,
+    format_percent,
+)
+from harness.report.model.facets import Facets
+from harness.report.model.figures import (
+    REFERENCE_COLOR,
+    Figure,
+    Styles,
+    Trace,
+    escape_text,
+    figure,
+    hover_text,
+    line_trace,
+    log_axis,
+)
+from harness.report.model.page_parts import Evidence, FacetView, Panel, Plot, Section, build_panel, build_section
+from harness.report.model.records_table import ReportRow, by_facets, by_series, sequence_lengths, series_with_batch
+from harness.report.model.tables import Cell, Table, table_with_facets
+
+
+@dataclass(frozen=True)
+class TimeBound:
+    """The least time that a case could take, and the ceiling that limits it."""
+
+    seconds: float
+    ceiling: str
+
+
+def ceiling_rate(ceiling: Ceiling) -> float:
+    """Bytes or operations per second, from the median sample."""
+    return ceiling.amount / median(ceiling.seconds)
+
+
+def time_bound(record: Record, ceilings: Sequence[Ceiling]) -> TimeBound | None:
+    """The bound of a case; None where its work was not counted or no measured ceiling of its device limits it."""
+    rates = {
+        ceiling.name: ceiling_rate(ceiling)
+        for ceiling in ceilings
+        if ceiling.seconds and ceiling.device == record.spec.device
+    }
+    bounds = [TimeBound(amount / rates[name], name) for name, amount in (record.work or {}).items() if name in rates]
+    return max(bounds, key=lambda bound: bound.seconds, default=None)
+
+
+def is_launch_bound(timing: Timing) -> bool:
+    """Whether the device waits for the host: submitting a call takes longer than running it."""
+    if timing.device_seconds is None or timing.submit_seconds is None:
+        return False
+    return median(timing.submit_seconds) > median(timing.device_seconds)
+
+
+def device_section(evidence: Evidence) -> Section:
+    """Device time, wall time and the host's time."""
+    return build_section(
+        "device", "Device time and host time",
+        "Device time is the GPU's own time, with cold caches and rotating inputs; wall time lasts until the end of a "
+        "synchronization. Where the host takes longer to submit a call than the device takes to run it, the case is "
+        "launch-bound: the device waits for the host.",
+        device_and_host(evidence.rows),
+    )  # fmt: skip
+
+
+def device_and_host(rows: Sequence[ReportRow]) -> list[Table]:
+    """Whole calls of operations and models with their device time, wall time and submission time."""
+    tables = []
+    for level in ("operation", "model"):
+        cells: list[tuple[Facets, list[Cell]]] = []
+        for facets, group in by_facets(rows, level).items():
+            for row in sorted(group, key=lambda row: (row.series, row.seq_len)):
+                timing = row.record.timing
+                if timing is None or timing.device_seconds is None:
+                    continue
+                device, wall = (
+                    Amount(median(samples), "s") for samples in (timing.device_seconds, timing.wall_seconds)
+                )
+                submission: Cell = ABSENT
+                if timing.submit_seconds is not None:
+                    submission = Amount(median(timing.submit_seconds), "s")
+                verdict = "launch-bound" if is_launch_bound(timing) else ""
+                length = Amount(row.seq_len, "tokens")
+                cells.append((facets, [series_with_batch(row), length, device, wall, submission, verdict]))
+        columns = ["Attention", "Length", "Device time", "Wall time", "Submission by the host", "Limit"]
+        tables.append(table_with_facets(level.capitalize(), columns, cells))
+    return [table for table in tables if table.rows]
+
+
+def bound_section(evidence: Evidence) -> Section:
+    """The roofline, each case's fraction of its bound, and the measured ceilings."""
+    rows, runs = evidence.rows, evidence.runs
+    return build_section(
+        "bounds", "Roofline and fraction of the bound",
+        "The bound is the least time that the definition needs (inputs read once, outputs written once, every product "
+        "computed) at the ceilings measured on this device. The fraction is the bound divided by the time.",
+        [bound_fractions(rows, runs), ceiling_table(runs, evidence.labels)],
+        roofline_panel(rows, runs, evidence.styles),
+    )  # fmt: skip
+
+
+def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
+    """Operations whose bound is known; empty where no run measured a ceiling."""
+    cells: list[tuple[Facets, list[Cell]]] = []
+    for facets, group in by_facets(rows, "operation").items():
+        for row in sorted(group, key=lambda row: (row.series, row.seq_len)):
+            bound = time_bound(row.record, runs[row.run].ceilings)
+            if bound is None or row.time is None:
+                continue
+            time, seconds = Amount.of_estimate(row.time, "s"), Amount(bound.seconds, "s")
+            fraction = Amount(bound.seconds / row.time.value, "fraction")
+            length = Amount(row.seq_len, "tokens")
+            cells.append((facets, [row.series, length, time, seconds, bound.ceiling, fraction]))
+    columns = ["Attention", "Length", f"Time [{LEVEL_WORDS}]", "Bound", "Limited by", "Fraction of bound"]
+    return table_with_facets("", columns, cells)
+
+
+def ceiling_table(runs: Sequence[Run], run_labels: Sequence[str]) -> Table:
+    """Each measured ceiling, or why it is missing."""
+    cells: list[tuple[Facets, list[Cell]]] = []
+    for run, label in zip(runs, run_labels, strict=True):
+        for ceiling in run.ceilings:
+            rate: Cell = f"not measured: {ceiling.reason}"
+            if ceiling.seconds:
+                rate = Amount(ceiling_rate(ceiling), "B/s" if ceiling.unit == "byte" else "op/s")
+            facets: Facets = (("Run", label),) if len(runs) > 1 else ()
+            cells.append((facets, [ceiling.name, ceiling.device, rate]))
+    return table_with_facets("Measured ceilings", ["Ceiling", "Device", "Rate"], cells)
+
+
+def roofline_panel(rows: Sequence[ReportRow], runs: Sequence[Run], styles: Styles) -> Panel:
+    """Operations under the measured ceilings of their device."""
+    views = []
+    for facets, group in by_facets(rows, "operation").items():
+        roofline = roofline_figure(group, runs[group[0].run].ceilings, styles)
+        if roofline is not None:
+            title = "Operations per second against operations per byte, under the measured ceilings"
+            plot = Plot("roofline", title, roofline, [], "The work of no case was counted.")
+            views.append(FacetView(dict(facets), sequence_lengths(group), [plot]))
+    return build_panel("roofline", views)
+
+
+def counted_work(record: Record) -> tuple[float, float] | None:
+    """Floating-point operations and bytes through memory that a call must do at least; None where not counted."""
+    work = record.work or {}
+    operations = sum(amount for name, amount in work.items() if name.startswith(("matmul", "vector")))
+    moved = work.get("copy", 0.0)
+    return (operations, moved) if operations > 0 and moved > 0 else None
+
+
+def roofline_figure(rows: Sequence[ReportRow], ceilings: Sequence[Ceiling], styles: Styles) -> Figure | None:
+    """Operations per second against operations per byte, of cases with equal facets.
+
+    None where no work was counted or no ceiling was measured.
+    """
+    data: list[Trace] = []
+    devices = {row.record.spec.device for row in rows}
+    dtypes: set[str] = {row.record.spec.dtype for row in rows}
+    roofs = [
+        ceiling
+        for ceiling in ceilings
+        if ceiling.seconds and ceiling.device in devices and _limits(ceiling.name, dtypes)
+    ]
+    intensities: list[float] = []
+    for series, cases in by_series(rows).items():
+        x, y, texts, lengths = [], [], [], []
+        for row in cases:
+            work = counted_work(row.record)
+            if work is None or row.time is None:
+                continue
+            operations, moved = work
+            x.append(operations / moved)
+            y.append(operations / row.time.value)
+            lengths.append(row.seq_len)
+            bound = time_bound(row.record, ceilings)
+            of_bound = ""
+            if bound:
+                of_bound = f"<br>{format_percent(bound.seconds / row.time.value)} of the bound by {bound.ceiling}"
+            words = f"{format_operation_rate(y[-1])} at {format_number(x[-1])} operations per byte{of_bound}"
+            texts.append(hover_text(row, words))
+        if x:
+            data.append(line_trace(series, styles, x, y, texts, lengths))
+            intensities += x
+    if not data or not roofs:
+        return None
+    left, right = min(intensities) / 2, max(intensities) * 2
+    speeds = [value for trace in data for value in trace["y"]]
+    for roof in roofs:
+        height = [ceiling_rate(roof) * (x if roof.unit == "byte" else 1) for x in (left, right)]
+        speeds += height
+        words_of_rate = format_byte_rate if roof.unit == "byte" else format_operation_rate
+        data.append(
+            {"type": "scatter", "mode": "lines", "x": [left, right], "y": height, "meta": {"series": None},
+             "line": {"color": REFERENCE_COLOR, "dash": "dash", "width": 1.5}, "hoverinfo": "text", "name": roof.name,
+             "hovertext": [f"{escape_text(roof.name)}: {words_of_rate(ceiling_rate(roof))}"] * 2}
+        )  # fmt: skip
+    return figure(
+        data, xaxis=log_axis("operations per byte through memory", intensities, format_number, 10),
+        yaxis=log_axis("operations per second", speeds, format_operation_rate, 10),
+    )  # fmt: skip
+
+
+def _limits(ceiling_name: str, dtypes: set[str]) -> bool:
+    """Whether a ceiling can limit computation in these dtypes."""
+    return ceiling_name in {"copy", "vector float32", *(f"matmul {dtype}" for dtype in dtypes)}

@@ -1,0 +1,52 @@
+"""What does one run say? The first paragraph of the report; a sentence is absent where its evidence is."""
+
+from collections.abc import Sequence
+
+from harness.report.model.amounts import LEVEL_WORDS, Amount, Sentence, compose
+from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets
+from harness.report.questions import approximation_error, attention_swaps, memory_use, speed, trained_scores
+from harness.statistics import intervals
+
+
+def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
+    """What one run says, most important first; empty where it says nothing.
+
+    Sentences about speed and memory are of the operations' setting with the most results, in its first pass.
+    """
+    groups = by_facets(rows, "operation")
+    from_training = [
+        *approximation_error.sentences(rows),
+        *trained_scores.sentences(rows),
+        *attention_swaps.sentences(rows),
+    ]
+    if not groups:
+        return from_training
+    first_facets, first_rows = next(iter(groups.items()))
+    setting = [facet for facet in first_facets if facet[0] != "Pass"]
+    rows_by_pass = {
+        dict(facets)["Pass"]: group for facets, group in groups.items() if all(facet in facets for facet in setting)
+    }
+    return [
+        *speed.fastest_sentences(first_rows, dict(first_facets)["Pass"]),
+        *approximation_error.fastest_within_budgets(first_rows, approximation_error.ErrorIndex(rows)),
+        *speed.crossover_sentences(rows_by_pass),
+        *memory_use.sentences(first_rows),
+        *_without_result(first_rows),
+        *from_training,
+        compose(
+            "Times and memory are of the attention alone: {}. Square brackets hold {} bootstrap intervals.",
+            ", ".join(value for _, value in setting),
+            Amount(intervals.LEVEL, "fraction", text=LEVEL_WORDS),
+        ),
+    ]
+
+
+def _without_result(rows: Sequence[ReportRow]) -> list[Sentence]:
+    """The attentions that gave a result at some length, but not at the longest."""
+    longest = max(row.seq_len for row in rows)
+    with_result = {row.series for row in rows if row.is_ok}
+    failed = [row for row in rows if row.seq_len == longest and not row.is_ok and row.series in with_result]
+    if not failed:
+        return []
+    parts = [f"{row.series} ({STATUS_WORDS[row.status]})" for row in failed]
+    return [compose("At {} tokens these gave no result: {}.", Amount(longest, "tokens"), ", ".join(parts))]

@@ -1,0 +1,179 @@
+"""Which attention is best for two costs at once? Pareto fronts: the attentions that no other attention beats in both
+costs, at one length."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.report.model.amounts import Formatter, format_bytes, format_number, format_percent, format_seconds
+from harness.report.model.figures import (
+    REFERENCE_COLOR,
+    Figure,
+    Styles,
+    Trace,
+    escape_text,
+    figure,
+    log_axis,
+    marker_trace,
+)
+from harness.report.model.page_parts import Plot
+from harness.report.model.records_table import ReportRow, per_instance_suffix
+from harness.report.questions.approximation_error import ErrorIndex
+from harness.report.questions.trained_scores import TrainedModel, metric_words, trained_models
+
+Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class ParetoPoint:
+    """One attention at one length. ``x`` is a cost; ``y`` is a cost or a score; ``words`` describe both."""
+
+    series: str
+    seq_len: int
+    x: float
+    y: float
+    words: str
+
+
+@dataclass(frozen=True)
+class ParetoCandidates:
+    """The points among which the Pareto front is searched, at every length, and what the axes are.
+
+    ``x`` is a time or a size in bytes, lower is better; ``y_better`` says which values of ``y`` are better.
+    """
+
+    points: list[ParetoPoint]
+    y_title: str
+    y_words: Formatter
+    y_better: Better
+    x_title: str = "time"
+    x_words: Formatter = format_seconds
+
+    @property
+    def costs(self) -> str:
+        """The names of both axes."""
+        return f"{self.x_title} and {self.y_title}"
+
+    def longest_length(self) -> int | None:
+        """The longest length with two points or more, or with one point if no length has more; None without points."""
+        lengths = [point.seq_len for point in self.points]
+        several = [length for length in lengths if lengths.count(length) > 1]
+        return max(several or lengths, default=None)
+
+
+def time_and_error(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -> ParetoCandidates:
+    """Time and error on one kind of inputs; without points where no error was measured."""
+    points = []
+    for row in rows:
+        matched = errors.of(row, inputs) if row.time is not None else None
+        if row.time is not None and matched is not None and matched.median > 0:
+            words = f"{format_seconds(row.time.value)}, error {format_percent(matched.median)}"
+            words += f" against {matched.reference}"
+            points.append(ParetoPoint(row.series, row.seq_len, row.time.value, matched.median, words))
+    return ParetoCandidates(points, "relative error", format_number, "lower")
+
+
+def time_and_memory(rows: Sequence[ReportRow]) -> ParetoCandidates:
+    """Time and peak memory."""
+    points = [
+        ParetoPoint(
+            row.series, row.seq_len, row.time.value, row.peak_bytes,
+            f"{format_seconds(row.time.value)}, {format_bytes(row.peak_bytes)}",
+        )
+        for row in rows
+        if row.time is not None and row.peak_bytes
+    ]  # fmt: skip
+    suffix = per_instance_suffix(rows)
+    return ParetoCandidates(points, f"peak memory{suffix}", format_bytes, "lower", f"time{suffix}")
+
+
+def training_time_and_score(rows: Sequence[ReportRow]) -> ParetoCandidates:
+    """Median training time and mean score."""
+    timed = [
+        (model, float(np.median(seconds))) for model in trained_models(rows) if (seconds := model.task.train_seconds)
+    ]
+    return _with_score(timed, "time of a training", format_seconds)
+
+
+def training_memory_and_score(rows: Sequence[ReportRow]) -> ParetoCandidates:
+    """Peak memory of one forward and backward pass of a batch, and mean score."""
+    measured = [(model, peak) for model in trained_models(rows) if (peak := model.row.peak_bytes)]
+    return _with_score(measured, "peak memory of a training pass", format_bytes)
+
+
+def _with_score(costs: Sequence[tuple[TrainedModel, float]], title: str, words: Formatter) -> ParetoCandidates:
+    metric = metric_words([model for model, _ in costs]) if costs else "score"
+    points = [
+        ParetoPoint(
+            model.row.series, model.row.seq_len, cost, model.mean,
+            f"{title} {words(cost)}, mean {metric} {format_percent(model.mean)}",
+        )
+        for model, cost in costs
+    ]  # fmt: skip
+    return ParetoCandidates(points, f"held-out {metric}", format_percent, "higher", title, words)
+
+
+def pareto_front(points: Sequence[ParetoPoint], better: Better) -> list[ParetoPoint]:
+    """The points that no other point beats, sorted by ``x``."""
+    sign = 1 if better == "lower" else -1
+    front: list[ParetoPoint] = []
+    for point in sorted(points, key=lambda point: (point.x, sign * point.y)):
+        if not front or sign * point.y < sign * front[-1].y:
+            front.append(point)
+    return front
+
+
+def pareto_plot(candidates: ParetoCandidates, styles: Styles, id_: str = "front", title_suffix: str = "") -> Plot:
+    """The plot of all candidates, through which the page draws the front."""
+    title = f"Pareto front: {candidates.costs}{title_suffix}"
+    return Plot(id_, title, pareto_figure(candidates, styles), [], f"No case has both {candidates.costs}.")
+
+
+def pareto_figure(candidates: ParetoCandidates, styles: Styles) -> Figure:
+    """Every point of every length; the page shows one length and draws the front through the visible points.
+
+    ``layout.meta`` controls this: ``front`` says which values of y are better, ``length`` is the first length to show.
+    """
+    by_series: dict[str, list[ParetoPoint]] = {}
+    for point in candidates.points:
+        by_series.setdefault(point.series, []).append(point)
+    data = [
+        marker_trace(
+            series, styles, [point.x for point in points], [point.y for point in points],
+            [f"<b>{escape_text(series)}</b>, n = {point.seq_len:,}<br>{escape_text(point.words)}" for point in points],
+            [point.seq_len for point in points],
+        )
+        for series, points in sorted(by_series.items())
+    ]  # fmt: skip
+    x_values, y_values = ([point.x for point in candidates.points], [point.y for point in candidates.points])
+    y_axis = {"title": {"text": candidates.y_title}, "tickformat": ".0%"}
+    if candidates.y_better == "lower":
+        y_axis = log_axis(candidates.y_title, y_values, candidates.y_words, _log_base(candidates.y_words))
+    x_axis = log_axis(candidates.x_title, x_values, candidates.x_words, _log_base(candidates.x_words))
+    meta = {"front": candidates.y_better, "length": candidates.longest_length()}
+    return figure(data, xaxis=x_axis, yaxis=y_axis, meta=meta)
+
+
+def _log_base(words: Formatter) -> int:
+    return 2 if words is format_bytes else 10
+
+
+def traces_at_length(data: list[Trace], length: int, better: Better) -> list[Trace]:
+    """The traces of ``pareto_figure`` at one length, with the front drawn through them, for a still picture."""
+    kept_traces: list[Trace] = []
+    for trace in data:
+        kept = [i for i, n in enumerate(trace["customdata"]) if n == length]
+        if kept:
+            columns = {name: [trace[name][i] for i in kept] for name in ("x", "y", "customdata", "hovertext")}
+            kept_traces.append(trace | columns)
+    points = [
+        ParetoPoint("", length, x, y, "") for trace in kept_traces for x, y in zip(trace["x"], trace["y"], strict=True)
+    ]
+    front = pareto_front(points, better)
+    line = {
+        "type": "scatter", "mode": "lines", "meta": {"series": None}, "x": [point.x for point in front],
+        "y": [point.y for point in front], "line": {"color": REFERENCE_COLOR, "dash": "dot", "width": 1.5},
+    }  # fmt: skip
+    return [line, *kept_traces]
