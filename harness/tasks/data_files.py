@@ -71,7 +71,11 @@ def _checksum(path: Path, algorithm: str, size: int, changed: int) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def read_table(task: str, path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
+Cell = str | int | float | None
+"""What a column of a data set can hold."""
+
+
+def read_table(task: str, path: Path, columns: Sequence[str]) -> dict[str, list[Cell]]:
     """The given columns of a table.
 
     Raises:

@@ -48,6 +48,6 @@ class Swag(Task):
         return data_files.find_table(self.name, f"swag/{FILES[split]}", SOURCE)
 
 
-def _choice(table: dict[str, list[str]], index: int, ending: str, seq_len: int) -> np.ndarray:
+def _choice(table: dict[str, list[data_files.Cell]], index: int, ending: str, seq_len: int) -> np.ndarray:
     second = f"{table['sent2'][index]} {table[ending][index]}".strip()
     return encode_bytes([str(table["sent1"][index]).encode(), second.encode()], seq_len)

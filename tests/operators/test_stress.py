@@ -124,7 +124,7 @@ def test_native_operators_equal_plain_torch(drawn):
     tolerance = TOLERANCE[value.dtype]
     assert_same("lsh_cumulation", (*codes, value, *masks, tau), tolerance)
     assert_same("lsh_attention_backward", (grad, query, key, value, *codes, *masks, tau), tolerance)
-    # Near 1, the slope of arccos amplifies rounding errors of the cosine, which the two implementations sum differently.
+    # Near 1 the slope of arccos amplifies rounding errors of the cosine, and both implementations sum it differently.
     assert_same("expectation", (query, key, value, *masks, tau), 10 * tolerance)
     assert_same("expectation_backward", (grad, query, key, value, *masks, tau), 10 * tolerance)
     assert_same("unit_rows", (value,), tolerance)
