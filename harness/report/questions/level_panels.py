@@ -65,8 +65,8 @@ def _operation_view(facets: Facets, rows: list[ReportRow], styles: Styles, error
         pareto.pareto_plot(points, styles, numbered_id("front", nth), suffix)
         for nth, (suffix, points) in enumerate(candidates or [("", pareto.time_and_memory(rows))])
     ]
-    plots = [time_plot(rows, styles), memory_plot(rows, styles), *error_plots(rows, styles, errors, inputs), *pareto_plots]
-    return FacetView(dict(facets), sequence_lengths(rows), plots)
+    plots = [time_plot(rows, styles), memory_plot(rows, styles), *error_plots(rows, styles, errors, inputs)]
+    return FacetView(dict(facets), sequence_lengths(rows), [*plots, *pareto_plots])
 
 
 def _model_view(facets: Facets, rows: list[ReportRow], styles: Styles) -> FacetView:
