@@ -18,7 +18,7 @@ def render(comparison: Comparison) -> str:
 def _longtable(section: str, table: Table) -> str:
     cells = pd.DataFrame([[str(cell) for cell in row] for row in table.rows], columns=table.columns)
     formats = "".join("r" if name in table.numeric_columns else "l" for name in table.columns)
-    caption = ". ".join(part for part in (section, table.title, table.note) if part)
+    caption = ". ".join(part for part in (section, table.title, table.note.removesuffix(".")) if part)
     return str(
         cells.map(_escaped)
         .rename(columns=_escaped)

@@ -38,7 +38,7 @@ def _table(table: Table) -> str:
     rows = [[_text(str(cell)) for cell in row] for row in table.rows]
     lines = ["| " + " | ".join(row) + " |" for row in (names, rule, *rows)]
     heading = [f"**{_text(table.title)}**"] if table.title else []
-    note = [f"In every row: {_text(table.note)}."] if table.note else []
+    note = [_text(table.note)] if table.note else []
     return "\n\n".join([*heading, *note, "\n".join(lines)])
 
 

@@ -12,7 +12,7 @@ Cell = str | Amount | Sentence
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells. ``note`` states the facets that are the same in every row.
+    """Rows of cells. ``note`` is a sentence about all rows, such as the facets that they have in common.
 
     Raises:
         ValueError: a row has more or fewer cells than there are columns.
@@ -59,5 +59,5 @@ def table_with_facets(
                 values[name].append(value)
     varying = [name for name, distinct in values.items() if len(distinct) > 1]
     cells: list[list[Cell]] = [[*(dict(facets).get(name, "") for name in varying), *own] for facets, own in rows]
-    note = ", ".join(distinct[0] for distinct in values.values() if len(distinct) == 1)
-    return Table(title, varying + columns, cells, note)
+    common = ", ".join(distinct[0] for distinct in values.values() if len(distinct) == 1)
+    return Table(title, varying + columns, cells, f"In every row: {common}." if common else "")

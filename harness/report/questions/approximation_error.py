@@ -214,7 +214,7 @@ def error_plots(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, i
 def error_figure(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, inputs: str) -> Figure:
     """Median relative error of the output against length, at the settings that were timed, on one kind of inputs.
 
-    The band spans the best and the worst draw.
+    The band reaches from the best draw to the worst.
     """
     data: list[Trace] = []
     values: list[float] = []
@@ -255,7 +255,7 @@ def section(evidence: Evidence) -> Section:
     return build_section(
         "budget", "Approximation error against budget",
         "How far an approximation is from what it estimates: the relative Frobenius error, median over draws; the band "
-        "spans the best and the worst draw. The budget is the number of hashes, features or landmarks. "
+        "reaches from the best draw to the worst. The budget is the number of hashes, features or landmarks. "
         f"{kinds} The table separates the bias, which all draws share, from the sampling error, which differs between "
         "draws: an interval that starts at 0 shows no bias. YOSO scales its outputs to length 1: this alone biases a "
         "noisy sum, and the bias fades with more hashes.",
@@ -298,7 +298,7 @@ def _budget_plot(
 
 
 def budget_figure(rows: Sequence[ReportRow], styles: Styles, tensor: str, scale: Sequence[float]) -> Figure:
-    """Median relative error of ``tensor`` against the budget, with a band that spans the best and the worst draw.
+    """Median relative error of ``tensor`` against the budget, with a band from the best draw to the worst.
 
     ``scale`` are more errors that the axis must include, so that neighbouring figures have one scale.
     """

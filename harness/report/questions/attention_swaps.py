@@ -179,7 +179,7 @@ def section(evidence: Evidence) -> Section:
     return build_section(
         "swapped", "Trained with one attention, evaluated with another",
         "The weights of each trained model, evaluated with another attention in place of its own, without any further "
-        "training. The horizontal line is the model as it was trained; bands span the worst and the best seed. "
+        "training. The horizontal line is the model as it was trained; bands reach from the worst seed to the best. "
         f"Changes are paired by seed; the {LEVEL_WORDS} intervals are Student's t, which are wide with two seeds, and "
         "too narrow where two seeds agree by chance.",
         [swap_table(evidence.rows)], swaps_panel(evidence.rows, evidence.styles),
@@ -203,7 +203,7 @@ def swaps_panel(rows: Sequence[ReportRow], styles: Styles) -> Panel:
 def swaps_figure(model: TrainedModel, styles: Styles) -> Figure:
     """The mean score against the number of hashes, and the model's own score as a horizontal line.
 
-    Bands span the worst and the best seed.
+    Bands reach from the worst seed to the best.
     """
     task, own_series, length = model.task, model.row.series, model.row.seq_len
     by_series = swaps_by_hashes(model)

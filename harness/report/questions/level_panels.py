@@ -61,12 +61,12 @@ def _operation_view(facets: Facets, rows: list[ReportRow], styles: Styles, error
     inputs = [kind for kind in errors.inputs if any(errors.of(row, kind) for row in rows)]
     with_error = [(inputs_suffix(kind), pareto.time_and_error(rows, errors, kind)) for kind in inputs]
     candidates = [(suffix, points) for suffix, points in with_error if points.points]
-    fronts = [
+    pareto_plots = [
         pareto.pareto_plot(points, styles, numbered_id("front", nth), suffix)
         for nth, (suffix, points) in enumerate(candidates or [("", pareto.time_and_memory(rows))])
     ]
-    plots = [time_plot(rows, styles), memory_plot(rows, styles), *error_plots(rows, styles, errors, inputs), *fronts]
-    return FacetView(dict(facets), sequence_lengths(rows), plots)
+    plots = [time_plot(rows, styles), memory_plot(rows, styles), *error_plots(rows, styles, errors, inputs)]
+    return FacetView(dict(facets), sequence_lengths(rows), [*plots, *pareto_plots])
 
 
 def _model_view(facets: Facets, rows: list[ReportRow], styles: Styles) -> FacetView:
@@ -84,9 +84,9 @@ def _task_view(facets: Facets, rows: Sequence[ReportRow], styles: Styles) -> Fac
         Plot("score", f"{metric} against length", by_length, failure_remarks(rows), empty),
         Plot("training", "Time of a training against length", training_time, [], empty),
     ]
-    fronts = [pareto.pareto_plot(pareto.training_time_and_score(rows), styles)]
+    pareto_plots = [pareto.pareto_plot(pareto.training_time_and_score(rows), styles)]
     if any(row.peak_bytes is not None for row in rows):
         title = "Peak memory of a training pass against length"
         plots.append(Plot("memory", title, memory_figure(rows, styles), [], empty))
-        fronts.append(pareto.pareto_plot(pareto.training_memory_and_score(rows), styles, "front-memory"))
-    return FacetView(dict(facets), sequence_lengths(rows), [*plots, *fronts])
+        pareto_plots.append(pareto.pareto_plot(pareto.training_memory_and_score(rows), styles, "front-memory"))
+    return FacetView(dict(facets), sequence_lengths(rows), [*plots, *pareto_plots])

@@ -54,8 +54,8 @@ _SAME_ATTENTION = {REFERENCE, "sdpa"}
 _METRICS_DOWN_TO_MINUS_1 = {"matthews", "spearman"}
 
 PUBLISHED_SOURCE = (
-    "Xiong et al., Nyströmformer, AAAI 2021 (arXiv 2102.03902; github.com/mlpen/Nystromformer): Long Range Arena as "
-    "re-implemented by the YOSO authors' group. It has no row for YOSO"
+    "Source: Xiong et al., Nyströmformer, AAAI 2021 (arXiv 2102.03902; github.com/mlpen/Nystromformer): Long Range "
+    "Arena as re-implemented by the YOSO authors' group. It has no row for YOSO."
 )
 _PUBLISHED_TASKS = ("ListOps", "Text", "Retrieval", "Image", "Pathfinder", "Average")
 _PUBLISHED_PERCENT = {
