@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make report` and `make test`. Both make their own environment in .venv.
+# Two commands for a newcomer: `make report` and `make test`. Both create their own environment in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,14 +6,23 @@ PROFILE ?= quick
 OUT ?= out
 WORKERS ?= 2
 
-.PHONY: report test lint sanitize gate-proof gpu gpu-device clean
+.PHONY: report check test durations lint sanitize gate-proof gpu gpu-device clean
 
 report: $(VENV)/.ready
 	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
 	$(BIN)/harness report $(OUT)/$(PROFILE).json --out $(OUT)/$(PROFILE).html && exit $$status
 
+# While you edit: lint, types, import contracts, and the tests that take less than a second each; under five minutes.
+check: lint
+	YOSO_SHIM_ORDERS=2 $(BIN)/python -m pytest tests --check -q -n $(WORKERS) --dist worksteal
+
+# Everything, as CI runs it.
 test: lint
 	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal
+
+# Measure again which tests `make check` leaves out, on a machine that runs nothing else.
+durations: $(VENV)/.ready
+	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --record-durations
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -22,8 +31,8 @@ lint: $(VENV)/.ready
 	$(BIN)/lint-imports
 	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run --Werror
 
-# The CPU kernels under GCC's address, undefined-behaviour and thread sanitizers, the CUDA kernels on the host shim under
-# the first two: some minutes.
+# The CPU kernels with GCC's address, undefined-behaviour and thread sanitizers, and the CUDA kernels on the host shim
+# with the first two. It takes some minutes.
 sanitize: $(VENV)/.ready
 	$(BIN)/python tests/sanitize/run.py
 	$(BIN)/python tests/sanitize/cuda_shim.py
@@ -38,8 +47,8 @@ gate-proof: $(VENV)/.ready
 	$(if $(RECORD),$(BIN)/python -m suites.studies.gate_proof.live reports/gate-proof/live.json)
 	$(BIN)/python -m suites.studies.gate_proof.rates reports/gate-proof/loaded.json --out reports/gate-proof
 
-# On a GPU, within nine minutes: build the kernels, run tests/gpu, measure the gpu profile. With a Python that has the
-# packages, and without a network: make gpu GPU_PYTHON=python3
+# On a GPU, within nine minutes: build the kernels, run tests/gpu, measure the gpu profile. With a Python that already has
+# the packages, so that no network is needed: make gpu GPU_PYTHON=python3
 GPU_PYTHON ?=
 gpu: gpu-device $(if $(GPU_PYTHON),,$(VENV)/.ready)
 	$(or $(GPU_PYTHON),$(BIN)/python) tests/gpu/run.py --out $(OUT)/gpu $(GPU_FLAGS)

@@ -1,5 +1,8 @@
+"""Shared fixtures; which tests ``make check`` runs; and tests that need the machine for themselves under pytest-xdist."""
+
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,19 +10,28 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-# A session within a test, or one that a test starts, is no worker of this run: pytest-benchmark times nothing in one.
+DURATIONS = HERE / "durations.json"
+"""Seconds of each test that took longer than ``RECORDED_FROM``, as ``pytest tests --record-durations`` measured them."""
+RECORDED_FROM = 0.2
+CHECK_SECONDS = 1.0
+"""``--check`` leaves out tests that took longer than this."""
+NOT_IN_CHECK = ("report/test_report_browser.py", "report/test_report_print.py", "models/test_guides.py")
+"""Files that ``--check`` leaves out whole: they need a browser, or run the documentation."""
+_measured: dict[str, float] = {}
+
+# A pytest session that a test starts is not a worker of this run; pytest-benchmark would refuse to time in a worker.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 
-class _Lock:
-    """Held by one process, or shared by several, until it ends at the latest; on a file that is there anyway."""
+class _FileLock:
+    """A lock on an existing file or folder, exclusive or shared, that ends with the process at the latest."""
 
-    def __init__(self, path: Path, how: int = fcntl.LOCK_EX) -> None:
+    def __init__(self, path: Path, kind: int = fcntl.LOCK_EX) -> None:
         self._file = os.open(path, os.O_RDONLY)
-        fcntl.flock(self._file, how)
+        fcntl.flock(self._file, kind)
 
     def release(self) -> None:
-        # A process that was forked meanwhile has the file open, too: to close it here would not end the lock.
+        # A forked child may hold the same open file, so closing it here would not release the lock.
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
@@ -27,45 +39,82 @@ class _Lock:
         os.close(self._file)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of this project's own tests."""
+    group = parser.getgroup("yoso-harness tests")
+    group.addoption("--check", action="store_true", help="run only the tests that `make check` runs")
+    group.addoption("--record-durations", action="store_true", help=f"write {DURATIONS.name} from this run")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Under ``pytest -n 2`` OpenMP's threads are as many as ever, and wait asleep: the other worker has the core."""
+    """Two workers share the cores: idle OpenMP threads must sleep instead of spinning on the other worker's core."""
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--check``, keep the fast tests."""
+    if not config.getoption("check"):
+        return
+    seconds: dict[str, float] = json.loads(DURATIONS.read_text(encoding="utf-8"))
+    kept, left_out = [], []
+    for item in items:
+        in_file = item.path.relative_to(HERE).as_posix() if item.path.is_relative_to(HERE) else ""
+        slow = seconds.get(item.nodeid, 0.0) > CHECK_SECONDS or item.get_closest_marker("alone") is not None
+        (left_out if slow or in_file in NOT_IN_CHECK else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Measure the tests for ``--record-durations``; under pytest-xdist the reports of all workers arrive here."""
+    if report.when == "call":
+        _measured[report.nodeid] = report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write what ``--record-durations`` asks for."""
+    if session.config.getoption("record_durations") and not hasattr(session.config, "workerinput"):
+        slow = {name: round(seconds, 1) for name, seconds in sorted(_measured.items()) if seconds > RECORDED_FROM}
+        DURATIONS.write_text(json.dumps(slow, indent=0) + "\n", encoding="utf-8")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Under ``pytest -n 2``, a test that is marked ``alone`` has the machine for itself.
+    """Under pytest-xdist, run a test that is marked ``alone`` while no other test runs.
 
-    Every test goes through the door into the room. Who is to be alone stays in the door until the room is empty, and
-    leaves it last.
+    Every test holds a shared lock on the tests' folder while it runs; a test marked ``alone`` holds an exclusive one.
+    The lock on ``conftest.py`` is taken first and keeps later tests waiting, so that an ``alone`` test is not starved.
     """
     if not hasattr(item.config, "workerinput"):
         return (yield)
     alone = item.get_closest_marker("alone") is not None
-    how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-    with contextlib.closing(_Lock(HERE / "conftest.py")) as door, contextlib.closing(_Lock(HERE, how)):
+    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    with contextlib.closing(_FileLock(HERE / "conftest.py")) as queue, contextlib.closing(_FileLock(HERE, kind)):
         if not alone:
-            door.release()
+            queue.release()
         return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _native_kernels_are_built_once(request: pytest.FixtureRequest) -> None:
-    """Under ``pytest -n 2``, by the first worker that comes; where they cannot be built, the tests of them say why."""
-    if hasattr(request.config, "workerinput"):
-        from yoso.build import jit
+    """Under pytest-xdist, let the first worker build the CPU kernels while the others wait.
 
-        with contextlib.closing(_Lock(jit.SOURCES)), contextlib.suppress(jit.BuildError):
-            jit.library()
+    If they cannot be built, the tests of the kernels report why.
+    """
+    if hasattr(request.config, "workerinput"):
+        from yoso import build
+
+        with contextlib.closing(_FileLock(build.SOURCES)), contextlib.suppress(build.BuildError):
+            build.library()
 
 
 @pytest.fixture(scope="session")
 def _shim_library():
-    # Imported here: the tests that need no shim need not wait for it.
+    # Imported here, because the import takes time and few tests need the shim.
     from cuda_shim.shim import KERNELS, Shim, library
 
-    with contextlib.closing(_Lock(KERNELS)):
+    with contextlib.closing(_FileLock(KERNELS)):
         built = library(sanitized="YOSO_SHIM_SANITIZED" in os.environ)
     return Shim(built)
 
