@@ -1,4 +1,4 @@
-"""Shared fixtures; which tests ``make check`` runs; and tests that need the machine for themselves under pytest-xdist."""
+"""Shared fixtures, the selection of tests for ``make check``, and tests that run alone under pytest-xdist."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,7 @@ import pytest
 
 HERE = Path(__file__).parent
 DURATIONS = HERE / "durations.json"
-"""Seconds of each test that took longer than ``RECORDED_FROM``, as ``pytest tests --record-durations`` measured them."""
+"""Seconds of each test that took longer than ``RECORDED_FROM``; ``pytest tests --record-durations`` writes it."""
 RECORDED_FROM = 0.2
 CHECK_SECONDS = 1.0
 """``--check`` leaves out tests that took longer than this."""

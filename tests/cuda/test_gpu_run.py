@@ -86,6 +86,7 @@ def test_a_step_that_fails_or_hangs_does_not_end_the_run(gpu_run, tmp_path):
     assert steps.failed == ["bad failed (3)", "late stopped after 1 s"]
 
 
+@pytest.mark.alone
 def test_a_child_that_outlives_its_step_does_not_delay_the_run(gpu_run, tmp_path, monkeypatch):
     """The child keeps the output pipe open."""
     import time

@@ -73,6 +73,7 @@ def test_an_isolated_case_has_a_fresh_process_that_ends_with_it(new_worker, monk
     assert len(started) == 2
 
 
+@pytest.mark.alone
 def test_a_case_that_takes_too_long_is_stopped(new_worker):
     began = time.monotonic()
     record = new_worker(timeout=0.001).run(SPEC, EFFORT)
@@ -80,6 +81,7 @@ def test_a_case_that_takes_too_long_is_stopped(new_worker):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fresh_process_per_case", [False, True])
 def test_the_timeout_begins_when_the_process_is_ready(replace_process, new_worker, fresh_process_per_case):
     replace_process(f"import time; time.sleep(1); {READY}; time.sleep(60)")

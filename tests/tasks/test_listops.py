@@ -180,6 +180,7 @@ def test_an_item_has_the_tensors_that_a_trainer_collates(short):
     }
 
 
+@pytest.mark.alone
 def test_generation_is_fast_enough():
     start = time.perf_counter()
     TASK.dataset("train", 500, 128, seed=1)

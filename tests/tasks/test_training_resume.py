@@ -117,6 +117,7 @@ def test_the_environment_variable_names_the_folder_of_checkpoints(tmp_path, monk
     assert len(list(tmp_path.glob("*/seed-*/result.json"))) == 2
 
 
+@pytest.mark.alone
 def test_a_limit_of_seconds_ends_a_training_after_a_step(monkeypatch):
     spec = TaskSpec(attention="sdpa", seconds=0.5, **(SMALL | {"steps": 100_000, "seeds": 1}))
     start = time.perf_counter()
