@@ -1,5 +1,5 @@
-// What the kernels rely on. yoso/ops/arguments.py gives the friendly messages; these keep a direct operator call from
-// reading out of bounds.
+// Checks of the arguments that all native kernels rely on, so that a direct call of an operator cannot read out of
+// bounds. The Python functions check first and give more detailed messages (yoso/ops/arguments.py).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,16 +24,16 @@ inline void check_floating(const at::Tensor& x, const char* name) {
                     x.scalar_type(), " ", x.sizes());
 }
 
-// For kernels that take a code as an index into a table of 2^hash_code_len rows. Codes on the CPU only: to read them on
-// another device the host would have to wait for it, so kernels there let a code that is too large collide with
-// nothing.
-inline void check_range(const at::Tensor& codes, int64_t hash_code_len) {
-  const at::Tensor all = codes.contiguous();
-  const uint16_t* code = all.const_data_ptr<uint16_t>();
+// For kernels that use a code as an index into a table of 2^hash_code_len rows. For codes on the CPU only: reading
+// codes on another device would make the host wait for it, so the kernels there treat a code that is too large as one
+// that collides with nothing.
+inline void check_code_range(const at::Tensor& codes, int64_t hash_code_len) {
+  const at::Tensor dense = codes.contiguous();
+  const uint16_t* code = dense.const_data_ptr<uint16_t>();
   uint16_t bits = 0;
-  for (int64_t i = 0; i < all.numel(); ++i) bits |= code[i];
+  for (int64_t i = 0; i < dense.numel(); ++i) bits |= code[i];
   TORCH_CHECK_VALUE(bits >> hash_code_len == 0, "codes must be below 2^hash_code_len = ", int64_t{1} << hash_code_len,
-                    "; some have more bits. Was hash_code_len another one when they were made?");
+                    ", but some are not. Pass the hash_code_len that the codes were computed with");
 }
 
 inline void check_codes(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value) {
@@ -41,7 +41,8 @@ inline void check_codes(const at::Tensor& query_codes, const at::Tensor& key_cod
   for (const at::Tensor& codes : {query_codes, key_codes}) {
     TORCH_CHECK_VALUE(codes.scalar_type() == at::kUInt16 && codes.dim() == 4 && codes.size(0) == value.size(0) &&
                           codes.size(1) == value.size(1) && codes.size(2) == query_codes.size(2) && codes.size(2) > 0,
-                      "codes must be uint16 [B, H, num_hash, N], got ", codes.scalar_type(), " ", codes.sizes());
+                      "codes must be uint16 [B, H, num_hash, N] with value's B and H and num_hash at least 1, got ",
+                      codes.scalar_type(), " ", codes.sizes(), " for value ", value.sizes());
   }
   TORCH_CHECK_VALUE(key_codes.size(3) == value.size(2), "key_codes must have value's length ", value.size(2), ", got ",
                     key_codes.size(3));
@@ -52,18 +53,20 @@ inline void check_attention(const at::Tensor& query, const at::Tensor& key, cons
   check_floating(key, "key");
   check_floating(value, "value");
   TORCH_CHECK_VALUE(query.size(0) == key.size(0) && query.size(1) == key.size(1) && query.size(3) == key.size(3),
-                    "query and key do not fit: ", query.sizes(), " and ", key.sizes());
+                    "query and key must have the same B, H and D, got ", query.sizes(), " and ", key.sizes());
   TORCH_CHECK_VALUE(value.size(0) == key.size(0) && value.size(1) == key.size(1) && value.size(2) == key.size(2),
-                    "value and key do not fit: ", value.sizes(), " and ", key.sizes());
+                    "value and key must have the same B, H and N, got ", value.sizes(), " and ", key.sizes());
   TORCH_CHECK_VALUE(query.scalar_type() == key.scalar_type() && query.scalar_type() == value.scalar_type(),
-                    "query, key and value must have one dtype");
+                    "query, key and value must have one dtype, got ", query.scalar_type(), ", ", key.scalar_type(),
+                    " and ", value.scalar_type());
 }
 
 inline void check_grad(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& value) {
   check_floating(grad, "grad");
   TORCH_CHECK_VALUE(grad.size(0) == query.size(0) && grad.size(1) == query.size(1) && grad.size(2) == query.size(2) &&
                         grad.size(3) == value.size(3),
-                    "grad must be the output's gradient, got ", grad.sizes());
+                    "grad must be [", query.size(0), ", ", query.size(1), ", ", query.size(2), ", ", value.size(3),
+                    "], the shape of the output, got ", grad.sizes());
 }
 
 }  // namespace yoso

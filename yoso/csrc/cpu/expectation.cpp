@@ -1,5 +1,6 @@
-// YOSO-E and its gradient, tile by tile: a matrix product, the collision probability, a matrix product. A task keeps
-// copies of one head's rows: scaled to length 1, in the accumulation dtype, masked ones zero.
+// YOSO-E and its gradient, one tile of the weight matrix at a time: a matrix product, the collision probability, a
+// matrix product. A task converts the rows of one head to the accumulation dtype, sets masked rows to zero and scales
+// query and key to length 1.
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
@@ -13,11 +14,12 @@
 namespace yoso {
 namespace {
 
-// One tile of weights is 256 KiB of floats: it stays in the core's own cache between the two products.
+// A float32 tile of weights is 256 KiB, so it stays in the L2 cache between the two matrix products.
 constexpr int64_t kTileQueries = 128, kTileKeys = 512;
 
-// Rows [begin, end) of head `index` of x [B, H, N, D], contiguous, in the accumulation dtype, with masked rows zero.
-at::Tensor head_of(const at::Tensor& x, const Mask& mask, int64_t index, int64_t begin, int64_t end) {
+// Rows [begin, end) of head `index` of x [B, H, N, D], contiguous and in the accumulation dtype, with masked rows zero;
+// a copy only where that is necessary.
+at::Tensor head_rows(const at::Tensor& x, const Mask& mask, int64_t index, int64_t begin, int64_t end) {
   const int64_t batch = index / x.size(1), count = end - begin;
   at::Tensor rows = x.select(0, batch).select(0, index % x.size(1)).narrow(0, begin, count).to(accumulate_type(x));
   if (mask) rows = rows.masked_fill(mask->select(0, batch).narrow(0, begin, count).logical_not().unsqueeze(-1), 0);
@@ -31,29 +33,32 @@ void scale(const at::Tensor& x, const at::Tensor* grad, const at::Tensor& out) {
                          dim, dim, dim, x.size(0), dim});
 }
 
-// Contiguous rows [N, D] to length 1 or, with grad, the gradient through that; out may be *grad.
+// Scales contiguous rows [N, D] to length 1 or, if grad is not null, computes the gradient of that; out may be *grad.
 void scale(const at::Tensor& x, const at::Tensor* grad, const at::Tensor& out) {
   x.scalar_type() == at::kDouble ? scale<double>(x, grad, out) : scale<float>(x, grad, out);
 }
 
+// A copy of head_rows with rows scaled to length 1.
 at::Tensor unit_head(const at::Tensor& x, const Mask& mask, int64_t index, int64_t begin, int64_t end) {
-  const at::Tensor rows = head_of(x, mask, index, begin, end);
+  const at::Tensor rows = head_rows(x, mask, index, begin, end);
   at::Tensor unit = at::empty(rows.sizes(), rows.options());
   scale(rows, nullptr, unit);
   return unit;
 }
 
-// The gradients [B * H, N, D] of rows of length 1 become those of the rows of x; those of a masked row are zero.
-void through_scaling(const at::Tensor& x, const Mask& mask, const at::Tensor& grads) {
+// Converts gradients [B * H, N, D] with respect to unit rows to gradients with respect to the rows of x, in place. The
+// gradient of a masked row becomes zero.
+void backward_through_scaling(const at::Tensor& x, const Mask& mask, const at::Tensor& grads) {
   at::parallel_for(0, grads.size(0), 1, [&](int64_t begin, int64_t end) {
     at::AutoDispatchBelowADInplaceOrView below;
     for (int64_t head = begin; head < end; ++head) {
       const at::Tensor grad = grads.select(0, head);
-      scale(head_of(x, mask, head, 0, x.size(2)), &grad, grad);
+      scale(head_rows(x, mask, head, 0, x.size(2)), &grad, grad);
     }
   });
 }
 
+// Rows [first, first + count), or fewer at the end, as a view.
 at::Tensor rows_of(const at::Tensor& head, int64_t first, int64_t count) {
   return head.narrow(0, first, std::min(count, head.size(0) - first));
 }
@@ -74,13 +79,13 @@ void to_derivatives(at::Tensor& cosines, int64_t hash_code_len) {
   }
 }
 
-// A contiguous [rows, columns] at the start of the scratch.
+// A contiguous [rows, columns] view of the start of the scratch memory.
 at::Tensor tile(const at::Tensor& space, int64_t rows, int64_t columns) {
   return space.narrow(0, 0, rows * columns).view({rows, columns});
 }
 
-void check(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
-           const Mask& key_mask, int64_t hash_code_len) {
+void check_arguments(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
+                     const Mask& key_mask, int64_t hash_code_len) {
   check_hash_code_len(hash_code_len);
   check_attention(query, key, value);
   check_mask(query_mask, query.size(0), query.size(2), "query_mask");
@@ -90,20 +95,21 @@ void check(const at::Tensor& query, const at::Tensor& key, const at::Tensor& val
 }  // namespace
 
 at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
-                       const Mask& key_mask, int64_t hash_code_len, bool /*exact_gradient: the backward pass's*/) {
-  check(query, key, value, query_mask, key_mask, hash_code_len);
+                       const Mask& key_mask, int64_t hash_code_len,
+                       bool /*exact_gradient: used by the backward pass only*/) {
+  check_arguments(query, key, value, query_mask, key_mask, hash_code_len);
   const int64_t heads = query.size(0) * query.size(1), num_query = query.size(2), num_key = key.size(2);
   const at::TensorOptions options = value.options().dtype(accumulate_type(value));
   at::Tensor out = at::zeros({heads, num_query, value.size(3)}, options);
   const int64_t tiles = (num_query + kTileQueries - 1) / kTileQueries;
   at::parallel_for(0, heads * tiles, 1, [&](int64_t begin, int64_t end) {
-    at::AutoDispatchBelowADInplaceOrView below;  // a worker thread does not know that autograd is already done
+    at::AutoDispatchBelowADInplaceOrView below;  // dispatch state is per thread, so each worker must set it
     at::Tensor space = at::empty({kTileQueries * kTileKeys}, options), k, v;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t head = task / tiles, first = task % tiles * kTileQueries;
       if (task == begin || first == 0) {
         k = unit_head(key, key_mask, head, 0, num_key);
-        v = head_of(value, key_mask, head, 0, num_key);
+        v = head_rows(value, key_mask, head, 0, num_key);
       }
       const int64_t last = std::min(first + kTileQueries, num_query);
       const at::Tensor queries = unit_head(query, query_mask, head, first, last);
@@ -126,64 +132,65 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
                                                                     const at::Tensor& key, const at::Tensor& value,
                                                                     const Mask& query_mask, const Mask& key_mask,
                                                                     int64_t hash_code_len, bool exact_gradient) {
-  check(query, key, value, query_mask, key_mask, hash_code_len);
+  check_arguments(query, key, value, query_mask, key_mask, hash_code_len);
   check_grad(grad, query, value);
   const int64_t heads = query.size(0) * query.size(1), num_query = query.size(2), num_key = key.size(2);
-  const int64_t key_tiles = (num_key + kTileKeys - 1) / kTileKeys, parts = parts_of_a_head(heads, key_tiles);
-  const int64_t part_keys = (key_tiles + parts - 1) / std::max<int64_t>(parts, 1) * kTileKeys;
+  const int64_t key_tiles = (num_key + kTileKeys - 1) / kTileKeys, parts = parts_per_head(heads, key_tiles);
+  const int64_t keys_per_part = (key_tiles + parts - 1) / std::max<int64_t>(parts, 1) * kTileKeys;
   const at::TensorOptions options = value.options().dtype(accumulate_type(value));
   at::Tensor grad_query = at::zeros({heads, parts, num_query, query.size(3)}, options);
   const at::Tensor grad_key = at::zeros({heads, num_key, key.size(3)}, options);
   const at::Tensor grad_value = at::zeros({heads, num_key, value.size(3)}, options);
+  // The authors' surrogate gradient replaces the derivative of a weight by tau / 2 times the weight.
   const double factor = exact_gradient ? 1.0 : static_cast<double>(hash_code_len) / 2;
   at::parallel_for(0, heads * parts, 1, [&](int64_t begin, int64_t end) {
     at::AutoDispatchBelowADInplaceOrView below;
     at::Tensor weight_space = at::empty({kTileQueries * kTileKeys}, options), product_space = weight_space.clone(), q,
                g;
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t head = task / parts, first_key = std::min(task % parts * part_keys, num_key);
-      const int64_t own_keys = std::min(part_keys, num_key - first_key);
+      const int64_t head = task / parts, first_key = std::min(task % parts * keys_per_part, num_key);
+      const int64_t part_size = std::min(keys_per_part, num_key - first_key);
       if (task == begin || task % parts == 0) {
         q = unit_head(query, query_mask, head, 0, num_query);
-        g = head_of(grad, query_mask, head, 0, num_query).to(q.scalar_type());
+        g = head_rows(grad, query_mask, head, 0, num_query).to(q.scalar_type());
       }
-      const at::Tensor k = unit_head(key, key_mask, head, first_key, first_key + own_keys);
-      const at::Tensor v = head_of(value, key_mask, head, first_key, first_key + own_keys);
-      const at::Tensor own_grad_query = grad_query.select(0, head).select(0, task % parts);
-      const at::Tensor own_grad_key = grad_key.select(0, head).narrow(0, first_key, own_keys);
-      const at::Tensor own_grad_value = grad_value.select(0, head).narrow(0, first_key, own_keys);
+      const at::Tensor k = unit_head(key, key_mask, head, first_key, first_key + part_size);
+      const at::Tensor v = head_rows(value, key_mask, head, first_key, first_key + part_size);
+      const at::Tensor part_grad_query = grad_query.select(0, head).select(0, task % parts);
+      const at::Tensor part_grad_key = grad_key.select(0, head).narrow(0, first_key, part_size);
+      const at::Tensor part_grad_value = grad_value.select(0, head).narrow(0, first_key, part_size);
       for (int64_t first = 0; first < num_query; first += kTileQueries) {
         const at::Tensor queries = rows_of(q, first, kTileQueries), grads = rows_of(g, first, kTileQueries);
-        at::Tensor to_queries = rows_of(own_grad_query, first, kTileQueries);
-        for (int64_t at = 0; at < own_keys; at += kTileKeys) {
+        at::Tensor tile_grad_query = rows_of(part_grad_query, first, kTileQueries);
+        for (int64_t at = 0; at < part_size; at += kTileKeys) {
           const at::Tensor keys = rows_of(k, at, kTileKeys), values = rows_of(v, at, kTileKeys);
-          at::Tensor to_keys = rows_of(own_grad_key, at, kTileKeys);
-          at::Tensor to_values = rows_of(own_grad_value, at, kTileKeys);
+          at::Tensor tile_grad_key = rows_of(part_grad_key, at, kTileKeys);
+          at::Tensor tile_grad_value = rows_of(part_grad_value, at, kTileKeys);
           at::Tensor weights = tile(weight_space, queries.size(0), keys.size(0));
           at::Tensor products = tile(product_space, queries.size(0), keys.size(0));
           at::mm_out(weights, queries, keys.t());
           if (exact_gradient) products.copy_(weights);
           to_weights(weights, hash_code_len);
-          to_values.addmm_(weights.t(), grads);
+          tile_grad_value.addmm_(weights.t(), grads);
           if (exact_gradient) {
             weights.copy_(products);
             to_derivatives(weights, hash_code_len);
           }
           at::mm_out(products, grads, values.t());
           weights.mul_(products);
-          to_queries.addmm_(weights, keys, 1, factor);
-          to_keys.addmm_(weights.t(), queries, 1, factor);
+          tile_grad_query.addmm_(weights, keys, 1, factor);
+          tile_grad_key.addmm_(weights.t(), queries, 1, factor);
         }
       }
     }
   });
   if (key_mask) {
-    const at::Tensor real = key_mask->repeat_interleave(key.size(1), 0);
-    grad_value.masked_fill_(real.logical_not().unsqueeze(-1), 0);
+    const at::Tensor mask = key_mask->repeat_interleave(key.size(1), 0);
+    grad_value.masked_fill_(mask.logical_not().unsqueeze(-1), 0);
   }
   grad_query = add_parts(grad_query).contiguous();
-  through_scaling(query, query_mask, grad_query);
-  through_scaling(key, key_mask, grad_key);
+  backward_through_scaling(query, query_mask, grad_query);
+  backward_through_scaling(key, key_mask, grad_key);
   return {grad_query.view(query.sizes()).to(query.scalar_type()), grad_key.view(key.sizes()).to(key.scalar_type()),
           grad_value.view(value.sizes()).to(value.scalar_type())};
 }

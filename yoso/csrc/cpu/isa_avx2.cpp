@@ -1,4 +1,4 @@
-// The kernels for x86-64 with AVX2 and FMA.
+// The kernels compiled for x86-64 with AVX2 and FMA.
 #if defined(__x86_64__)
 #include <stdint.h>
 
@@ -7,7 +7,7 @@
 #else
 #pragma GCC target("avx2,fma")
 #endif
-#include "kernel_table.h"
+#include "kernels/all_kernels.h"
 
 namespace yoso {
 extern const Kernels kAvx2Kernels = YOSO_KERNEL_TABLE("avx2");

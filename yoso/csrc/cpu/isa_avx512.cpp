@@ -1,4 +1,4 @@
-// The kernels for x86-64 with AVX-512.
+// The kernels compiled for x86-64 with AVX-512.
 #if defined(__x86_64__)
 #include <stdint.h>
 
@@ -7,7 +7,7 @@
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
 #endif
-#include "kernel_table.h"
+#include "kernels/all_kernels.h"
 
 namespace yoso {
 extern const Kernels kAvx512Kernels = YOSO_KERNEL_TABLE("avx512");

@@ -1,7 +1,7 @@
-// Registers the CPU kernels under the schemas that yoso/ops/operators.py defines.
+// Registers the CPU operators under the schemas that yoso/ops/schemas.py defines.
 #include <torch/library.h>
 
-#include "kernels.h"
+#include "kernel_interface.h"
 #include "ops.h"
 
 TORCH_LIBRARY_IMPL(yoso, CPU, m) {

@@ -1,4 +1,5 @@
-// Rows of a [B, H, N, D] tensor at any strides of B, H and N, and copies of them in padded scratch.
+// Access to the rows of [B, H, N, D] tensors with any strides of B, H and N, scratch memory, and parallel loops over
+// rows.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -8,29 +9,30 @@
 #include <algorithm>
 #include <optional>
 
-#include "kernels.h"
+#include "kernel_interface.h"
 
 namespace yoso {
 
 inline int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
-// Scratch comes from torch's allocator, so that its profiler sees it.
+// Scratch memory comes from torch's allocator, so that torch's profiler counts it.
 template <typename T>
 at::Tensor scratch(int64_t count) {
   return at::empty({count}, at::TensorOptions().dtype(c10::CppTypeToScalarType<T>::value));
 }
 
-// The dtype that sums are made in: double for double, else float.
+// The dtype of sums: double for double, otherwise float.
 inline at::ScalarType accumulate_type(const at::Tensor& x) {
   return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-// x in the type T with unit stride in the last dimension; no copy where it is so already.
+// x in the given dtype with stride 1 in the last dimension. No copy is made if x already is like that.
 inline at::Tensor as_rows(const at::Tensor& x, at::ScalarType type) {
   const at::Tensor typed = x.to(type);
   return typed.stride(-1) == 1 || typed.size(-1) == 1 ? typed : typed.contiguous();
 }
 
+// A view of the rows of a tensor [B, H, N, D] whose last dimension has stride 1.
 template <typename T>
 struct Rows {
   const T* data;
@@ -45,10 +47,11 @@ struct Rows {
         stride_head(x.stride(1)),
         stride_row(x.stride(2)) {}
 
+  // The first row of head `index` of the B * H heads.
   const T* head(int64_t index) const { return data + index / heads * stride_batch + index % heads * stride_head; }
 
-  // Columns [first, first + width) of a head's rows [begin, end) to `to` [end - begin][stride]; the rest of a row's
-  // first round_up(width, 16) columns is zero, and so are rows whose mask is false.
+  // Copies columns [first, first + width) of rows [begin, end) of a head to `to` [end - begin][stride]. Each row is
+  // padded with zeros to round_up(width, 16) columns. Rows whose mask is false become zero.
   void copy(int64_t index, int64_t begin, int64_t end, int64_t first, int64_t width, int64_t stride, const bool* mask,
             T* to) const {
     const int64_t count = std::min(width, dim - first), padded = round_up(width, kLanes);
@@ -64,15 +67,15 @@ struct Rows {
   }
 };
 
-// The first `dim` of each row's `stride` numbers, times `by`, to rows of dim.
+// Writes the first `dim` columns of rows [rows][stride], multiplied by `scale`, to `to` [rows][dim].
 template <typename T, typename Out>
-void write_rows(const T* from, int64_t rows, int64_t stride, T by, Out* to, int64_t dim) {
+void write_rows(const T* from, int64_t rows, int64_t stride, T scale, Out* to, int64_t dim) {
   for (int64_t i = 0; i < rows; ++i, from += stride, to += dim) {
-    for (int64_t c = 0; c < dim; ++c) to[c] = static_cast<Out>(from[c] * by);
+    for (int64_t c = 0; c < dim; ++c) to[c] = static_cast<Out>(from[c] * scale);
   }
 }
 
-// Calls f(head, begin, end) for every chunk of every head's rows, over torch's threads.
+// Calls f(head, begin, end) for every chunk of at most `chunk` rows of every head, in parallel on torch's threads.
 template <typename F>
 void each_chunk(int64_t heads, int64_t rows, int64_t chunk, F f) {
   const int64_t chunks = (rows + chunk - 1) / chunk;
@@ -84,21 +87,22 @@ void each_chunk(int64_t heads, int64_t rows, int64_t chunk, F f) {
   });
 }
 
-// Few heads are split further, so that they keep several cores busy: into this many parts each, whose sums are then
-// added in order. It depends on the shape alone, so that the bits do not depend on the number of threads.
-inline int64_t parts_of_a_head(int64_t heads, int64_t most) {
+// The number of parts that each head is split into, so that a few heads keep several cores busy. The partial sums of
+// the parts are then added in order. It depends only on the shape, so that results are bitwise the same for any number
+// of threads.
+inline int64_t parts_per_head(int64_t heads, int64_t max_parts) {
   constexpr int64_t kTasks = 8;
-  return std::clamp<int64_t>((kTasks + heads - 1) / std::max<int64_t>(heads, 1), 1, std::max<int64_t>(most, 1));
+  return std::clamp<int64_t>((kTasks + heads - 1) / std::max<int64_t>(heads, 1), 1, std::max<int64_t>(max_parts, 1));
 }
 
-// [heads, parts, rows, columns] added up over its parts, in order: [heads, rows, columns].
+// Sums [heads, parts, rows, columns] over the parts, in order, to [heads, rows, columns]; overwrites part 0.
 inline at::Tensor add_parts(const at::Tensor& parts) {
   at::Tensor sum = parts.select(1, 0);
   for (int64_t part = 1; part < parts.size(1); ++part) sum.add_(parts.select(1, part));
   return sum;
 }
 
-// Row b of a bool mask [B, N], or null where there is none.
+// Row `batch` of a bool mask [B, N], or null if there is no mask.
 inline const bool* mask_row(const std::optional<at::Tensor>& mask, int64_t batch) {
   return mask ? mask->const_data_ptr<bool>() + batch * mask->size(1) : nullptr;
 }

@@ -1,4 +1,5 @@
-// unit_rows: the l2 norm of query, key and output in one pass each.
+// unit_rows, unit_rows_ and unit_rows_backward: scale every row to length 1, and the gradient of that, in one pass over
+// the rows.
 #include <ATen/Parallel.h>
 
 #include "../checks.h"
@@ -8,20 +9,20 @@
 namespace yoso {
 namespace {
 
-constexpr int64_t kChunk = 512;  // rows of one task
+constexpr int64_t kRowsPerTask = 512;
 
 template <typename T>
 void scale_heads(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out) {
   const Rows<T> rows(x), grads(grad ? *grad : x);
-  const int64_t heads = x.size(0) * x.size(1), chunks = (rows.length + kChunk - 1) / kChunk;
+  const int64_t heads = x.size(0) * x.size(1), chunks = (rows.length + kRowsPerTask - 1) / kRowsPerTask;
   T* to = out.mutable_data_ptr<T>();
   at::parallel_for(0, heads * chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t head = task / chunks, first = task % chunks * kChunk;
+      const int64_t head = task / chunks, first = task % chunks * kRowsPerTask;
       scale_rows(RowBlock<T>{rows.head(head) + first * rows.stride_row,
                              grad ? grads.head(head) + first * grads.stride_row : nullptr,
                              to + (head * rows.length + first) * rows.dim, rows.stride_row, grads.stride_row, rows.dim,
-                             std::min(kChunk, rows.length - first), rows.dim});
+                             std::min(kRowsPerTask, rows.length - first), rows.dim});
     }
   });
 }

@@ -1,5 +1,5 @@
-// Which kernels this processor runs.
-#include "kernels.h"
+// Chooses the kernels for the widest instruction set that this processor supports.
+#include "kernel_interface.h"
 
 namespace yoso {
 
@@ -9,7 +9,7 @@ extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
 #endif
 
-static const Kernels& choose() {
+static const Kernels& widest_supported() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -22,7 +22,7 @@ static const Kernels& choose() {
 }
 
 const Kernels& kernels() {
-  static const Kernels& chosen = choose();
+  static const Kernels& chosen = widest_supported();
   return chosen;
 }
 

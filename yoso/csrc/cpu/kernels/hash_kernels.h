@@ -1,4 +1,5 @@
-// Hash codes: sixteen vectors side by side, so that every step is a plain vertical operation.
+// Hash codes of sixteen vectors at a time, one vector per SIMD lane, so that every step is a vertical operation with no
+// shuffle. Below, a row of 16 floats has the same coordinate of all sixteen vectors.
 #pragma once
 
 #include "simd.h"
@@ -7,17 +8,19 @@ namespace yoso {
 namespace {
 
 using Float = Simd<float>;
-using Mask = Simd<uint32_t>;
+using Bits = Simd<uint32_t>;
 
-// Rows r and r + kWidth swap the halves of each group of 2 kWidth lanes: one of four steps of a transposition.
+// Exchanges blocks of kWidth lanes between rows r and r + kWidth: one of the four steps of a 16 x 16 transposition. In
+// each group of 2 kWidth lanes, the upper half of row r changes places with the lower half of row r + kWidth.
 template <int kWidth>
 inline void swap_halves(Float::Vec row[kLanes]) {
+  // Which of the 32 input lanes (0 to 15: row r, 16 to 31: row r + kWidth) an output lane takes.
   constexpr auto kPick = [](uint32_t lane, bool second) {
     const bool upper = lane & kWidth;
     return second ? (upper ? kLanes + lane : lane + kWidth) : (upper ? kLanes + lane - kWidth : lane);
   };
 #define YOSO_PICK(second)                                                                                             \
-  Mask::Vec {                                                                                                         \
+  Bits::Vec {                                                                                                         \
     kPick(0, second), kPick(1, second), kPick(2, second), kPick(3, second), kPick(4, second), kPick(5, second),       \
         kPick(6, second), kPick(7, second), kPick(8, second), kPick(9, second), kPick(10, second), kPick(11, second), \
         kPick(12, second), kPick(13, second), kPick(14, second), kPick(15, second)                                    \
@@ -32,7 +35,7 @@ inline void swap_halves(Float::Vec row[kLanes]) {
 #undef YOSO_PICK
 }
 
-// Sixteen rows of sixteen floats become sixteen columns.
+// Transposes a 16 x 16 matrix in registers.
 inline void transpose(Float::Vec row[kLanes]) {
   swap_halves<8>(row);
   swap_halves<4>(row);
@@ -40,8 +43,8 @@ inline void transpose(Float::Vec row[kLanes]) {
   swap_halves<1>(row);
 }
 
-// The tile's vectors side by side, [padded_dim][16], zero beyond the last vector and beyond dim.
-inline void gather_columns(const HashTile& tile, float* columns) {
+// Transposes the tile's vectors to [padded_dim][16]. Lanes beyond the last vector and rows beyond dim are zero.
+inline void transpose_tile(const HashTile& tile, float* columns) {
   for (int64_t first = 0; first < tile.padded_dim; first += kLanes) {
     Float::Vec row[kLanes];
     if (tile.count == kLanes && first + kLanes <= tile.dim) {
@@ -63,19 +66,20 @@ inline void gather_columns(const HashTile& tile, float* columns) {
   }
 }
 
+// Sets a bit in the code of each lane whose projection is positive.
 inline void set_bit(uint32_t* code, Float::Vec projection, uint32_t bit) {
-  const Mask::Vec positive = (Mask::Vec)(projection > 0.0f);
-  Mask::store(code, Mask::load(code) | (positive & Mask::splat(bit)));
+  const Bits::Vec positive = (Bits::Vec)(projection > 0.0f);
+  Bits::store(code, Bits::load(code) | (positive & Bits::splat(bit)));
 }
 
 inline void clear_bits(const HashTile& tile) {
-  for (int64_t h = 0; h < tile.num_hash; ++h) Mask::store(tile.bits + h * kLanes, Mask::Vec{});
+  for (int64_t h = 0; h < tile.num_hash; ++h) Bits::store(tile.bits + h * kLanes, Bits::Vec{});
 }
 
 inline void store_codes(const HashTile& tile) {
   typedef uint16_t Codes __attribute__((vector_size(kLanes * sizeof(uint16_t))));
   for (int64_t h = 0; h < tile.num_hash; ++h) {
-    const Codes codes = __builtin_convertvector(Mask::load(tile.bits + h * kLanes), Codes);
+    const Codes codes = __builtin_convertvector(Bits::load(tile.bits + h * kLanes), Codes);
     uint16_t* to = tile.codes + h * tile.codes_stride;
     if (tile.count == kLanes) {
       __builtin_memcpy(to, &codes, sizeof(codes));
@@ -85,18 +89,18 @@ inline void store_codes(const HashTile& tile) {
   }
 }
 
-// What becomes of the rows that a pass of butterflies has made.
-struct Sink {
-  float* rows;            // [dim][16] where they go, unless they become bits
-  const int32_t* bit_of;  // [dim] the bit that a row's sign is
-  uint32_t* bits;
+// Where a pass of butterflies writes its rows, as floats or as code bits.
+struct PassOutput {
+  float* rows;            // [dim][16]; unused if the rows become bits
+  const int32_t* bit_of;  // [dim] the code bit that the sign of a row gives, as hash * 32 + bit
+  uint32_t* bits;         // [num_hash + 1][16]
 };
 
-// 2^kLog rows of one butterfly network that lie `stride` rows apart. The first pass makes each row from the `folds`
-// rows of `from` that lie dim apart, each times its sign; the last one may turn its rows into bits instead of storing
-// them.
+// One pass over the rows: kLog butterfly stages on groups of 2^kLog rows that are `stride` rows apart, in registers.
+// The first pass (kFirst) computes each input row as the sum of the `folds` rows of `from` that are dim rows apart,
+// each multiplied by its sign. The last pass (kToBits) may write code bits instead of rows.
 template <int kLog, bool kFirst, bool kToBits>
-inline void butterflies(const Sink sink, const float* signs, const float* from, int64_t folds, int64_t dim,
+inline void butterflies(const PassOutput output, const float* signs, const float* from, int64_t folds, int64_t dim,
                         int64_t stride) {
   constexpr int kRows = 1 << kLog;
   for (int64_t base = 0; base < dim; base += stride * kRows) {
@@ -131,9 +135,9 @@ inline void butterflies(const Sink sink, const float* signs, const float* from, 
       for (int r = 0; r < kRows; ++r) {
         const int64_t at = first + r * stride;
         if constexpr (kToBits) {
-          set_bit(sink.bits + (sink.bit_of[at] >> 5) * kLanes, row[r], 1u << (sink.bit_of[at] & 31));
+          set_bit(output.bits + (output.bit_of[at] >> 5) * kLanes, row[r], 1u << (output.bit_of[at] & 31));
         } else {
-          Float::store(sink.rows + at * kLanes, row[r]);
+          Float::store(output.rows + at * kLanes, row[r]);
         }
       }
     }
@@ -141,61 +145,63 @@ inline void butterflies(const Sink sink, const float* signs, const float* from, 
 }
 
 template <bool kFirst, bool kToBits>
-inline void pass(const Sink sink, const float* signs, const float* from, int64_t folds, int64_t dim, int64_t stride,
-                 int64_t radix) {
-  if (radix == 8) butterflies<3, kFirst, kToBits>(sink, signs, from, folds, dim, stride);
-  if (radix == 4) butterflies<2, kFirst, kToBits>(sink, signs, from, folds, dim, stride);
-  if (radix == 2) butterflies<1, kFirst, kToBits>(sink, signs, from, folds, dim, stride);
-  if (radix == 1) butterflies<0, kFirst, kToBits>(sink, signs, from, folds, dim, stride);
+inline void butterfly_pass(const PassOutput output, const float* signs, const float* from, int64_t folds, int64_t dim,
+                           int64_t stride, int64_t radix) {
+  if (radix == 8) butterflies<3, kFirst, kToBits>(output, signs, from, folds, dim, stride);
+  if (radix == 4) butterflies<2, kFirst, kToBits>(output, signs, from, folds, dim, stride);
+  if (radix == 2) butterflies<1, kFirst, kToBits>(output, signs, from, folds, dim, stride);
+  if (radix == 1) butterflies<0, kFirst, kToBits>(output, signs, from, folds, dim, stride);
 }
 
-// The first `outputs` coordinates of H D from, with H unscaled [dim][dim] and D the signs; three stages of butterflies
-// a pass over the rows. The first rows of H repeat with period `outputs`, so inputs that far apart are added first.
+// Computes the first `outputs` coordinates of H D x, where x is `from`, H is the unscaled Hadamard matrix [dim][dim]
+// and D is the diagonal matrix of the signs. Each pass over the rows performs three butterfly stages (radix 8). The
+// first `outputs` rows of H repeat with period `outputs` along the columns, so inputs that distance apart are added
+// first (folding).
 template <bool kToBits>
-inline void rotate(const Sink sink, const float* signs, const float* from, int64_t dim, int64_t outputs) {
+inline void rotate(const PassOutput output, const float* signs, const float* from, int64_t dim, int64_t outputs) {
   const int64_t folds = dim / outputs;
   int64_t radix = outputs < 8 ? outputs : 8;
   if (radix == outputs) {
-    pass<true, kToBits>(sink, signs, from, folds, outputs, 1, radix);
+    butterfly_pass<true, kToBits>(output, signs, from, folds, outputs, 1, radix);
     return;
   }
-  pass<true, false>(sink, signs, from, folds, outputs, 1, radix);
+  butterfly_pass<true, false>(output, signs, from, folds, outputs, 1, radix);
   for (int64_t stride = radix; stride < outputs; stride *= radix) {
     radix = outputs / stride < 8 ? outputs / stride : 8;
     if (stride * radix == outputs) {
-      pass<false, kToBits>(sink, nullptr, sink.rows, 1, outputs, stride, radix);
+      butterfly_pass<false, kToBits>(output, nullptr, output.rows, 1, outputs, stride, radix);
     } else {
-      pass<false, false>(sink, nullptr, sink.rows, 1, outputs, stride, radix);
+      butterfly_pass<false, false>(output, nullptr, output.rows, 1, outputs, stride, radix);
     }
   }
 }
 
 void hash_hadamard(const HashTile& tile, const HadamardHash& hash) {
   const int64_t dim = tile.padded_dim;
-  float *columns = tile.work, *shared = columns + dim * kLanes, *own = shared + dim * kLanes;
-  gather_columns(tile, columns);
+  float *columns = tile.work, *shared_result = columns + dim * kLanes, *block_result = shared_result + dim * kLanes;
+  transpose_tile(tile, columns);
   clear_bits(tile);
   const float *signs = hash.signs, *start = columns;
   for (int64_t round = 0; round < hash.shared_rounds; ++round, signs += dim) {
-    rotate<false>({shared, nullptr, nullptr}, signs, start, dim, dim);
-    start = shared;
+    rotate<false>({shared_result, nullptr, nullptr}, signs, start, dim, dim);
+    start = shared_result;
   }
   for (int64_t block = 0; block < hash.blocks; ++block) {
     const float* from = start;
     for (int64_t round = 1; round < hash.block_rounds; ++round, signs += dim) {
-      rotate<false>({own, nullptr, nullptr}, signs, from, dim, dim);
-      from = own;
+      rotate<false>({block_result, nullptr, nullptr}, signs, from, dim, dim);
+      from = block_result;
     }
-    rotate<true>({own, hash.bit_of + block * dim, tile.bits}, signs, from, dim, hash.outputs);
+    rotate<true>({block_result, hash.bit_of + block * dim, tile.bits}, signs, from, dim, hash.outputs);
     signs += dim;
   }
   store_codes(tile);
 }
 
 void hash_gaussian(const HashTile& tile, const GaussianHash& hash) {
-  constexpr int64_t kAtOnce = 8;
+  constexpr int64_t kAtOnce = 8;  // directions per pass over the vectors, whose sums stay in registers
   const float* columns = tile.work;
-  gather_columns(tile, tile.work);
+  transpose_tile(tile, tile.work);
   clear_bits(tile);
   const int64_t directions = tile.num_hash * hash.hash_code_len;
   for (int64_t first = 0; first < directions; first += kAtOnce) {
@@ -215,8 +221,8 @@ void hash_gaussian(const HashTile& tile, const GaussianHash& hash) {
       }
     }
     for (int64_t r = 0; r < count; ++r) {
-      const int64_t at = first + r;
-      set_bit(tile.bits + at / hash.hash_code_len * kLanes, sum[r], 1u << (at % hash.hash_code_len));
+      const int64_t index = first + r;
+      set_bit(tile.bits + index / hash.hash_code_len * kLanes, sum[r], 1u << (index % hash.hash_code_len));
     }
   }
   store_codes(tile);

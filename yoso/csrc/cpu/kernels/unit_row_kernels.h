@@ -1,11 +1,12 @@
-// Rows scaled to length 1, and the gradient of that.
+// Scales rows to length 1 (forward), and the gradient of that (backward). Plain loops that the compiler vectorises.
 #pragma once
 
-#include "kernels.h"
+#include "../kernel_interface.h"
 
 namespace yoso {
 namespace {
 
+// Rows of any length. Sixteen partial sums, so that the compiler can vectorise the loop without reordering a sum.
 template <typename T>
 inline T dot_rows(const T* a, const T* b, int64_t dim) {
   T lanes[kLanes] = {};
@@ -30,13 +31,13 @@ void unit_rows(const RowBlock<T>& rows) {
     const T* x = rows.x + i * rows.x_stride;
     T* out = rows.out + i * rows.out_stride;
     const T square = dot_rows(x, x, rows.dim);
-    // A division and not a product with the inverse: a row of one entry becomes exactly 1 or -1.
+    // Division, unlike multiplication by the reciprocal, makes a row of one entry exactly 1 or -1.
     const T norm = square == 0 ? T{1} : square_root(square);
     for (int64_t c = 0; c < rows.dim; ++c) out[c] = x[c] / norm;
   }
 }
 
-// With y = x / |x|: (grad - y (y . grad)) / |x|, zero for a zero row.
+// With y = x / |x|, the gradient is (grad - y (y . grad)) / |x|; it is zero for a zero row.
 template <typename T>
 void unit_rows_backward(const RowBlock<T>& rows) {
   for (int64_t i = 0; i < rows.count; ++i) {
@@ -44,8 +45,8 @@ void unit_rows_backward(const RowBlock<T>& rows) {
     T* out = rows.out + i * rows.out_stride;
     const T square = dot_rows(x, x, rows.dim);
     const T scale = square == 0 ? T{0} : T{1} / square_root(square);
-    const T along = square == 0 ? T{0} : dot_rows(x, grad, rows.dim) / square;
-    for (int64_t c = 0; c < rows.dim; ++c) out[c] = (grad[c] - x[c] * along) * scale;
+    const T projection = square == 0 ? T{0} : dot_rows(x, grad, rows.dim) / square;
+    for (int64_t c = 0; c < rows.dim; ++c) out[c] = (grad[c] - x[c] * projection) * scale;
   }
 }
 

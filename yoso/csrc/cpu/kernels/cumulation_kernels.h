@@ -1,4 +1,5 @@
-// Scatter the keys' values into hash tables, gather the queries' rows back; one slice of 16 columns.
+// lsh_cumulation of one slice of 16 columns: scatter-adds the values into hash tables by the keys' codes, then gathers
+// and adds table rows by the queries' codes.
 #pragma once
 
 #include "simd.h"
@@ -6,36 +7,38 @@
 namespace yoso {
 namespace {
 
+// kAtOnce hashes, each with its own table, in one pass over the values and one over the sums.
 template <typename T, int kAtOnce>
 inline void cumulate_hashes(const Cumulation<T>& args, int64_t first_hash) {
   using V = Simd<T>;
   T* table[kAtOnce];
   const uint16_t *query_codes[kAtOnce], *key_codes[kAtOnce];
-  for (int g = 0; g < kAtOnce; ++g) {
-    table[g] = args.tables + g * args.table_rows * kLanes;
-    query_codes[g] = args.query_codes + (first_hash + g) * args.num_query;
-    key_codes[g] = args.key_codes + (first_hash + g) * args.num_key;
+  for (int t = 0; t < kAtOnce; ++t) {
+    table[t] = args.tables + t * args.table_rows * kLanes;
+    query_codes[t] = args.query_codes + (first_hash + t) * args.num_query;
+    key_codes[t] = args.key_codes + (first_hash + t) * args.num_key;
   }
-  // Only rows that a query reads must start from zero: that bounds the cost by n where tables are larger.
-  for (int g = 0; g < kAtOnce; ++g) {
+  // Only table rows that a query reads must be zeroed. Where a table has more rows than there are queries, zeroing
+  // only those bounds the cost by n.
+  for (int t = 0; t < kAtOnce; ++t) {
     if (args.table_rows <= args.num_query) {
-      for (int64_t r = 0; r < args.table_rows; ++r) V::store(table[g] + r * kLanes, typename V::Vec{});
+      for (int64_t r = 0; r < args.table_rows; ++r) V::store(table[t] + r * kLanes, typename V::Vec{});
     } else {
       for (int64_t i = 0; i < args.num_query; ++i) {
-        V::store(table[g] + query_codes[g][i] * int64_t{kLanes}, typename V::Vec{});
+        V::store(table[t] + query_codes[t][i] * int64_t{kLanes}, typename V::Vec{});
       }
     }
   }
   for (int64_t j = 0; j < args.num_key; ++j) {
     const typename V::Vec value = V::load(args.values + j * kLanes);
-    for (int g = 0; g < kAtOnce; ++g) {
-      T* row = table[g] + key_codes[g][j] * int64_t{kLanes};
+    for (int t = 0; t < kAtOnce; ++t) {
+      T* row = table[t] + key_codes[t][j] * int64_t{kLanes};
       V::store(row, V::load(row) + value);
     }
   }
   for (int64_t i = 0; i < args.num_query; ++i) {
     typename V::Vec sum = V::load(args.sums + i * kLanes);
-    for (int g = 0; g < kAtOnce; ++g) sum += V::load(table[g] + query_codes[g][i] * int64_t{kLanes});
+    for (int t = 0; t < kAtOnce; ++t) sum += V::load(table[t] + query_codes[t][i] * int64_t{kLanes});
     V::store(args.sums + i * kLanes, sum);
   }
 }

@@ -1,11 +1,13 @@
-// (1 - arccos(x) / pi) ** tau, as plain loops that the compiler vectorises.
+// The collision probability (1 - arccos(x) / pi) ** tau and its derivative, as plain loops that the compiler
+// vectorises.
 #pragma once
 
-#include "kernels.h"
+#include "../kernel_interface.h"
 
 namespace yoso {
 namespace {
 
+// x ** kTau by repeated squaring, unrolled at compile time.
 template <int kTau, typename T>
 inline T power(T x) {
   if constexpr (kTau == 0) {
@@ -41,13 +43,13 @@ inline double one_minus_angle(double x) {
   return 1.0 - __builtin_acos(x) / 3.14159265358979323846;
 }
 
-// d/dx (1 - arccos(x) / pi) ** tau = tau (1 - arccos(x) / pi) ** (tau - 1) / (pi sqrt(1 - x^2)).
+// d/dx (1 - arccos(x) / pi) = 1 / (pi sqrt(1 - x^2)). The square root is the sine of the angle, at least kMinSine.
 template <typename T>
 inline T angle_slope(T x) {
-  constexpr T kInversePi = T(0.318309886183790671537767526745), kLeastSine = T(1e-3);
+  constexpr T kInversePi = T(0.318309886183790671537767526745), kMinSine = T(1e-3);
   const T square = (T{1} - x) * (T{1} + x);
-  const T least = kLeastSine * kLeastSine;
-  const T clamped = square < least ? least : square;
+  const T min_square = kMinSine * kMinSine;
+  const T clamped = square < min_square ? min_square : square;
   if constexpr (sizeof(T) == sizeof(float)) {
     return kInversePi / __builtin_sqrtf(clamped);
   } else {
@@ -60,6 +62,7 @@ void collision_power(T* x, int64_t count) {
   for (int64_t i = 0; i < count; ++i) x[i] = power<kTau, T>(one_minus_angle(x[i]));
 }
 
+// d/dx p(x) ** tau = tau p(x) ** (tau - 1) p'(x), with p(x) = 1 - arccos(x) / pi.
 template <int kTau, typename T>
 void derivative_power(T* x, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
@@ -67,7 +70,7 @@ void derivative_power(T* x, int64_t count) {
   }
 }
 
-// Calls the loop whose power is known at compile time.
+// The loops for tau = 1 to 16, so that each has its exponent as a compile-time constant.
 #define YOSO_FOR_EACH_TAU(loop)                                                                          \
   {loop<1, T>, loop<2, T>,  loop<3, T>,  loop<4, T>,  loop<5, T>,  loop<6, T>,  loop<7, T>,  loop<8, T>, \
    loop<9, T>, loop<10, T>, loop<11, T>, loop<12, T>, loop<13, T>, loop<14, T>, loop<15, T>, loop<16, T>}
