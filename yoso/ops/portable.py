@@ -61,11 +61,11 @@ def fast_hash(x: Tensor, planes: Tensor, num_hash: int, hash_code_len: int, hash
             codes |= positive.int() << bit
     else:
         layout = rotation_layout(hash_family, head_dim=dim, num_hash=num_hash, hash_code_len=hash_code_len)
-        shared, own = planes.split([layout.shared_rounds, planes.shape[1] - layout.shared_rounds], 1)
-        own = own.unflatten(1, (layout.blocks, layout.block_rounds))
+        shared, block_signs = planes.split([layout.shared_rounds, planes.shape[1] - layout.shared_rounds], 1)
+        block_signs = block_signs.unflatten(1, (layout.blocks, layout.block_rounds))
         vectors = _rotate(torch.nn.functional.pad(vectors, (0, layout.padded_dim - dim)), shared)
         for index in range(layout.blocks):
-            positive = (_rotate(vectors, own[:, index]) > 0).int()
+            positive = (_rotate(vectors, block_signs[:, index]) > 0).int()
             hashes, bits = (layout.block == index).nonzero(as_tuple=True)
             taken = positive[:, :, layout.coordinate[hashes, bits].long().to(x.device)].transpose(1, 2)
             for bit in bits.unique():

@@ -32,10 +32,10 @@ def hash_directions(planes: Tensor, *, head_dim: int, num_hash: int, hash_code_l
     layout = rotation_layout(hash_family, head_dim=head_dim, num_hash=num_hash, hash_code_len=hash_code_len)
     hadamard = hadamard_matrix(layout.padded_dim, torch.float64)
     rotation = torch.eye(layout.padded_dim, dtype=torch.float64).expand(groups, 1, -1, -1)
-    shared, own = planes.double().split([layout.shared_rounds, planes.shape[1] - layout.shared_rounds], 1)
+    shared, block_signs = planes.double().split([layout.shared_rounds, planes.shape[1] - layout.shared_rounds], 1)
     for signs in shared.unbind(1):
         rotation = hadamard @ (signs[:, None, :, None] * rotation)
-    for signs in own.unflatten(1, (layout.blocks, layout.block_rounds)).unbind(2):
+    for signs in block_signs.unflatten(1, (layout.blocks, layout.block_rounds)).unbind(2):
         rotation = hadamard @ (signs[..., :, None] * rotation)
     return rotation[:, layout.block.long(), layout.coordinate.long(), :head_dim]
 
