@@ -184,12 +184,7 @@ def test_list_why_prints_the_table_and_its_reasons():
     assert len(reasons) == 1
     assert "softmax" in reasons[0]
     assert "reformer" in reasons[0]
-<<<<<<< HEAD
     assert (
         "backward: torch has no backward pass for FlexAttention on a CPU (flex, flex_eager)"
         in result.stdout.splitlines()
     )
-=======
-    reason = "backward: torch has no backward pass for FlexAttention on a CPU (flex, flex_eager)"
-    assert reason in found.stdout.splitlines()
->>>>>>> house-K
