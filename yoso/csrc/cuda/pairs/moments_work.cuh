@@ -258,20 +258,6 @@ struct BucketWork {
     }
   }
 
-  // moment += the product of the tile's partner and direction rows.
-  __device__ static void add_tile(Accumulator (&moment)[kPartnerFragments][2], const Tile<T>& tile) {
-    const auto a = P::load_a_transposed(tile.narrow, kNarrowStride);
-#pragma unroll
-    for (int part = 0; part < kPartnerFragments; ++part) {
-      // Tensor cores truncate as they add, which over a large bucket would be a drift: only the tile's sum is theirs.
-      Accumulator sums[2] = {};
-      P::multiply_add(sums, a, P::load_b(tile.wide + part * 16, kWideStride));
-#pragma unroll
-      for (int i = 0; i < 8; ++i) moment[part][i / 4].x[i % 4] += sums[i / 4].x[i % 4];
-      if (part + 1 < kPartnerFragments) __syncwarp();  // for the compiler, as in Product<float>: else registers spill
-    }
-  }
-
   // Adds the bucket's sums, for these columns of partner, to the results.
   __device__ void run() const {
     TilePipeline<T, BucketWork> pipeline(*this, stages);
@@ -279,7 +265,17 @@ struct BucketWork {
 #pragma unroll 1
     while (pipeline.tile() < source_tiles()) {
       pipeline.start_next();
-      add_tile(moment_sums, pipeline.wait());
+      const Tile<T>& tile = pipeline.wait();
+      const auto a = P::load_a_transposed(tile.narrow, kNarrowStride);
+#pragma unroll
+      for (int part = 0; part < kPartnerFragments; ++part) {
+        // Tensor cores truncate as they add, which would drift over a large bucket, so they only sum within a tile.
+        Accumulator sums[2] = {};
+        P::multiply_add(sums, a, P::load_b(tile.wide + part * 16, kWideStride));
+#pragma unroll
+        for (int i = 0; i < 8; ++i) moment_sums[part][i / 4].x[i % 4] += sums[i / 4].x[i % 4];
+        if (part + 1 < kPartnerFragments) __syncwarp();  // for the compiler, as in Product<float>: else registers spill
+      }
       pipeline.release();
     }
     const Moment<T> moment(moment_sums);

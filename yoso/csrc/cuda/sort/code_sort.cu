@@ -96,14 +96,18 @@ __device__ inline Tokens tokens_of_row(const CodeSortParams& params, uint32_t ro
                 by_fours};
 }
 
-// Writes the ids of the CTA's `total` keys to `ids`, ordered by code and ascending within a bucket.
-__device__ inline void order_by_radix_sort(const Tokens& keys, CodeRange range, const SortLayout& layout,
-                                           uint32_t total, uint32_t* counters, uint32_t* first_pass, uint32_t* ids) {
+// Writes the ids of the CTA's `total` keys to `ids`, ordered by code and ascending within a bucket. The CTA's part of
+// params.first_pass starts at first_key.
+template <bool kWholeRow>
+__device__ inline void order_by_radix_sort(const CodeSortParams& params, const Tokens& keys, CodeRange range,
+                                           const SortLayout& layout, const SortMemory& memory, uint32_t total,
+                                           int64_t first_key, uint32_t* ids) {
   const bool one_pass = layout.digit_bits == layout.table_bits;
+  uint32_t* first_pass = kWholeRow ? memory.placed : params.first_pass + first_key;
   const RadixFromCodes codes{keys.codes, keys.mask, range.first, range.count, layout.digit_bits, one_pass};
-  radix_pass(codes, keys.count, layout.digit_bits, counters, one_pass ? ids : first_pass);
+  radix_pass(codes, keys.count, layout.digit_bits, memory.counters, one_pass ? ids : first_pass);
   if (!one_pass) {
-    radix_pass(RadixFromFirstPass{first_pass}, total, layout.table_bits - layout.digit_bits, counters, ids);
+    radix_pass(RadixFromFirstPass{first_pass}, total, layout.table_bits - layout.digit_bits, memory.counters, ids);
   }
 }
 
@@ -146,8 +150,8 @@ __global__ void __launch_bounds__(kMostSortThreads, 2)
     clear_table(memory.table, layout.table_words);
     order_by_neighbours(memory.placed, totals.sum, before, ids, memory.table, make_entry);  // makes the entries too
   } else {
-    uint32_t* first_pass = kWholeRow ? memory.placed : params.first_pass + int64_t{row} * buckets.num_key + before;
-    order_by_radix_sort(keys, range, layout, totals.sum, memory.counters, first_pass, ids);
+    const int64_t first_key = int64_t{row} * buckets.num_key + before;
+    order_by_radix_sort<kWholeRow>(params, keys, range, layout, memory, totals.sum, first_key, ids);
     make_entries(layout.table_words, before, ids, memory.table, make_entry);
   }
   __syncthreads();
