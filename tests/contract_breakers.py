@@ -165,6 +165,28 @@ class _WrongExactSoftmax(StubPlugin):
         return softmax_attention(q, k[:, :, :-1], v[:, :, :-1], mask, rows)
 
 
+class _RoughKernelError(StubPlugin):
+    """Allows itself an error that hides most mistakes."""
+
+    kernel_error = 0.45
+
+
+class _OracleCallsModule(StubPlugin):
+    """The oracle is the module itself, so that the module is always right."""
+
+    def oracle(self, spec, q, k, v, key_padding_mask, rows):
+        return self.build(spec)(q, k, v, key_padding_mask)[:, :, rows]
+
+
+class _RoundedOracleCallsModule(StubPlugin):
+    """In the case's dtype, where the verifier measures how much error to allow, the oracle is the module itself."""
+
+    def oracle(self, spec, q, k, v, key_padding_mask, rows):
+        if q.dtype == torch.float64:
+            return super().oracle(spec, q, k, v, key_padding_mask, rows)
+        return self.build(spec).forward(q, k, v, key_padding_mask)[:, :, rows]
+
+
 def _right(plugin_class, name):
     """A ``plugin_class`` whose module is right."""
     return plugin_class(name, plugin_of(right).make_module)
@@ -199,6 +221,11 @@ BREAKERS = {
     "test_metadata_is_complete": [_right(_NoSummary, "no_summary")],
     "test_plugin_answers_for_every_spec_kind": [_right(_ReasonsAsString, "reasons_as_string")],
     "test_declared_devices_and_dtypes_exist": [_right(_UnknownDtype, "unknown_dtype")],
+    "test_kernel_error_is_small": [_right(_RoughKernelError, "rough_kernel_error")],
+    "test_oracle_does_not_call_module": [
+        _right(_OracleCallsModule, "oracle_calls_module"),
+        _right(_RoundedOracleCallsModule, "rounded_oracle_calls_module"),
+    ],
     "test_unknown_knob_is_refused": [_right(_AcceptsAnyKnob, "accepts_any_knob")],
     "test_oracle_returns_requested_rows": [_right(_OracleIgnoresRows, "oracle_ignores_rows")],
     "test_exact_softmax_has_softmax_oracle": [_right(_WrongExactSoftmax, "wrong_exact_softmax")],

@@ -5,17 +5,19 @@ class below with two methods: ``verify`` returns its checks, and ``ready`` retur
 result of a kind that is not timed.
 """
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from harness.core.plugin import AttentionPlugin
+from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Check, Conditions, Divergence, Memory, Quality, Status, TaskResult, Timing
 from harness.core.spec import AnySpec, Effort, ModelSpec, OperationSpec, QualitySpec, Scalar, TaskSpec
 from harness.measure import conditions, inputs, memory, quality, timing, verify
@@ -157,9 +159,26 @@ class _OperationCase:
         first, backward = self._inputs, self._backward
         calls = [_operation_call(self._module, each, backward) for each in [first, *_further_inputs(first)]]
         held = [first.q, first.k, first.v, *self._module.parameters(), *([first.grad] if backward else [])]
-        work = self._plugin.cost(self._spec)
-        fields: RecordFields = {"checks": checks, "work": None if work is None else dict(work)}
+        fields: RecordFields = {"checks": checks, "work": _work(self._plugin, self._spec)}
         return PreparedCase(self._spec, self._module, calls, held, backward, fields)
+
+
+def _work(plugin: AttentionPlugin, spec: OperationSpec) -> dict[str, float] | None:
+    """The plugin's ``cost``.
+
+    Raises:
+        ContractError: an amount is not a finite number of 0 or more.
+    """
+    cost = plugin.cost(spec)
+    if cost is None:
+        return None
+    work = dict(cost)
+    for name, amount in work.items():
+        is_number = isinstance(amount, Real) and not isinstance(amount, bool)
+        if not (isinstance(name, str) and is_number and math.isfinite(amount) and amount >= 0):
+            received = amount if is_number else type(amount).__name__
+            raise ContractError(f"`cost` must give finite numbers of 0 or more by name, got {name!r}: {received}")
+    return {name: float(amount) for name, amount in work.items()}
 
 
 def _operation_call(module: nn.Module, tensors: inputs.Inputs, backward: bool) -> Callable[[], Any]:

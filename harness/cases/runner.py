@@ -1,6 +1,8 @@
 """Runs a case from its spec to its record. Every failure becomes a record with a status and a reason."""
 
+import math
 import traceback
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,19 +13,22 @@ import torch
 from harness.cases import prepared
 from harness.cases.prepared import Incorrect, PreparedCase, RecordFields
 from harness.core import registry
-from harness.core.plugin import AttentionPlugin
+from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Divergence, Record
-from harness.core.spec import AnySpec, Effort
+from harness.core.record_text import clean_reasons, clean_text, exception_text
+from harness.core.spec import AnySpec, Effort, Scalar
 from harness.measure import launches, verify
 from harness.training import Diverged
 from yoso.torch_private import compile_seconds
 
 TRACEBACK_FRAMES = 3
 """Innermost frames of a crash that its record keeps."""
+MAX_INTEGER = 2**63
+"""Limit of an integer knob's magnitude: readers of JSON refuse integers of thousands of digits."""
 
 
 def run(spec: AnySpec, effort: Effort) -> Record:
-    """Measure ``spec``. Raises only KeyboardInterrupt and SystemExit.
+    """Measure ``spec``. Raises only KeyboardInterrupt: everything else that a plugin raises becomes a record.
 
     Returns:
         A record of status ok; unsupported, with the plugin's reasons; incorrect, with the checks that failed; diverged,
@@ -91,12 +96,12 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields])
     try:
         plugin = registry.get(spec.attention)
         fields["exact_softmax"] = plugin.exact_softmax
-        fields["knobs"] = plugin.knobs(spec)
-        reasons = plugin.unsupported(spec)
+        fields["knobs"] = _knobs(plugin, spec)
+        reasons = _unsupported(plugin, spec)
         if reasons:
             fields |= {"status": "unsupported", "reasons": reasons}
         else:
-            fields["kernel"] = plugin.kernel(spec)
+            fields["kernel"] = _kernel(plugin, spec)
             fields |= measure(plugin)
             fields["compile_seconds"] = compile_seconds() - compiled_before or None
     except Incorrect as error:
@@ -104,28 +109,94 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields])
     except Diverged as error:
         where = Divergence(seed=error.seed, step=error.step)
         fields |= {"status": "diverged", "reasons": [str(error)], "divergence": where}
-    except Exception as error:  # a plugin may be third-party code: whatever it raises is the result
+    except KeyboardInterrupt:  # the user's
+        raise
+    except BaseException as error:  # a plugin may be third-party code: whatever it raises is the result
         fields |= failure(error)
-    return Record(
-        case_id=spec.case_id,
-        spec=spec,
-        started=started.isoformat(timespec="seconds"),
-        took_seconds=perf_counter() - began,
-        **fields,
-    )
+    return _storable_record(spec, started.isoformat(timespec="seconds"), perf_counter() - began, fields)
 
 
-def failure(error: Exception) -> RecordFields:
+def _storable_record(spec: AnySpec, started: str, seconds: float, fields: RecordFields) -> Record:
+    """The record of ``fields``; a crashed one that says why, if a plugin's values in them cannot be stored."""
+    try:
+        fields["reasons"] = clean_reasons(fields.get("reasons", []))
+        fields["checks"] = [
+            check.model_copy(update={"what": clean_text(check.what)}) for check in fields.get("checks", [])
+        ]
+        record = Record(case_id=spec.case_id, spec=spec, started=started, took_seconds=seconds, **fields)
+        record.model_dump_json()  # raises for text that is not Unicode
+    except Exception as error:
+        reason = clean_text(f"the values that its plugin gave cannot be stored: {exception_text(error)}")
+        record = Record(
+            case_id=spec.case_id, spec=spec, status="crashed", reasons=[reason], started=started, took_seconds=seconds
+        )
+    return record
+
+
+def _knobs(plugin: AttentionPlugin, spec: AnySpec) -> dict[str, Scalar]:
+    """The plugin's knobs, each a plain value.
+
+    Raises:
+        ContractError: a knob is not a finite number, a bool or text.
+    """
+    return {clean_text(name): _plain_scalar(name, value) for name, value in dict(plugin.knobs(spec)).items()}
+
+
+def _plain_scalar(name: str, value: object) -> Scalar:
+    match value:
+        case bool():
+            return value
+        case str():
+            return clean_text(value)
+        case int() if abs(value) < MAX_INTEGER:
+            return int(value)
+        case float() if math.isfinite(value):
+            return float(value)
+    received = str(value) if isinstance(value, float) else f"a value of type {type(value).__name__}"
+    if isinstance(value, int):
+        received = "an integer of more than 63 bits"
+    raise ContractError(f"knob {name!r} must be a finite number, a bool or text, got {received}")
+
+
+def _unsupported(plugin: AttentionPlugin, spec: AnySpec) -> list[str]:
+    """The plugin's reasons against the case.
+
+    Raises:
+        ContractError: they are not a list of sentences.
+    """
+    reasons = plugin.unsupported(spec)
+    if not isinstance(reasons, list | tuple):
+        raise ContractError(f"`unsupported` must return a list of sentences, got a {type(reasons).__name__}")
+    if not all(isinstance(reason, str) and reason.strip() for reason in reasons):
+        raise ContractError(f"`unsupported` must return a list of sentences, got {list(reasons)}")
+    return list(reasons)
+
+
+def _kernel(plugin: AttentionPlugin, spec: AnySpec) -> str:
+    """The plugin's name of the implementation.
+
+    Raises:
+        ContractError: it is not text.
+    """
+    kernel = plugin.kernel(spec)
+    if not isinstance(kernel, str):
+        raise ContractError(f"`kernel` must return the implementation's name, got a {type(kernel).__name__}")
+    return clean_text(kernel)
+
+
+def failure(error: BaseException) -> RecordFields:
     """Status (oom or crashed) and reasons of a case that raised ``error``."""
     return {"status": "oom" if _is_out_of_memory(error) else "crashed", "reasons": _reasons(error)}
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     # torch's CPU allocator raises a bare RuntimeError with this text.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in clean_text(error)
 
 
 def _reasons(error: BaseException) -> list[str]:
-    frames = traceback.extract_tb(error.__traceback__)[-TRACEBACK_FRAMES:]
-    where = [f"at {Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames]
-    return [f"{type(error).__name__}: {error}", *where]
+    # Not traceback.extract_tb, which reads the source through the loader of a plugin's module.
+    frames = deque(traceback.walk_tb(error.__traceback__), maxlen=TRACEBACK_FRAMES)
+    codes = [(frame.f_code, line) for frame, line in frames]
+    where = [f"at {Path(code.co_filename).name}:{line} in {code.co_name}" for code, line in codes]
+    return clean_reasons([exception_text(error), *where])

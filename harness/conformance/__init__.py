@@ -7,4 +7,8 @@
 ``--attention`` takes a comma-separated list and can be repeated; without it, every registered attention is tested.
 Cases that a plugin declares unsupported are skipped with its reason. A failure message says what was expected, what was
 found, and how to fix it.
+
+The exit code is 1 if the module of an attention that ``--attention`` names was never built, because every test that
+builds it was skipped or deselected; without ``--attention``, if this holds for all attentions. A line names each such
+attention.
 """

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -28,11 +28,15 @@ ZERO_NORM = 1e-6
 
 @dataclass(frozen=True)
 class AttentionUnderTest:
-    """``plugin`` on ``device`` in ``dtype``. A spec that it does not support skips the test with its reasons."""
+    """``plugin`` on ``device`` in ``dtype``. A spec that it does not support skips the test with its reasons.
+
+    ``built`` has the names of the attentions whose module a test has built.
+    """
 
     plugin: AttentionPlugin
     device: str
     dtype: Dtype
+    built: set[str] = field(default_factory=set)
 
     def unchecked_spec(self, **changes: Any) -> OperationSpec:
         """A case of the usual ``SIZES`` with ``changes``, whether the plugin supports it or not."""
@@ -49,6 +53,7 @@ class AttentionUnderTest:
 
     def build(self, spec: OperationSpec) -> nn.Module:
         """The module, in training mode where the spec asks for gradients."""
+        self.built.add(self.plugin.name)
         return self.plugin.build(spec).train(spec.mode == "forward_backward")
 
     def fresh_copy(self, module: nn.Module, spec: OperationSpec) -> nn.Module:

@@ -10,6 +10,10 @@ from harness.core.capabilities import Capabilities
 from harness.core.spec import Scalar, Spec
 
 
+class ContractError(ValueError):
+    """A method of a plugin returned something that ``AttentionPlugin`` does not allow; the message says what."""
+
+
 class AttentionPlugin(ABC):
     """One attention: its name, what it can do, the module to measure, and the oracle that the module must match.
 

@@ -1,8 +1,9 @@
 """Results: one record per case, whether it succeeded or not, with raw samples and no statistics."""
 
+import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.core.spec import AnySpec, Scalar
 
@@ -13,7 +14,8 @@ NOT_BEGUN = "not begun"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    # JSON has no NaN and no infinity: written as null, such a number would make its record unreadable.
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Check(_Strict):
@@ -27,6 +29,11 @@ class Check(_Strict):
     error: float | None = Field(description="None: not a finite number, as a reason of the record says")
     allowed: float
     passed: bool
+
+    @field_validator("error", mode="before")
+    @classmethod
+    def _not_finite_is_none(cls, error: object) -> object:
+        return None if isinstance(error, float) and not math.isfinite(error) else error
 
 
 class Timing(_Strict):

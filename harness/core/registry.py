@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from harness.core.plugin import AttentionPlugin
+from harness.core.record_text import exception_text
 
 ATTENTIONS = "harness.attentions"
 TASKS = "harness.tasks"
@@ -122,5 +123,7 @@ def _load(entry: EntryPoint) -> Any:
     try:
         loaded = entry.load()
         return loaded() if isinstance(loaded, type) else loaded
-    except (Exception, SystemExit) as error:  # third-party code can raise anything; the message becomes the reason
-        raise RegistryError(f"{entry.name!r} ({entry.value}) does not load: {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # third-party code can raise anything; the message becomes the reason
+        raise RegistryError(f"{entry.name!r} ({entry.value}) does not load: {exception_text(error)}") from error

@@ -40,7 +40,7 @@ class Spec(BaseModel):
     have the plugin's defaults. ``seed`` is the seed of the inputs, the weights and the attention's own random numbers.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     attention: str
     seq_len: int = Field(gt=0)

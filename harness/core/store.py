@@ -2,15 +2,23 @@
 
 import json
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from harness.core.record import SCHEMA_VERSION, Record, Run
+from harness.core.record_text import clean_text
 
 LOG_SUFFIX = ".log.jsonl"
+Notify = Callable[[str], None]
+"""Receives a one-line notice about lines of a log that were skipped."""
+ERROR_LENGTH = 120
+"""Characters of the error that such a notice has for each line."""
+NAMED_LINES = 5
+"""Lines that such a notice names; the others are counted."""
 
 
 class StoreError(ValueError):
@@ -69,8 +77,13 @@ class Log:
             ) from error
 
 
-def read_part(path: Path) -> Run:
-    """The run in the log of an interrupted run; an incomplete last line is ignored.
+def to_stderr(notice: str) -> None:
+    """Print a notice to standard error."""
+    print(notice, file=sys.stderr)
+
+
+def read_part(path: Path, notify: Notify = to_stderr) -> Run:
+    """The run in the log of an interrupted run; an incomplete last line is ignored, and other lines as in ``load``.
 
     Raises:
         StoreError: as for ``load``; or the file is not a log.
@@ -79,26 +92,38 @@ def read_part(path: Path) -> Run:
         raise StoreError(
             f"{path}: expected the log of a run (*{LOG_SUFFIX}); it is in the same folder as the run's JSON"
         )
-    text = _text(path)
-    return _run(path, _from_log(path, text[: text.rfind("\n") + 1]))
+    data = _bytes(path)
+    return _from_log(path, data[: data.rfind(b"\n") + 1], notify)
 
 
-def load(path: Path | str) -> Run:
+def load(path: Path | str, notify: Notify = to_stderr) -> Run:
     """The run in a benchmark JSON (``pytest --benchmark-json``) or in a log (``*.jsonl``).
 
+    A line of a log that is not a record, for example because it is cut off, is skipped.
+
+    Args:
+        path: the file.
+        notify: is called with the numbers of the skipped lines, if there are any.
+
     Raises:
-        StoreError: the file is missing, cut off, not a run, or of another schema version.
+        StoreError: the file is missing, not a run, or of another schema version; a benchmark JSON is cut off; or the
+            first line of a log, its header, is not readable.
     """
     path = Path(path)
-    text = _text(path)
-    return _run(path, _from_log(path, text) if path.suffix == ".jsonl" else _from_benchmark(path, text))
+    data = _bytes(path)
+    return _from_log(path, data, notify) if path.suffix == ".jsonl" else _run(path, _from_benchmark(path, data))
 
 
-def _text(path: Path) -> str:
+def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes()
     except OSError as error:
         raise StoreError(f"{path}: cannot read it: {error.strerror}") from error
+
+
+def _text(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise StoreError(f"{path}: expected JSON text, found other bytes than UTF-8 at offset {error.start}") from error
 
@@ -120,8 +145,8 @@ def _run(path: Path, content: Any) -> Run:
         raise StoreError(f"{path}: not a run: {where}: {first['msg']}") from error
 
 
-def _from_benchmark(path: Path, text: str) -> Any:
-    content = _parse(path, text, 1)
+def _from_benchmark(path: Path, data: bytes) -> Any:
+    content = _parse(path, _text(path, data))
     if not isinstance(content, dict) or "harness" not in content:
         raise StoreError(
             f"{path}: expected a benchmark JSON with a 'harness' block, found none; "
@@ -130,20 +155,32 @@ def _from_benchmark(path: Path, text: str) -> Any:
     return content["harness"]
 
 
-def _from_log(path: Path, text: str) -> Any:
-    lines = text.splitlines()
-    if not lines:
+def _from_log(path: Path, data: bytes, notify: Notify) -> Run:
+    header, *lines = data.split(b"\n")  # not splitlines: a text in a record may have other line separators
+    if not header:
         raise StoreError(f"{path}: expected a run's header on line 1, found an empty file")
-    header, *records = [_parse(path, line, number) for number, line in enumerate(lines, 1)]
-    return header | {"records": records} if isinstance(header, dict) else header
+    content = _parse(path, _text(path, header))
+    run = _run(path, content | {"records": []} if isinstance(content, dict) else content)
+    skipped = []
+    for number, line in enumerate(lines, 2):
+        if line.strip():
+            try:
+                run.records.append(Record.model_validate(json.loads(line.decode())))
+            except (ValueError, RecursionError) as error:  # also pydantic's and json's errors, and bytes not in UTF-8
+                skipped.append(f"line {number} ({clean_text(str(error)[:ERROR_LENGTH])})")
+    if skipped:
+        more = [f"and {len(skipped) - NAMED_LINES} more"] if len(skipped) > NAMED_LINES else []
+        named = "; ".join([*skipped[:NAMED_LINES], *more])
+        notify(f"{path}: skipped lines without a readable record ({len(skipped)}): {named}")
+    return run
 
 
-def _parse(path: Path, text: str, line: int) -> Any:
+def _parse(path: Path, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise StoreError(
-            f"{path}: expected JSON, found a syntax error at line {line + error.lineno - 1}, column {error.colno} "
+            f"{path}: expected JSON, found a syntax error at line {error.lineno}, column {error.colno} "
             f"({error.msg}); the file may be cut off. The log in the same folder (*{LOG_SUFFIX}) has every finished "
-            "case; delete its last line if that is cut off"
+            "case"
         ) from error

@@ -13,9 +13,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from time import perf_counter
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from harness.core.record import Record
+from harness.core.record import Record, Status
+from harness.core.record_text import clean_reasons
 from harness.core.spec import AnySpec, Effort
 from harness.processes.protocol import Handler, ProcessClient, ProcessFailure, serve
 
@@ -45,21 +46,30 @@ class CaseWorker:
 
         Returns:
             The record of ``runner.run``. If the case took too long, a record of status timeout; if the process died, a
-            record of status crashed with how it ended and the last lines of its standard error.
+            record of status crashed with how it ended and the last lines of its standard error. Also a record of status
+            crashed if the process answered something else than a record.
         """
         started, began = datetime.now(UTC), perf_counter()
-        try:
-            answer = self._client.request({"spec": spec.model_dump(), "effort": asdict(effort)}, self._timeout)
-        except ProcessFailure as error:
+
+        def failed(status: Status, reasons: list[str]) -> Record:
             return Record(
                 case_id=spec.case_id,
                 spec=spec,
-                status=error.status,
-                reasons=error.reasons,
+                status=status,
+                reasons=reasons,
                 started=started.isoformat(timespec="seconds"),
                 took_seconds=perf_counter() - began,
             )
-        record = Record.model_validate_json(answer)
+
+        try:
+            answer = self._client.request({"spec": spec.model_dump(), "effort": asdict(effort)}, self._timeout)
+        except ProcessFailure as error:
+            return failed(error.status, error.reasons)
+        try:
+            record = Record.model_validate_json(answer)
+        except ValidationError as error:
+            self.close()
+            return failed("crashed", clean_reasons([f"its process did not answer with a record: {error}"]))
         # After a crash too: a CUDA fault makes all later CUDA work of the process fail.
         if self._fresh_process_per_case or record.status == "crashed":
             self.close()

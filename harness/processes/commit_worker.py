@@ -86,7 +86,9 @@ def _load_handler() -> Handler:
             torch.set_num_threads(threads)
             try:
                 return prepared.time(Effort(**request["sample"])).model_dump_json()
-            except Exception as error:  # a plugin may raise anything; the exception is the result of the case
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a plugin may raise anything; the exception is the result of the case
                 prepared = None
                 return json.dumps(runner.failure(error))
         return json.dumps({"machine": machine.fingerprint(), "commit": machine.commit()})

@@ -17,12 +17,19 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, ClassVar, Literal
 
+from harness.core.record_text import clean_reasons
+
 START_SECONDS = 120.0
 """Timeout for the ready line. The timeout of a request begins only when the process is ready."""
 READY = "ready"
 """The first line that a process writes."""
 STDERR_LINES = 5
 """How many of the last lines of its standard error are reported when a process has ended."""
+STDERR_BYTES = 2**16
+"""How many of the last bytes of its standard error are read for that."""
+POLL_SECONDS = 1.0
+"""How often it is checked whether a silent process has ended. The end of its output alone does not show this: a child
+that it forked may keep the pipe open."""
 Handler = Callable[[str], str]
 """Answers one request: takes a line of JSON and returns a line of JSON."""
 
@@ -35,7 +42,7 @@ class ProcessFailure(Exception):
     @property
     def reasons(self) -> list[str]:
         """The lines of the message."""
-        return str(self).splitlines()
+        return clean_reasons(str(self).split("\n"))
 
 
 class ProcessEnded(ProcessFailure):
@@ -157,8 +164,14 @@ class ProcessClient:
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
             while b"\n" not in self._unread:
-                if not selector.select(None if deadline is None else max(deadline - monotonic(), 0.0)):
-                    raise AnswerTimeout(f"stopped after {timeout:g} s")
+                left = POLL_SECONDS if deadline is None else max(deadline - monotonic(), 0.0)
+                has_ended = self.process.poll() is not None
+                if not selector.select(min(left, POLL_SECONDS)):
+                    if has_ended:
+                        raise ProcessEnded(self._how_it_ended())
+                    if deadline is not None and monotonic() >= deadline:
+                        raise AnswerTimeout(f"stopped after {timeout:g} s")
+                    continue
                 part = os.read(stdout, 2**16)
                 if not part:
                     raise ProcessEnded(self._how_it_ended())
@@ -169,15 +182,16 @@ class ProcessClient:
     def _how_it_ended(self) -> str:
         assert self.process is not None
         code = self.process.wait()
-        self._stderr.seek(0)
-        tail = self._stderr.read().decode(errors="replace").strip().splitlines()[-STDERR_LINES:]
-        return "\n".join([describe_exit(code), *tail])
+        self._stderr.seek(max(self._stderr.seek(0, os.SEEK_END) - STDERR_BYTES, 0))
+        tail = self._stderr.read(STDERR_BYTES).decode(errors="replace").strip().split("\n")[-STDERR_LINES:]
+        return "\n".join([describe_exit(code), *(line for line in tail if line.strip())])
 
 
 def describe_exit(code: int) -> str:
     """How a process without an answer ended, from its exit code (negative: the signal that killed it)."""
     if code < 0:
-        return f"its process was killed by {signal.Signals(-code).name}"
+        known = {number.value: number.name for number in signal.Signals}  # real-time signals have no name
+        return f"its process was killed by {known.get(-code, f'signal {-code}')}"
     return f"its process ended with code {code} and no record"
 
 

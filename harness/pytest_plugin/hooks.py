@@ -13,6 +13,9 @@ parametrised with the specs that the function ``my_specs`` returns for the user'
 An unsupported case is skipped, and its reasons are shown. A case that is incorrect, out of memory, too slow, diverged
 or crashed fails with its reasons. Timings become pytest-benchmark's own statistics. All records are in the ``harness``
 block of ``--benchmark-json`` and in the log.
+
+A run in which an attention of ``--attention`` has no case of status ok ends with exit code 1 if nothing else failed,
+and a line names the attention with the reasons.
 """
 
 import json
@@ -39,6 +42,8 @@ KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
 }
 TIMED_KINDS = ("operation", "model")
 _SESSION = pytest.StashKey[HarnessSession]()
+_HAS_CASES = pytest.StashKey[bool]()
+"""Set where a collected test uses ``case``. The conformance tests have the same options and no cases."""
 
 
 class Case:
@@ -77,6 +82,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = next((mark for mark in metafunc.definition.iter_markers() if mark.name in KINDS), None)
     if marker is None:
         raise pytest.UsageError(f"{metafunc.definition.nodeid} uses `case` without one of the markers {[*KINDS]}")
+    metafunc.config.stash[_HAS_CASES] = True
     make_specs = marker.kwargs.get("specs", KINDS[marker.name])
     specs = make_specs(selection(metafunc.config))
     metafunc.parametrize("case", [pytest.param(spec, id=spec.case_id) for spec in specs], indirect=True)
@@ -165,7 +171,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Write the JSON also when no case was timed, in which case pytest-benchmark writes none."""
+    """Write the JSON also when no case was timed, in which case pytest-benchmark writes none; set the exit code."""
     config = session.config
     benchmarks = config._benchmarksession  # type: ignore[attr-defined]
     if benchmarks.json and not benchmarks.benchmarks:
@@ -180,16 +186,31 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
             benchmarks.save_json(output)
         benchmarks.json = None  # otherwise pytest-benchmark warns that there is nothing to save
     config.stash[_SESSION].close()
+    if session.exitstatus == pytest.ExitCode.OK and _without_result(config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return (yield)
+
+
+def _without_result(config: pytest.Config) -> list[str]:
+    """A line for each attention that the user named and that has no case of status ok."""
+    if config.option.collectonly or not config.stash.get(_HAS_CASES, False):
+        return []
+    return config.stash[_SESSION].attentions_without_result()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the tables, the number of cases by status, and the paths of the files."""
     session = config.stash[_SESSION]
+    write = terminalreporter.write_line
+    without_result = _without_result(config)
+    if session.records or without_result or session.notices:
+        terminalreporter.section("harness")
+    for line in session.notices:
+        write(line)
+    for line in without_result:
+        write(line, red=True)
     if not session.records:
         return
-    write = terminalreporter.write_line
-    terminalreporter.section("harness")
     for line in tables(session.records):
         write(line)
     counts = session.counts()

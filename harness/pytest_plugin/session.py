@@ -19,6 +19,9 @@ from harness.processes.case_worker import CaseWorker
 from harness.processes.launch_counter import LaunchCounter
 from harness.profiles.selection import Selection
 
+NAMED_REASONS = 3
+"""Reasons that the line about an attention without a result names; the others are counted."""
+
 
 class HarnessSession:
     """Runs cases one after the other and keeps their records.
@@ -47,6 +50,8 @@ class HarnessSession:
         self.selection = selection
         self.log_path = log_path
         self.records: list[Record] = []
+        self.notices: list[str] = []
+        """What the user must know about the log of ``resume``: lines that were skipped, whose cases run again."""
         self._command = command
         self._case_worker = case_worker
         self._launch_counter = LaunchCounter()
@@ -57,7 +62,7 @@ class HarnessSession:
         self._log: Log | None = None
         self._finished: dict[str, Record] = {}
         if resume is not None:
-            interrupted = read_part(resume)
+            interrupted = read_part(resume, self.notices.append)
             self._header = self._resumed_header(interrupted)
             self._finished = {record.case_id: record for record in interrupted.records if not record.not_begun}
 
@@ -126,6 +131,22 @@ class HarnessSession:
     def counts(self) -> Counter[str]:
         """The number of records by status."""
         return Counter(record.status for record in self.records)
+
+    def attentions_without_result(self) -> list[str]:
+        """One line for each attention that the user named and that has no record of status ok; it says why."""
+        lines = []
+        for name in dict.fromkeys(self.selection.attentions or ()):
+            records = [record for record in self.records if record.spec.attention == name]
+            if not records:
+                lines.append(f"attention {name} was not measured: none of the selected cases has it")
+            elif all(record.status != "ok" for record in records):
+                counts = Counter(record.status for record in records)
+                statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
+                reasons = list(dict.fromkeys(record.reasons[0] for record in records))
+                more = [f"and {len(reasons) - NAMED_REASONS} more reasons"] if len(reasons) > NAMED_REASONS else []
+                why = "; ".join([*reasons[:NAMED_REASONS], *more])
+                lines.append(f"attention {name} has no case of status ok ({statuses}): {why}")
+        return lines
 
     def close(self) -> None:
         """End the other processes and close the log."""

@@ -129,6 +129,33 @@ def test_unsupported_attention_is_skipped_with_its_reason(run_tests):
     assert sum("runs on CUDA, not on cpu" in _reason(report) for report in skipped) > 40
 
 
+def test_an_attention_of_which_nothing_was_tested_sets_the_exit_code(pytester, register):
+    def run(*arguments):
+        return pytester.runpytest_inprocess("--pyargs", "harness.conformance", "-p", "no:cacheprovider", *arguments)
+
+    unsupported = wrong.StubPlugin("unsupported_everywhere", wrong.RIGHT.make_module)
+    unsupported.unsupported = lambda spec: ["not today"]
+    register(unsupported)
+    result = run("--attention=softmax,unsupported_everywhere", "-k", f"{SHAPE} or test_metadata")
+    result.assert_outcomes(passed=3, skipped=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["nothing was tested of the module of unsupported_everywhere: not today"])
+    assert run("--attention=unsupported_everywhere", "-k", "test_nothing").ret != pytest.ExitCode.OK
+    assert run("--attention=softmax", "-k", SHAPE).ret == pytest.ExitCode.OK
+    result = run("-k", f"{SHAPE} and (softmax or unsupported_everywhere)")
+    assert result.ret == pytest.ExitCode.OK  # nobody named it
+    result.stdout.fnmatch_lines(["nothing was tested of the module of unsupported_everywhere: not today"])
+
+
+@pytest.mark.parametrize("ending", [pytest.skip, pytest.xfail, pytest.exit], ids=["skip", "xfail", "exit"])
+def test_a_plugin_that_skips_or_ends_a_test_fails_it(run_tests, register, ending):
+    def skips(q, k, v, mask):
+        ending("slow")
+
+    _, _, (report,) = run_tests(register(wrong.plugin_of(skips)), "-k", SHAPE)
+    assert f"called pytest.{ending.__name__}, which a plugin must not do" in report.longreprtext
+
+
 def test_several_attentions_and_a_dtype(run_tests):
     passed, _, failed = run_tests("--attention=softmax,linear", "--dtype=bfloat16", "-k", OUTPUT)
     assert not failed

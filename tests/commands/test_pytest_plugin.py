@@ -164,6 +164,60 @@ def test_without_a_json_the_log_is_in_the_benchmarks_folder(pytester, suite):
     assert len(load(log).records) == 1
 
 
+def test_a_call_that_skips_or_exits_is_a_failed_case(suite, added, run_session, stored_run):
+    def skips(q, k, v, mask):
+        pytest.skip("slow")
+
+    def exits(q, k, v, mask):
+        pytest.exit("done", returncode=0)
+
+    def ends(q, k, v, mask):
+        raise SystemExit(0)
+
+    names = added(*map(wrong.plugin_of, (skips, exits, ends)))
+    suite([*names, "sdpa"])
+    result = run_session()
+    result.assert_outcomes(passed=1, failed=3)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert [record.status for record in stored_run().records] == ["crashed"] * 3 + ["ok"]
+    result.stdout.fnmatch_lines(["*crashed: called pytest.skip, which a plugin must not do; declare it in*"])
+
+
+def test_a_named_attention_without_a_result_sets_the_exit_code(suite, run_session):
+    suite(["sdpa", "sdpa_cudnn"])
+    result = run_session("--attention=sdpa,sdpa_cudnn,linear")
+    result.assert_outcomes(passed=1, skipped=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "attention sdpa_cudnn has no case of status ok (1 unsupported): *runs on CUDA, not on cpu*",
+            "attention linear was not measured: none of the selected cases has it",
+        ]
+    )
+    assert run_session("--attention=sdpa").ret == pytest.ExitCode.OK
+    assert run_session().ret == pytest.ExitCode.OK  # nobody asked for sdpa_cudnn
+    assert run_session("--attention=sdpa_cudnn", "--collect-only").ret == pytest.ExitCode.OK
+
+
+def test_a_named_attention_without_any_case_sets_the_exit_code(suite, run_session):
+    suite([])
+    result = run_session("--attention=sdpa")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["attention sdpa was not measured: none of the selected cases has it"])
+
+
+def test_resume_continues_with_a_notice_about_unreadable_lines(pytester, suite, run_session, stored_run):
+    suite(["sdpa", "softmax"])
+    run_session("--attention=sdpa,softmax")
+    log = pytester.path / "out" / "run.log.jsonl"
+    header, first, second, _ = log.read_bytes().split(b"\n")
+    log.write_bytes(b"\n".join([header, first.replace(b'"ok"', b'"\xff"'), second, b""]))
+    result = run_session(f"--resume={log}")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*run.log.jsonl: skipped lines without a readable record (1): line 2 (*"])
+    assert [record.status for record in stored_run().records] == ["ok", "ok"]
+
+
 @pytest.mark.parametrize("opened", [False, True], ids=["a path", "a file, before pytest-benchmark 5.3"])
 def test_the_json_path_is_found_in_every_pytest_benchmark(tmp_path, opened):
     path = tmp_path / "run.json"

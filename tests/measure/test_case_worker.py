@@ -137,6 +137,66 @@ def _is_running(pid):
         return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+ENDING_PLUGIN = """
+import os, signal
+import torch
+from torch import nn
+from harness.core.plugin import AttentionPlugin
+
+class Ending(AttentionPlugin):
+    name, summary, source = "ending", "ends its process", "tests"
+
+    def default_knobs(self, spec):
+        return {"how": ""}
+
+    def build(self, spec):
+        exec(self.knobs(spec)["how"], globals())
+        return nn.Identity()
+
+    def oracle(self, *arguments):
+        raise AssertionError
+"""
+CHILD_KEEPS_PIPE = "\nif os.fork():\n    os._exit(0)\nimport time; time.sleep(20)"
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("os._exit(0)", "its process ended with code 0 and no record"),
+        (CHILD_KEEPS_PIPE, "its process ended with code 0 and no record"),
+        ("os.abort()", "its process was killed by SIGABRT"),
+        ("os.kill(os.getpid(), 40)", "its process was killed by signal 40"),
+        ("raise KeyboardInterrupt", "its process ended with code"),
+        ("raise SystemExit(0)", "raised SystemExit, which a plugin must not do"),
+        ("import pytest; pytest.skip('slow')", "called pytest.skip, which a plugin must not do"),
+    ],
+)
+def test_a_plugin_that_ends_its_process_has_a_crashed_record(new_worker, monkeypatch, tmp_path, how, words):
+    (tmp_path / "ending.py").write_text(ENDING_PLUGIN)
+    installed = tmp_path / "ending-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: ending\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text("[harness.attentions]\nending = ending:Ending\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    record = new_worker().run(OperationSpec(attention="ending", seq_len=16, knobs={"how": how}), EFFORT)
+    assert record.status == "crashed"
+    assert words in record.reasons[0]
+
+
+def test_an_answer_that_is_not_a_record_is_a_crash(replace_process, new_worker):
+    replace_process(f"{READY}; input(); print('{{}}', flush=True); input()")
+    record = new_worker().run(SPEC, EFFORT)
+    assert record.status == "crashed"
+    assert "its process did not answer with a record" in record.reasons[0]
+
+
+def test_the_standard_error_of_a_dead_process_is_cut(replace_process, new_worker):
+    replace_process("import sys; print('x' * 5_000_000, file=sys.stderr); sys.exit(3)")
+    first, last = new_worker().run(SPEC, EFFORT).reasons
+    assert first == "its process ended with code 3 and no record"
+    assert last.endswith("more characters)")
+
+
 def test_closing_ends_the_process(new_worker):
     worker = new_worker()
     worker.run(SPEC, EFFORT)

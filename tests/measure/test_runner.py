@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from harness.cases import runner
 from harness.core import registry
+from harness.core.record import Check, Run, Timing
 from harness.core.spec import Effort, ModelSpec, OperationSpec, QualitySpec
+from harness.core.store import Log, load
 from harness.measure import machine, quality
 from harness.measure.inputs import make
 
@@ -109,11 +111,133 @@ def test_an_allocation_that_is_too_large_for_torch_is_out_of_memory(added):
     assert runner.run(spec_of("enormous"), EFFORT).status == "oom"
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_is_not_caught(added, error):
-    added(attention_that("interrupted", error()))
-    with pytest.raises(error):
+def test_an_interrupt_is_not_caught(added):
+    added(attention_that("interrupted", KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
         runner.run(spec_of("interrupted"), EFFORT)
+
+
+class _UnreadableError(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+HOSTILE_ERRORS = {
+    "SystemExit": (SystemExit(0), "raised SystemExit, which a plugin must not do"),
+    "GeneratorExit": (GeneratorExit(), "GeneratorExit"),
+    "skip": (
+        pytest.skip.Exception("slow"),
+        "called pytest.skip, which a plugin must not do; declare it in `unsupported`",
+    ),
+    "fail": (pytest.fail.Exception("slow"), "called pytest.fail, which a plugin must not do"),
+    "xfail": (pytest.xfail.Exception("slow"), "called pytest.xfail, which a plugin must not do"),
+    "exit": (pytest.exit.Exception("slow"), "called pytest.exit, which a plugin must not do"),
+    "unreadable": (_UnreadableError(), "_UnreadableError: (its text cannot be read: RuntimeError)"),
+    "5 MB": (ValueError("x" * 5_000_000), "more characters)"),
+    "surrogate": (ValueError("a\ud800b\x00c\u2028d\x85e"), "ValueError: a\ufffdb\ufffdc d e"),
+}
+
+
+def is_stored(record, tmp_path):
+    """Whether the record in the log is the same one."""
+    header = Run(started="2026-01-01", command="", profile="quick", commit=None, machine={}, records=[])
+    log = Log(tmp_path / "run.log.jsonl", header, [record])
+    log.close()
+    notices = []
+    stored = load(log.path, notices.append).records
+    return not notices and stored == [record]
+
+
+@pytest.mark.parametrize("name", HOSTILE_ERRORS)
+def test_whatever_a_call_raises_is_a_crashed_record(added, tmp_path, name):
+    error, words = HOSTILE_ERRORS[name]
+    added(attention_that("hostile", error))
+    record = runner.run(spec_of("hostile"), EFFORT)
+    assert record.status == "crashed"
+    assert words in record.reasons[0]
+    assert all(len(reason) < 2100 and len(reason.splitlines()) == 1 for reason in record.reasons)
+    assert is_stored(record, tmp_path)
+
+
+METHODS = ("default_knobs", "knobs", "unsupported", "kernel", "cost", "build", "oracle")
+
+
+def plugin_with(name, **methods):
+    """A right plugin of that name with other methods, which get no arguments."""
+    plugin = wrong.StubPlugin(name, lambda: wrong.FunctionModule(wrong.right))
+    for method, returned in methods.items():
+        setattr(plugin, method, lambda *_, returned=returned: returned())
+    return plugin
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_whatever_a_method_of_a_plugin_raises_is_a_crashed_record(added, tmp_path, method):
+    added(plugin_with("hostile", **{method: lambda: pytest.skip("slow")}))
+    record = runner.run(spec_of("hostile"), EFFORT)
+    assert record.status == "crashed"
+    assert "called pytest.skip" in record.reasons[0]
+    assert is_stored(record, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "returned", "words"),
+    [
+        (
+            "default_knobs",
+            {"m": torch.ones(1)},
+            "knob 'm' must be a finite number, a bool or text, got a value of type",
+        ),
+        ("default_knobs", {"m": float("nan")}, "knob 'm' must be a finite number, a bool or text, got nan"),
+        ("default_knobs", {"m": float("inf")}, "got inf"),
+        ("default_knobs", {"m": 10**5000}, "got an integer of more than 63 bits"),
+        ("cost", {"copy": float("inf")}, "`cost` must give finite numbers of 0 or more by name, got 'copy': inf"),
+        ("cost", {"copy": float("nan")}, "got 'copy': nan"),
+        ("cost", {"copy": -1}, "got 'copy': -1"),
+        ("cost", {"copy": torch.ones(1)}, "got 'copy': Tensor"),
+        ("unsupported", "not here", "`unsupported` must return a list of sentences, got a str"),
+        ("unsupported", [" "], "`unsupported` must return a list of sentences"),
+        ("kernel", None, "`kernel` must return the implementation's name, got a NoneType"),
+    ],
+)
+def test_a_value_that_is_not_of_the_contract_is_a_crashed_record_that_names_it(
+    added, tmp_path, method, returned, words
+):
+    added(plugin_with("hostile", **{method: lambda: returned}))
+    record = runner.run(spec_of("hostile"), EFFORT)
+    assert record.status == "crashed"
+    assert words in record.reasons[0]
+    assert record.timing is None
+    assert is_stored(record, tmp_path)
+
+
+def test_a_value_that_cannot_be_stored_is_a_crashed_record(added, tmp_path):
+    plugin = plugin_with("hostile")
+    plugin.exact_softmax = "\ud800"
+    added(plugin)
+    record = runner.run(spec_of("hostile"), EFFORT)
+    assert record.status == "crashed"
+    assert "the values that its plugin gave cannot be stored" in record.reasons[0]
+    assert is_stored(record, tmp_path)
+
+
+def test_texts_of_an_unsupported_case_are_cut(added, tmp_path):
+    added(plugin_with("hostile", unsupported=lambda: ["a\nb", "x" * 5_000_000, "\ud800"]))
+    record = runner.run(spec_of("hostile"), EFFORT)
+    assert record.status == "unsupported"
+    assert (record.reasons[0], record.reasons[2]) == ("a b", "\ufffd")
+    assert record.reasons[1].endswith("more characters)")
+    assert is_stored(record, tmp_path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_spec_and_a_record_refuse_numbers_that_json_does_not_have(number):
+    with pytest.raises(ValidationError, match="finite number"):
+        spec_of("right", knobs={"m": number})
+    with pytest.raises(ValidationError, match="finite number"):
+        Timing(wall_seconds=[number], warmup_calls=1)
+    assert Check(what="output", error=number, allowed=0.0, passed=False).error is None
 
 
 def test_an_unsupported_record_has_every_reason():

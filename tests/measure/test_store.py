@@ -6,7 +6,7 @@ import pytest
 
 from harness.core.record import Record, Run
 from harness.core.spec import OperationSpec
-from harness.core.store import Log, StoreError, load
+from harness.core.store import Log, StoreError, load, read_part
 
 SPEC = OperationSpec(attention="softmax", seq_len=8)
 NOW = "2026-01-01T00:00:00+00:00"
@@ -39,11 +39,42 @@ def test_benchmark_file_contains_its_run(tmp_path):
     assert load(path) == run
 
 
-def test_cut_off_log_is_refused_with_the_line(log):
+def test_the_cut_off_line_of_a_log_is_skipped_with_a_notice(log, capsys):
+    log.append(record())
     log.append(record())
     log.path.write_text(log.path.read_text()[:-20])
-    with pytest.raises(StoreError, match=r"line 2.*cut off"):
+    assert load(log.path).records == [record()]
+    assert "skipped lines without a readable record (1): line 3 (Unterminated string" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"\xff", b"[1]", b"null", b'{"a": 1}', b"9" * 5000, b"[" * 100_000, b"\x00\x00"], ids=repr
+)
+def test_an_unreadable_line_of_a_log_is_skipped_with_its_number(log, line):
+    log.append(record())
+    with log.path.open("ab") as file:
+        file.write(line[:100_000] + b"\n")
+    log._file.seek(0, 2)
+    log.append(record())
+    for read in (load, read_part):
+        notices = []
+        assert read(log.path, notices.append).records == [record()] * 2
+        (notice,) = notices
+        assert "(1): line 3 (" in notice
+        assert len(notice.splitlines()) == 1
+
+
+def test_an_unreadable_header_of_a_log_is_refused(log):
+    log.append(record())
+    log.path.write_bytes(b"{" + log.path.read_bytes())
+    with pytest.raises(StoreError, match="line 1"):
         load(log.path)
+
+
+def test_line_separators_in_a_text_do_not_end_a_line_of_the_log(log):
+    separated = record(reasons=["a\u2028b\u2029c\x85d"])
+    log.append(separated)
+    assert load(log.path).records == [separated]
 
 
 @pytest.mark.parametrize(
