@@ -19,7 +19,7 @@ PADDED_KEYS = 9
 FLOAT64_ROUNDING = 1e-12
 """Allowed relative difference of two float64 computations of softmax attention; rounding causes about 1e-15."""
 MAX_KERNEL_ERROR = 0.05
-"""Largest ``kernel_error``. The verifier adds it to the allowed error, and must still find a lost key or a wrong scale."""
+"""Largest ``kernel_error``. The verifier adds it to the allowed error, and must still find a lost key."""
 
 
 def test_plugin_loads(attention_name: str) -> None:

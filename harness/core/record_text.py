@@ -1,6 +1,7 @@
 """Text that comes from plugins, made safe to store: one line, limited in length, and encodable as UTF-8."""
 
 import re
+import sys
 from collections.abc import Iterable
 
 MAX_LENGTH = 2000
@@ -18,7 +19,7 @@ _OUTCOMES = {
     "Failed": "called pytest.fail, which a plugin must not do; raise an exception",
     "Exit": "called pytest.exit, which a plugin must not do; raise an exception",
 }
-"""Reasons by the name of pytest's exception. It is recognised by name, because this package must not import pytest."""
+"""Reasons by the name of pytest's exception; a subclass is before its base."""
 
 
 def clean_text(text: object) -> str:
@@ -50,9 +51,11 @@ def exception_text(error: BaseException) -> str:
     """What a plugin raised, in one line: the type and the message, or what a plugin must not do."""
     message = clean_text(error)
     detail = f" (message: {message})" if message else ""
-    for kind in type(error).__mro__:
-        if kind.__module__ == "_pytest.outcomes" and kind.__name__ in _OUTCOMES:
-            return _OUTCOMES[kind.__name__] + detail
+    outcomes = sys.modules.get("_pytest.outcomes")  # loaded, if one of these exceptions was raised
+    for name, reason in _OUTCOMES.items():
+        kind = getattr(outcomes, name, None)
+        if isinstance(kind, type) and isinstance(error, kind):
+            return reason + detail
     if isinstance(error, SystemExit):
         return f"raised SystemExit, which a plugin must not do; raise an ordinary exception{detail}"
     return f"{_type_name(error)}: {message}"

@@ -167,7 +167,8 @@ def _from_log(path: Path, data: bytes, notify: Notify) -> Run:
             try:
                 run.records.append(Record.model_validate(json.loads(line.decode())))
             except (ValueError, RecursionError) as error:  # also pydantic's and json's errors, and bytes not in UTF-8
-                skipped.append(f"line {number} ({clean_text(str(error)[:ERROR_LENGTH])})")
+                message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                skipped.append(f"line {number} ({clean_text(message[:ERROR_LENGTH])})")
     if skipped:
         more = [f"and {len(skipped) - NAMED_LINES} more"] if len(skipped) > NAMED_LINES else []
         named = "; ".join([*skipped[:NAMED_LINES], *more])

@@ -147,13 +147,13 @@ def test_an_attention_of_which_nothing_was_tested_sets_the_exit_code(pytester, r
     result.stdout.fnmatch_lines(["nothing was tested of the module of unsupported_everywhere: not today"])
 
 
-@pytest.mark.parametrize("ending", [pytest.skip, pytest.xfail, pytest.exit], ids=["skip", "xfail", "exit"])
+@pytest.mark.parametrize("ending", ["skip", "xfail", "exit"])
 def test_a_plugin_that_skips_or_ends_a_test_fails_it(run_tests, register, ending):
     def skips(q, k, v, mask):
-        ending("slow")
+        getattr(pytest, ending)("slow")
 
     _, _, (report,) = run_tests(register(wrong.plugin_of(skips)), "-k", SHAPE)
-    assert f"called pytest.{ending.__name__}, which a plugin must not do" in report.longreprtext
+    assert f"called pytest.{ending}, which a plugin must not do" in report.longreprtext
 
 
 def test_several_attentions_and_a_dtype(run_tests):

@@ -44,7 +44,7 @@ def test_the_cut_off_line_of_a_log_is_skipped_with_a_notice(log, capsys):
     log.append(record())
     log.path.write_text(log.path.read_text()[:-20])
     assert load(log.path).records == [record()]
-    assert "skipped lines without a readable record (1): line 3 (Unterminated string" in capsys.readouterr().err
+    assert "skipped lines without a readable record (1): line 3 (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
