@@ -3,7 +3,7 @@
 import math
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -125,12 +125,28 @@ def _storable_record(spec: AnySpec, started: str, seconds: float, fields: Record
         ]
         record = Record(case_id=spec.case_id, spec=spec, started=started, took_seconds=seconds, **fields)
         record.model_dump_json()  # raises for text that is not Unicode
+        not_finite = sorted(_not_finite(record.model_dump(), ""))
+        if not_finite:  # JSON has no such numbers: written as null, they would make the record unreadable
+            raise ContractError(f"not a finite number: {', '.join(not_finite)}")
     except Exception as error:
         reason = clean_text(f"the values that its plugin gave cannot be stored: {exception_text(error)}")
         record = Record(
             case_id=spec.case_id, spec=spec, status="crashed", reasons=[reason], started=started, took_seconds=seconds
         )
     return record
+
+
+def _not_finite(value: object, where: str) -> Iterator[str]:
+    """Where in a dumped record the numbers are that are not finite, such as ``quality.errors.output.0``."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield where.removeprefix(".")
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _not_finite(part, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for position, part in enumerate(value):
+            yield from _not_finite(part, f"{where}.{position}")
 
 
 def _knobs(plugin: AttentionPlugin, spec: AnySpec) -> dict[str, Scalar]:

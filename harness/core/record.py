@@ -14,8 +14,7 @@ NOT_BEGUN = "not begun"
 
 
 class _Strict(BaseModel):
-    # JSON has no NaN and no infinity: written as null, such a number would make its record unreadable.
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid")
 
 
 class Check(_Strict):

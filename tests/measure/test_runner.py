@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from harness.cases import runner
 from harness.core import registry
-from harness.core.record import Check, Run, Timing
+from harness.core.record import Check, Run
 from harness.core.spec import Effort, ModelSpec, OperationSpec, QualitySpec
 from harness.core.store import Log, load
 from harness.measure import machine, quality
@@ -232,12 +232,19 @@ def test_texts_of_an_unsupported_case_are_cut(added, tmp_path):
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_spec_and_a_record_refuse_numbers_that_json_does_not_have(number):
+def test_numbers_that_json_does_not_have_are_refused_with_their_place(added, tmp_path, number):
     with pytest.raises(ValidationError, match="finite number"):
         spec_of("right", knobs={"m": number})
-    with pytest.raises(ValidationError, match="finite number"):
-        Timing(wall_seconds=[number], warmup_calls=1)
     assert Check(what="output", error=number, allowed=0.0, passed=False).error is None
+    plugin = plugin_with("hostile")
+    plugin.kernel_error = number  # the limit of an oracle without rounding error
+    added(plugin)
+    record = runner.run(spec_of("hostile", seq_len=1, padding=0.0), EFFORT)
+    assert is_stored(record, tmp_path)
+    spec = spec_of("right")
+    stored = runner._storable_record(spec, "2026-01-01", 1.0, {"status": "ok", "work": {"copy": number}})
+    assert stored.status == "crashed"
+    assert "not a finite number: work.copy" in stored.reasons[0]
 
 
 def test_an_unsupported_record_has_every_reason():
