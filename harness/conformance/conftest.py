@@ -9,6 +9,7 @@ from typing import Any
 
 import _pytest
 import pytest
+import torch
 
 from harness.conformance.attention_under_test import AttentionUnderTest
 from harness.core import registry
@@ -55,6 +56,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = selection(metafunc.config).chosen(registry.names())
         _tested(metafunc.config).names.update(names)
         metafunc.parametrize("attention_name", names)
+
+
+@pytest.fixture(autouse=True)
+def _torch_settings_are_restored() -> Iterator[None]:
+    """Undo what a plugin changes, so that no test runs with the settings that an earlier one left behind."""
+    precision, threads, dtype = (
+        torch.get_float32_matmul_precision(),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+    )
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_float32_matmul_precision(precision)
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(dtype)
+    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.fixture

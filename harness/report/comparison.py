@@ -1,49 +1,37 @@
 """The whole report as plain data, from one run or several. Every output format writes this."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from harness.core.record import SCHEMA_VERSION, Run
+from harness.report import questions
 from harness.report.model.amounts import Amount, Sentence
 from harness.report.model.page_parts import SHARED_FACETS, Evidence, Panel, Section
 from harness.report.model.plain_rows import PlainRow, plain_rows
 from harness.report.model.records_table import ReportRow, machine_name, report_rows, run_labels
 from harness.report.model.style import Style, assign_styles
 from harness.report.model.tables import Table
-from harness.report.questions import (
-    approximation_error,
-    attention_swaps,
-    fairness,
-    hardware_bounds,
-    headline,
-    memory_use,
-    run_differences,
-    speed,
-    trained_scores,
-    verification,
-    whole_models,
-)
+from harness.report.questions import attention_swaps, headline, run_differences, verification
 from harness.report.questions.level_panels import level_panels
 
-SECTIONS = (
-    run_differences.section,
-    speed.growth_section,
-    speed.crossover_section,
-    approximation_error.section,
-    trained_scores.section,
-    attention_swaps.section,
-    whole_models.model_section,
-    whole_models.share_section,
-    memory_use.section,
-    hardware_bounds.device_section,
-    hardware_bounds.bound_section,
-    fairness.section,
-)
-"""The sections for experts, in the order of the page."""
 PASSES = {"forward": ["forward"], "training": ["forward + backward", "training step"]}
 """The choices of the filter of passes, and the values of the facet that each selects."""
+
+
+@cache
+def section_builders() -> list[Callable[[Evidence], Section]]:
+    """The functions that build the sections for experts, in the order of the page.
+
+    A question is one module of ``harness.report.questions``. Its ``SECTIONS`` maps places on the page to functions.
+    """
+    modules = [import_module(f"{questions.__name__}.{module.name}") for module in iter_modules(questions.__path__)]
+    by_place = [item for module in modules for item in getattr(module, "SECTIONS", {}).items()]
+    return [builder for _, builder in sorted(by_place, key=lambda item: item[0])]
 
 
 @dataclass(frozen=True)
@@ -155,7 +143,7 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
     styles = assign_styles([*own_series, *attention_swaps.swap_series(rows)])
     evidence = Evidence(runs, labels, rows, styles)
     levels = level_panels(evidence)
-    sections = [section for build in SECTIONS if not (section := build(evidence)).is_empty]
+    sections = [section for build in section_builders() if not (section := build(evidence)).is_empty]
     panels = [*levels, *(section.panel for section in sections if section.panel)]
     return Comparison(
         runs=[_run_details(run, label) for run, label in zip(runs, labels, strict=True)],

@@ -130,7 +130,7 @@ def test_without_specs_the_cases_are_the_profiles(pytester, run_session, stored_
     ("option", "words"),
     [
         ("--attention=nope", "unknown attention nope; known: *softmax*"),
-        ("--profile=fast", "unknown profile 'fast'; known: quick, standard, full, gpu, paper"),
+        ("--profile=fast", "unknown profile 'fast'; known: full, gpu, paper, quick, standard"),
         ("--dtype=int8", "unknown dtype 'int8'; known: float32, bfloat16, float16"),
         ("--seq-len=12,x", "--seq-len must be whole numbers, got x"),
         ("--seq-len=0", "*must be 1 or more*"),

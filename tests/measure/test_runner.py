@@ -6,7 +6,7 @@ import wrong_attentions as wrong
 from pydantic import ValidationError
 
 from harness.cases import runner
-from harness.core import registry
+from harness.core import git, registry
 from harness.core.record import Check, Run
 from harness.core.spec import Effort, ModelSpec, OperationSpec, QualitySpec
 from harness.core.store import Log, load
@@ -368,12 +368,12 @@ def test_the_fingerprint_names_no_host_and_no_path():
 
 def test_the_commit_of_a_copy_without_git_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv(machine.COMMIT, "0123abc")
-    monkeypatch.setattr(machine, "_git", lambda *_, **__: None)
+    monkeypatch.setattr(git, "run", lambda *_, **__: git.GitResult(128, "", "not a git repository"))
     assert machine.commit() == "0123abc"
 
 
 def test_the_commit_of_a_checkout_comes_from_git_and_not_from_the_environment(monkeypatch):
     answers = {"ls-files": "machine.py", "rev-parse": "f00d", "status": " M file"}
     monkeypatch.setenv(machine.COMMIT, "0123abc")
-    monkeypatch.setattr(machine, "_git", lambda command, *_, **__: answers[command])
+    monkeypatch.setattr(git, "run", lambda folder, command, *_: git.GitResult(0, answers[command], ""))
     assert machine.commit() == "f00d+dirty"

@@ -161,7 +161,7 @@ def test_the_conv_window_of_an_attention_gives_the_model_no_convolution():
 def test_a_convolution_in_the_model_and_in_the_attention_is_refused():
     record = runner.run(model_spec("yoso_conv", conv_window=3), EFFORT)
     assert record.status == "unsupported"
-    assert "the model has a convolution of its own, of 3 tokens; take attention 'yoso' in it" in record.reasons[0]
+    assert "the model already has its own convolution of 3 tokens; use attention 'yoso' in it" in record.reasons[0]
 
 
 def test_knobs_that_the_attention_refuses_are_the_reason():

@@ -97,7 +97,7 @@ def test_a_mask_that_is_not_a_padding_mask_is_refused(attention):
 
 
 def test_dropout_is_refused_by_an_attention_that_has_none():
-    with pytest.raises(ValueError, match=r"no dropout.*attention_probs_dropout_prob"):
+    with pytest.raises(ValueError, match=r"does not support attention dropout.*attention_probs_dropout_prob"):
         make_bert("softmax").train()(IDS)
     make_bert("softmax", **NO_DROPOUT).train()(IDS)
 

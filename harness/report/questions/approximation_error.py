@@ -389,3 +389,7 @@ def _split(biases: list[float], errors: list[float]) -> tuple[Amount, Amount]:
     root = [math.sqrt(max(square, 0.0)) for square in (mean, mean - half, mean + half)]
     spread = math.sqrt(max(float(np.mean(np.square(errors))) - mean, 0.0))
     return Amount(root[0], "fraction", root[1], root[2]), Amount(spread, "fraction")
+
+
+SECTIONS = {40: section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

@@ -285,3 +285,7 @@ def plain_swap_rows(rows: Sequence[ReportRow], run_labels: Sequence[str]) -> lis
             plain["seconds"] = swap.seconds.value if swap.seconds else None
             plain_rows.append(plain)
     return plain_rows
+
+
+SECTIONS = {60: section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

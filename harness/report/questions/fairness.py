@@ -203,3 +203,7 @@ def _measured_without_padding_only(records: Sequence[Record]) -> Iterable[tuple[
         padded = unsupported.get((record.spec.attention, _workload(record.spec)))
         if padded is not None and record.status == "ok":
             yield record, f"{_subject(record)} was measured without padding only; with padding: {padded.reasons[0]}"
+
+
+SECTIONS = {120: section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

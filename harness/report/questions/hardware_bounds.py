@@ -214,3 +214,7 @@ def roofline_figure(rows: Sequence[ReportRow], ceilings: Sequence[Ceiling], styl
 def _limits(ceiling_name: str, dtypes: set[str]) -> bool:
     """Whether a ceiling can limit computation in these dtypes."""
     return ceiling_name in {"copy", "vector float32", *(f"matmul {dtype}" for dtype in dtypes)}
+
+
+SECTIONS = {100: device_section, 110: bound_section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

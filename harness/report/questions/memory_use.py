@@ -161,3 +161,7 @@ def memory_parts(rows: Sequence[ReportRow]) -> list[Table]:
         ]  # fmt: skip
         tables.append(table_with_facets(level.capitalize(), columns, cells))
     return [table for table in tables if table.rows]
+
+
+SECTIONS = {90: section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

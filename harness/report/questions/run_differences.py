@@ -162,3 +162,7 @@ def ratio_figure(pairs: Sequence[CasePair], styles: Styles) -> Figure:
 
 def _later_runs(evidence: Evidence) -> list[tuple[int, str]]:
     return list(enumerate(evidence.labels))[1:]
+
+
+SECTIONS = {10: section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

@@ -269,3 +269,7 @@ def _span(lengths: tuple[int, ...]) -> Sentence:
 
 def _reason(missing: growth.NoAnswer) -> Sentence:
     return Sentence(missing.reason, tuple(Amount(number, "count") for number in missing.numbers))
+
+
+SECTIONS = {20: growth_section, 30: crossover_section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

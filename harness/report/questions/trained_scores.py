@@ -352,3 +352,7 @@ def baseline_lines(
             }
         annotations.append(annotation)
     return shapes, annotations
+
+
+SECTIONS = {50: section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

@@ -114,3 +114,7 @@ def share_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
         data += estimate_traces(series, styles, lengths, [shares[length] for length in lengths], texts)
     axis = {"title": {"text": "attention's share of the time"}, "tickformat": ".0%"}
     return figure(data, xaxis=length_axis([row.seq_len for row in rows]), yaxis=axis)
+
+
+SECTIONS = {70: model_section, 80: share_section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""
