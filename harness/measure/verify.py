@@ -1,8 +1,8 @@
 """Whether a plugin computes what it says: compared with its float64 oracle before anything is timed.
 
 Outputs are compared at every real query row up to ``FULL_ROWS`` tokens, and beyond at a random sample of them;
-gradients at every position (see ``harness.measure.sampled_rows``). Each tensor is judged in total, by its worst head and by its
-worst row, and the output also by the deviation that all rows share (see ``harness.measure.worst_rows``).
+gradients at every position (see ``harness.measure.sampled_rows``). Each tensor is judged in total, by its worst head
+and by its worst row, and the output also by the deviation that all rows share (see ``harness.measure.worst_rows``).
 
 The allowed error is what rounding explains: ``ROUNDING_FACTOR`` times the error of the oracle itself in the case's own
 dtype. FlashAttention's tests use the same rule and factor (https://github.com/Dao-AILab/flash-attention, tests).

@@ -1,7 +1,8 @@
 """Errors of single rows and heads, and the shift that all rows of a head share.
 
 One norm over a whole tensor hides an error in a small part of it: one wrong row among 1,000, or one lost key among
-4,096 in bfloat16. The functions here judge each head and each row (one position of one head) alone and return the worst.
+4,096 in bfloat16. The functions here judge each head and each row (one position of one head) alone and return the
+worst.
 
 The allowed error comes from the oracle in the case's own dtype, in the same head: a multiple of its largest error, plus
 the floor of the whole tensor and ``FLOAT32_ROUNDINGS``. It is larger than for a whole tensor, because the worst of many
@@ -60,7 +61,7 @@ class Comparison:
     def worst_row(self) -> Worst:
         """The worst row. Its error is relative to its true norm, or to the median norm in its head if that is larger.
 
-        A row whose true norm is almost zero has rounding errors of the size of its neighbours'. See also ``LEAST_SCALE``.
+        A row whose true norm is almost zero has rounding errors of the size of its neighbours'; see ``LEAST_SCALE``.
         """
         norms = self.truth.norm(dim=-1)
         scale = self._at_least(torch.maximum(norms, _median_of_nonzero(norms)), norms)
@@ -109,7 +110,7 @@ class Comparison:
 
     def _at_least(self, scale: Tensor, norms: Tensor) -> Tensor:
         share = 1.0 if self.truth.shape[2] <= FEW_ROWS else LEAST_SCALE
-        return scale.clamp(min=share * norms.square().mean().sqrt().item())
+        return scale.clamp(min=max(share * norms.square().mean().sqrt().item(), torch.finfo(torch.float64).tiny))
 
     def _head_errors(self, values: Tensor) -> Tensor:
         return (values - self.truth).flatten(2).norm(dim=-1) / self._head_norms()
