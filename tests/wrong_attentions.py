@@ -164,11 +164,20 @@ def errs_at_odd_rows(q, k, v, mask):
     return _errs_at(_positions(q) % 2 == 1, q, k, v, mask)
 
 
+def right_at_64_rows_of_seed_0(q, k, v, mask):
+    """Computes only the rows of a sample whose seed it knows, the first and the last among them."""
+    n = q.shape[2]
+    inner = 1 + torch.randperm(n - 2, generator=torch.Generator().manual_seed(0))[:62]
+    errs = torch.ones(n, 1, dtype=torch.bool)
+    errs[torch.cat([torch.tensor([0, n - 1]), inner])] = False
+    return _errs_at(errs, q, k, v, mask)
+
+
 def errs_in_head_5(q, k, v, mask):
-    """By 1%, in one head of many."""
+    """By 4%, in one head of many."""
     out = right(q, k, v, mask)
     scale = torch.ones(q.shape[1])
-    scale[5] = 1.01
+    scale[5] = 1.04
     return out * scale[:, None, None].to(q.dtype)
 
 
