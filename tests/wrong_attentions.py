@@ -146,6 +146,77 @@ class _CountsCalls(nn.Module):
         return right(q, k, v, mask) * (1.0 if self.calls == 1 else 1.01)
 
 
+def _errs_at(errs, q, k, v, mask):
+    """Twice the right output where the bool tensor ``errs`` is True, which broadcasts to ``[B, H, N, D]``."""
+    out = right(q, k, v, mask)
+    return torch.where(errs, 2 * out, out)
+
+
+def _positions(q):
+    return torch.arange(q.shape[2])[:, None]
+
+
+def errs_at_row_411(q, k, v, mask):
+    return _errs_at(_positions(q) == 411, q, k, v, mask)
+
+
+def errs_at_odd_rows(q, k, v, mask):
+    return _errs_at(_positions(q) % 2 == 1, q, k, v, mask)
+
+
+def right_at_64_rows_of_seed_0(q, k, v, mask):
+    """Computes only the rows of a sample whose seed it knows, the first and the last among them."""
+    n = q.shape[2]
+    inner = 1 + torch.randperm(n - 2, generator=torch.Generator().manual_seed(0))[:62]
+    errs = torch.ones(n, 1, dtype=torch.bool)
+    errs[torch.cat([torch.tensor([0, n - 1]), inner])] = False
+    return _errs_at(errs, q, k, v, mask)
+
+
+def errs_in_head_5(q, k, v, mask):
+    """By 4%, in one head of many."""
+    out = right(q, k, v, mask)
+    scale = torch.ones(q.shape[1])
+    scale[5] = 1.04
+    return out * scale[:, None, None].to(q.dtype)
+
+
+def errs_at_the_last_row(q, k, v, mask):
+    return _errs_at(_positions(q) == q.shape[2] - 1, q, k, v, mask)
+
+
+def loses_key_1234(q, k, v, mask):
+    """An exact attention that leaves out one key."""
+    kept = torch.arange(k.shape[2]) != 1234
+    out = right(q.float(), k[:, :, kept].float(), v[:, :, kept].float(), None if mask is None else mask[:, kept])
+    return out.to(q.dtype)
+
+
+class _LosesGradientOfRow77(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        kept = torch.ones_like(grad)
+        kept[:, :, 77] = 0
+        return grad * kept
+
+
+def loses_gradient_of_query_77(q, k, v, mask):
+    return right(_LosesGradientOfRow77.apply(q), k, v, mask)
+
+
+def loses_gradient_of_key_77(q, k, v, mask):
+    return right(q, k, _LosesGradientOfRow77.apply(v), mask)
+
+
+def loses_gradient_through_output_77(q, k, v, mask):
+    """No gradient comes back through one output row, so that every gradient of a key is wrong by a little."""
+    return _LosesGradientOfRow77.apply(right(q, k, v, mask))
+
+
 class FunctionModule(nn.Module):
     """A module that calls ``function(q, k, v, mask)``."""
 

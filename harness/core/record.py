@@ -17,17 +17,35 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+WORST_ROW = ", worst row"
+WORST_HEAD = ", worst head"
+MEAN_DEVIATION = ", mean deviation"
+
+
 class Check(_Strict):
     """One comparison with the float64 oracle, passed where ``error`` is at most ``allowed``.
 
     ``what`` is ``output``, ``grad_q``, ``grad_k``, ``grad_v`` or another named property; ``error`` is the relative
-    Frobenius norm of the difference unless ``what`` says otherwise.
+    Frobenius norm of the difference unless ``what`` says otherwise. A ``what`` that ends with ``WORST_ROW``,
+    ``WORST_HEAD`` or ``MEAN_DEVIATION`` is about the one row or head that ``where`` names; see
+    ``harness.measure.worst_rows``.
     """
 
     what: str
     error: float | None = Field(description="None: not a finite number, as a reason of the record says")
     allowed: float
     passed: bool
+    where: str | None = Field(default=None, description="the row or head, counted from 0; None: the whole tensor")
+    rows_seed: int | None = Field(
+        default=None,
+        description="seed of the random sample of query rows, for harness.measure.verify.check; "
+        "None: every row was compared, or the record is older than this field",
+    )
+
+    @property
+    def is_extreme(self) -> bool:
+        """Whether this is the worst of many rows or heads, instead of one comparison of a whole tensor."""
+        return self.what.endswith((WORST_ROW, WORST_HEAD, MEAN_DEVIATION))
 
     @field_validator("error", mode="before")
     @classmethod

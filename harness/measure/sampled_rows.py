@@ -1,4 +1,4 @@
-"""A module and its plugin's oracle, both evaluated at a sample of query rows, with the gradients of those rows.
+"""A module and its plugin's oracle, both evaluated at all or a sample of the query rows, with their gradients.
 
 The module runs at full size with its real kernel, and the gradient of its output is zero outside the rows. The oracle's
 input gradients, which come from these rows alone, must therefore equal the module's at **every** position, the last key
@@ -36,7 +36,10 @@ class WrongShape(Exception):
 
 
 def sample_rows(inputs: Inputs, at_most: int, seed: int) -> Tensor:
-    """Sorted query positions ``[R]`` (int64, CPU) that are real in every sequence: first, last, and random ones."""
+    """Sorted query positions ``[R]`` (int64, CPU) that are real in every sequence: first, last, and random ones.
+
+    All of them where there are at most ``at_most``.
+    """
     real = real_positions(inputs).cpu()
     inner = real[1:-1]
     chosen = torch.randperm(len(inner), generator=torch.Generator().manual_seed(seed))[: max(at_most - 2, 0)]

@@ -1,19 +1,22 @@
 """Whether a plugin computes what it says: compared with its float64 oracle before anything is timed.
 
-Outputs are compared at a sample of query rows, gradients at every position (see ``harness.measure.sampled_rows``).
+Outputs are compared at every real query row up to ``FULL_ROWS`` tokens, and beyond at a random sample of them;
+gradients at every position (see ``harness.measure.sampled_rows``). Each tensor is judged in total, by its worst head
+and by its worst row, and the output also by the deviation that all rows share (see ``harness.measure.worst_rows``).
 
 The allowed error is what rounding explains: ``ROUNDING_FACTOR`` times the error of the oracle itself in the case's own
 dtype. FlashAttention's tests use the same rule and factor (https://github.com/Dao-AILab/flash-attention, tests).
 """
 
 import math
-from dataclasses import replace
+import secrets
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from harness.core.plugin import AttentionPlugin
-from harness.core.record import Check
+from harness.core.record import MEAN_DEVIATION, WORST_HEAD, WORST_ROW, Check
 from harness.core.spec import OperationSpec
 from harness.measure.inputs import Inputs, draw
 from harness.measure.sampled_rows import (
@@ -25,10 +28,15 @@ from harness.measure.sampled_rows import (
     run_oracle,
     sample_rows,
 )
+from harness.measure.worst_rows import FACTOR, Comparison, Worst
 
+FULL_ROWS = 1024
+"""Up to this many tokens every query row is compared."""
+SAMPLED_ROWS = 128
+"""Query rows that are compared in a longer sequence."""
 ROWS = 64
-"""Query rows that are compared, at most."""
-ROUNDING_FACTOR = 2.0
+"""Query rows that are compared in the second call, at most."""
+ROUNDING_FACTOR = FACTOR
 FLOOR_EPS = 1
 """An error that is always allowed, in machine epsilons of the dtype: the oracle's own rounding can be exactly zero."""
 FEW_TOKENS = 16
@@ -46,7 +54,9 @@ TAIL = 8
 """Keys at the end whose values are enlarged in the second inputs, so that dropping them is detected at any length."""
 
 
-def check(plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, inputs: Inputs) -> list[Check]:
+def check(
+    plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, inputs: Inputs, rows_seed: int | None = None
+) -> list[Check]:
     """Every comparison of ``module`` with ``plugin.oracle``. The module is correct if all of them passed.
 
     Args:
@@ -54,25 +64,43 @@ def check(plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, input
         spec: the case; gradients are compared too if its mode is ``forward_backward``.
         module: the result of ``plugin.build(spec)``.
         inputs: the result of ``inputs.make(spec)``.
+        rows_seed: seed of the sample of rows, to reproduce the checks of a record; None: drawn from entropy, so that
+            no module can know the rows.
     """
+    if rows_seed is None:
+        rows_seed = secrets.randbits(32)
+    checks = _checks(plugin, spec, module, inputs, rows_seed)
+    return [check.model_copy(update={"rows_seed": rows_seed}) for check in checks] if _sampled(inputs) else checks
+
+
+def _sampled(inputs: Inputs) -> bool:
+    """Whether a call compares fewer rows than are real; the second call compares at most ``ROWS``."""
+    return len(real_positions(inputs)) > ROWS
+
+
+def _checks(
+    plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, inputs: Inputs, rows_seed: int
+) -> list[Check]:
     backward = spec.mode == "forward_backward"
-    rows = sample_rows(inputs, ROWS, spec.seed)
+    rows = sample_rows(inputs, FULL_ROWS if inputs.q.shape[2] <= FULL_ROWS else SAMPLED_ROWS, rows_seed)
     called_with = _own_storage(inputs)
     try:
         output, sampled = run_module(module, called_with, rows, spec.seed, backward)
     except WrongShape as error:
         return [Check(what=str(error), error=None, allowed=0.0, passed=False)]
     checks = [_finite(output, sampled, inputs)]
-    against_oracle = _against_oracle(plugin, spec, inputs, rows, sampled, backward, "")
+    oracle = _OracleResults.of(plugin, spec, inputs, rows, backward)
+    against_oracle = oracle.compare(sampled)
     checks += against_oracle
     allowed = against_oracle[0].allowed  # two calls may differ in their order of summation, so by rounding
     if inputs.key_padding_mask is not None:
         checks.append(_padding(module, inputs, output, allowed, spec.seed))
-    checks += _second_call(plugin, spec, module, called_with, backward)
+    checks += _second_call(plugin, spec, module, called_with, backward, rows_seed)
     _copy(called_with, inputs)
-    repeated, _ = run_module(module, called_with, rows, spec.seed, backward=False)
+    repeated, repeated_sample = run_module(module, called_with, rows, spec.seed, backward=False)
     real = real_positions(inputs)
     checks.append(_compare("output of a repeated call", repeated[:, :, real], output[:, :, real], allowed))
+    checks.append(oracle.worst_row("output", repeated_sample.output, " of a repeated call"))
     return checks
 
 
@@ -81,38 +109,85 @@ def failures(checks: list[Check]) -> list[str]:
     sentences = []
     for failed in (check for check in checks if not check.passed):
         error = "not finite" if failed.error is None else f"{failed.error:.3g}"
-        sentences.append(f"{failed.what}: error {error}, allowed {failed.allowed:.3g}")
+        where = "" if failed.where is None else f": {failed.where}"
+        sentences.append(f"{failed.what}{where}: error {error}, allowed {failed.allowed:.3g}")
     return sentences
 
 
-def _against_oracle(
-    plugin: AttentionPlugin,
-    spec: OperationSpec,
-    inputs: Inputs,
-    rows: Tensor,
-    sampled: SampledResult,
-    backward: bool,
-    when: str,
-) -> list[Check]:
-    """Compare each tensor of ``sampled`` with the oracle; ``when`` is appended to the names of the checks."""
-    truth = run_oracle(plugin, spec, inputs, rows, torch.float64, backward).named()
-    rounded = run_oracle(plugin, spec, inputs, rows, inputs.q.dtype, backward).named()
-    least = FLOOR_EPS * torch.finfo(inputs.q.dtype).eps
-    floor = least * (1 + FEW_TOKENS / inputs.q.shape[2]) + plugin.kernel_error
-    upstream = inputs.grad[:, :, rows.to(inputs.grad.device)].double().norm().item()
-    checks = []
-    for name, value in sampled.named().items():
-        if truth[name].norm() > ZERO * upstream:
-            rounding = relative_error(rounded[name], truth[name])
-            allowed = min(ROUNDING_FACTOR * rounding + floor, MAX_ALLOWED) if math.isfinite(rounding) else floor
-            checks.append(_compare(name + when, value, truth[name], allowed))
-        else:  # for example the weight of a single key is constant, and its gradient in a kernel is only rounding
-            checks.append(_compare(name + when, value, truth[name], ZERO_EPS * least, upstream))
-    return checks
+@dataclass(frozen=True)
+class _OracleResults:
+    """The oracle's results for one call, in float64 and in the case's dtype.
+
+    Args:
+        truth: in float64.
+        rounded: in the case's dtype.
+        rows: the query positions of the outputs.
+        positions: the number of tokens, which are the positions of the gradients.
+        upstream: norm of the output's gradient at the rows.
+        least: an error that is always allowed where the true value is zero.
+        floor: an error that is always allowed.
+    """
+
+    truth: dict[str, Tensor]
+    rounded: dict[str, Tensor]
+    rows: Tensor
+    positions: int
+    upstream: float
+    least: float
+    floor: float
+
+    @classmethod
+    def of(
+        cls, plugin: AttentionPlugin, spec: OperationSpec, inputs: Inputs, rows: Tensor, backward: bool
+    ) -> "_OracleResults":
+        """Evaluate the oracle of ``plugin`` twice."""
+        truth = run_oracle(plugin, spec, inputs, rows, torch.float64, backward).named()
+        rounded = run_oracle(plugin, spec, inputs, rows, inputs.q.dtype, backward).named()
+        positions = inputs.q.shape[2]
+        least = FLOOR_EPS * torch.finfo(inputs.q.dtype).eps
+        floor = least * (1 + FEW_TOKENS / positions) + plugin.kernel_error
+        upstream = inputs.grad[:, :, rows.to(inputs.grad.device)].double().norm().item()
+        return cls(truth, rounded, rows, positions, upstream, least, floor)
+
+    def compare(self, sampled: SampledResult, when: str = "") -> list[Check]:
+        """Compare each tensor of ``sampled``, first in total; ``when`` is appended to their names."""
+        in_total, of_parts = [], []
+        for name, value in sampled.named().items():
+            truth = self.truth[name]
+            if not truth.norm() > ZERO * self.upstream:
+                # For example the weight of a single key is constant, and its gradient in a kernel is only rounding,
+                # which has no scale of its own in a row or head.
+                in_total.append(_compare(name + when, value, truth, ZERO_EPS * self.least, self.upstream))
+                continue
+            rounding = relative_error(self.rounded[name], truth)
+            explained = ROUNDING_FACTOR * rounding + self.floor
+            allowed = min(explained, MAX_ALLOWED) if math.isfinite(rounding) else self.floor
+            in_total.append(_compare(name + when, value, truth, allowed))
+            parts = self._comparison(name, value)
+            of_parts.append(_worst(name + when + WORST_HEAD, parts.worst_head()))
+            of_parts.append(_worst(name + when + WORST_ROW, parts.worst_row()))
+            if name == "output":
+                of_parts.append(_worst(name + when + MEAN_DEVIATION, parts.worst_shift(self.positions)))
+        return in_total + of_parts
+
+    def worst_row(self, name: str, value: Tensor, when: str) -> Check:
+        """Only the worst row of one tensor."""
+        return _worst(name + when + WORST_ROW, self._comparison(name, value).worst_row())
+
+    def _comparison(self, name: str, value: Tensor) -> Comparison:
+        truth = self.truth[name].detach().double()
+        measured, rounded = (x.detach().to(truth.device, torch.float64) for x in (value, self.rounded[name]))
+        rows = self.rows if name == "output" else torch.arange(self.positions)
+        return Comparison(measured, truth, rounded, rows, self.floor, MAX_ALLOWED)
 
 
 def _second_call(
-    plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, called_with: Inputs, backward: bool
+    plugin: AttentionPlugin,
+    spec: OperationSpec,
+    module: nn.Module,
+    called_with: Inputs,
+    backward: bool,
+    rows_seed: int,
 ) -> list[Check]:
     """Call with other numbers in the same tensors. An output that the module kept from the first call is wrong here."""
     drawn = draw(tuple(called_with.q.shape), spec.seed + 1, spec.device)
@@ -120,9 +195,9 @@ def _second_call(
     drawn[2][:, :, tail] *= math.sqrt(spec.seq_len / TAIL) if spec.seq_len > TAIL else 1.0
     q, k, v, grad = (x.to(called_with.q.dtype) for x in drawn)
     _copy(called_with, Inputs(q, k, v, called_with.key_padding_mask, grad))
-    rows = sample_rows(called_with, TAIL, spec.seed + 1)
+    rows = sample_rows(called_with, ROWS, rows_seed + 1)
     _, sampled = run_module(module, called_with, rows, spec.seed, backward)
-    return _against_oracle(plugin, spec, called_with, rows, sampled, backward, " of a second call")
+    return _OracleResults.of(plugin, spec, called_with, rows, backward).compare(sampled, " of a second call")
 
 
 def _padding(module: nn.Module, inputs: Inputs, before: Tensor, allowed: float, seed: int) -> Check:
@@ -149,6 +224,12 @@ def _compare(what: str, measured: Tensor, truth: Tensor, allowed: float, scale: 
     if not math.isfinite(error):
         return Check(what=what, error=None, allowed=allowed, passed=False)
     return Check(what=what, error=error, allowed=allowed, passed=error <= allowed)
+
+
+def _worst(what: str, worst: Worst) -> Check:
+    error = worst.error if math.isfinite(worst.error) else None
+    passed = error is not None and error <= worst.allowed
+    return Check(what=what, error=error, allowed=worst.allowed, passed=passed, where=worst.where)
 
 
 def _own_storage(inputs: Inputs) -> Inputs:

@@ -1,5 +1,7 @@
 """The verifier accepts right attentions and detects each kind of wrong one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import wrong_attentions as wrong
@@ -69,6 +71,101 @@ def test_wrong_shape_gives_both_shapes_in_the_reason():
     )
     assert "[2, 2, 199, 64]" in reason
     assert "[2, 2, 200, 64]" in reason
+
+
+def failures(function, **changes):
+    plugin = wrong.plugin_of(function)
+    spec = OperationSpec(**({"attention": plugin.name, "heads": 2, "seq_len": 1000} | changes))
+    return verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec)))
+
+
+def begins(messages, start):
+    return any(message.startswith(start) for message in messages)
+
+
+def test_one_wrong_row_is_named():
+    assert begins(failures(wrong.errs_at_row_411), "output, worst row: row 411 of head ")
+    assert begins(failures(wrong.errs_at_row_411, dtype="bfloat16", batch=2), "output, worst row: row 411 of head ")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_wrong_odd_rows_are_detected(dtype):
+    assert begins(failures(wrong.errs_at_odd_rows, dtype=dtype), "output, worst row: row ")
+
+
+def test_one_wrong_head_of_many_is_named():
+    wrong_head = failures(wrong.errs_in_head_5, heads=8, seq_len=300, dtype="bfloat16")
+    assert begins(wrong_head, "output, worst head: head 5: error ")
+
+
+@pytest.mark.parametrize("seq_len", [1000, 1500])
+def test_attention_that_computes_only_the_rows_of_a_known_sample_is_detected(seq_len):
+    rows = failures(wrong.right_at_64_rows_of_seed_0, seq_len=seq_len, heads=1)
+    assert begins(rows, "output: error ")
+    assert begins(rows, "output, worst row: row ")
+
+
+def test_wrong_last_row_is_named_where_padding_is_at_the_front():
+    plugin = wrong.plugin_of(wrong.errs_at_the_last_row)
+    spec = spec_of(plugin, seq_len=1000, padding=0.25, dtype="bfloat16")
+    given = inputs.make(spec)
+    front = replace(given, key_padding_mask=given.key_padding_mask.flip(1))
+    messages = verify.failures(verify.check(plugin, spec, plugin.build(spec), front))
+    assert begins(messages, "output, worst row: row 999 of head ")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_wrong_gradients_of_one_position_are_named(dtype):
+    changes = {"mode": "forward_backward", "dtype": dtype}
+    assert begins(failures(wrong.loses_gradient_of_query_77, **changes), "grad_q, worst row: row 77 of head ")
+    assert begins(failures(wrong.loses_gradient_of_key_77, **changes), "grad_v, worst row: row 77 of head ")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_that_is_lost_in_one_output_row_is_named(dtype):
+    lost = failures(wrong.loses_gradient_through_output_77, mode="forward_backward", dtype=dtype)
+    assert begins(lost, "grad_q, worst row: row 77 of head ")
+
+
+@pytest.mark.parametrize(
+    ("seq_len", "dtype"), [(4096, "float32"), (4096, "bfloat16"), (4096, "float16"), (8192, "bfloat16")]
+)
+def test_one_lost_key_is_detected(seq_len, dtype):
+    lost = failures(wrong.loses_key_1234, seq_len=seq_len, heads=1, dtype=dtype)
+    assert begins(lost, "output, mean deviation: head ")
+
+
+def test_one_lost_key_is_named_by_its_gradient():
+    lost = failures(wrong.loses_key_1234, seq_len=1300, heads=1, dtype="bfloat16", mode="forward_backward")
+    assert begins(lost, "grad_v, worst row: row 1234 of head 0: error 1, allowed ")
+
+
+def test_a_value_that_is_not_finite_is_named():
+    assert "output, worst row: row 77 of head 0: error not finite" in "; ".join(failures(wrong.nan_at_one_token))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("attention", ["softmax", "sdpa", "yoso", "yoso_e"])
+def test_right_attention_passes_with_many_seeds(attention, dtype):
+    plugin = registry.get(attention)
+    for seed in range(10):
+        assert failed_checks(plugin, seq_len=33, dtype=dtype, mode="forward_backward", seed=seed) == []
+
+
+def test_rows_of_a_long_sequence_differ_between_cases_and_their_seed_reproduces_the_checks():
+    plugin, spec = wrong.RIGHT, spec_of(wrong.RIGHT, seq_len=1100, batch=1)
+    module, given = plugin.build(spec), inputs.make(spec)
+    first, second = (verify.check(plugin, spec, module, given) for _ in range(2))
+    seeds = {check.rows_seed for check in first}
+    assert len(seeds) == 1
+    assert seeds != {check.rows_seed for check in second}
+    assert verify.check(plugin, spec, module, given, seeds.pop()) == first
+
+
+def test_every_row_of_a_short_sequence_is_compared_so_that_no_seed_is_recorded():
+    spec = spec_of(wrong.RIGHT, seq_len=64)
+    checks = verify.check(wrong.RIGHT, spec, wrong.RIGHT.build(spec), inputs.make(spec))
+    assert {check.rows_seed for check in checks} == {None}
 
 
 def test_sampled_rows_include_the_first_and_last_real_position_and_no_padding():

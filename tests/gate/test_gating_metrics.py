@@ -54,6 +54,15 @@ def test_a_check_whose_error_approaches_its_limit_is_a_regression():
     assert judge(checked(2e-7), checked(9e-7)).exit_code == 1
 
 
+def test_the_worst_of_many_rows_is_not_gated():
+    def checked(error):
+        total = Check(what="output", error=2e-7, allowed=1e-6, passed=True)
+        row = Check(what="output, worst row", error=error, allowed=1e-6, passed=True, where="row 3 of head 0")
+        return synthetic.run([synthetic.record(SPECS[0], checks=[total, row])])
+
+    assert judge(checked(2e-7), checked(9e-7)).exit_code == 0
+
+
 def test_a_lower_task_accuracy_is_worse():
     def scored(scores):
         return synthetic.run([synthetic.task("yoso", scores)])
