@@ -8,10 +8,12 @@ It is no part of the profiles: it takes a quarter of an hour. Run it by its name
 import pytest
 
 from harness.core.spec import Family, ModelSpec, OperationMode, OperationSpec
+from harness.profiles.profile import MODELS_OF_TRANSFORMERS
 from harness.profiles.selection import Selection
 from harness.pytest_plugin import Case
 
-RIVALS: tuple[tuple[Family, str], ...] = (("yoso", "yoso"), ("bert", "sdpa"), ("transformers_yoso", "yoso_e"))
+MODELS: tuple[tuple[Family, str], ...] = (("yoso", "yoso"), *MODELS_OF_TRANSFORMERS)
+"""Sampled YOSO, and the models that it is compared with: family, and the attention that it runs."""
 
 
 def operations(selection: Selection) -> list[OperationSpec]:
@@ -60,7 +62,7 @@ def models(selection: Selection) -> list[ModelSpec]:
             device=selection.device,
             knobs={"hash_code_len": 9} if "yoso" in family else {},
         )
-        for family, attention in RIVALS
+        for family, attention in MODELS
         for mode in ("forward", "training_step")
         if not (family == "transformers_yoso" and mode == "training_step")  # minutes a step
     ]
