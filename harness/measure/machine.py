@@ -102,14 +102,14 @@ def commit() -> str | None:
     Outside a checkout: the value of the environment variable ``HARNESS_COMMIT``, or None.
     """
     here = Path(__file__).resolve()
-    said = os.environ.get(COMMIT)
+    from_environment = os.environ.get(COMMIT)
     try:
-        # An installed copy inside somebody else's repository is not tracked there.
+        # An installed copy inside another repository is not tracked there.
         if not git.run(here.parent, "ls-files", "--error-unmatch", here.name).ok:
-            return said
+            return from_environment
         revision = git.run(here.parent, "rev-parse", "HEAD")
         changes = git.run(here.parent, "status", "--porcelain")
     except FileNotFoundError:  # no git
-        return said
+        return from_environment
     head = revision.stdout.strip() if revision.ok else None
     return f"{head}+dirty" if head and changes.stdout.strip() else head

@@ -1,4 +1,4 @@
-"""Time of a call as raw samples in seconds, without statistics; and the time that torch.compile has taken."""
+"""Time of a call as raw samples in seconds, without statistics."""
 
 import gc
 import math
