@@ -70,7 +70,7 @@ def test_order_of_calls_does_not_change_output(attention: AttentionUnderTest) ->
         )
 
 
-def test_output_is_not_cached_by_shape(attention: AttentionUnderTest) -> None:
+def test_output_depends_on_the_values(attention: AttentionUnderTest) -> None:
     """Other values in inputs of the same shape give another output."""
     spec = attention.spec()
     module = attention.build(spec)
