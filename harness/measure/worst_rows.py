@@ -17,8 +17,10 @@ from torch import Tensor
 
 FACTOR = 2.0
 """Allowed error of a kernel, in errors of the oracle in the same dtype."""
-ROW_FACTOR = 4.0
-"""The same for the worst row of a head."""
+HEAD_FACTOR = 4.0
+"""The same for the worst head of a tensor."""
+ROW_FACTOR = 8.0
+"""The same for the worst row of a head, whose few roundings do not average out; it multiplies the floor, too."""
 FLOAT32_ROUNDINGS = 64
 """Error of a row or head that is always allowed, in machine epsilons of float32, in which kernels add in another order
 than the oracle."""
@@ -67,7 +69,7 @@ class Comparison:
         scale = self._at_least(torch.maximum(norms, _median_of_nonzero(norms)), norms)
         error = (self.measured - self.truth).norm(dim=-1) / scale
         rounding = (self.rounded - self.truth).norm(dim=-1) / scale
-        allowed = self._allowed(ROW_FACTOR * rounding.amax(-1, keepdim=True)).expand_as(error)
+        allowed = self._allowed(ROW_FACTOR * (rounding.amax(-1, keepdim=True) + self.floor)).expand_as(error)
         batch, head, row = _largest_ratio(error, allowed)
         where = f"row {self.rows[row].item()} of {self._name(batch, head)}"
         return Worst(error[batch, head, row].item(), allowed[batch, head, row].item(), where)
@@ -75,7 +77,7 @@ class Comparison:
     def worst_head(self) -> Worst:
         """The worst head, judged by the norm over all its rows."""
         error, rounding = self._head_errors(self.measured), self._head_errors(self.rounded)
-        allowed = self._allowed(FACTOR * rounding)
+        allowed = self._allowed(HEAD_FACTOR * rounding + self.floor)
         batch, head = _largest_ratio(error, allowed)
         return Worst(error[batch, head].item(), allowed[batch, head].item(), self._name(batch, head))
 

@@ -52,7 +52,7 @@ def test_the_error_of_the_fast_exponential_is_within_the_allowed_error_at_a_long
     plugin, spec = registry.get("flex"), OperationSpec(attention="flex", seq_len=4096, heads=1)
     checks = verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))
     assert verify.failures(checks) == []
-    assert all(check.allowed < 1e-5 for check in checks)
+    assert all(check.allowed < 1e-5 for check in checks if not check.is_extreme)
 
 
 @compiles

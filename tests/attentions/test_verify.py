@@ -137,7 +137,7 @@ def test_one_lost_key_is_detected(seq_len, dtype):
 
 def test_one_lost_key_is_named_by_its_gradient():
     lost = failures(wrong.loses_key_1234, seq_len=1300, heads=1, dtype="bfloat16", mode="forward_backward")
-    assert begins(lost, "grad_v, worst row: row 1234 of head 0: error 1, allowed ")
+    assert begins(lost, "grad_v, worst row: row 1234 of head 0: error ")
 
 
 def test_a_value_that_is_not_finite_is_named():
