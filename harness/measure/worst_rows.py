@@ -69,7 +69,7 @@ class Comparison:
         scale = self._at_least(torch.maximum(norms, _median_of_nonzero(norms)), norms)
         error = (self.measured - self.truth).norm(dim=-1) / scale
         rounding = (self.rounded - self.truth).norm(dim=-1) / scale
-        allowed = self._allowed(ROW_FACTOR * (rounding.amax(-1, keepdim=True) + self.floor)).expand_as(error)
+        allowed = self._allowed(rounding.amax(-1, keepdim=True), ROW_FACTOR, ROW_FACTOR).expand_as(error)
         batch, head, row = _largest_ratio(error, allowed)
         where = f"row {self.rows[row].item()} of {self._name(batch, head)}"
         return Worst(error[batch, head, row].item(), allowed[batch, head, row].item(), where)
@@ -77,7 +77,7 @@ class Comparison:
     def worst_head(self) -> Worst:
         """The worst head, judged by the norm over all its rows."""
         error, rounding = self._head_errors(self.measured), self._head_errors(self.rounded)
-        allowed = self._allowed(HEAD_FACTOR * rounding + self.floor)
+        allowed = self._allowed(rounding, HEAD_FACTOR, 2.0)
         batch, head = _largest_ratio(error, allowed)
         return Worst(error[batch, head].item(), allowed[batch, head].item(), self._name(batch, head))
 
@@ -96,14 +96,14 @@ class Comparison:
             (self.rounded - self.truth).mean(2).norm(dim=-1) / scale, rounding / math.sqrt(len(self.rows))
         )
         expected = (FACTOR * averaged.nan_to_num(0.0, 0.0)).clamp(min=LOST_KEY_SHARE / math.sqrt(keys))
-        allowed = torch.minimum(self._allowed(FACTOR * rounding), expected)
+        allowed = torch.minimum(self._allowed(rounding, FACTOR, 1.0), expected)
         batch, head = _largest_ratio(shift, allowed)
         return Worst(shift[batch, head].item(), allowed[batch, head].item(), self._name(batch, head))
 
-    def _allowed(self, explained: Tensor) -> Tensor:
-        """``explained`` plus the floor; the floor alone where the oracle itself overflows in the case's dtype."""
-        floor = self.floor + FLOAT32_ROUNDINGS * torch.finfo(torch.float32).eps
-        return (explained + floor).nan_to_num(floor, floor).clamp(max=self.limit)
+    def _allowed(self, rounding: Tensor, factor: float, floors: float) -> Tensor:
+        """``factor`` roundings and ``floors`` floors; only the floors if the oracle overflows in this dtype."""
+        floor = floors * self.floor + FLOAT32_ROUNDINGS * torch.finfo(torch.float32).eps
+        return (factor * rounding + floor).nan_to_num(floor, floor).clamp(max=self.limit)
 
     def _head_norms(self) -> Tensor:
         """The norm of each head, ``[B, H]``, where it is not below ``LEAST_SCALE``."""

@@ -103,8 +103,7 @@ def test_weights_that_differ_from_the_oracles_are_incorrect(shifted):
     record = runner.run(model_spec("shifted", knobs={"projected_length": 8}), EFFORT)
     assert record.status == "incorrect"
     checked = [reason.partition(" of")[0].partition(": error")[0] for reason in record.reasons]
-    in_total = [what for what in checked if "," not in what]
-    assert in_total == ["layer 1: output", "layer 1: output", "layer 2: output", "layer 2: output"]
+    assert {what.partition(",")[0] for what in checked} == {"layer 1: output", "layer 2: output"}
 
 
 def test_a_layer_whose_attention_does_not_run_is_incorrect(monkeypatch):
