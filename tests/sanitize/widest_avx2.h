@@ -1,5 +1,5 @@
-// Forced into a build (-include) whose dispatcher is to take AVX2 where the processor has AVX-512 too.
+// Included into a build with -include, so that the dispatcher chooses AVX2 although the processor also has AVX-512.
 #pragma once
 
-// The fourth letter tells avx512* from avx2 and fma.
+// The fourth character distinguishes avx512* from avx2 and fma.
 #define __builtin_cpu_supports(feature) ((feature)[3] != '5' && __builtin_cpu_supports(feature))

@@ -1,4 +1,4 @@
-// Forced into a build (-include) whose dispatcher is to take the baseline kernels on any processor.
+// Included into a build with -include, so that the dispatcher chooses the baseline kernels on every processor.
 #pragma once
 
 #define __builtin_cpu_supports(feature) false

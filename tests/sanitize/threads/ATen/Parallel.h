@@ -1,5 +1,6 @@
-// Stands before torch's header of this name in the thread sanitizer's build: at::parallel_for on std::thread, whose
-// start and join the sanitizer sees. It sees none of what OpenMP's runtime does, and would call every task a race.
+// Replaces torch's header of this name in the build with the thread sanitizer: at::parallel_for on std::thread, whose
+// start and join the sanitizer understands. It does not see how OpenMP's runtime synchronises, and would report every
+// task as a data race.
 #pragma once
 
 #define parallel_for parallel_for_openmp
