@@ -1,7 +1,6 @@
 """The attention's sizes and passes in any kind of spec: head size, batch, layers, gradients and padding."""
 
-from importlib import import_module
-from typing import Any
+import torch
 
 from harness.core.spec import ModelSpec, OperationSpec, QualitySpec, Spec, TaskSpec
 
@@ -37,15 +36,15 @@ def has_padding(spec: Spec) -> bool:
     return isinstance(spec, TaskSpec) or (isinstance(spec, OperationSpec) and spec.padding > 0)
 
 
+def device_reasons(spec: Spec) -> list[str]:
+    """The reason why this machine does not have the spec's device, or an empty list."""
+    if torch.device(spec.device).type == "cuda" and not torch.cuda.is_available():
+        return [f"device {spec.device!r} does not exist: torch {torch.__version__} sees no CUDA device"]
+    return []
+
+
 def _unknown_kind(spec: Spec) -> TypeError:
     return TypeError(
         "spec must be an OperationSpec, QualitySpec, ModelSpec or TaskSpec (harness.core.spec), "
         f"got {type(spec).__name__}"
     )
-
-
-def __getattr__(name: str) -> Any:
-    """``device_reasons``, which was defined in this module when it was ``harness.traits``."""
-    if name == "device_reasons":
-        return getattr(import_module("harness.attentions.shared.capacity"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

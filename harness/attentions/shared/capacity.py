@@ -6,9 +6,11 @@ A case that does not fit is unsupported with a reason, so that it neither swaps 
 import psutil
 import torch
 
-from harness.core.attention_shape import batch_and_heads, has_backward, layers
+from harness.core.attention_shape import batch_and_heads, device_reasons, has_backward, layers
 from harness.core.plugin import torch_dtype
 from harness.core.spec import Spec
+
+__all__ = ["GIB", "available_bytes", "device_reasons", "quadratic_reasons"]
 
 GIB = 1024**3
 
@@ -39,10 +41,3 @@ def quadratic_reasons(spec: Spec, forward_copies: int, backward_copies: int) -> 
         f"its n x n tensors need {needed / GIB:.1f} GiB at n={spec.seq_len}, but only {available / GIB:.1f} GiB "
         f"are available on {spec.device}"
     ]
-
-
-def device_reasons(spec: Spec) -> list[str]:
-    """The reason why this machine does not have the spec's device, or an empty list."""
-    if torch.device(spec.device).type == "cuda" and not torch.cuda.is_available():
-        return [f"device {spec.device!r} does not exist: torch {torch.__version__} sees no CUDA device"]
-    return []
