@@ -100,6 +100,7 @@ def markdown_page(plugins: Iterable["AttentionPlugin"]) -> str:
 
 def _support(plugin: "AttentionPlugin", selection: "Selection") -> tuple[list[str], list[str]]:
     """``yes`` or ``no`` for forward and for forward and backward, and the reasons for each no."""
+    from harness.core.record_text import exception_text
     from harness.core.spec import OperationSpec
 
     runs, reasons = [], []
@@ -113,8 +114,10 @@ def _support(plugin: "AttentionPlugin", selection: "Selection") -> tuple[list[st
         )
         try:
             why_not = plugin.unsupported(spec)
-        except Exception as error:  # a plugin may raise anything; the exception is the reason
-            why_not = [f"its `unsupported` raises {type(error).__name__}: {error}"]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything; the exception is the reason
+            why_not = [f"its `unsupported` raises: {exception_text(error)}"]
         runs.append("no" if why_not else "yes")
         reasons += [f"{plugin.name}, {mode}: {reason}" for reason in why_not]
     return runs, reasons

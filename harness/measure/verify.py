@@ -28,7 +28,7 @@ from harness.measure.sampled_rows import (
     run_oracle,
     sample_rows,
 )
-from harness.measure.worst_rows import FACTOR, Comparison, Worst
+from harness.measure.worst_rows import ROUNDING_FACTOR, Comparison, Worst
 
 FULL_ROWS = 1024
 """Up to this many tokens every query row is compared."""
@@ -38,7 +38,6 @@ SAMPLED_ROWS = 128
 """Query rows that are compared in a longer sequence."""
 ROWS = 64
 """Query rows that are compared in the second call, at most."""
-ROUNDING_FACTOR = FACTOR
 FLOOR_EPS = 1
 """An error that is always allowed, in machine epsilons of the dtype: the oracle's own rounding can be exactly zero."""
 FEW_TOKENS = 16

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FACTOR = 2.0
+ROUNDING_FACTOR = 2.0
 """Allowed error of a kernel, in errors of the oracle in the same dtype."""
 HEAD_FACTOR = 4.0
 """The same for the worst head of a tensor."""
@@ -95,8 +95,8 @@ class Comparison:
         averaged = torch.maximum(
             (self.rounded - self.truth).mean(2).norm(dim=-1) / scale, rounding / math.sqrt(len(self.rows))
         )
-        expected = (FACTOR * averaged.nan_to_num(0.0, 0.0)).clamp(min=LOST_KEY_SHARE / math.sqrt(keys))
-        allowed = torch.minimum(self._allowed(rounding, FACTOR, 1.0), expected)
+        expected = (ROUNDING_FACTOR * averaged.nan_to_num(0.0, 0.0)).clamp(min=LOST_KEY_SHARE / math.sqrt(keys))
+        allowed = torch.minimum(self._allowed(rounding, ROUNDING_FACTOR, 1.0), expected)
         batch, head = _largest_ratio(shift, allowed)
         return Worst(shift[batch, head].item(), allowed[batch, head].item(), self._name(batch, head))
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import harness.commands
 from harness.commands.app import app
+from harness.core import registry
 from harness.core.store import load
 
 SUITE = """
@@ -32,6 +33,22 @@ def test_list_shows_what_runs_and_why_the_rest_does_not():
     assert "sdpa_cudnn, forward: torch's cudnn backend runs on CUDA, not on cpu" in found.stdout
     row = next(line for line in found.stdout.splitlines() if line.strip().startswith("softmax"))
     assert row.split()[1:3] == ["yes", "yes"]
+
+
+def test_list_survives_a_plugin_that_exits():
+    class Exits(type(registry.get("softmax"))):
+        name = "exits"
+
+        def unsupported(self, spec):
+            raise SystemExit("bye")
+
+    registry.add(Exits())
+    try:
+        found = call("list", "--why")
+    finally:
+        registry.remove("exits")
+    assert found.exit_code == 0
+    assert "exits, forward: its `unsupported` raises: raised SystemExit" in found.stdout
 
 
 def test_doctor_shows_the_versions_and_the_kernels():
