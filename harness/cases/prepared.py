@@ -21,12 +21,8 @@ from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Check, Conditions, Divergence, Memory, Quality, Status, TaskResult, Timing
 from harness.core.spec import AnySpec, Effort, ModelSpec, OperationSpec, QualitySpec, Scalar, TaskSpec
 from harness.measure import conditions, inputs, memory, quality, timing, verify
+from harness.measure.timed_calls import TimedCalls, operation_call
 from harness.training import CHECKPOINTS
-
-INPUT_SETS = 3
-"""Sets of inputs that the samples of a CUDA operation case take in turn."""
-INPUT_BYTES = 2**33
-"""Limit for the input sets of a case together."""
 
 
 class RecordFields(TypedDict, total=False):
@@ -40,6 +36,7 @@ class RecordFields(TypedDict, total=False):
     parameters: int | None
     batch: int | None
     checks: list[Check]
+    unverified: list[str]
     timing: Timing
     memory: Memory
     work: dict[str, float] | None
@@ -58,40 +55,67 @@ class Incorrect(Exception):
         self.checks = checks
 
 
+class VerifiedCalls(timing.Calls, Protocol):
+    """The calls that are timed, some of whose results are kept for verification."""
+
+    seed: int
+    """Seed of all inputs."""
+    input_sets: int
+    """Sets of inputs whose memory the calls use in turn."""
+
+    def check(self) -> list[Check]:
+        """Verify the results that were kept; there are none before the first sample."""
+
+
 @dataclass(frozen=True)
 class PreparedCase:
     """A verified case that is ready to be timed.
 
     Args:
         spec: the case.
-        module: what ``calls`` call.
-        calls: the call to measure, on one or more sets of inputs.
-        held: tensors that exist before a call: inputs and weights.
+        module: what is called.
+        call: one call, always on the same inputs, for everything but the timing.
+        timed_calls: the calls that are timed.
+        held: tensors that exist before ``call``: inputs and weights.
         backward: whether a call needs gradients.
         fields: what is known for the record so far.
     """
 
     spec: OperationSpec | ModelSpec
     module: nn.Module
-    calls: list[Callable[[], Any]]
+    call: Callable[[], Any]
+    timed_calls: VerifiedCalls
     held: list[Tensor]
     backward: bool
     fields: RecordFields
 
     def time(self, effort: Effort) -> Timing:
-        """Warm the call up and sample it."""
+        """Warm the calls up and sample them."""
         with self.grad_mode():
-            return timing.measure(self.calls[0], self.spec.device, effort, self.calls[1:])
+            measured = timing.measure(self.timed_calls, self.spec.device, effort)
+        given = {"input_sets": self.timed_calls.input_sets, "inputs_seed": self.timed_calls.seed}
+        return measured.model_copy(update=given)
+
+    def verify_timed_calls(self) -> None:
+        """Verify results of the timed calls and add the checks to ``fields``.
+
+        Raises:
+            Incorrect: a check did not pass.
+        """
+        checks = [*self.fields.get("checks", []), *self.timed_calls.check()]
+        if not all(check.passed for check in checks):
+            raise Incorrect(checks)
+        self.fields["checks"] = checks
 
     def peak_memory(self) -> Memory:
         """Peak memory of the call."""
         with self.grad_mode():
-            return memory.peak(self.calls[0], self.spec.device, self.held)
+            return memory.peak(self.call, self.spec.device, self.held)
 
     def conditions(self) -> Conditions:
         """What the call does, except its kernels; see ``runner.kernel_launches`` for these."""
         with self.grad_mode():
-            return conditions.observe(self.calls[0], self.module, self.spec)
+            return conditions.observe(self.call, self.module, self.spec)
 
     def grad_mode(self) -> AbstractContextManager[None]:
         """Gradients on or off, as the call needs them."""
@@ -99,13 +123,16 @@ class PreparedCase:
         return torch.set_grad_enabled(self.backward)
 
 
-def prepare(plugin: AttentionPlugin, spec: AnySpec, verified: bool) -> PreparedCase | RecordFields:
+def prepare(
+    plugin: AttentionPlugin, spec: AnySpec, verified: bool, inputs_seed: int | None = None
+) -> PreparedCase | RecordFields:
     """Build a case, verify it, and make it ready.
 
     Args:
         plugin: the attention of the case.
         spec: the case; the plugin supports it.
         verified: skip the verification, because a process of the same code has done it.
+        inputs_seed: seed of the inputs of the timed calls; None: drawn from entropy.
 
     Returns:
         A case to time; or the fields of the record, for a kind of case that is not timed.
@@ -117,7 +144,7 @@ def prepare(plugin: AttentionPlugin, spec: AnySpec, verified: bool) -> PreparedC
     checks = [] if verified else case.verify()
     if not all(check.passed for check in checks):
         raise Incorrect(checks)
-    return case.ready(checks)
+    return case.ready(checks, inputs_seed)
 
 
 class _BuiltCase(Protocol):
@@ -126,8 +153,8 @@ class _BuiltCase(Protocol):
     def verify(self) -> list[Check]:
         """Every check that must pass before anything is measured."""
 
-    def ready(self, checks: list[Check]) -> PreparedCase | RecordFields:
-        """What is measured; ``checks`` are those that passed."""
+    def ready(self, checks: list[Check], inputs_seed: int | None) -> PreparedCase | RecordFields:
+        """What is measured; ``checks`` are those that passed, and the seed is that of ``prepare``."""
 
 
 def _build(plugin: AttentionPlugin, spec: AnySpec) -> _BuiltCase:
@@ -139,7 +166,7 @@ def _build(plugin: AttentionPlugin, spec: AnySpec) -> _BuiltCase:
         case QualitySpec():
             return _QualityCase(plugin, spec)
         case TaskSpec():
-            return _TaskCase(spec)
+            return _TaskCase(plugin, spec)
 
 
 class _OperationCase:
@@ -155,12 +182,13 @@ class _OperationCase:
     def verify(self) -> list[Check]:
         return verify.check(self._plugin, self._spec, self._module, self._inputs)
 
-    def ready(self, checks: list[Check]) -> PreparedCase:
-        first, backward = self._inputs, self._backward
-        calls = [_operation_call(self._module, each, backward) for each in [first, *_further_inputs(first)]]
-        held = [first.q, first.k, first.v, *self._module.parameters(), *([first.grad] if backward else [])]
+    def ready(self, checks: list[Check], inputs_seed: int | None) -> PreparedCase:
+        given, backward = self._inputs, self._backward
+        call = operation_call(self._module, given, backward)
+        timed_calls = TimedCalls(self._plugin, self._spec, self._module, inputs_seed)
+        held = [given.q, given.k, given.v, *self._module.parameters(), *([given.grad] if backward else [])]
         fields: RecordFields = {"checks": checks, "work": _work(self._plugin, self._spec)}
-        return PreparedCase(self._spec, self._module, calls, held, backward, fields)
+        return PreparedCase(self._spec, self._module, call, timed_calls, held, backward, fields)
 
 
 def _work(plugin: AttentionPlugin, spec: OperationSpec) -> dict[str, float] | None:
@@ -181,28 +209,8 @@ def _work(plugin: AttentionPlugin, spec: OperationSpec) -> dict[str, float] | No
     return {name: float(amount) for name, amount in work.items()}
 
 
-def _operation_call(module: nn.Module, tensors: inputs.Inputs, backward: bool) -> Callable[[], Any]:
-    q, k, v = (x.detach().requires_grad_(backward) for x in (tensors.q, tensors.k, tensors.v))
-
-    def call() -> Any:
-        out = module(q, k, v, tensors.key_padding_mask)
-        return torch.autograd.grad(out, (q, k, v), tensors.grad) if backward else out
-
-    return call
-
-
-def _further_inputs(first: inputs.Inputs) -> list[inputs.Inputs]:
-    """More inputs that samples on CUDA take in turn, so that no call finds its data cached by the one before."""
-    bytes_per_set = 4 * first.q.nbytes
-    sets = min(INPUT_SETS, INPUT_BYTES // bytes_per_set) if first.q.is_cuda else 1
-    all_inputs = [first]
-    while len(all_inputs) < sets:
-        all_inputs.append(inputs.rotated(all_inputs[-1]))
-    return all_inputs[1:]
-
-
 class _ModelCase:
-    """A whole model: finite results, agreement with eager softmax, and own weights compared with the oracle."""
+    """A whole model: finite results, the attention of every layer, and agreement with eager softmax."""
 
     def __init__(self, plugin: AttentionPlugin, spec: ModelSpec) -> None:
         from harness.measure import largest_batch  # transformers takes seconds to import
@@ -216,44 +224,79 @@ class _ModelCase:
     def verify(self) -> list[Check]:
         from harness.measure import model_agreement
 
-        checks = self._built.check()
-        if all(check.passed for check in checks):
-            checks += model_agreement.check(self._plugin, self._spec, self._built)
-        return checks
+        return model_agreement.check(self._plugin, self._spec, self._built)
 
-    def ready(self, checks: list[Check]) -> PreparedCase:
+    def ready(self, checks: list[Check], inputs_seed: int | None) -> PreparedCase:
+        from harness.measure import model_agreement
+        from harness.measure.timed_model_calls import TimedModelCalls
+
         built = self._built
-        fields: RecordFields = {"checks": checks, "parameters": built.parameters, "batch": self._batch}
-        return PreparedCase(self._spec, built.model, [built.call], list(built.held), True, fields)
+        fields: RecordFields = {
+            "checks": checks,
+            "unverified": model_agreement.unverified(self._spec, built),
+            "parameters": built.parameters,
+            "batch": self._batch,
+        }
+        timed_calls = TimedModelCalls(self._plugin, self._spec, built, inputs_seed)
+        return PreparedCase(self._spec, built.model, built.call, timed_calls, list(built.held), True, fields)
 
 
 class _QualityCase:
-    """Errors of an approximation. They are the result itself, so nothing is verified before."""
+    """Errors of an approximation, which are its results; verified is that the module computes its own definition."""
 
     def __init__(self, plugin: AttentionPlugin, spec: QualitySpec) -> None:
         self._plugin = plugin
         self._spec = spec
         self._module = plugin.build(spec)
+        self._inputs = inputs.make(spec)
+        self._unverified: list[str] = []
 
     def verify(self) -> list[Check]:
-        return []
+        checks = quality.check(self._plugin, self._spec, self._module, self._inputs)
+        of_budget = quality.check_budget(self._plugin, self._spec, self._inputs)
+        if isinstance(of_budget, str):
+            self._unverified = [f"the effect of the budget: {of_budget}"] if self._plugin.budget else []
+            return checks
+        return checks + of_budget
 
-    def ready(self, checks: list[Check]) -> RecordFields:
-        return {"quality": quality.errors(self._plugin, self._spec, self._module, inputs.make(self._spec))}
+    def ready(self, checks: list[Check], inputs_seed: int | None) -> RecordFields:
+        del inputs_seed  # nothing is timed
+        errors, of_draw = quality.errors(self._plugin, self._spec, self._module, self._inputs)
+        checks = checks + of_draw
+        if not all(check.passed for check in checks):
+            raise Incorrect(checks)
+        return {"quality": errors, "checks": checks, "unverified": self._unverified}
 
 
 class _TaskCase:
-    """A training. The attention inside is verified by its operation cases, so nothing is verified before."""
+    """A training; the attention inside is verified before it and after it."""
 
-    def __init__(self, spec: TaskSpec) -> None:
+    def __init__(self, plugin: AttentionPlugin, spec: TaskSpec) -> None:
+        self._plugin = plugin
         self._spec = spec
 
     def verify(self) -> list[Check]:
-        return []
+        from harness.training.model_verification import Verification
+        from harness.training.train import check_untrained  # transformers' Trainer takes seconds to import
 
-    def ready(self, checks: list[Check]) -> RecordFields:
-        from harness.training.train import train_with_progress_bar  # transformers' Trainer takes seconds to import
+        verification = Verification(self._plugin, self._spec)
+        check_untrained(self._spec, verification)
+        return verification.checks
+
+    def ready(self, checks: list[Check], inputs_seed: int | None) -> RecordFields:
+        del inputs_seed  # nothing is timed
+        from harness.training.model_verification import Verification
+        from harness.training.train import train_with_progress_bar
 
         folder = os.environ.get(CHECKPOINTS)
-        result = train_with_progress_bar(self._spec, Path(folder) if folder else None)
-        return {"task": result, "parameters": result.parameters}
+        verification = Verification(self._plugin, self._spec)
+        result = train_with_progress_bar(self._spec, Path(folder) if folder else None, verification=verification)
+        checks = checks + verification.checks
+        if not all(check.passed for check in checks):
+            raise Incorrect(checks)
+        return {
+            "task": result,
+            "parameters": result.parameters,
+            "checks": checks,
+            "unverified": verification.unverified,
+        }

@@ -18,6 +18,7 @@ from harness.core.record import Divergence, Record
 from harness.core.record_text import clean_reasons, clean_text, exception_text
 from harness.core.spec import AnySpec, Effort, Scalar
 from harness.measure import launches, verify
+from harness.measure.sampled_rows import OracleTimeout
 from harness.training import Diverged
 from yoso.torch_private import compile_seconds
 
@@ -39,19 +40,24 @@ def run(spec: AnySpec, effort: Effort) -> Record:
         case = prepared.prepare(plugin, spec, verified=False)
         if not isinstance(case, PreparedCase):
             return case
-        timing, memory, conditions = case.time(effort), case.peak_memory(), case.conditions()
+        timing = case.time(effort)
+        case.verify_timed_calls()
+        memory, conditions = case.peak_memory(), case.conditions()
         return {**case.fields, "timing": timing, "memory": memory, "conditions": conditions}
 
     return _recorded(spec, measure)
 
 
-def prepare(spec: AnySpec, verified: bool, observed: bool) -> tuple[Record, PreparedCase | None]:
+def prepare(
+    spec: AnySpec, verified: bool, observed: bool, inputs_seed: int | None = None
+) -> tuple[Record, PreparedCase | None]:
     """Do everything that ``run`` does except the timing.
 
     Args:
         spec: the case.
         verified: skip the checks, because a process of the same code has already verified the case.
         observed: skip memory and conditions, because they are already known too.
+        inputs_seed: seed of the inputs of the timed calls; None: drawn from entropy.
 
     Returns:
         The record, and the case to time if the status is ok and the kind of case is timed.
@@ -59,12 +65,12 @@ def prepare(spec: AnySpec, verified: bool, observed: bool) -> tuple[Record, Prep
     ready: list[PreparedCase] = []
 
     def measure(plugin: AttentionPlugin) -> RecordFields:
-        case = prepared.prepare(plugin, spec, verified)
+        case = prepared.prepare(plugin, spec, verified, inputs_seed)
         if not isinstance(case, PreparedCase):
             return case
         if verified:
             with case.grad_mode():
-                case.calls[0]()  # verification would have made the first call, which allocates more than later ones
+                case.call()  # verification would have made the first call, which allocates more than later ones
         fields = case.fields
         if not observed:
             memory, conditions = case.peak_memory(), case.conditions()
@@ -85,8 +91,8 @@ def kernel_launches(spec: AnySpec) -> int | None:
     if not isinstance(case, PreparedCase):
         return None
     with case.grad_mode():
-        case.calls[0]()
-        return launches.count(case.calls[0], spec.device)
+        case.call()
+        return launches.count(case.call, spec.device)
 
 
 def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields]) -> Record:
@@ -104,8 +110,6 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields])
             fields["kernel"] = _kernel(plugin, spec)
             fields |= measure(plugin)
             fields["compile_seconds"] = compile_seconds() - compiled_before or None
-    except Incorrect as error:
-        fields |= {"status": "incorrect", "reasons": verify.failures(error.checks), "checks": error.checks}
     except Diverged as error:
         where = Divergence(seed=error.seed, step=error.step)
         fields |= {"status": "diverged", "reasons": [str(error)], "divergence": where}
@@ -201,7 +205,11 @@ def _kernel(plugin: AttentionPlugin, spec: AnySpec) -> str:
 
 
 def failure(error: BaseException) -> RecordFields:
-    """Status (oom or crashed) and reasons of a case that raised ``error``."""
+    """Status and reasons of a case that raised ``error``, and the failed checks of an incorrect one."""
+    if isinstance(error, Incorrect):
+        return {"status": "incorrect", "reasons": verify.failures(error.checks), "checks": error.checks}
+    if isinstance(error, OracleTimeout):
+        return {"status": "timeout", "reasons": [str(error)]}
     return {"status": "oom" if _is_out_of_memory(error) else "crashed", "reasons": _reasons(error)}
 
 

@@ -20,6 +20,7 @@ class _Strict(BaseModel):
 WORST_ROW = ", worst row"
 WORST_HEAD = ", worst head"
 MEAN_DEVIATION = ", mean deviation"
+TIMED_CALL = "timed call: "
 
 
 class Check(_Strict):
@@ -28,7 +29,7 @@ class Check(_Strict):
     ``what`` is ``output``, ``grad_q``, ``grad_k``, ``grad_v`` or another named property; ``error`` is the relative
     Frobenius norm of the difference unless ``what`` says otherwise. A ``what`` that ends with ``WORST_ROW``,
     ``WORST_HEAD`` or ``MEAN_DEVIATION`` is about the one row or head that ``where`` names; see
-    ``harness.measure.worst_rows``.
+    ``harness.measure.worst_rows``. A ``what`` that begins with ``TIMED_CALL`` is about a call that was timed.
     """
 
     what: str
@@ -46,6 +47,11 @@ class Check(_Strict):
     def is_extreme(self) -> bool:
         """Whether this is the worst of many rows or heads, instead of one comparison of a whole tensor."""
         return self.what.endswith((WORST_ROW, WORST_HEAD, MEAN_DEVIATION))
+
+    @property
+    def is_of_timed_call(self) -> bool:
+        """Whether it is about a timed call, whose inputs no other run has, so that its error differs between runs."""
+        return self.what.startswith(TIMED_CALL)
 
     @field_validator("error", mode="before")
     @classmethod
@@ -71,6 +77,11 @@ class Timing(_Strict):
         default=None, description="bytes written between samples, so that caches are cold"
     )
     input_sets: int = Field(default=1, description="number of input sets that the samples use in rotation")
+    inputs_seed: int | None = Field(
+        default=None,
+        description="seed of the inputs, which differ from call to call, for harness.measure.inputs.FreshInputs; "
+        "None: all samples used the same numbers",
+    )
     turns: list[int] | None = Field(
         default=None, description="samples per turn, where two commits were timed in alternating turns (harness ab)"
     )
@@ -231,6 +242,10 @@ class Record(_Strict):
     parameters: int | None = Field(default=None, description="number of trainable parameters of a model or task case")
     batch: int | None = Field(default=None, description="the largest batch that fits, where the spec asks for it")
     checks: list[Check] = Field(default_factory=list)
+    unverified: list[str] = Field(
+        default_factory=list,
+        description="what of this case no check covers, and why; empty also in records that are older than this field",
+    )
     timing: Timing | None = None
     memory: Memory | None = None
     work: dict[str, float] | None = Field(

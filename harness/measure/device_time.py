@@ -8,7 +8,7 @@ launch-bound.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -37,6 +37,11 @@ class Sample:
     submit: float
 
 
+def is_long(seconds: float) -> bool:
+    """Whether a call of about this length is timed once instead of twice; see ``LONG_CALL_SECONDS``."""
+    return seconds >= LONG_CALL_SECONDS
+
+
 class DeviceClock:
     """Takes samples on one CUDA device.
 
@@ -54,22 +59,26 @@ class DeviceClock:
         self._buffer = torch.empty(self.flushed_bytes, dtype=torch.int8, device=device) if buffer is None else buffer
         self._flush_seconds = min(self._time_a_flush() for _ in range(3))
 
-    def sample(self, call: Callable[[], Any], submit_seconds: float, seconds: float) -> Sample:
-        """Time ``call`` twice, or once if it is long.
+    def sample(self, calls: Sequence[Callable[[], Any]], submit_seconds: float) -> tuple[Sample, list[Any]]:
+        """Time two calls, the first on the device and the second on the host; or a single long call on both.
 
         Args:
-            call: what to time.
-            submit_seconds: about how long the host takes to submit it.
-            seconds: about how long the whole call takes.
+            calls: the same work on different inputs: two calls, or one if it ``is_long``.
+            submit_seconds: about how long the host takes to submit one.
+
+        Returns:
+            The sample, and what each call returned.
         """
         with self._cuda.device(self._device):  # events belong to the current device
-            if seconds >= LONG_CALL_SECONDS:
-                return self._sample(call, flushes=1)
+            if len(calls) == 1:
+                sample, result = self._sample(calls[0], flushes=1)
+                return sample, [result]
             flushes = 1 + math.ceil(LEAD_FACTOR * submit_seconds / self._flush_seconds)
-            device_seconds = self._sample(call, min(flushes, MOST_FLUSHES), wait=False).device
-            return replace(self._sample(call, flushes=1), device=device_seconds)
+            on_device, first = self._sample(calls[0], min(flushes, MOST_FLUSHES), wait=False)
+            on_host, second = self._sample(calls[1], flushes=1)
+            return replace(on_host, device=on_device.device), [first, second]
 
-    def _sample(self, call: Callable[[], Any], flushes: int, wait: bool = True) -> Sample:
+    def _sample(self, call: Callable[[], Any], flushes: int, wait: bool = True) -> tuple[Sample, Any]:
         """Flush, then time one call. With ``wait`` the flush ends before the host's clock starts."""
         first, last = self._cuda.Event(enable_timing=True), self._cuda.Event(enable_timing=True)
         self._cuda.synchronize(self._device)
@@ -84,8 +93,7 @@ class DeviceClock:
         submitted = perf_counter()
         self._cuda.synchronize(self._device)
         done = perf_counter()
-        del result  # freed only after the clock has stopped
-        return Sample(done - start, first.elapsed_time(last) / 1e3, submitted - start)
+        return Sample(done - start, first.elapsed_time(last) / 1e3, submitted - start), result
 
     def _time_a_flush(self) -> float:
         with self._cuda.device(self._device):

@@ -1,6 +1,7 @@
 """Random inputs of a case. A seed gives the same bits on every device, except for large tensors on CUDA."""
 
 import math
+import secrets
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from harness.core.spec import OperationSpec, QualitySpec
 DRAWN_ON_DEVICE = 2**21
 """Tensors of more elements than this are drawn on the CUDA device, because the CPU would take longer than the case."""
 
+SEED_BITS = 47
+"""Bits of a seed from entropy. Seeds are stored as JSON numbers, which many readers hold exactly up to 53 bits only."""
 CLUSTERS = 16
 """Clusters per head of clustered inputs."""
 MEAN_RUN = 16
@@ -105,10 +108,59 @@ def _with_cosine(rows: Tensor, noise: Tensor, cosine: float) -> Tensor:
     return cosine * rows + math.sqrt(1 - cosine**2) * noise
 
 
-def rotated(inputs: Inputs) -> Inputs:
-    """The same numbers one position further, in new memory; the padding mask stays the same."""
-    q, k, v, grad = (x.roll(1, 2) for x in (inputs.q, inputs.k, inputs.v, inputs.grad))
-    return Inputs(q, k, v, inputs.key_padding_mask, grad)
+def bytes_per_call(spec: OperationSpec) -> int:
+    """Bytes of q, k, v and the output's gradient of one call."""
+    numbers = spec.batch * spec.heads * spec.seq_len * spec.head_dim
+    return 4 * numbers * torch_dtype(spec.dtype).itemsize
+
+
+class FreshInputs:
+    """Inputs for many calls of one case, different in every call, in a ring of memory that is allocated once.
+
+    Call ``number`` has the numbers of one standard normal draw, moved along the sequence and with other signs of the
+    features: again standard normal, and cheap to write. q, k, v and the output's gradient are moved by different
+    distances, so that other queries meet other keys. The padding mask has the same values in every call.
+
+    Args:
+        spec: the case.
+        seed: everything follows from it; None draws one from entropy, so that no attention can know the numbers.
+        sets: sets of tensors in the ring. A set's memory is used again after so many calls.
+    """
+
+    def __init__(self, spec: OperationSpec, seed: int | None, sets: int) -> None:
+        self.seed = secrets.randbits(SEED_BITS) if seed is None else seed
+        shape = (spec.batch, spec.heads, spec.seq_len, spec.head_dim)
+        q, k, v, grad = (x.to(torch_dtype(spec.dtype)) for x in draw(shape, self.seed, spec.device))
+        self._drawn = Inputs(q, k, v, _padding_mask(spec), grad)
+        self._ring = [self._empty() for _ in range(sets)]
+
+    def of_call(self, number: int) -> Inputs:
+        """The inputs of a call, in the ring."""
+        return self._write(self._ring[number % len(self._ring)], number)
+
+    def again(self, number: int) -> Inputs:
+        """The same inputs as ``of_call``, in memory of their own."""
+        return self._write(self._empty(), number)
+
+    def _empty(self) -> Inputs:
+        drawn = self._drawn
+        q, k, v, grad = (torch.empty_like(x) for x in (drawn.q, drawn.k, drawn.v, drawn.grad))
+        mask = None if drawn.key_padding_mask is None else torch.empty_like(drawn.key_padding_mask)
+        return Inputs(q, k, v, mask, grad)
+
+    def _write(self, to: Inputs, number: int) -> Inputs:
+        drawn = self._drawn
+        n, dim = drawn.q.shape[2:]
+        generator = torch.Generator().manual_seed(self.seed + number)
+        shifts = torch.randint(n, (4,), generator=generator).tolist()
+        signs = torch.randint(2, (4, dim), generator=generator).mul_(2).sub_(1).to(drawn.q.device, drawn.q.dtype)
+        pairs = ((drawn.q, to.q), (drawn.k, to.k), (drawn.v, to.v), (drawn.grad, to.grad))
+        for (source, target), shift, sign in zip(pairs, shifts, signs, strict=True):
+            torch.mul(source[:, :, n - shift :], sign, out=target[:, :, :shift])
+            torch.mul(source[:, :, : n - shift], sign, out=target[:, :, shift:])
+        if to.key_padding_mask is not None and drawn.key_padding_mask is not None:
+            to.key_padding_mask.copy_(drawn.key_padding_mask)
+        return to
 
 
 def _padding_mask(spec: OperationSpec | QualitySpec) -> Tensor | None:

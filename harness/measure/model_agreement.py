@@ -1,23 +1,16 @@
-"""Verification of the attention inside a whole model: softmax against eager softmax, own weights against the oracle.
-
-An attention without weights is compared with its oracle by the operation cases. An attention with weights has different
-ones in each layer of a model, so it is verified inside the model.
-"""
-
-from typing import Any
+"""Verification of a whole model: finite results, the attention of every layer, and softmax against eager softmax."""
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from harness.attentions.shared.softmax_oracle import softmax_attention
 from harness.core.attention_shape import head_dim
 from harness.core.plugin import AttentionPlugin
 from harness.core.record import Check
 from harness.core.spec import ModelSpec
-from harness.measure import verify
-from harness.measure.inputs import Inputs
+from harness.measure import verify_layers
 from harness.measure.sampled_rows import relative_error
-from harness.models import model_case
+from harness.models import model_case, transformers_seam
 
 ALLOWED = 1e-5
 """Relative error in float32: about 100 machine epsilons for the rounding of a stack of layers."""
@@ -27,8 +20,23 @@ ROWS = 8
 
 
 def check(plugin: AttentionPlugin, spec: ModelSpec, built: model_case.ModelCase) -> list[Check]:
-    """The checks of a model case beyond those of its operation's cases; empty if there are none."""
-    return _own_weights(plugin, spec) if built.attentions else _against_eager(plugin, spec, built)
+    """The checks of a model case. They make the model's first call, whose attentions have their initial weights."""
+    results: list[Tensor] = []
+    case = transformers_seam.layer_case(spec)
+    layers = verify_layers.check(plugin, case, built.model, lambda: results.append(built.call()), built.attentions)
+    share = 1.0 - results[0].isfinite().float().mean().item()
+    what = "share of numbers that are not finite in the result"
+    checks = [Check(what=what, error=share, allowed=0.0, passed=share == 0.0), *layers]
+    return checks if share or built.attentions else checks + _against_eager(plugin, spec, built)
+
+
+def unverified(spec: ModelSpec, built: model_case.ModelCase) -> list[str]:
+    """What of a model case no check covers, and why."""
+    if spec.family in model_case.FIXED_ATTENTION:
+        return [f"the attention inside: a model of family {spec.family} contains its own and does not look one up"]
+    if built.attentions and built.optimizer is not None:
+        return ["the layers of the last timed step: its weights are trained, and the oracle knows the initial ones"]
+    return []
 
 
 def _against_eager(plugin: AttentionPlugin, spec: ModelSpec, built: model_case.ModelCase) -> list[Check]:
@@ -50,35 +58,3 @@ def _is_softmax(plugin: AttentionPlugin, spec: ModelSpec) -> bool:
     )
     rows = torch.linspace(0, spec.seq_len - 1, min(spec.seq_len, ROWS)).long()
     return bool(torch.allclose(plugin.oracle(spec, q, k, v, None, rows), softmax_attention(q, k, v, None, rows)))
-
-
-def _own_weights(plugin: AttentionPlugin, spec: ModelSpec) -> list[Check]:
-    """The first and the last layer's attention, on their inputs in the model, against the oracle with their weights.
-
-    The model is built once more for a forward pass of one sequence, because a training step has changed its weights and
-    the oracle has the initial ones. Outputs are compared as in ``verify``; gradients belong to the operation cases.
-    """
-    model = model_case.build(spec.model_copy(update={"batch": 1, "mode": "forward"}))
-    called_with: dict[nn.Module, tuple[Any, ...]] = {}
-
-    def keep_arguments(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        called_with.setdefault(module, arguments)
-
-    for layer in model.attentions:
-        layer.module.register_forward_pre_hook(keep_arguments)
-    model.call()
-    unused = sum(layer.module not in called_with for layer in model.attentions) / len(model.attentions)
-    what = "share of the layers that did not run the attention with their weights"
-    checks = [Check(what=what, error=unused, allowed=0.0, passed=unused == 0)]
-    for number in sorted({0, len(model.attentions) - 1}):
-        layer = model.attentions[number]
-        if layer.module in called_with:
-            *qkv, mask = called_with[layer.module]
-            q, k, v = (x.clone() for x in qkv)  # tensors of inference mode cannot be used outside it
-            inputs = Inputs(q, k, v, mask, torch.ones_like(q))
-            forward = layer.case.model_copy(update={"mode": "forward"})
-            layer_checks = verify.check(plugin, forward, layer.module, inputs)
-            checks += [
-                result.model_copy(update={"what": f"layer {number + 1}: {result.what}"}) for result in layer_checks
-            ]
-    return checks

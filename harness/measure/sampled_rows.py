@@ -10,17 +10,23 @@ output, too.
 """
 
 from dataclasses import dataclass
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 
 from harness.core.plugin import AttentionPlugin
+from harness.core.record_text import exception_text
 from harness.core.spec import Spec
 from harness.measure.inputs import Inputs
 
 ORACLE_BYTES = {"cpu": 2**30, "cuda": 2**33}
 """Rough limit for the oracle's largest tensors together, by device type; other devices have the CPU's limit."""
+ORACLE_SECONDS = 300.0
+"""Limit for one evaluation of an oracle. It is checked after each chunk of rows."""
 GRADIENTS = ("grad_q", "grad_k", "grad_v")
+Randomness = int | Tensor
+"""A seed for torch's default CPU generator, or a state of it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,38 @@ class SampledResult:
 
 
 class WrongShape(Exception):
-    """The module's output has another shape or dtype than its query."""
+    """The module's output is no plain tensor, or has another shape or dtype than its query."""
+
+
+class OracleFailure(Exception):
+    """The oracle raised an exception, so the case cannot be verified."""
+
+
+class OracleTimeout(Exception):
+    """The oracle took longer than ``ORACLE_SECONDS``, so the case cannot be verified."""
+
+
+def set_generator(randomness: Randomness) -> None:
+    """Set torch's default CPU generator, from which attentions draw their random numbers."""
+    if isinstance(randomness, Tensor):
+        torch.set_rng_state(randomness)
+    else:
+        torch.manual_seed(randomness)
+
+
+def checked_output(output: object, q: Tensor) -> Tensor:
+    """``output`` if it is a plain tensor of the shape and dtype of ``q``.
+
+    Raises:
+        WrongShape: it is not. A subclass of Tensor may compute its values when they are read, after the clock stopped.
+    """
+    if not isinstance(output, Tensor):
+        raise WrongShape(f"output is a {type(output).__name__}, not a tensor")
+    if type(output) is not Tensor:
+        raise WrongShape(f"output is a {type(output).__name__}, a subclass of torch.Tensor; return a plain tensor")
+    if output.shape != q.shape or output.dtype != q.dtype:
+        raise WrongShape(f"output is {output.dtype} {list(output.shape)}, not {q.dtype} {list(q.shape)}")
+    return output
 
 
 def sample_rows(inputs: Inputs, at_most: int, seed: int) -> Tensor:
@@ -59,16 +96,12 @@ def run_module(
     """The module's whole output, and its result at ``rows`` with the input gradients that come from ``rows`` alone.
 
     Raises:
-        WrongShape: the output has another shape or dtype than the query.
+        WrongShape: the output is no plain tensor, or has another shape or dtype than the query.
     """
     q, k, v = (x.detach().requires_grad_(backward) for x in (inputs.q, inputs.k, inputs.v))
     torch.manual_seed(seed)
     with torch.set_grad_enabled(backward):
-        out = module(q, k, v, inputs.key_padding_mask)
-    if not isinstance(out, Tensor):
-        raise WrongShape(f"output is a {type(out).__name__}, not a tensor")
-    if out.shape != q.shape or out.dtype != q.dtype:
-        raise WrongShape(f"output is {out.dtype} {list(out.shape)}, not {q.dtype} {list(q.shape)}")
+        out = checked_output(module(q, k, v, inputs.key_padding_mask), q)
     gradients: tuple[Tensor, ...] = ()
     rows = rows.to(out.device)
     if backward:
@@ -80,13 +113,25 @@ def run_module(
 
 
 def run_oracle(
-    plugin: AttentionPlugin, spec: Spec, inputs: Inputs, rows: Tensor, dtype: torch.dtype, backward: bool
+    plugin: AttentionPlugin,
+    spec: Spec,
+    inputs: Inputs,
+    rows: Tensor,
+    dtype: torch.dtype,
+    backward: bool,
+    randomness: Randomness | None = None,
 ) -> SampledResult:
     """``plugin.oracle`` at ``rows`` in ``dtype`` on the device of the inputs, in chunks of rows that bound its memory.
 
     At 65,536 tokens and 64 heads it takes a second on a GPU, where it runs torch's own kernels in float64, and minutes
-    on the host. Chunks are of rows and not of heads, so that a random attention draws the same numbers in each.
+    on the host. Chunks are of rows and not of heads, so that a random attention draws the same numbers in each. Each
+    starts from ``randomness``; None: from ``spec.seed``.
+
+    Raises:
+        OracleFailure: the oracle raised an exception.
+        OracleTimeout: it took longer than ``ORACLE_SECONDS``.
     """
+    began = perf_counter()
     mask = inputs.key_padding_mask
     device = inputs.q.device
     q, k, v = (x.detach().to(dtype).requires_grad_(backward) for x in (inputs.q, inputs.k, inputs.v))
@@ -98,15 +143,26 @@ def run_oracle(
     gradients = [torch.zeros_like(x) for x in (q, k, v)] if backward else []
     limit = ORACLE_BYTES.get(device.type, ORACLE_BYTES["cpu"])
     for chunk in rows.split(max(1, limit // bytes_per_row)):
-        torch.manual_seed(spec.seed)
-        with torch.device(device), torch.set_grad_enabled(backward):
-            out = plugin.oracle(spec, q, k, v, mask, chunk)
+        if perf_counter() - began > ORACLE_SECONDS:
+            raise OracleTimeout(
+                f"not verified, and so not timed: the oracle of {plugin.name} took longer than {ORACLE_SECONDS:g} s "
+                f"for {len(rows)} rows of {n} tokens"
+            )
+        set_generator(spec.seed if randomness is None else randomness)
         real = real_at(inputs, chunk)
+        try:
+            with torch.device(device), torch.set_grad_enabled(backward):
+                out = plugin.oracle(spec, q, k, v, mask, chunk)
+            of_chunk = torch.autograd.grad(out, (q, k, v), grad[:, :, chunk].where(real, 0)) if backward else ()
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise OracleFailure(
+                f"not verified, and so not timed: the oracle of {plugin.name} raised {exception_text(error)}"
+            ) from error
         outputs.append(out.detach().where(real, 0))
-        if backward:
-            of_chunk = torch.autograd.grad(out, (q, k, v), grad[:, :, chunk].where(real, 0))
-            for total, part in zip(gradients, of_chunk, strict=True):
-                total += part
+        for total, part in zip(gradients, of_chunk, strict=True):
+            total += part
     return SampledResult(torch.cat(outputs, 2), tuple(gradients))
 
 

@@ -2,21 +2,43 @@
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 
 from harness.core.record import Timing
 from harness.core.spec import Effort
-from harness.measure.device_time import DeviceClock
+from harness.measure.device_time import DeviceClock, Sample, is_long
 
 Call = Callable[[], Any]
 SampleType = TypeVar("SampleType")
+Purpose = Literal["warm-up", "sample", "last sample"]
+"""What calls are made for. The attention that is called must not learn it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The calls of one sample, each ready to run. The result of the call at position ``kept`` is returned."""
+
+    calls: list[Call]
+    kept: int
+
+
+class Calls(Protocol):
+    """The calls that are timed. Each has inputs of its own, which are written before the clock starts."""
+
+    most_per_sample: int
+    """Most calls that can be ready at once."""
+
+    def ready(self, count: int, purpose: Purpose) -> Batch:
+        """The next ``count`` calls."""
+
+    def returned(self, result: Any) -> None:
+        """Take the result of the call that the last batch keeps, before any other call runs; not called in warm-up."""
 
 
 SHORT_CALL_SECONDS = 1e-3
@@ -32,74 +54,90 @@ class _WarmUp:
     submit_seconds: float
 
 
-def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()) -> Timing:
-    """Sample ``call``, with the garbage collector off.
+def measure(calls: Calls, device: str, effort: Effort) -> Timing:
+    """Sample ``calls``, with the garbage collector off.
 
     On CUDA the caches are flushed before every sample, and each sample has the device time, the host's time to submit,
     and the wall time until a synchronisation returned; see ``harness.measure.device_time``. On a CPU there is wall time
     only.
 
     Args:
-        call: what to time.
-        device: where it runs.
+        calls: what to time.
+        device: where they run.
         effort: how long to warm up and to sample.
-        others: the same call on other inputs of the same size; the samples take all calls in turn.
     """
-    on_cuda = torch.device(device).type == "cuda"
-    turns = cycle([call, *others])
     with _garbage_collector_off():
-        # Created before the warm-up, so that its buffer lies next to the inputs and not in memory that the calls freed.
-        clock = DeviceClock(device) if on_cuda else None
-        warm = _warm_up(turns, device, effort, at_least=1 + len(others) if on_cuda else 0)
-        if clock is not None:
-            samples = _collect(lambda: clock.sample(next(turns), warm.submit_seconds, warm.seconds), effort)
+        if torch.device(device).type == "cuda":
+            # Before the warm-up, so that its buffer lies next to the inputs and not in memory that the calls freed.
+            clock = DeviceClock(device)
+            warm = _warm_up(calls, device, effort)
+            samples = _collect(lambda purpose: _cuda_sample(clock, calls, warm, purpose), effort)
             return Timing(
                 wall_seconds=[sample.wall for sample in samples],
                 device_seconds=[sample.device for sample in samples],
                 submit_seconds=[sample.submit for sample in samples],
                 warmup_calls=warm.calls,
                 flushed_bytes=clock.flushed_bytes,
-                input_sets=1 + len(others),
             )
+        warm = _warm_up(calls, device, effort)
         group = max(1, math.ceil(SHORT_CALL_SECONDS / warm.seconds)) if warm.seconds < SHORT_CALL_SECONDS else 1
+        group = min(group, calls.most_per_sample)
         return Timing(
-            wall_seconds=_collect(lambda: _cpu_sample(turns, group), effort),
+            wall_seconds=_collect(lambda purpose: _cpu_sample(calls, group, purpose), effort),
             warmup_calls=warm.calls,
             calls_per_sample=group,
             threads=torch.get_num_threads(),
-            input_sets=1 + len(others),
         )
 
 
-def _collect(take: Callable[[], SampleType], effort: Effort) -> list[SampleType]:
+def _collect(take: Callable[[Purpose], SampleType], effort: Effort) -> list[SampleType]:
+    """Samples until there are enough."""
     began = perf_counter()
     samples: list[SampleType] = []
-    while len(samples) < effort.min_samples or (
-        len(samples) < effort.max_samples and perf_counter() - began < effort.seconds
-    ):
-        samples.append(take())
+    is_last = False
+    while not is_last:
+        count = len(samples) + 1
+        is_last = count >= effort.min_samples and (
+            count >= effort.max_samples or perf_counter() - began >= effort.seconds
+        )
+        samples.append(take("last sample" if is_last else "sample"))
     return samples
 
 
-def _warm_up(turns: Iterator[Call], device: str, effort: Effort, at_least: int) -> _WarmUp:
+def _warm_up(calls: Calls, device: str, effort: Effort) -> _WarmUp:
     began = perf_counter()
-    calls, quickest, submit = 0, math.inf, math.inf
-    while calls < max(effort.warmup_calls, at_least) or perf_counter() - began < effort.warmup_seconds:
-        call = next(turns)
+    count, quickest, submit = 0, math.inf, math.inf
+    while count < effort.warmup_calls or perf_counter() - began < effort.warmup_seconds:
+        (call,) = calls.ready(1, "warm-up").calls
         start = perf_counter()
         call()
         submit = min(submit, perf_counter() - start)
         _synchronize(device)
         quickest = min(quickest, perf_counter() - start)
-        calls += 1
-    return _WarmUp(calls, quickest, submit)
+        count += 1
+    return _WarmUp(count, quickest, submit)
 
 
-def _cpu_sample(turns: Iterator[Call], group: int) -> float:
+def _cpu_sample(calls: Calls, group: int, purpose: Purpose) -> float:
+    batch = calls.ready(group, purpose)
+    before, kept, after = batch.calls[: batch.kept], batch.calls[batch.kept], batch.calls[batch.kept + 1 :]
     start = perf_counter()
-    for _ in range(group):
-        next(turns)()
-    return (perf_counter() - start) / group
+    for call in before:
+        call()
+    result = kept()
+    for call in after:
+        call()
+    seconds = (perf_counter() - start) / group
+    calls.returned(result)
+    return seconds
+
+
+def _cuda_sample(clock: DeviceClock, calls: Calls, warm: _WarmUp, purpose: Purpose) -> Sample:
+    count = 1 if is_long(warm.seconds) else 2
+    batch = calls.ready(count, purpose)
+    sample, results = clock.sample(batch.calls, warm.submit_seconds)
+    calls.returned(results[batch.kept])
+    return sample
 
 
 def _synchronize(device: str) -> None:

@@ -11,6 +11,7 @@ dtype. FlashAttention's tests use the same rule and factor (https://github.com/D
 
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 
 from harness.core.plugin import AttentionPlugin
 from harness.core.record import MEAN_DEVIATION, WORST_HEAD, WORST_ROW, Check
-from harness.core.spec import OperationSpec
+from harness.core.spec import OperationSpec, Spec
 from harness.measure.inputs import Inputs, draw
 from harness.measure.sampled_rows import (
+    Randomness,
     SampledResult,
     WrongShape,
     at_real_rows,
@@ -52,6 +54,10 @@ ZERO = 1e-10
 """A true value below this fraction of the upstream gradient is zero, apart from rounding in float64."""
 ZERO_EPS = 16
 """Allowed error where the true value is zero, in multiples of the floor, relative to the upstream gradient."""
+STRUCTURED_FACTOR = 4
+"""Allowed error on inputs that are not independent noise, in multiples of what is allowed otherwise: those of a model,
+and of a quality case. Attention is smooth there, and gradients are small differences of large numbers, which kernels
+round in other ways than the oracle because they compute them by other formulas."""
 PADDED_SCALE = 100.0
 """Factor on padded keys and values: far outside the range of the real ones, and far from overflow in float16."""
 TAIL = 8
@@ -92,18 +98,18 @@ def _checks(
         output, sampled = run_module(module, called_with, rows, spec.seed, backward)
     except WrongShape as error:
         return [Check(what=str(error), error=None, allowed=0.0, passed=False)]
-    checks = [_finite(output, sampled, inputs)]
-    oracle = _OracleResults.of(plugin, spec, inputs, rows, backward)
+    checks = [_finite(output, sampled, inputs), _unmodified(called_with, inputs)]
+    oracle = OracleResults.of(plugin, spec, inputs, rows, backward)
     against_oracle = oracle.compare(sampled)
     checks += against_oracle
     allowed = against_oracle[0].allowed  # two calls may differ in their order of summation, so by rounding
     if inputs.key_padding_mask is not None:
         checks.append(_padding(module, inputs, output, allowed, spec.seed))
-    checks += _second_call(plugin, spec, module, called_with, backward, rows_seed)
+    checks += _second_call(plugin, spec, module, called_with, inputs.key_padding_mask, backward, rows_seed)
     _copy(called_with, inputs)
     repeated, repeated_sample = run_module(module, called_with, rows, spec.seed, backward=False)
     first, second = (at_real_rows(out, inputs, real_positions(inputs)) for out in (output, repeated))
-    checks.append(_compare("output of a repeated call", second, first, allowed))
+    checks.append(compare("output of a repeated call", second, first, allowed))
     if spec.head_dim >= LEAST_ROW_SIZE:
         checks.append(oracle.worst_row("output", repeated_sample.output, " of a repeated call"))
     return checks
@@ -119,8 +125,36 @@ def failures(checks: list[Check]) -> list[str]:
     return sentences
 
 
+def worst_by_name(checks: Sequence[Check]) -> list[Check]:
+    """Of the checks of one name, those that failed, or else the one nearest to its limit."""
+    by_name: dict[str, list[Check]] = {}
+    for check in checks:
+        by_name.setdefault(check.what, []).append(check)
+
+    def share(check: Check) -> float:
+        return (check.error or 0.0) / check.allowed if check.allowed else 0.0
+
+    return [
+        kept
+        for group in by_name.values()
+        for kept in ([check for check in group if not check.passed] or [max(group, key=share)])
+    ]
+
+
+def loosened(checks: Sequence[Check], factor: float) -> list[Check]:
+    """The checks with a multiple of the error allowed, but not more than ``MAX_ALLOWED``."""
+
+    def loosen(check: Check) -> Check:
+        allowed = min(factor * check.allowed, max(check.allowed, MAX_ALLOWED))
+        return check.model_copy(
+            update={"allowed": allowed, "passed": check.error is not None and check.error <= allowed}
+        )
+
+    return [loosen(check) for check in checks]
+
+
 @dataclass(frozen=True)
-class _OracleResults:
+class OracleResults:
     """The oracle's results for one call, in float64 and in the case's dtype.
 
     Args:
@@ -145,11 +179,19 @@ class _OracleResults:
 
     @classmethod
     def of(
-        cls, plugin: AttentionPlugin, spec: OperationSpec, inputs: Inputs, rows: Tensor, backward: bool
-    ) -> "_OracleResults":
-        """Evaluate the oracle of ``plugin`` twice."""
-        truth = run_oracle(plugin, spec, inputs, rows, torch.float64, backward).named()
-        rounded = run_oracle(plugin, spec, inputs, rows, inputs.q.dtype, backward).named()
+        cls,
+        plugin: AttentionPlugin,
+        spec: Spec,
+        inputs: Inputs,
+        rows: Tensor,
+        backward: bool,
+        randomness: Randomness | None = None,
+    ) -> "OracleResults":
+        """Evaluate the oracle of ``plugin`` twice, from ``randomness`` (None: from the seed of ``spec``)."""
+        truth, rounded = (
+            run_oracle(plugin, spec, inputs, rows, dtype, backward, randomness).named()
+            for dtype in (torch.float64, inputs.q.dtype)
+        )
         positions = inputs.q.shape[2]
         least = FLOOR_EPS * torch.finfo(inputs.q.dtype).eps
         floor = least * (1 + FEW_TOKENS / positions) + plugin.kernel_error
@@ -164,12 +206,12 @@ class _OracleResults:
             if not truth.norm() > ZERO * self.upstream:
                 # For example the weight of a single key is constant, and its gradient in a kernel is only rounding,
                 # which has no scale of its own in a row or head.
-                in_total.append(_compare(name + when, value, truth, ZERO_EPS * self.least, self.upstream))
+                in_total.append(compare(name + when, value, truth, ZERO_EPS * self.least, self.upstream))
                 continue
             rounding = relative_error(self.rounded[name], truth)
             explained = ROUNDING_FACTOR * rounding + self.floor
             allowed = min(explained, MAX_ALLOWED) if math.isfinite(rounding) else self.floor
-            in_total.append(_compare(name + when, value, truth, allowed))
+            in_total.append(compare(name + when, value, truth, allowed))
             if truth.shape[-1] < LEAST_ROW_SIZE:
                 continue
             parts = self._comparison(name, value)
@@ -196,6 +238,7 @@ def _second_call(
     spec: OperationSpec,
     module: nn.Module,
     called_with: Inputs,
+    mask: Tensor | None,
     backward: bool,
     rows_seed: int,
 ) -> list[Check]:
@@ -203,10 +246,11 @@ def _second_call(
     drawn = draw(tuple(called_with.q.shape), spec.seed + 1, spec.device)
     drawn[2] *= torch.where(_tail(called_with), math.sqrt(spec.seq_len / TAIL) if spec.seq_len > TAIL else 1.0, 1.0)
     q, k, v, grad = (x.to(called_with.q.dtype) for x in drawn)
-    _copy(called_with, Inputs(q, k, v, called_with.key_padding_mask, grad))
-    rows = sample_rows(called_with, ROWS, rows_seed + 1)
+    given = Inputs(q, k, v, mask, grad)
+    _copy(called_with, given)
+    rows = sample_rows(given, ROWS, rows_seed + 1)
     _, sampled = run_module(module, called_with, rows, spec.seed, backward)
-    return _OracleResults.of(plugin, spec, called_with, rows, backward).compare(sampled, " of a second call")
+    return OracleResults.of(plugin, spec, given, rows, backward).compare(sampled, " of a second call")
 
 
 def _tail(inputs: Inputs) -> Tensor:
@@ -220,11 +264,11 @@ def _padding(module: nn.Module, inputs: Inputs, before: Tensor, allowed: float, 
     mask = inputs.key_padding_mask
     assert mask is not None
     scale = torch.where(mask, 1.0, PADDED_SCALE)[:, None, :, None].to(inputs.k.dtype)
-    changed = replace(inputs, k=inputs.k * scale, v=inputs.v * scale)
+    changed = replace(_own_storage(inputs), k=inputs.k * scale, v=inputs.v * scale)
     real = real_positions(inputs)
     _, after = run_module(module, changed, real, seed, backward=False)
     before = at_real_rows(before, inputs, real)
-    return _compare("output after a change of padded keys", after.output, before, allowed)
+    return compare("output after a change of padded keys", after.output, before, allowed)
 
 
 def _finite(output: Tensor, sampled: SampledResult, inputs: Inputs) -> Check:
@@ -235,7 +279,19 @@ def _finite(output: Tensor, sampled: SampledResult, inputs: Inputs) -> Check:
     return Check(what="share of numbers that are not finite", error=share, allowed=0.0, passed=wrong == 0)
 
 
-def _compare(what: str, measured: Tensor, truth: Tensor, allowed: float, scale: float | None = None) -> Check:
+def _unmodified(called_with: Inputs, inputs: Inputs) -> Check:
+    """Share of numbers of q, k, v and the mask that the call changed."""
+    names = [name for name in ("q", "k", "v", "key_padding_mask") if getattr(inputs, name) is not None]
+    pairs = [(getattr(called_with, name), getattr(inputs, name)) for name in names]
+    changed = {name: int((after != before).sum()) for name, (after, before) in zip(names, pairs, strict=True)}
+    share = sum(changed.values()) / sum(before.numel() for _, before in pairs)
+    where = ", ".join(name for name, count in changed.items() if count) or None
+    what = "share of input numbers that the call changed"
+    return Check(what=what, error=share, allowed=0.0, passed=share == 0.0, where=where)
+
+
+def compare(what: str, measured: Tensor, truth: Tensor, allowed: float, scale: float | None = None) -> Check:
+    """Compare two tensors by the relative error of ``harness.measure.sampled_rows``."""
     error = relative_error(measured, truth, scale)
     if not math.isfinite(error):
         return Check(what=what, error=None, allowed=allowed, passed=False)
@@ -249,9 +305,14 @@ def _worst(what: str, worst: Worst) -> Check:
 
 
 def _own_storage(inputs: Inputs) -> Inputs:
-    return replace(inputs, q=inputs.q.clone(), k=inputs.k.clone(), v=inputs.v.clone(), grad=inputs.grad.clone())
+    mask = None if inputs.key_padding_mask is None else inputs.key_padding_mask.clone()
+    q, k, v, grad = (x.clone() for x in (inputs.q, inputs.k, inputs.v, inputs.grad))
+    return Inputs(q, k, v, mask, grad)
 
 
 def _copy(to: Inputs, source: Inputs) -> None:
     for target, tensor in ((to.q, source.q), (to.k, source.k), (to.v, source.v), (to.grad, source.grad)):
         target.copy_(tensor)
+    if to.key_padding_mask is not None:
+        assert source.key_padding_mask is not None
+        to.key_padding_mask.copy_(source.key_padding_mask)

@@ -26,6 +26,8 @@ from yoso.torch_private import child_module
 
 # The last module that each layer built, and what it was built for. Building may cost more than the attention itself.
 _built: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], nn.Module]] = WeakKeyDictionary()
+# What ``attach`` returned for each model whose attention has weights of its own.
+_attached: WeakKeyDictionary[nn.Module, "list[LayerAttention]"] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ def insert(model: PreTrainedModel, case: OperationSpec) -> list[LayerAttention]:
     return attach(model, case.attention, seq_len=case.seq_len, seed=case.seed, knobs=case.knobs)
 
 
+def attached(model: PreTrainedModel) -> list[LayerAttention]:
+    """The attention of each layer that has weights of its own; empty for any other model."""
+    return _attached.get(model, [])
+
+
 def _add_weights(
     model: PreTrainedModel, name: str, seq_len: int, seed: int, knobs: Mapping[str, Scalar] | None
 ) -> list[LayerAttention]:
@@ -172,6 +179,7 @@ def _add_weights(
         # Transformers saves a weight that has two names only if this attribute declares it.
         attention.module._tied_weights_keys = _shared_parameters(attention.module)  # type: ignore[assignment]
         layer.add_module(name, attention.module)
+    _attached[model] = added
     return added
 
 

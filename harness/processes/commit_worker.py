@@ -3,10 +3,13 @@
 It runs the code of the commit's own checkout, and the client is of the commit that runs ``harness ab``. So these
 requests and answers must stay as they are; older commits give the same answers in their module ``harness.side``::
 
-    {"prepare": SPEC, "verified": BOOL, "observed": BOOL}
+    {"prepare": SPEC, "verified": BOOL, "observed": BOOL, "inputs_seed": INT}
                          -> a Record without a timing; the case is held until the next one. See ``runner.prepare``
     {"sample": EFFORT}   -> a Timing, or {"status": ..., "reasons": [...]} if the case failed
-    {"machine": DEVICE}  -> {"machine": the machine's fingerprint, "commit": the code's commit}
+    {"verify": true}     -> {}, or {"status": ..., "reasons": [...]} if a kept result of the timed calls is wrong
+    {"machine": DEVICE}  -> {"machine": the machine's fingerprint, "commit": the code's commit, "verifies": true}
+
+A commit whose answer has no ``verifies`` times every call on the same inputs and cannot answer ``verify``.
 
 The processes of both commits hold the same case at the same time, so that their samples are taken a fraction of a
 second apart (``harness.gate.commits.turns``) and a disturbance of the machine affects both commits alike.
@@ -16,6 +19,7 @@ import ctypes
 import gc
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -77,21 +81,33 @@ def _load_handler() -> Handler:
             torch.set_num_threads(max(1, threads // 2))
             observed = request.get("observed", False)
             modules_before = len(sys.modules)
-            record, prepared = runner.prepare(spec, request["verified"], observed)
+            record, prepared = runner.prepare(spec, request["verified"], observed, request.get("inputs_seed"))
             if len(sys.modules) > modules_before:  # excludes the modules that this case imported, too
                 gc.freeze()
             return (record if observed else launches.counted(record)).model_dump_json()
         if "sample" in request:
-            assert prepared is not None, "a case must be prepared before it is sampled"
             torch.set_num_threads(threads)
-            try:
-                return prepared.time(Effort(**request["sample"])).model_dump_json()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # a plugin may raise anything; the exception is the result of the case
-                prepared = None
-                return json.dumps(runner.failure(error))
-        return json.dumps({"machine": machine.fingerprint(), "commit": machine.commit()})
+            return answer_of(lambda case: case.time(Effort(**request["sample"])).model_dump_json())
+        if "verify" in request:
+            return answer_of(verify)
+        return json.dumps({"machine": machine.fingerprint(), "commit": machine.commit(), "verifies": True})
+
+    def verify(case: PreparedCase) -> str:
+        case.verify_timed_calls()
+        return "{}"
+
+    def answer_of(ask: Callable[[PreparedCase], str]) -> str:
+        """The answer of the prepared case, or why it failed."""
+        nonlocal prepared
+        assert prepared is not None, "a case must be prepared before it is sampled"
+        try:
+            return ask(prepared)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything; the exception is the result of the case
+            prepared = None
+            failure = runner.failure(error)
+            return json.dumps({"status": failure["status"], "reasons": failure["reasons"]})
 
     return answer
 

@@ -22,6 +22,7 @@ from harness.tasks.data_files import DATA_DIR
 from harness.tasks.task import LabelledSequences, Task, examples_sha256
 from harness.training import Diverged
 from harness.training.checkpoints import SAVE_SECONDS, SavePeriodically, SeedFolder, SeedResult
+from harness.training.model_verification import Verification
 from harness.training.task_models import make_model
 from harness.training.trainer import NOT_FINITE, ProgressCallback, ReportProgress, TrainingClock, make_trainer
 
@@ -40,6 +41,7 @@ def train(
     progress: ProgressCallback | None = None,
     checkpoints: Path | None = None,
     save_seconds: float = SAVE_SECONDS,
+    verification: Verification | None = None,
 ) -> TaskResult:
     """Train ``spec.seeds`` models from scratch and score each on the held-out examples.
 
@@ -52,6 +54,7 @@ def train(
         checkpoints: folder for checkpoints; an interrupted training is resumed from there, on a CPU to the same bits.
             None keeps nothing.
         save_seconds: time between two checkpoints.
+        verification: verifies every trained model; None: nothing is verified.
 
     Raises:
         Diverged: the loss, or an output of the trained model, became NaN or infinite; it has the seed and the step.
@@ -73,13 +76,14 @@ def train(
             seed = spec.seed + index
             folder = SeedFolder(checkpoints or Path(temporary), spec, data.sha256, seed)
             result = folder.finished()
+            if result is not None and verification is not None:
+                verification.resumed(seed)
             if result is None:
                 report = None
                 if progress is not None:
                     report = ReportProgress(progress, index * spec.steps, spec.seeds * spec.steps)
-                result = _train_seed(
-                    spec, task, data, seed, folder, report, runnable, save_seconds if checkpoints else None
-                )
+                saving = save_seconds if checkpoints else None
+                result = _train_seed(spec, task, data, seed, folder, report, runnable, saving, verification)
                 folder.finish(result)
             results.append(result)
         train_memory = _train_memory(spec, task, data.train, temporary)
@@ -103,18 +107,32 @@ def train(
     )
 
 
-def train_with_progress_bar(spec: TaskSpec, checkpoints: Path | None, console: Console | None = None) -> TaskResult:
+def check_untrained(spec: TaskSpec, verification: Verification) -> None:
+    """Verify the layers of the first seed's untrained model; raises as ``train`` does, except Diverged."""
+    task: Task = registry.get_task(spec.task)
+    data = _data(spec.task, spec.train_examples, spec.eval_examples, spec.seq_len, spec.seed, os.environ.get(DATA_DIR))
+    model = make_model(spec, task, spec.seed)
+    with tempfile.TemporaryDirectory(prefix="harness-verify-") as folder:
+        verification.untrained(model, make_trainer(spec, task, model, data.train, spec.seed, folder))
+
+
+def train_with_progress_bar(
+    spec: TaskSpec,
+    checkpoints: Path | None,
+    console: Console | None = None,
+    verification: Verification | None = None,
+) -> TaskResult:
     """As ``train``, with a progress bar over the steps of all seeds if ``console`` (default: stderr) is a terminal.
 
     pytest captures what a test writes; its option ``-s`` makes the bar visible.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:
-        return train(spec, checkpoints=checkpoints)
+        return train(spec, checkpoints=checkpoints, verification=verification)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:
         bar = bars.add_task(f"{spec.task}, {spec.attention}, {spec.seeds} seeds", total=spec.seeds * spec.steps)
-        return train(spec, lambda done, _: bars.update(bar, completed=done), checkpoints)
+        return train(spec, lambda done, _: bars.update(bar, completed=done), checkpoints, verification=verification)
 
 
 @lru_cache(maxsize=1)  # the attentions of a comparison are trained one after the other on the same data
@@ -137,6 +155,7 @@ def _train_seed(
     report: ReportProgress | None,
     swaps: list[Swap],
     save_seconds: float | None,
+    verification: Verification | None,
 ) -> SeedResult:
     model = make_model(spec, task, seed)
     trainer = make_trainer(spec, task, model, data.train, seed, str(folder.path))
@@ -150,6 +169,8 @@ def _train_seed(
     scores, eval_seconds = score(trainer, task, data.eval, seed)
     if not scores:
         raise Diverged(seed, steps)
+    if verification is not None:
+        verification.trained(model, trainer, seed)
     swapped = [score(_swapped_trainer(spec, task, swap, model, seed, folder), task, data.eval, seed) for swap in swaps]
     if not all(swapped_scores for swapped_scores, _ in swapped):
         raise Diverged(seed, steps)

@@ -48,7 +48,7 @@ class SyntheticProcess:
     def machine(self, device):
         return {"machine": {"cpu": "synthetic"}, "commit": None}
 
-    def begin_prepare(self, spec, verified, observed):
+    def begin_prepare(self, spec, verified, observed, inputs_seed=None):
         self._spec = spec
         self.prepared_cases.append((spec.case_id, verified, observed))
         self.events.append(self.name.lower())
@@ -61,6 +61,12 @@ class SyntheticProcess:
         _, verified, observed = self.prepared_cases[-1]
         checks, conditions = [] if verified else [CHECK], None if observed else SEEN
         return synthetic.record(self._spec, memory=memory, checks=checks, conditions=conditions)
+
+    def begin_verify(self):
+        pass
+
+    def verified(self):
+        return None
 
     def sample(self, effort):
         self.events.append(self.name)

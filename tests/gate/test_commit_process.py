@@ -26,7 +26,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 def test_a_collected_case_is_sent_with_the_fields_that_it_was_collected_with(requests: list[dict]) -> None:
     spec: AnySpec = TypeAdapter(AnySpec).validate_python(OLDER_SPEC)
     CommitProcess(Path()).begin_prepare(spec, verified=False, observed=True)
-    assert requests == [{"prepare": OLDER_SPEC, "verified": False, "observed": True}]
+    assert requests == [{"prepare": OLDER_SPEC, "verified": False, "observed": True, "inputs_seed": None}]
 
 
 def test_a_case_that_was_not_collected_is_sent_with_its_kind(requests: list[dict]) -> None:

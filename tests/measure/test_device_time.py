@@ -76,7 +76,7 @@ def test_the_flush_is_larger_than_the_cache(device):
 
 def test_the_submission_of_a_launch_bound_call_does_not_count_as_device_time(device):
     call = device.kernels(20, host=10 * MICRO, device=2 * MICRO)
-    sample = clock_of(device).sample(call, submit_seconds=200 * MICRO, seconds=210 * MICRO)
+    sample, _ = clock_of(device).sample([call, call], submit_seconds=200 * MICRO)
     assert sample.device == pytest.approx(40 * MICRO, rel=0.01)
     assert sample.submit == pytest.approx(200 * MICRO, rel=0.01)
     assert sample.wall == pytest.approx(202 * MICRO, rel=0.01)
@@ -85,7 +85,7 @@ def test_the_submission_of_a_launch_bound_call_does_not_count_as_device_time(dev
 
 def test_a_call_that_keeps_the_device_busy_has_all_its_device_time(device):
     call = device.kernels(5, host=10 * MICRO, device=1000 * MICRO)
-    sample = clock_of(device).sample(call, submit_seconds=50 * MICRO, seconds=5e-3)
+    sample, _ = clock_of(device).sample([call, call], submit_seconds=50 * MICRO)
     assert sample.device == pytest.approx(5e-3, rel=0.01)
     assert sample.submit == pytest.approx(50 * MICRO, rel=0.01)
     assert sample.wall == pytest.approx(5e-3 + 10 * MICRO, rel=0.01)
@@ -93,7 +93,8 @@ def test_a_call_that_keeps_the_device_busy_has_all_its_device_time(device):
 
 def test_a_long_call_is_timed_with_one_call(device):
     call = device.kernels(5, host=10 * MICRO, device=0.1)
-    sample = clock_of(device).sample(call, submit_seconds=50 * MICRO, seconds=0.5)
+    assert device_time.is_long(0.5)
+    sample, _ = clock_of(device).sample([call], submit_seconds=50 * MICRO)
     assert sample.device == pytest.approx(0.5, rel=0.001)
     assert device.calls == 1
 
@@ -109,10 +110,17 @@ def test_every_timed_call_comes_after_a_flush(device):
         seen = device.flushes
 
     for _ in range(3):
-        clock.sample(call, submit_seconds=MICRO, seconds=MICRO)
+        clock.sample([call, call], submit_seconds=MICRO)
     assert flushed_before == [True] * 6
 
 
 def test_the_number_of_flushes_is_limited_when_the_host_is_slow(device):
-    clock_of(device).sample(device.kernels(1, MICRO, MICRO), submit_seconds=10.0, seconds=10e-3)
+    call = device.kernels(1, MICRO, MICRO)
+    clock_of(device).sample([call, call], submit_seconds=10.0)
     assert device.flushes < 300
+
+
+def test_the_results_of_both_calls_are_returned(device):
+    _, results = clock_of(device).sample([lambda: "first", lambda: "second"], submit_seconds=MICRO)
+    assert results == ["first", "second"]
+    assert clock_of(device).sample([lambda: "only"], submit_seconds=MICRO)[1] == ["only"]

@@ -63,7 +63,7 @@ def structure(attention: str, drawn: Inputs) -> float:
 def errors_of(name: str, knob: str, budget: int, kind: str, what: str = "output", draws: int = 4) -> float:
     spec = spec_of(kind, name, knobs={knob: budget}, draws=draws)
     plugin = registry.get(name)
-    return median(quality.errors(plugin, spec, plugin.build(spec), inputs.make(spec)).errors[what])
+    return median(quality.errors(plugin, spec, plugin.build(spec), inputs.make(spec))[0].errors[what])
 
 
 def test_matched_inputs_have_not_changed() -> None:

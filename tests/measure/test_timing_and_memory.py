@@ -6,12 +6,30 @@ import torch
 
 from harness.core.spec import Effort
 from harness.measure import memory, timing
+from harness.measure.timing import Batch
+
+
+class SameCall:
+    """Implements ``timing.Calls`` for one function."""
+
+    most_per_sample = 10_000
+
+    def __init__(self, call):
+        self.call, self.purposes, self.results = call, [], []
+
+    def ready(self, count, purpose):
+        self.purposes.append(purpose)
+        return Batch([self.call] * count, count - 1)
+
+    def returned(self, result):
+        self.results.append(result)
+
 
 EFFORT = Effort(min_samples=3, max_samples=5, seconds=10.0, warmup_calls=2, warmup_seconds=0.0)
 
 
 def test_the_time_of_a_sleep_is_its_duration():
-    measured = timing.measure(lambda: time.sleep(0.01), "cpu", EFFORT)
+    measured = timing.measure(SameCall(lambda: time.sleep(0.01)), "cpu", EFFORT)
     assert len(measured.wall_seconds) == 5
     assert measured.calls_per_sample == 1
     assert all(0.01 <= seconds < 0.2 for seconds in measured.wall_seconds)
@@ -26,20 +44,27 @@ def test_short_calls_are_grouped_and_counted():
         nonlocal calls
         calls += 1
 
-    measured = timing.measure(call, "cpu", EFFORT)
+    measured = timing.measure(SameCall(call), "cpu", EFFORT)
     assert measured.calls_per_sample > 100
     assert calls == measured.warmup_calls + 5 * measured.calls_per_sample
     assert all(seconds < 1e-3 for seconds in measured.wall_seconds)
 
 
 def test_the_minimum_number_of_samples_is_taken_whatever_the_time_limit():
-    measured = timing.measure(lambda: time.sleep(0.002), "cpu", Effort(4, 100, 0.0, 1, 0.0))
+    measured = timing.measure(SameCall(lambda: time.sleep(0.002)), "cpu", Effort(4, 100, 0.0, 1, 0.0))
     assert (len(measured.wall_seconds), measured.warmup_calls) == (4, 1)
 
 
 def test_the_warm_up_lasts_as_long_as_requested():
-    measured = timing.measure(lambda: time.sleep(0.002), "cpu", Effort(1, 1, 0.0, 1, 0.05))
+    measured = timing.measure(SameCall(lambda: time.sleep(0.002)), "cpu", Effort(1, 1, 0.0, 1, 0.05))
     assert measured.warmup_calls > 3
+
+
+def test_calls_are_told_which_sample_is_the_last_and_get_one_result_of_each():
+    calls = SameCall(lambda: time.sleep(0.002) or len(calls.purposes))
+    timing.measure(calls, "cpu", EFFORT)
+    assert calls.purposes == ["warm-up"] * 2 + ["sample"] * 4 + ["last sample"]
+    assert calls.results == [3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -48,7 +73,7 @@ def test_the_garbage_collector_is_off_during_timing_and_restored_afterwards(on):
     was = gc.isenabled()
     (gc.enable if on else gc.disable)()
     try:
-        timing.measure(lambda: within.append(gc.isenabled()), "cpu", Effort(1, 1, 0.0, 1, 0.0))
+        timing.measure(SameCall(lambda: within.append(gc.isenabled())), "cpu", Effort(1, 1, 0.0, 1, 0.0))
         assert not any(within)
         assert gc.isenabled() is on
     finally:

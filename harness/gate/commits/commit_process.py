@@ -56,6 +56,7 @@ class CommitProcess:
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, timeout: float | None = None) -> None:
         self.folder = folder
         self._timeout = timeout
+        self._verifies = False
         self._client = ProcessClient(start_command(), folder, KEEP_MEMORY | STOP_WAITING | dict(env or {}))
 
     def start(self) -> None:
@@ -68,21 +69,26 @@ class CommitProcess:
         Raises:
             ProcessFailure: the process did not start; the message says how it ended.
         """
-        return dict(json.loads(self._client.request({"machine": device}, self._timeout)))
+        answer = dict(json.loads(self._client.request({"machine": device}, self._timeout)))
+        self._verifies = bool(answer.get("verifies"))
+        return answer
 
-    def begin_prepare(self, spec: AnySpec, verified: bool, observed: bool) -> None:
+    def begin_prepare(self, spec: AnySpec, verified: bool, observed: bool, inputs_seed: int | None = None) -> None:
         """Start preparing a case without waiting, so that both processes can prepare at once; see ``prepared``.
 
         Args:
             spec: the case.
             verified: it was verified before, in a process of the same commit, and is not verified again.
             observed: its conditions, kernel launches and memory were recorded before, and are not recorded again.
+            inputs_seed: seed of the timed calls' inputs; None: drawn from entropy. An older commit ignores it.
         """
         self._spec = spec
         # Only the fields that were set when it was collected: an older commit rejects fields that were added later.
         fields = {"kind": spec.kind, **spec.model_dump(mode="json", exclude_unset=True)}
         with suppress(ProcessFailure):  # `prepared` reports it
-            self._client.send({"prepare": fields, "verified": verified, "observed": observed})
+            self._client.send(
+                {"prepare": fields, "verified": verified, "observed": observed, "inputs_seed": inputs_seed}
+            )
 
     def prepared(self) -> Record:
         """Wait for the case that ``begin_prepare`` started and return its record, which has no timing."""
@@ -98,6 +104,25 @@ class CommitProcess:
         except ProcessFailure as error:
             return Failed(error.status, error.reasons)
         return Failed(**answer) if "status" in answer else Timing.model_validate(answer)
+
+    def begin_verify(self) -> None:
+        """Start verifying results of the timed calls without waiting; see ``verified``."""
+        if self._verifies:
+            with suppress(ProcessFailure):  # `verified` reports it
+                self._client.send({"verify": True})
+
+    def verified(self) -> Failed | None:
+        """Wait for what ``begin_verify`` started: why a timed call was wrong; None if none was, or the commit is older.
+
+        It is also None before ``machine`` was asked, whose answer says whether the commit can verify timed calls.
+        """
+        if not self._verifies:
+            return None
+        try:
+            answer = json.loads(self._client.receive(self._timeout))
+        except ProcessFailure as error:
+            return Failed(error.status, error.reasons)
+        return Failed(**answer) if answer else None
 
     def close(self) -> None:
         """End the process."""

@@ -4,6 +4,7 @@ A turn is one call, or a few. A disturbance that lasts longer than a turn (anoth
 affects neighbouring turns of both commits equally and cancels in their ratio.
 """
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
@@ -13,6 +14,8 @@ from harness.core.record import Record, Timing
 from harness.core.spec import AnySpec
 from harness.gate.commits.commit_process import CommitProcess, Failed
 
+SEED_BITS = 47
+"""Bits of a seed of inputs, so that a JSON number holds it exactly."""
 Settled = Callable[[Record, Record], bool]
 """Whether the case needs no more turns, given the records of base and head so far."""
 Pair = tuple[list[float], list[float]]
@@ -94,12 +97,14 @@ def measure(
         Base's record and head's. If one of them failed, neither has a timing.
     """
     order = (1, 0) if head_first else (0, 1)
+    # Both get the same inputs, so that a time that depends on them does not differ between the commits.
+    inputs_seed = secrets.randbits(SEED_BITS)
     # The process that prepares first may get different memory pages, so the order alternates.
     for which in order:
-        (base, head)[which].begin_prepare(spec, verified=again or which == 0, observed=again)
+        (base, head)[which].begin_prepare(spec, verified=again or which == 0, observed=again, inputs_seed=inputs_seed)
     records = (base.prepared(), head.prepared())
     if records[1].status == "incorrect" and records[0].status == "ok":
-        base.begin_prepare(spec, verified=False, observed=again)
+        base.begin_prepare(spec, verified=False, observed=again, inputs_seed=inputs_seed)
         records = (base.prepared(), records[1])
     if any(record.status != "ok" for record in records) or spec.kind not in ("operation", "model"):
         return records
@@ -108,6 +113,7 @@ def measure(
             timed = _with_timing(records[0], timings[0]), _with_timing(records[1], timings[1])
             if number >= plan.preparations and settled(*timed):
                 break
+        _verify_timed_calls((base, head))
     except _Stopped as stop:
         return _with_failure(records, stop.which, stop.failed)
     return timed
@@ -163,11 +169,22 @@ def _pair(
 
 
 def _prepare_again(processes: tuple[CommitProcess, CommitProcess], spec: AnySpec, order: tuple[int, ...]) -> None:
+    inputs_seed = secrets.randbits(SEED_BITS)
     for which in order:
-        processes[which].begin_prepare(spec, verified=True, observed=True)
+        processes[which].begin_prepare(spec, verified=True, observed=True, inputs_seed=inputs_seed)
     for which, record in enumerate([process.prepared() for process in processes]):
         if record.status != "ok":
             raise _Stopped(which, Failed(record.status, record.reasons))
+
+
+def _verify_timed_calls(processes: tuple[CommitProcess, CommitProcess]) -> None:
+    """Verify results of the calls that both have timed since the last preparation."""
+    for process in processes:
+        process.begin_verify()
+    answers = [process.verified() for process in processes]
+    for which, failed in enumerate(answers):
+        if failed is not None:
+            raise _Stopped(which, failed)
 
 
 def _seconds(timing: Timing) -> list[float]:

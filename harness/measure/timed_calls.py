@@ -1,0 +1,183 @@
+"""The calls of an operation case that are timed: each on new numbers, and some of them verified afterwards.
+
+Verification before the timing shows that an attention can compute the right result, not that it does so while the clock
+runs. So every timed call has inputs that no call had before, drawn from entropy, and the results of three of them are
+kept: the first, the last, and one at random. They are compared with the oracle after the last sample was taken
+(``harness.measure.recorded_call``). Writing inputs and keeping results happens while the clock is stopped.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.core.plugin import AttentionPlugin
+from harness.core.record import TIMED_CALL, Check
+from harness.core.spec import OperationSpec
+from harness.measure import recorded_call
+from harness.measure.inputs import FreshInputs, Inputs, bytes_per_call
+from harness.measure.recorded_call import RecordedCall
+from harness.measure.sampled_rows import WrongShape, checked_output, set_generator
+from harness.measure.timing import Batch, Purpose
+from harness.measure.verify import worst_by_name
+
+Result = tuple[Tensor, tuple[Tensor, ...]]
+"""Output, and the gradients of q, k and v; these are empty without a backward pass."""
+RING_BYTES = 2**24
+"""Limit for the inputs that are ready at once for a sample of short calls: about the size of a CPU's last cache."""
+MOST_CALLS = 200
+"""Most calls of a sample, however small their inputs are."""
+CUDA_CALLS = 2
+"""Calls of a sample on CUDA; see ``harness.measure.device_time``."""
+FIRST, RANDOM, LAST = "the first", "a random one", "the last"
+
+
+def operation_call(module: nn.Module, tensors: Inputs, backward: bool) -> Callable[[], Result]:
+    """A call of the module on these tensors, ready to run."""
+    q, k, v = (x.detach().requires_grad_(backward) for x in (tensors.q, tensors.k, tensors.v))
+
+    def call() -> Result:
+        out = module(q, k, v, tensors.key_padding_mask)
+        return out, torch.autograd.grad(out, (q, k, v), tensors.grad) if backward else ()
+
+    return call
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Which calls a sample has, and the state of torch's generator before its first call."""
+
+    first_call: int
+    kept_call: int
+    generator: Tensor
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The result of a call, in memory that the module does not know."""
+
+    sample: _Sample
+    output: Tensor
+    gradients: tuple[Tensor, ...]
+
+
+class TimedCalls:
+    """The calls of one case; implements ``harness.measure.timing.Calls``.
+
+    Args:
+        plugin: gives the oracle.
+        spec: the case.
+        module: what is called.
+        seed: seed of all inputs; None: drawn from entropy.
+    """
+
+    def __init__(
+        self, plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, seed: int | None = None
+    ) -> None:
+        self._plugin, self._spec, self._module = plugin, spec, module
+        self._backward = spec.mode == "forward_backward"
+        on_cuda = torch.device(spec.device).type == "cuda"
+        fitting = min(max(RING_BYTES // bytes_per_call(spec), 1), MOST_CALLS)
+        self.most_per_sample = CUDA_CALLS if on_cuda else fitting
+        # One set more than calls in a sample, so that two samples do not begin in the same memory.
+        self.input_sets = self.most_per_sample + 1
+        """Sets of tensors that the calls use in turn."""
+        self._inputs = FreshInputs(spec, seed, self.input_sets)
+        self.seed = self._inputs.seed
+        self._calls = self._samples = 0
+        self._kept: dict[str, _Kept] = {}
+        self._wrong: list[Check] = []
+        self._result: Result | None = None
+
+    def ready(self, count: int, purpose: Purpose) -> Batch:
+        """Write the inputs of the next calls; see ``harness.measure.timing.Calls``."""
+        self._result = None  # frees the last result while the clock is stopped
+        first, self._calls = self._calls, self._calls + count
+        kept = secrets.randbelow(count)
+        calls = [self._call(self._inputs.of_call(number)) for number in range(first, self._calls)]
+        self._names = names_of_sample(self._samples, purpose)
+        self._sample = _Sample(first, first + kept, torch.get_rng_state())
+        return Batch(calls, kept)
+
+    def returned(self, result: Any) -> None:
+        """Keep the result if it is of the first, the last or a random sample."""
+        self._result = result
+        self._samples += 1
+        try:
+            output = checked_output(result[0], self._query)
+        except WrongShape as error:
+            if not self._wrong:
+                wrong = Check(what=str(error), error=None, allowed=0.0, passed=False)
+                self._wrong.append(of_timed_call(wrong, self._where("one of them", self._sample)))
+            return
+        if self._names:
+            kept = _Kept(self._sample, in_own_memory(output), tuple(in_own_memory(x) for x in result[1]))
+            self._kept |= dict.fromkeys(self._names, kept)
+
+    def check(self) -> list[Check]:
+        """Verify the kept results; there are none before the first sample."""
+        names = {kept.sample.kept_call: name for name, kept in self._kept.items()}  # one call may have two names
+        checks = list(self._wrong)
+        for name in names.values():
+            kept = self._kept[name]
+            found = recorded_call.check(self._plugin, self._spec, self._recorded(kept))
+            checks += [of_timed_call(check, self._where(name, kept.sample)) for check in found]
+        return worst_by_name(checks)
+
+    def _recorded(self, kept: _Kept) -> RecordedCall:
+        """The kept call. Its sample is run again up to it, because earlier calls draw random numbers, too."""
+        sample = kept.sample
+        set_generator(sample.generator)
+        with torch.set_grad_enabled(self._backward):
+            for number in range(sample.first_call, sample.kept_call):
+                self._call(self._inputs.again(number))()
+        generator = torch.get_rng_state()
+
+        def repeat(tensors: Inputs) -> Tensor:
+            set_generator(generator)
+            output: Tensor = self._module(tensors.q, tensors.k, tensors.v, tensors.key_padding_mask)
+            return output
+
+        inputs = self._inputs.again(sample.kept_call)
+        device = inputs.q.device
+        gradients = tuple(gradient.to(device) for gradient in kept.gradients)
+        return RecordedCall(inputs, kept.output.to(device), gradients, generator, repeat)
+
+    def _call(self, tensors: Inputs) -> Callable[[], Result]:
+        self._query = tensors.q  # every call has queries of this shape and dtype
+        return operation_call(self._module, tensors, self._backward)
+
+    def _where(self, name: str, sample: _Sample) -> str:
+        return where_of_call(name, sample.kept_call, self._calls)
+
+
+def names_of_sample(number: int, purpose: Purpose) -> list[str]:
+    """Under which names the result of this sample is kept, counted from 0; the newest of a name replaces the last.
+
+    Of all samples after the first, each is the random one with the same probability.
+    """
+    if purpose == "warm-up":
+        return []
+    is_random = number > 0 and secrets.randbelow(number) == 0
+    kept = {FIRST: number == 0, RANDOM: is_random, LAST: purpose == "last sample"}
+    return [name for name, is_kept in kept.items() if is_kept]
+
+
+def where_of_call(name: str, number: int, calls: int) -> str:
+    """Which timed call it is, for the reader of a check; warm-up calls count, too."""
+    return f"{name}, call {number + 1} of {calls}"
+
+
+def of_timed_call(check: Check, where: str) -> Check:
+    """The check, named as one of a timed call."""
+    what = TIMED_CALL + check.what
+    return check.model_copy(update={"what": what, "where": ", ".join(filter(None, (check.where, where)))})
+
+
+def in_own_memory(tensor: Tensor) -> Tensor:
+    """A copy in new memory, on the CPU: the module may write to the tensor again, and device memory may be short."""
+    detached = tensor.detach()
+    return detached.clone() if detached.device.type == "cpu" else detached.cpu()

@@ -1,0 +1,81 @@
+"""Verification of the attention inside a task's model, before the training and after it.
+
+A score says nothing about an attention if the layers computed something else. So the calls of every layer are verified
+against the attention's oracle (``harness.measure.verify_layers``) on the first examples: in training mode with
+gradients, and in evaluation mode, which is how the model is scored.
+"""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, Trainer
+
+from harness.core.plugin import AttentionPlugin
+from harness.core.record import Check
+from harness.core.spec import TaskSpec
+from harness.measure import verify_layers
+from harness.models import transformers_seam
+
+
+class Verification:
+    """Collects the checks of a case's models.
+
+    Args:
+        plugin: the attention that the models are trained with.
+        spec: the case.
+    """
+
+    def __init__(self, plugin: AttentionPlugin, spec: TaskSpec) -> None:
+        self._plugin, self._spec = plugin, spec
+        self.checks: list[Check] = []
+        self.unverified: list[str] = []
+        """What was not verified, and why."""
+
+    def untrained(self, model: PreTrainedModel, trainer: Trainer) -> None:
+        """Verify the layers of a model with initial weights; ``trainer`` has its examples."""
+        self.checks += _check(self._plugin, self._spec, model, trainer, " of the untrained model")
+
+    def trained(self, model: PreTrainedModel, trainer: Trainer, seed: int) -> None:
+        """Verify the layers of a model that has just been trained; ``trainer`` trained it."""
+        case = transformers_seam.layer_case(self._spec)
+        if transformers_seam.own_weights(case):
+            self._not_verified(
+                "the trained models: their attention has trained weights, and the oracle the initial ones"
+            )
+            return
+        self.checks += _check(self._plugin, self._spec, model, trainer, f" of the model of seed {seed}")
+
+    def resumed(self, seed: int) -> None:
+        """Note a seed whose training was finished by an earlier run, which kept its scores and not its model."""
+        self._not_verified(f"the trained model of seed {seed}: an earlier run finished it and kept its scores only")
+
+    def _not_verified(self, sentence: str) -> None:
+        if sentence not in self.unverified:
+            self.unverified.append(sentence)
+
+
+def _check(plugin: AttentionPlugin, spec: TaskSpec, model: PreTrainedModel, trainer: Trainer, when: str) -> list[Check]:
+    # A whole batch, for which the layers keep the module that the training uses.
+    inputs: dict[str, Any] = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    case = transformers_seam.layer_case(spec)
+    weighted = transformers_seam.attached(model)
+    was_training = model.training
+
+    def step() -> None:
+        with trainer.compute_loss_context_manager():
+            loss: Any = trainer.compute_loss(model, inputs)
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    def evaluation() -> None:
+        with torch.no_grad(), trainer.compute_loss_context_manager():
+            model(**inputs)
+
+    generator = torch.get_rng_state()
+    model.train()
+    checks = verify_layers.check(plugin, case, model, step, weighted, f"{when}, training")
+    model.eval()
+    checks += verify_layers.check(plugin, case, model, evaluation, weighted, f"{when}, evaluation")
+    model.train(was_training)
+    torch.set_rng_state(generator)  # the training that follows, or its continuation, draws the same numbers as without
+    return checks

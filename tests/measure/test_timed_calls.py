@@ -1,0 +1,204 @@
+"""What is timed is what was verified: calls have new inputs, and some of their results are compared with the oracle."""
+
+import cheating_attentions as cheating
+import pytest
+import torch
+import wrong_attentions as wrong
+
+from harness.cases import runner
+from harness.core import registry
+from harness.core.record import TIMED_CALL
+from harness.core.spec import Effort, ModelSpec, OperationSpec, QualitySpec, TaskSpec
+from harness.measure import inputs
+
+EFFORT = Effort(min_samples=12, max_samples=12, seconds=0.0, warmup_calls=10, warmup_seconds=0.0)
+NAMES = ("softmax", "sdpa", "yoso", "yoso_e", "linformer", "reformer", "performer_softmax", "nystromformer")
+
+
+def run(plugin, spec_class=OperationSpec, **changes):
+    sizes = {"seq_len": 96, "heads": 2} if spec_class is OperationSpec else {"seq_len": 48}
+    registry.add(plugin)
+    try:
+        return runner.run(spec_class(**({"attention": plugin.name} | sizes | changes)), EFFORT)
+    finally:
+        registry.remove(plugin.name)
+
+
+def failed_while_timed(record):
+    assert record.status == "incorrect", record.reasons
+    assert record.timing is None
+    return [check.what for check in record.checks if not check.passed and check.is_of_timed_call]
+
+
+@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
+@pytest.mark.parametrize(
+    "module",
+    [cheating.ZerosLater, cheating.CachedByShape, cheating.CachedByAddress, cheating.CachedByOneNumber],
+)
+def test_answers_that_are_cheaper_in_later_calls_are_incorrect(module, mode):
+    record = run(cheating.named(module), mode=mode, seq_len=1024 if module is cheating.CachedByAddress else 96)
+    assert failed_while_timed(record)
+    assert any("the last, call " in reason for reason in record.reasons)
+
+
+def test_answers_that_were_computed_before_the_inputs_were_known_are_incorrect():
+    assert f"{TIMED_CALL}output" in failed_while_timed(run(cheating.BuildsPrecomputed()))
+
+
+def test_a_tensor_that_computes_when_it_is_read_is_incorrect():
+    record = run(cheating.named(cheating.LazyLater))
+    assert "a subclass of torch.Tensor; return a plain tensor" in record.reasons[0]
+
+
+def test_an_output_that_another_thread_fills_in_is_incorrect():
+    assert f"{TIMED_CALL}output" in failed_while_timed(run(cheating.named(cheating.InAnotherThread)))
+
+
+@pytest.mark.parametrize("module", [cheating.GradientsOfZeroLater, cheating.HalfOfTheBackward])
+def test_gradients_that_are_cheaper_in_timed_calls_are_incorrect(module):
+    failed = failed_while_timed(run(cheating.named(module), mode="forward_backward", seq_len=1100))
+    assert f"{TIMED_CALL}grad_v" in failed
+
+
+def test_a_mask_that_the_call_changes_is_incorrect():
+    record = run(cheating.named(cheating.ChangesMask), padding=0.25, batch=2)
+    assert "share of input numbers that the call changed: key_padding_mask" in "; ".join(record.reasons)
+    assert "output: error" in "; ".join(record.reasons)
+
+
+def test_a_result_that_is_recognised_by_its_numbers_is_never_found_again():
+    """A cache by content is right, and useless: no input comes twice, so the time is that of the computation."""
+    hits = []
+
+    class CachedByContent(torch.nn.Module):
+        kept: dict[bytes, torch.Tensor] = {}  # noqa: RUF012  a cache of the process, as such an attention has it
+
+        def forward(self, q, k, v, mask):
+            key = q.numpy().tobytes() + k.numpy().tobytes() + v.numpy().tobytes()
+            hits.append(key in self.kept)
+            if key not in self.kept:
+                self.kept[key] = wrong.right(q, k, v, mask)
+            return self.kept[key].clone()
+
+    record = run(cheating.named(CachedByContent))
+    assert record.status == "ok"
+    first_timed = len(hits) - hits[::-1].index(False) - record.timing.warmup_calls - len(record.timing.wall_seconds)
+    timed = hits[first_timed : first_timed + record.timing.warmup_calls + len(record.timing.wall_seconds)]
+    assert timed.count(True) == 0
+
+
+def test_inputs_differ_from_call_to_call_in_numbers_and_memory_and_are_known_from_the_seed():
+    spec = OperationSpec(attention="sdpa", seq_len=50, heads=2, padding=0.2)
+    fresh = inputs.FreshInputs(spec, None, sets=3)
+    seen = [fresh.of_call(number).q.clone() for number in range(20)]
+    assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+    assert fresh.of_call(0).q.data_ptr() != fresh.of_call(1).q.data_ptr()
+    again = inputs.FreshInputs(spec, fresh.seed, sets=1)
+    for name in ("q", "k", "v", "grad", "key_padding_mask"):
+        assert torch.equal(getattr(again.of_call(7), name), getattr(fresh.again(7), name))
+    assert fresh.seed != inputs.FreshInputs(spec, None, sets=1).seed
+    long = inputs.FreshInputs(spec.model_copy(update={"seq_len": 5000}), 0, sets=1).of_call(3)
+    for tensor in (long.q, long.k, long.v, long.grad):
+        assert abs(tensor.mean()) < 0.01
+        assert tensor.std() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("attention", NAMES)
+def test_right_attentions_pass_and_their_timed_calls_are_verified(attention, dtype):
+    for seed in range(2):
+        changes = {"mode": "forward_backward", "padding": 0.25 * seed, "batch": 1 + seed}
+        spec = OperationSpec(attention=attention, seq_len=80, heads=2, dtype=dtype, seed=seed, **changes)
+        record = runner.run(spec, EFFORT)
+        assert (record.status, record.reasons) == ("ok", [])
+        timed = {check.what for check in record.checks if check.is_of_timed_call}
+        assert timed >= {f"{TIMED_CALL}{name}" for name in ("output", "grad_q", "grad_k", "grad_v")}
+        assert record.timing.inputs_seed > 0
+
+
+@pytest.mark.parametrize("mode", ["forward", "training_step"])
+def test_an_attention_that_is_wrong_inside_a_model_is_incorrect(mode):
+    record = run(cheating.named(cheating.WrongInModels), ModelSpec, mode=mode)
+    assert record.status == "incorrect"
+    assert record.reasons[0].startswith("layers: output: layer 1 of 2: error 0.001")
+
+
+def test_wrong_gradients_inside_a_model_are_incorrect():
+    record = run(cheating.named(cheating.WrongGradientInModels), ModelSpec, mode="training_step")
+    assert {check.what for check in record.checks if not check.passed} >= {"layers: grad_q", "layers: grad_v"}
+
+
+@pytest.mark.parametrize("mode", ["forward", "training_step"])
+def test_an_attention_that_is_wrong_in_later_calls_of_a_model_is_incorrect(mode):
+    failed = failed_while_timed(run(cheating.named(cheating.WrongInModelsLater), ModelSpec, mode=mode))
+    assert f"{TIMED_CALL}layers: output" in failed
+
+
+@pytest.mark.parametrize("attention", ["yoso", "sdpa", "linformer", "yoso_conv"])
+@pytest.mark.parametrize("mode", ["forward", "training_step"])
+def test_every_layer_of_a_right_model_is_verified(attention, mode):
+    record = runner.run(ModelSpec(attention=attention, seq_len=48, mode=mode, head="sequence_classification"), EFFORT)
+    assert (record.status, record.reasons) == ("ok", [])
+    names = {check.what for check in record.checks}
+    assert "layers: output" in names
+    assert ("layers: grad_k" in names) == (mode == "training_step")
+    assert f"{TIMED_CALL}result of its repetition" in names
+    trained_weights = attention in ("linformer", "yoso_conv") and mode == "training_step"
+    assert (f"{TIMED_CALL}layers: output" in names) == (not trained_weights)
+    assert bool(record.unverified) == trained_weights
+
+
+def test_a_model_with_its_own_attention_is_said_to_be_unverified():
+    record = runner.run(ModelSpec(attention="yoso_e", family="transformers_yoso", seq_len=48), EFFORT)
+    assert record.status == "ok"
+    assert record.unverified == [
+        "the attention inside: a model of family transformers_yoso contains its own and does not look one up"
+    ]
+
+
+@pytest.mark.parametrize("plugin", cheating.WRONG_IN_QUALITY, ids=lambda plugin: plugin.name)
+def test_an_attention_that_is_wrong_in_a_quality_case_is_incorrect(plugin):
+    record = run(plugin, QualitySpec)
+    assert record.status == "incorrect"
+    assert record.quality is None
+    expected = {
+        "wrong_in_quality": "output: error 1",
+        "ignores_budget": "share of outputs that are the same with features 64 and 16: error 1",
+        "obeys_budget_in_its_oracle_only": "output: error 0.015",
+    }
+    assert record.reasons[0].startswith(expected[plugin.name])
+
+
+TASK = {"task": "listops", "steps": 3, "train_examples": 32, "eval_examples": 16, "seeds": 1, "batch": 4}
+
+
+@pytest.mark.parametrize("module", [cheating.WrongInModels, cheating.WrongGradientInModels])
+def test_an_attention_that_is_wrong_inside_a_task_is_incorrect_before_the_training(module):
+    record = run(cheating.named(module), TaskSpec, **TASK)
+    assert record.status == "incorrect"
+    assert record.task is None
+    assert record.reasons[0].startswith("layers of the untrained model, training: ")
+
+
+def test_an_attention_that_is_wrong_after_a_training_is_incorrect():
+    calls = []
+
+    class WrongAfterTraining(torch.nn.Module):
+        def forward(self, q, k, v, mask):
+            calls.append(q.shape)
+            # Eight calls verify the two layers of the untrained model, and six train it.
+            return wrong.right(q, k, v, mask) * (1.0 if len(calls) <= 14 else 1.01)
+
+    record = run(cheating.named(WrongAfterTraining), TaskSpec, **TASK)
+    assert record.status == "incorrect"
+    assert record.reasons[0].startswith("layers of the model of seed 0, training: output")
+
+
+@pytest.mark.parametrize("attention", ["yoso", "linformer"])
+def test_a_right_attention_is_verified_before_and_after_a_training(attention):
+    record = runner.run(TaskSpec(attention=attention, seq_len=48, **TASK), EFFORT)
+    assert (record.status, record.reasons) == ("ok", [])
+    names = {check.what for check in record.checks}
+    assert {f"layers of the untrained model, {mode}: output" for mode in ("training", "evaluation")} <= names
+    assert ("layers of the model of seed 0, evaluation: output" in names) == (attention == "yoso")
+    assert bool(record.unverified) == (attention == "linformer")
