@@ -20,6 +20,7 @@ class _Strict(BaseModel):
 WORST_ROW = ", worst row"
 WORST_HEAD = ", worst head"
 MEAN_DEVIATION = ", mean deviation"
+NEIGHBOURS = "neighbours"
 
 
 class Check(_Strict):
@@ -28,7 +29,7 @@ class Check(_Strict):
     ``what`` is ``output``, ``grad_q``, ``grad_k``, ``grad_v`` or another named property; ``error`` is the relative
     Frobenius norm of the difference unless ``what`` says otherwise. A ``what`` that ends with ``WORST_ROW``,
     ``WORST_HEAD`` or ``MEAN_DEVIATION`` is about the one row or head that ``where`` names; see
-    ``harness.measure.worst_rows``.
+    ``harness.measure.worst_rows``. One that starts with ``NEIGHBOURS`` sums up ``harness.measure.neighbours``.
     """
 
     what: str
@@ -44,8 +45,8 @@ class Check(_Strict):
 
     @property
     def is_extreme(self) -> bool:
-        """Whether this is the worst of many rows or heads, instead of one comparison of a whole tensor."""
-        return self.what.endswith((WORST_ROW, WORST_HEAD, MEAN_DEVIATION))
+        """Whether this is the worst of many rows, heads or neighbours, instead of one comparison of a whole tensor."""
+        return self.what.endswith((WORST_ROW, WORST_HEAD, MEAN_DEVIATION)) or self.what.startswith(NEIGHBOURS)
 
     @field_validator("error", mode="before")
     @classmethod
