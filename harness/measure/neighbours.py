@@ -10,7 +10,6 @@ A neighbour that the plugin declares unsupported is left out: such a limit is de
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -114,14 +113,18 @@ def compile_seconds() -> float:
 @cache
 def _checked(case: _PluginAndCase) -> tuple[Check, ...]:
     compiled_before = torch_private.compile_seconds()
-    supported = list(_supported(case.plugin, case.spec))
     failed: list[Check] = []
     ratios: list[float] = []
+    refused = left_out = 0
     deadline = float("inf")
-    for neighbour, spec in supported:
+    for neighbour in NEIGHBOURS_OF_A_CASE:
         if time.monotonic() > deadline:
-            break
-        checks = _of_one(case.plugin, spec, neighbour)
+            left_out += 1
+            continue
+        checks = _checks(case.plugin, neighbour.of(case.spec), neighbour)
+        if not checks:
+            refused += 1
+            continue
         failed += [check for check in checks if not check.passed][:1]
         ratios.append(max(_ratio(check) for check in checks))
         deadline = min(deadline, time.monotonic() + TIME_LIMIT)
@@ -129,37 +132,21 @@ def _checked(case: _PluginAndCase) -> tuple[Check, ...]:
     if compiled > 0:
         _compile_seconds.append(compiled)
         torch.compiler.reset()
-    return (*failed, _summary(len(supported), ratios))
+    return (*failed, _summary(ratios, refused, left_out))
 
 
-def _supported(plugin: AttentionPlugin, case: OperationSpec) -> Iterator[tuple[Neighbour, OperationSpec]]:
-    """The neighbours that the plugin does not refuse; with its default knobs, where it refuses the case's at a size."""
-    for neighbour in NEIGHBOURS_OF_A_CASE:
-        spec = neighbour.of(case)
-        for knobs in (case.knobs, {}):
-            with_knobs = spec.model_copy(update={"knobs": knobs})
-            if not _refused(plugin, with_knobs):
-                yield neighbour, with_knobs
-                break
-
-
-def _refused(plugin: AttentionPlugin, spec: OperationSpec) -> bool:
-    try:
-        plugin.knobs(spec)
-    except ValueError:
-        return True
-    return bool(plugin.unsupported(spec))
-
-
-def _of_one(plugin: AttentionPlugin, spec: OperationSpec, neighbour: Neighbour) -> list[Check]:
-    """The checks of one neighbour, which its name begins."""
+def _checks(plugin: AttentionPlugin, spec: OperationSpec, neighbour: Neighbour) -> list[Check]:
+    """The checks of one neighbour, which its name begins; none if the plugin declares it unsupported."""
     sizes = f"head_dim={spec.head_dim} n={spec.seq_len} batch={spec.batch} heads={spec.heads}"
     name = f"neighbour {sizes}" + ("" if neighbour.padding == "none" else f" padding={neighbour.padding}")
     try:
-        module = plugin.build(spec).train(spec.mode == "forward_backward")
-        given = inputs.make(spec)
+        supported = _with_supported_knobs(plugin, spec)
+        if supported is None:
+            return []
+        module = plugin.build(supported).train(supported.mode == "forward_backward")
+        given = inputs.make(supported)
         given = replace(given, key_padding_mask=neighbour.mask(given.key_padding_mask))
-        checks = verify.check_one_call(plugin, spec, module, given)
+        checks = verify.check_one_call(plugin, supported, module, given)
     except KeyboardInterrupt:  # the user's
         raise
     except BaseException as error:  # a plugin may be third-party code: whatever it raises is the result
@@ -167,11 +154,23 @@ def _of_one(plugin: AttentionPlugin, spec: OperationSpec, neighbour: Neighbour) 
     return [check.model_copy(update={"what": f"{name}: {check.what}"}) for check in checks]
 
 
-def _summary(supported: int, ratios: list[float]) -> Check:
-    done, refused = len(ratios), len(NEIGHBOURS_OF_A_CASE) - supported
-    parts = [f"{done} case{'' if done == 1 else 's'}"]
+def _with_supported_knobs(plugin: AttentionPlugin, spec: OperationSpec) -> OperationSpec | None:
+    """``spec``; with the default knobs where its own do not fit its size; None if the plugin refuses both."""
+    for knobs in (spec.knobs, {}):
+        candidate = spec.model_copy(update={"knobs": knobs})
+        try:
+            plugin.knobs(candidate)
+        except ValueError:
+            continue
+        if not plugin.unsupported(candidate):
+            return candidate
+    return None
+
+
+def _summary(ratios: list[float], refused: int, left_out: int) -> Check:
+    parts = [f"{len(ratios)} case{'' if len(ratios) == 1 else 's'}"]
     parts += [f"{refused} unsupported"] if refused else []
-    parts += [f"{supported - done} left out after {TIME_LIMIT:g} s"] if done < supported else []
+    parts += [f"{left_out} left out after {TIME_LIMIT:g} s"] if left_out else []
     what = f"{NEIGHBOURS}: {', '.join(parts)}, worst error / allowed"
     worst = max(ratios, default=0.0)
     return Check(what=what, error=worst, allowed=1.0, passed=worst <= 1)

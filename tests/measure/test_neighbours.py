@@ -66,6 +66,13 @@ def test_what_the_attention_raises_is_the_reason():
     assert found[0].startswith("neighbour head_dim=32 n=129 batch=3 heads=3 padding=per_sequence raised RuntimeError: ")
 
 
+def test_error_in_unsupported_is_the_reason():
+    plugin = wrong.plugin_of(wrong.right)
+    plugin.unsupported = lambda spec: [] if spec.head_dim == 64 else [][spec.head_dim]
+    found = verify.failures(neighbours.check(plugin, spec_of(plugin)))
+    assert found[0].startswith("neighbour head_dim=32 n=129 batch=3 heads=3 padding=per_sequence raised IndexError: ")
+
+
 def test_attention_that_assumes_padding_at_the_end_is_wrong_at_the_front():
     found = named(reasons(assumes_padding_at_the_end, padding=0.25))
     assert "head_dim=64 n=48 batch=3 heads=3 padding=left" in found
