@@ -165,13 +165,40 @@ class _WrongExactSoftmax(StubPlugin):
         return softmax_attention(q, k[:, :, :-1], v[:, :, :-1], mask, rows)
 
 
-class _RoughKernelError(StubPlugin):
+class RoughKernelError(StubPlugin):
     """Allows itself an error that hides most mistakes."""
 
     kernel_error = 0.45
 
 
-class _OracleCallsModule(StubPlugin):
+class UnsupportedEverywhere(StubPlugin):
+    """Refuses every case, so that nothing is ever compared."""
+
+    capabilities = Capabilities(devices=("cpu",))
+
+    def unsupported(self, spec):
+        return ["not today"]
+
+
+class SupportsOneLength(StubPlugin):
+    """Refuses every case except the shortest ones, where it is right."""
+
+    capabilities = Capabilities(devices=("cpu",))
+
+    def unsupported(self, spec):
+        return [] if spec.seq_len <= 16 else [f"n={spec.seq_len} is too long"]
+
+
+class NoDevices(StubPlugin):
+    capabilities = Capabilities(devices=())
+
+
+class EmptyReason(StubPlugin):
+    def unsupported(self, spec):
+        return [] if spec.seq_len < 1000 else [" "]
+
+
+class OracleCallsModule(StubPlugin):
     """The oracle is the module itself, so that the module is always right."""
 
     def oracle(self, spec, q, k, v, key_padding_mask, rows):
@@ -187,7 +214,7 @@ class _RoundedOracleCallsModule(StubPlugin):
         return self.build(spec).forward(q, k, v, key_padding_mask)[:, :, rows]
 
 
-def _right(plugin_class, name):
+def right_plugin(plugin_class, name):
     """A ``plugin_class`` whose module is right."""
     return plugin_class(name, plugin_of(right).make_module)
 
@@ -216,18 +243,24 @@ BREAKERS = {
     "test_compiles_without_graph_breaks": [_PluginDeclaring(breaks_the_graph, compile=True)],
     "test_cross_attention": [_PluginDeclaring(cuts_to_the_shorter_length, cross_attention=True)],
     "test_grouped_query_attention": [_PluginDeclaring(scales_grouped_value_heads, gqa=True)],
-    "test_undeclared_ability_is_unsupported": [_right(_SupportsUndeclaredCases, "supports_undeclared_cases")],
-    "test_undeclared_dtype_is_unsupported": [_right(_SupportsUndeclaredCases, "supports_undeclared_cases")],
-    "test_metadata_is_complete": [_right(_NoSummary, "no_summary")],
-    "test_plugin_answers_for_every_spec_kind": [_right(_ReasonsAsString, "reasons_as_string")],
-    "test_declared_devices_and_dtypes_exist": [_right(_UnknownDtype, "unknown_dtype")],
-    "test_kernel_error_is_small": [_right(_RoughKernelError, "rough_kernel_error")],
-    "test_oracle_does_not_call_module": [
-        _right(_OracleCallsModule, "oracle_calls_module"),
-        _right(_RoundedOracleCallsModule, "rounded_oracle_calls_module"),
+    "test_undeclared_ability_is_unsupported": [right_plugin(_SupportsUndeclaredCases, "supports_undeclared_cases")],
+    "test_undeclared_dtype_is_unsupported": [right_plugin(_SupportsUndeclaredCases, "supports_undeclared_cases")],
+    "test_metadata_is_complete": [right_plugin(_NoSummary, "no_summary")],
+    "test_plugin_answers_for_every_spec_kind": [right_plugin(_ReasonsAsString, "reasons_as_string")],
+    "test_declared_devices_and_dtypes_exist": [right_plugin(_UnknownDtype, "unknown_dtype")],
+    "test_kernel_error_is_small": [right_plugin(RoughKernelError, "rough_kernel_error")],
+    "test_unsupported_gives_declared_reasons": [
+        right_plugin(UnsupportedEverywhere, "unsupported_everywhere"),
+        right_plugin(SupportsOneLength, "supports_one_length"),
+        right_plugin(NoDevices, "no_devices"),
+        right_plugin(EmptyReason, "empty_reason"),
     ],
-    "test_unknown_knob_is_refused": [_right(_AcceptsAnyKnob, "accepts_any_knob")],
-    "test_oracle_returns_requested_rows": [_right(_OracleIgnoresRows, "oracle_ignores_rows")],
-    "test_exact_softmax_has_softmax_oracle": [_right(_WrongExactSoftmax, "wrong_exact_softmax")],
+    "test_oracle_does_not_call_module": [
+        right_plugin(OracleCallsModule, "oracle_calls_module"),
+        right_plugin(_RoundedOracleCallsModule, "rounded_oracle_calls_module"),
+    ],
+    "test_unknown_knob_is_refused": [right_plugin(_AcceptsAnyKnob, "accepts_any_knob")],
+    "test_oracle_returns_requested_rows": [right_plugin(_OracleIgnoresRows, "oracle_ignores_rows")],
+    "test_exact_softmax_has_softmax_oracle": [right_plugin(_WrongExactSoftmax, "wrong_exact_softmax")],
 }
 """Plugins by the conformance test that must fail for them."""

@@ -58,6 +58,27 @@ def uses_the_first_mask_for_all(q, k, v, mask):
     return right(q, k, v, None if mask is None else mask[:1].expand_as(mask))
 
 
+def right_only_at_head_size_64(q, k, v, mask):
+    return right(q, k, v, mask) * (1.0 if q.shape[-1] == 64 else 1.1)
+
+
+def right_only_up_to_two_sequences(q, k, v, mask):
+    out = right(q, k, v, mask)
+    return torch.cat([out[:2], 1.1 * out[2:]])
+
+
+def right_only_at_even_lengths(q, k, v, mask):
+    return right(q, k, v, mask) * (1.0 if q.shape[2] % 2 == 0 else 1.1)
+
+
+def raises_at_odd_lengths(q, k, v, mask):
+    return right(q.unflatten(2, (-1, 2)).flatten(2, 3), k, v, mask)
+
+
+def wrong_in_float16_at_head_size_80(q, k, v, mask):
+    return right(q, k, v, mask) * (1.1 if q.dtype == torch.float16 and q.shape[-1] == 80 else 1.0)
+
+
 def unspecified_at_padding(q, k, v, mask):
     """Right, with numbers at padded rows that mean nothing, as a kernel that skips them leaves behind."""
     out = right(q, k, v, mask)

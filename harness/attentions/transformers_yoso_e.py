@@ -48,8 +48,10 @@ class TransformersYosoExpectationPlugin(AttentionPlugin):
 
     def unsupported(self, spec: Spec) -> list[str]:
         """A missing device, padding, or n x n tensors that do not fit in memory."""
+        missing = device_reasons(spec)
         padding = ["transformers' YOSO does not mask padding"] if has_padding(spec) else []
-        return [*device_reasons(spec), *padding, *quadratic_reasons(spec, forward_copies=4, backward_copies=6)]
+        too_large = [] if missing else quadratic_reasons(spec, forward_copies=4, backward_copies=6)
+        return [*missing, *padding, *too_large]
 
     def cost(self, spec: Spec) -> Mapping[str, float] | None:
         """The matrix products of softmax attention, and the collision probability of each pair."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import yoso.attention
 from harness.attentions.shared import cost
+from harness.core.attention_shape import device_reasons
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
 from harness.core.spec import OperationSpec, QualitySpec, Scalar, Spec
@@ -64,10 +65,10 @@ class YosoSamplingPlugin(AttentionPlugin):
         return {"num_hash": 32, "hash_code_len": tau, "hash_family": "hadamard", "lsh_backward": True}
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """Knobs out of range, or a hash family that does not support these sizes."""
-        knobs = self.knobs(spec)
+        """A missing device, knobs out of range, or a hash family that does not support these sizes."""
+        knobs, missing = self.knobs(spec), device_reasons(spec)
         if not isinstance(spec, OperationSpec | QualitySpec):
-            return []
+            return missing
         try:
             check_num_hash(int(knobs["num_hash"]))
             check_hash_code_len(int(knobs["hash_code_len"]))
@@ -79,8 +80,8 @@ class YosoSamplingPlugin(AttentionPlugin):
                 hash_code_len=int(knobs["hash_code_len"]),
             )
         except ValueError as error:
-            return [str(error)]
-        return []
+            return [*missing, str(error)]
+        return missing
 
     def kernel(self, spec: Spec) -> str:
         """Native kernels or plain torch, whichever ``yoso.build`` provides."""

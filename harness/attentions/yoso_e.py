@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import yoso.attention
 from harness.attentions.shared import cost
+from harness.core.attention_shape import device_reasons
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
 from harness.core.spec import OperationSpec, Scalar, Spec
@@ -36,6 +37,10 @@ class YosoExpectationPlugin(AttentionPlugin):
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """``hash_code_len``: bits of the hash code (tau, 1 to 16); by default log2 of the length."""
         return {"hash_code_len": hashing.default_hash_code_len(spec.seq_len)}
+
+    def unsupported(self, spec: Spec) -> list[str]:
+        """The reason why the device is missing, if it is."""
+        return device_reasons(spec)
 
     def kernel(self, spec: Spec) -> str:
         """Native kernels or plain torch, whichever ``yoso.build`` provides."""

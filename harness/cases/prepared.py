@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Check, Conditions, Divergence, Memory, Quality, Status, TaskResult, Timing
 from harness.core.spec import AnySpec, Effort, ModelSpec, OperationSpec, QualitySpec, Scalar, TaskSpec
-from harness.measure import conditions, inputs, memory, quality, timing, verify
+from harness.measure import conditions, inputs, memory, neighbours, quality, timing, verify
 from harness.measure.timed_calls import TimedCalls, operation_call
 from harness.training import CHECKPOINTS
 
@@ -180,7 +180,8 @@ class _OperationCase:
         self._module = plugin.build(spec).train(self._backward)
 
     def verify(self) -> list[Check]:
-        return verify.check(self._plugin, self._spec, self._module, self._inputs)
+        of_neighbours = neighbours.check(self._plugin, self._spec)
+        return verify.check(self._plugin, self._spec, self._module, self._inputs) + of_neighbours
 
     def ready(self, checks: list[Check], inputs_seed: int | None) -> PreparedCase:
         given, backward = self._inputs, self._backward

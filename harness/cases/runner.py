@@ -17,7 +17,7 @@ from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Divergence, Record
 from harness.core.record_text import clean_reasons, clean_text, exception_text
 from harness.core.spec import AnySpec, Effort, Scalar
-from harness.measure import launches, verify
+from harness.measure import launches, neighbours, verify
 from harness.measure.sampled_rows import OracleTimeout
 from harness.training import Diverged
 from yoso.torch_private import compile_seconds
@@ -97,7 +97,7 @@ def kernel_launches(spec: AnySpec) -> int | None:
 
 def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields]) -> Record:
     """The record of ``measure``, or of the reason why it was not called or failed."""
-    started, began, compiled_before = datetime.now(UTC), perf_counter(), compile_seconds()
+    started, began, compiled_before = datetime.now(UTC), perf_counter(), _compile_seconds()
     fields: RecordFields = {"status": "ok"}
     try:
         plugin = registry.get(spec.attention)
@@ -109,7 +109,7 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields])
         else:
             fields["kernel"] = _kernel(plugin, spec)
             fields |= measure(plugin)
-            fields["compile_seconds"] = compile_seconds() - compiled_before or None
+            fields["compile_seconds"] = _compile_seconds() - compiled_before or None
     except Diverged as error:
         where = Divergence(seed=error.seed, step=error.step)
         fields |= {"status": "diverged", "reasons": [str(error)], "divergence": where}
@@ -118,6 +118,11 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields])
     except BaseException as error:  # a plugin may be third-party code: whatever it raises is the result
         fields |= failure(error)
     return _storable_record(spec, started.isoformat(timespec="seconds"), perf_counter() - began, fields)
+
+
+def _compile_seconds() -> float:
+    """Seconds that ``torch.compile`` has worked on cases in this process, without the neighbours that verify them."""
+    return compile_seconds() - neighbours.compile_seconds()
 
 
 def _storable_record(spec: AnySpec, started: str, seconds: float, fields: RecordFields) -> Record:

@@ -39,7 +39,9 @@ from {GROWTH_LENGTH:,} to {2 * GROWTH_LENGTH:,} tokens with the same knobs. A da
 def list_attentions(
     device: Device = "cpu",
     dtype: Annotated[str, typer.Option(help="Dtype: float32, bfloat16 or float16.")] = "float32",
-    why: Annotated[bool, typer.Option("--why", help="Print every reason why an attention does not run.")] = False,
+    why: Annotated[
+        bool, typer.Option("--why", help="Print why an attention does not run, and audit its oracle, too.")
+    ] = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the page docs/attentions.md instead of the tables.")
     ] = False,
@@ -71,13 +73,15 @@ def list_attentions(
     for line in _terminal_matrix(plugins):
         typer.echo(line)
     typer.echo()
+    for line in _audit_lines(plugins, selection.device, call_oracle=why):
+        typer.echo(line)
     if why:
         for reason in reasons:
             typer.echo(reason)
         for (heading, reason), names in _capability_reasons(plugins).items():
             typer.echo(f"{heading}: {reason} ({', '.join(names)})")
     elif reasons:
-        typer.echo("`harness list --why` prints the reason for every no")
+        typer.echo("`harness list --why` prints the reason for every no, and audits the oracles")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -86,7 +90,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def markdown_page(plugins: Iterable["AttentionPlugin"]) -> str:
-    """The page: a table of all attentions, what each can do, and a section on each with its source and knobs.
+    """The page: all attentions, what each can do, the audit, and a section on each with its source and knobs.
 
     Args:
         plugins: in the order of the page.
@@ -95,7 +99,14 @@ def markdown_page(plugins: Iterable["AttentionPlugin"]) -> str:
     rows = "".join(
         f"| [{plugin.name}](#{plugin.name}) | {_cell(plugin.summary)} | {_growth(plugin)} |\n" for plugin in plugins
     )
-    return _PAGE_HEAD + rows + _GROWTH_NOTE + _page_matrix(plugins) + "".join(map(_page_section, plugins))
+    return (
+        _PAGE_HEAD
+        + rows
+        + _GROWTH_NOTE
+        + _page_matrix(plugins)
+        + _page_audit(plugins)
+        + "".join(map(_page_section, plugins))
+    )
 
 
 def _support(plugin: "AttentionPlugin", selection: "Selection") -> tuple[list[str], list[str]]:
@@ -142,6 +153,26 @@ def _terminal_matrix(plugins: Iterable["AttentionPlugin"]) -> list[str]:
 
     rows = [[plugin.name, *plugin.capabilities.table_cells()] for plugin in plugins]
     return aligned([["attention", *HEADINGS.values()], *rows])
+
+
+def _audit_lines(plugins: Iterable["AttentionPlugin"], device: str, call_oracle: bool) -> list[str]:
+    """A line for each finding about the plugins' declarations."""
+    from harness.core.audit import audit
+
+    return [
+        f"audit of {plugin.name}: {finding}" for plugin in plugins for finding in audit(plugin, device, call_oracle)
+    ]
+
+
+def _page_audit(plugins: Iterable["AttentionPlugin"]) -> str:
+    from harness.core.audit import MAX_KERNEL_ERROR, audit
+
+    audited = (
+        f"Audited are declarations that would hide mistakes: a `kernel_error` above {MAX_KERNEL_ERROR}, an oracle that "
+        "calls the module it judges, and cases that are declared unsupported without need."
+    )
+    findings = [f"- {plugin.name}: {finding}" for plugin in plugins for finding in audit(plugin)]
+    return "\n".join(["", "## Findings of the audit", "", audited, "", *(findings or ["None."]), ""])
 
 
 def _page_matrix(plugins: Sequence["AttentionPlugin"]) -> str:

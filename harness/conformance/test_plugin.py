@@ -1,16 +1,14 @@
 """The plugin itself: it loads, its metadata is complete, and it answers for any spec."""
 
-import math
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import torch
-from torch import nn
 
 from harness.attentions.shared.softmax_oracle import softmax_attention
 from harness.conformance.attention_under_test import SIZES, AttentionUnderTest
-from harness.core import registry
+from harness.core import audit, registry
 from harness.core.plugin import torch_dtype
 from harness.core.spec import Dtype, ModelSpec, OperationSpec, QualitySpec, TaskSpec
 from harness.measure.sampled_rows import relative_error
@@ -18,8 +16,6 @@ from harness.measure.sampled_rows import relative_error
 PADDED_KEYS = 9
 FLOAT64_ROUNDING = 1e-12
 """Allowed relative difference of two float64 computations of softmax attention; rounding causes about 1e-15."""
-MAX_KERNEL_ERROR = 0.05
-"""Largest ``kernel_error``. The verifier adds it to the allowed error, and must still find a lost key."""
 
 
 def test_plugin_loads(attention_name: str) -> None:
@@ -68,39 +64,20 @@ def test_plugin_answers_for_every_spec_kind(attention: AttentionUnderTest, kind:
 
 def test_kernel_error_is_small(attention: AttentionUnderTest) -> None:
     """``kernel_error`` is for fast exponentials and the like; a larger one would allow wrong outputs."""
-    declared: Any = attention.plugin.kernel_error
-    is_number = isinstance(declared, int | float) and math.isfinite(declared)
-    is_small = is_number and 0 <= declared <= MAX_KERNEL_ERROR
-    assert is_small, (
-        f"`kernel_error` must be a number from 0 to {MAX_KERNEL_ERROR}, got {declared!r}; declare the relative error "
-        "of the kernel's own functions only, and put what the attention approximates by definition into `oracle`"
-    )
+    findings = audit.kernel_error_findings(attention.plugin)
+    assert not findings, "; ".join(findings)
 
 
-def test_oracle_does_not_call_module(attention: AttentionUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_gives_declared_reasons(attention: AttentionUnderTest) -> None:
+    """Most cases that ``capabilities`` allow are supported, unless hardware or software is missing."""
+    findings = audit.support_findings(attention.plugin)
+    assert not findings, "; ".join(findings)
+
+
+def test_oracle_does_not_call_module(attention: AttentionUnderTest) -> None:
     """An oracle that calls the module which ``build`` returns compares the module with itself."""
-    spec = attention.spec()
-    module_type = type(attention.build(spec))
-    forward = module_type.forward
-    calls: list[torch.dtype] = []
-
-    def counted_forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        calls.append(dtype)
-        return forward(self, *args, **kwargs)
-
-    monkeypatch.setattr(module_type, "forward", counted_forward)
-    rows = torch.tensor([0, 3, spec.seq_len - 1], device=spec.device)
-    shape = (spec.batch, spec.heads, spec.seq_len, spec.head_dim)
-    for dtype in (torch.float64, torch_dtype(spec.dtype)):
-        q, k, v = (torch.randn(shape, device=spec.device).to(dtype) for _ in range(3))
-        torch.manual_seed(0)
-        with torch.device(spec.device), torch.no_grad():
-            attention.plugin.oracle(spec, q, k, v, None, rows)
-    assert not calls, (
-        f"`oracle` calls the module that `build` returns ({module_type.__name__}.forward, for inputs in "
-        f"{' and '.join(str(dtype) for dtype in dict.fromkeys(calls))}), so the module is compared with itself; write "
-        "the definition in plain torch"
-    )
+    findings = audit.oracle_findings(attention.plugin, attention.spec())
+    assert not findings, "; ".join(findings)
 
 
 def test_unknown_knob_is_refused(attention: AttentionUnderTest) -> None:

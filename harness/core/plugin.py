@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from harness.core.attention_shape import device_reasons
 from harness.core.capabilities import Capabilities
 from harness.core.spec import Scalar, Spec
 
@@ -63,9 +64,11 @@ class AttentionPlugin(ABC):
         return known | dict(spec.knobs)
 
     def unsupported(self, spec: Spec) -> list[str]:
-        """Every reason why this spec cannot run on this machine; an empty list where it can."""
-        del spec
-        return []
+        """Every reason why this spec cannot run on this machine; an empty list where it can.
+
+        By default the only reason is a missing device.
+        """
+        return device_reasons(spec)
 
     def kernel(self, spec: Spec) -> str:
         """Name of the implementation that a call with this spec runs, for the record."""

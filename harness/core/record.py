@@ -21,6 +21,7 @@ WORST_ROW = ", worst row"
 WORST_HEAD = ", worst head"
 MEAN_DEVIATION = ", mean deviation"
 TIMED_CALL = "timed call: "
+NEIGHBOURS = "neighbours"
 
 
 class Check(_Strict):
@@ -29,7 +30,8 @@ class Check(_Strict):
     ``what`` is ``output``, ``grad_q``, ``grad_k``, ``grad_v`` or another named property; ``error`` is the relative
     Frobenius norm of the difference unless ``what`` says otherwise. A ``what`` that ends with ``WORST_ROW``,
     ``WORST_HEAD`` or ``MEAN_DEVIATION`` is about the one row or head that ``where`` names; see
-    ``harness.measure.worst_rows``. A ``what`` that begins with ``TIMED_CALL`` is about a call that was timed.
+    ``harness.measure.worst_rows``. A ``what`` that begins with ``TIMED_CALL`` is about a call that was timed. One that
+    starts with ``NEIGHBOURS`` sums up ``harness.measure.neighbours``.
     """
 
     what: str
@@ -45,8 +47,8 @@ class Check(_Strict):
 
     @property
     def is_extreme(self) -> bool:
-        """Whether this is the worst of many rows or heads, instead of one comparison of a whole tensor."""
-        return self.what.endswith((WORST_ROW, WORST_HEAD, MEAN_DEVIATION))
+        """Whether this is the worst of many rows, heads or neighbours, instead of one comparison of a whole tensor."""
+        return self.what.endswith((WORST_ROW, WORST_HEAD, MEAN_DEVIATION)) or self.what.startswith(NEIGHBOURS)
 
     @property
     def is_of_timed_call(self) -> bool:

@@ -83,6 +83,18 @@ def check(
     return [check.model_copy(update={"rows_seed": rows_seed}) for check in checks] if _sampled(inputs) else checks
 
 
+def check_one_call(plugin: AttentionPlugin, spec: OperationSpec, module: nn.Module, inputs: Inputs) -> list[Check]:
+    """The comparisons of ``check`` for a single call; every real row of at most ``FULL_ROWS`` tokens is compared."""
+    backward = spec.mode == "forward_backward"
+    rows = sample_rows(inputs, FULL_ROWS, spec.seed)
+    try:
+        output, sampled = run_module(module, _own_storage(inputs), rows, spec.seed, backward)
+    except WrongShape as error:
+        return [_wrong_shape(error)]
+    oracle = OracleResults.of(plugin, spec, inputs, rows, backward)
+    return [_finite(output, sampled, inputs), *oracle.compare(sampled)]
+
+
 def _sampled(inputs: Inputs) -> bool:
     """Whether a call compares fewer rows than are real; the second call compares at most ``ROWS``."""
     return len(real_positions(inputs)) > ROWS
@@ -97,7 +109,7 @@ def _checks(
     try:
         output, sampled = run_module(module, called_with, rows, spec.seed, backward)
     except WrongShape as error:
-        return [Check(what=str(error), error=None, allowed=0.0, passed=False)]
+        return [_wrong_shape(error)]
     checks = [_finite(output, sampled, inputs), _unmodified(called_with, inputs)]
     oracle = OracleResults.of(plugin, spec, inputs, rows, backward)
     against_oracle = oracle.compare(sampled)
@@ -269,6 +281,10 @@ def _padding(module: nn.Module, inputs: Inputs, before: Tensor, allowed: float, 
     _, after = run_module(module, changed, real, seed, backward=False)
     before = at_real_rows(before, inputs, real)
     return compare("output after a change of padded keys", after.output, before, allowed)
+
+
+def _wrong_shape(error: WrongShape) -> Check:
+    return Check(what=str(error), error=None, allowed=0.0, passed=False)
 
 
 def _finite(output: Tensor, sampled: SampledResult, inputs: Inputs) -> Check:

@@ -8,7 +8,7 @@ import torch
 from harness.attentions.shared.softmax_oracle import softmax_attention
 from harness.cases import runner
 from harness.core import registry
-from harness.core.spec import ModelSpec, OperationSpec, TaskSpec
+from harness.core.spec import ModelSpec, OperationSpec, QualitySpec, TaskSpec
 from harness.measure import inputs, verify
 from harness.profiles.selection import Selection
 
@@ -58,10 +58,11 @@ def test_cuda_backend_gives_a_reason_on_cpu(name):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-@pytest.mark.parametrize("name", ["softmax", "sdpa", "sdpa_flash", "sdpa_cudnn", "xformers_flash2"])
+@pytest.mark.parametrize("name", registry.names())
 def test_missing_device_gives_a_reason(name):
-    (reason,) = registry.get(name).unsupported(OperationSpec(attention=name, seq_len=64, device="cuda"))
-    assert "sees no CUDA device" in reason
+    for kind in (OperationSpec, ModelSpec, QualitySpec, TaskSpec):
+        reasons = registry.get(name).unsupported(kind(attention=name, seq_len=64, device="cuda"))
+        assert any("sees no CUDA device" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize(("name", "backend"), [("sdpa_math", "math"), ("sdpa_flash", "flash"), ("sdpa", "flash")])

@@ -13,6 +13,7 @@ from harness.core import registry
 from harness.core.spec import OperationSpec
 from harness.measure import inputs, verify
 from harness.measure.sampled_rows import run_oracle, sample_rows
+from harness.measure.worst_rows import Comparison
 
 
 def spec_of(plugin, **changes):
@@ -171,6 +172,28 @@ def test_one_lost_key_is_named_by_its_gradient():
 
 def test_a_value_that_is_not_finite_is_named():
     assert "output, worst row: row 77 of head 0: error not finite" in "; ".join(failures(wrong.nan_at_one_token))
+
+
+@pytest.mark.parametrize(
+    ("oracle_error", "row_error", "passes"),
+    [
+        (0.0, 0.1, False),
+        (0.01, 0.5, False),
+        (0.2, 0.75, True),
+        (0.2, 0.85, False),
+        (0.3, 1.15, True),
+        (0.3, 1.25, False),
+    ],
+)
+def test_row_may_err_by_more_than_half_only_where_the_oracle_errs_by_much(oracle_error, row_error, passes):
+    """As in Nystromformer's gradients in bfloat16, where the matrix that it inverts is nearly singular."""
+    truth = torch.ones(1, 2, 100, 16, dtype=torch.float64)
+    scale = torch.ones(1, 2, 100, 1, dtype=torch.float64)
+    scale[0, 1, 16] += 1.0
+    measured, rounded = (truth * (1 + error * (scale - 1)) for error in (row_error, oracle_error))
+    worst = Comparison(measured, truth, rounded, torch.arange(100), floor=1e-3, limit=0.5).worst_row()
+    assert worst.where == "row 16 of head 1"
+    assert (worst.error <= worst.allowed) == passes
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
