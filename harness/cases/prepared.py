@@ -8,8 +8,8 @@ result of a kind that is not timed.
 import math
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Check, Conditions, Divergence, Memory, Quality, Status, TaskResult, Timing
 from harness.core.spec import AnySpec, Effort, ModelSpec, OperationSpec, QualitySpec, Scalar, TaskSpec
-from harness.measure import conditions, inputs, memory, quality, timing, verify
+from harness.measure import conditions, inputs, kept_memory, memory, outside_torch, quality, timing, verify
+from harness.measure.kept_memory import KeptMemory
 from harness.training import CHECKPOINTS
 
 INPUT_SETS = 3
@@ -69,6 +70,7 @@ class PreparedCase:
         held: tensors that exist before a call: inputs and weights.
         backward: whether a call needs gradients.
         fields: what is known for the record so far.
+        kept: what a new module of an operation case keeps between calls; None: not measured.
     """
 
     spec: OperationSpec | ModelSpec
@@ -77,6 +79,7 @@ class PreparedCase:
     held: list[Tensor]
     backward: bool
     fields: RecordFields
+    kept: KeptMemory | None = None
 
     def time(self, effort: Effort) -> Timing:
         """Warm the call up and sample it."""
@@ -84,9 +87,17 @@ class PreparedCase:
             return timing.measure(self.calls[0], self.spec.device, effort, self.calls[1:])
 
     def peak_memory(self) -> Memory:
-        """Peak memory of the call."""
+        """Peak memory of the call, what it needs outside torch, and what stays allocated between calls."""
+        call, device = self.calls[0], self.spec.device
         with self.grad_mode():
-            return memory.peak(self.calls[0], self.spec.device, self.held)
+            measured = outside_torch.add(memory.peak(call, device, self.held), call, device)
+            if self.kept is not None:
+                kept = {"kept_bytes": self.kept.kept_bytes, "growth_bytes": self.kept.growth_bytes}
+            elif isinstance(self.spec, ModelSpec):
+                kept = {"growth_bytes": kept_memory.growth_bytes(call, device)}
+            else:
+                kept = {}
+        return measured.model_copy(update=kept)
 
     def conditions(self) -> Conditions:
         """What the call does, except its kernels; see ``runner.kernel_launches`` for these."""
@@ -99,13 +110,16 @@ class PreparedCase:
         return torch.set_grad_enabled(self.backward)
 
 
-def prepare(plugin: AttentionPlugin, spec: AnySpec, verified: bool) -> PreparedCase | RecordFields:
+def prepare(
+    plugin: AttentionPlugin, spec: AnySpec, verified: bool, observed: bool = False
+) -> PreparedCase | RecordFields:
     """Build a case, verify it, and make it ready.
 
     Args:
         plugin: the attention of the case.
         spec: the case; the plugin supports it.
         verified: skip the verification, because a process of the same code has done it.
+        observed: its memory will not be measured.
 
     Returns:
         A case to time; or the fields of the record, for a kind of case that is not timed.
@@ -113,11 +127,29 @@ def prepare(plugin: AttentionPlugin, spec: AnySpec, verified: bool) -> PreparedC
     Raises:
         Incorrect: a check did not pass.
     """
+    # Before the case is built: buffers that all modules of the process share are found only when they are allocated.
+    kept = _kept_memory(plugin, spec) if isinstance(spec, OperationSpec) and not observed else None
     case = _build(plugin, spec)
     checks = [] if verified else case.verify()
     if not all(check.passed for check in checks):
         raise Incorrect(checks)
-    return case.ready(checks)
+    ready = case.ready(checks)
+    return replace(ready, kept=kept) if isinstance(ready, PreparedCase) else ready
+
+
+def _kept_memory(plugin: AttentionPlugin, spec: OperationSpec) -> KeptMemory | None:
+    """What a module of its own keeps between calls; None where it fails, which the verification will report."""
+    first, backward = inputs.make(spec), spec.mode == "forward_backward"
+
+    def call(module: nn.Module, number: int) -> None:
+        tensors = first
+        for _ in range(1 + number):
+            tensors = inputs.rotated(tensors)
+        _operation_call(module, tensors, backward)()
+
+    with suppress(Exception), torch.set_grad_enabled(backward):
+        return kept_memory.measure(lambda: plugin.build(spec).train(backward), call, spec.device)
+    return None
 
 
 class _BuiltCase(Protocol):

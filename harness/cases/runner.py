@@ -59,7 +59,7 @@ def prepare(spec: AnySpec, verified: bool, observed: bool) -> tuple[Record, Prep
     ready: list[PreparedCase] = []
 
     def measure(plugin: AttentionPlugin) -> RecordFields:
-        case = prepared.prepare(plugin, spec, verified)
+        case = prepared.prepare(plugin, spec, verified, observed)
         if not isinstance(case, PreparedCase):
             return case
         if verified:
@@ -81,7 +81,7 @@ def kernel_launches(spec: AnySpec) -> int | None:
 
     Call this only in a process that times nothing afterwards (see ``harness.measure.launches``).
     """
-    case = prepared.prepare(registry.get(spec.attention), spec, verified=True)
+    case = prepared.prepare(registry.get(spec.attention), spec, verified=True, observed=True)
     if not isinstance(case, PreparedCase):
         return None
     with case.grad_mode():

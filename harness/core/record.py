@@ -77,17 +77,40 @@ class Timing(_Strict):
 
 
 class Memory(_Strict):
-    """Memory of one call in bytes, as counted by torch's allocator, not the resident set size of the process.
+    """Memory of one call in bytes, as counted by torch's allocator, and what that count does not show.
 
     ``peak_bytes`` is the peak above what was allocated before the call; ``input_bytes`` were allocated before it
     (inputs and weights). ``reserved_bytes`` is the peak that torch's CUDA allocator reserved on the device, above what
     was allocated before; None on a CPU. ``source`` names the counter.
+
+    The other fields are None where they were not measured, and in records that are older than them. Each is measured
+    in calls of its own. ``peak_bytes`` contains none of them: memory that is there before the call, and memory that
+    torch did not allocate.
     """
 
     peak_bytes: int
     input_bytes: int
     reserved_bytes: int | None = None
     source: str
+    outside_torch_bytes: int | None = Field(
+        default=None,
+        description="on a CPU: peak during a call of memory that torch did not allocate, above what was there before; "
+        "on CUDA: device memory that a call leaves allocated outside torch. See harness.measure.outside_torch",
+    )
+    outside_torch_source: str | None = Field(default=None, description="the counter of outside_torch_bytes")
+    resident_bytes: int | None = Field(
+        default=None,
+        description="peak of the resident set size during a call above that before it, on Linux: torch's memory, all "
+        "other memory, and what the C library keeps of freed memory",
+    )
+    kept_bytes: int | None = Field(
+        default=None,
+        description="memory that is still allocated after the first calls of a new module, without its parameters; "
+        "None also for a whole model. See harness.measure.kept_memory",
+    )
+    growth_bytes: int | None = Field(
+        default=None, description="by how much that memory grows with each further call; negative: it shrinks"
+    )
 
 
 class Conditions(_Strict):
