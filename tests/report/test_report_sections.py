@@ -11,6 +11,7 @@ from harness.core.record import Memory, Quality, Record, Timing
 from harness.core.spec import ModelSpec, OperationSpec, QualitySpec
 from harness.report.comparison import compare
 from harness.report.model.records_table import by_facets, report_rows
+from harness.report.model.style import assign_styles
 from harness.report.questions import approximation_error, memory_use, pareto, whole_models
 from harness.report.questions.memory_use import MemoryParts
 from harness.report.questions.pareto import ParetoPoint
@@ -71,6 +72,27 @@ def test_memory_is_split_into_weights_inputs_results_and_the_rest() -> None:
     memory = Memory(peak_bytes=5000, input_bytes=4100, source="made up")
     parts = memory_use.split_memory(synthetic.record(step, memory=memory, parameters=1000))
     assert parts == MemoryParts(4000, 100, 4000, 1000, None)
+
+
+def test_memory_that_is_not_in_the_peak_is_named_beside_it() -> None:
+    fields = {"peak_bytes": 2**21, "input_bytes": 0, "source": "made up"}
+    honest = Memory(**fields, outside_torch_bytes=5000, kept_bytes=65536, growth_bytes=0)
+    wrong = Memory(**fields, outside_torch_bytes=100 * 2**20, kept_bytes=69 * 2**20, growth_bytes=2**20)
+    records = [
+        synthetic.record(OperationSpec(attention=name, seq_len=128), memory=memory)
+        for name, memory in (("softmax", honest), ("sdpa", wrong))
+    ]
+    words = "keeps 69.0 MiB between calls, grows by 1.00 MiB a call, allocates 100 MiB outside torch"
+    rows = report_rows(synthetic.run(records))
+    (sentence,) = memory_use.sentences(rows)
+    assert f"sdpa 2.00 MiB (and {words})" in str(sentence)
+    assert {2.0**20, 69 * 2.0**20, 100 * 2.0**20} <= {amount.value for amount in sentence.amounts}
+    plot = memory_use.memory_plot(rows, assign_styles([(row.series, row.base_series) for row in rows]))
+    assert [str(remark) for remark in plot.remarks] == [f"Not in the peak: sdpa at 128 tokens {words}."]
+    (parts,) = memory_use.memory_parts(rows)
+    assert {str(row[0]): str(row[-1]) for row in parts.rows} == {"softmax": "\N{EN DASH}", "sdpa": words}
+    (parts,) = memory_use.memory_parts(report_rows(synthetic.run(records[:1])))
+    assert parts.columns[-1] == "Reserved by the allocator"
 
 
 def test_the_pareto_front_has_the_points_that_no_other_point_beats() -> None:
