@@ -54,6 +54,16 @@ def soft_mask(q, k, v, mask):
     return (scores if bias is None else scores + bias).softmax(-1) @ v
 
 
+def uses_the_first_mask_for_all(q, k, v, mask):
+    return right(q, k, v, None if mask is None else mask[:1].expand_as(mask))
+
+
+def unspecified_at_padding(q, k, v, mask):
+    """Right, with numbers at padded rows that mean nothing, as a kernel that skips them leaves behind."""
+    out = right(q, k, v, mask)
+    return out if mask is None else out.where(mask[:, None, :, None], 1e4)
+
+
 def drops_tail_keys(q, k, v, mask):
     kept = k.shape[2] // 8 * 8 - 8
     return right(q, k[:, :, :kept], v[:, :, :kept], None if mask is None else mask[:, :kept])

@@ -3,6 +3,10 @@
 The module runs at full size with its real kernel, and the gradient of its output is zero outside the rows. The oracle's
 input gradients, which come from these rows alone, must therefore equal the module's at **every** position, the last key
 included.
+
+Sequences of one batch may have different padding. A row is therefore compared if it is real in at least one sequence;
+in the others, where it is padded, the output is unspecified, so both results are zero there and the gradient of the
+output, too.
 """
 
 from dataclasses import dataclass
@@ -21,7 +25,10 @@ GRADIENTS = ("grad_q", "grad_k", "grad_v")
 
 @dataclass(frozen=True)
 class SampledResult:
-    """``output`` ``[B, H, R, D]`` at the sampled rows; ``gradients`` of q, k, v, ``[B, H, N, D]`` each, or empty."""
+    """``output`` ``[B, H, R, D]`` at the sampled rows; ``gradients`` of q, k, v, ``[B, H, N, D]`` each, or empty.
+
+    The output is zero at rows that are padded in their sequence.
+    """
 
     output: Tensor
     gradients: tuple[Tensor, ...]
@@ -36,7 +43,7 @@ class WrongShape(Exception):
 
 
 def sample_rows(inputs: Inputs, at_most: int, seed: int) -> Tensor:
-    """Sorted query positions ``[R]`` (int64, CPU) that are real in every sequence: first, last, and random ones.
+    """Sorted query positions ``[R]`` (int64, CPU) that are real in some sequence: first, last, and random ones.
 
     All of them where there are at most ``at_most``.
     """
@@ -66,10 +73,10 @@ def run_module(
     rows = rows.to(out.device)
     if backward:
         upstream = torch.zeros_like(inputs.grad)
-        upstream[:, :, rows] = inputs.grad[:, :, rows]
+        upstream[:, :, rows] = at_real_rows(inputs.grad, inputs, rows)
         gradients = torch.autograd.grad(out, (q, k, v), upstream)
     # Cloned, because a faulty module may return a buffer that its next call overwrites.
-    return out.detach().clone(), SampledResult(out.detach()[:, :, rows], gradients)
+    return out.detach().clone(), SampledResult(at_real_rows(out.detach(), inputs, rows), gradients)
 
 
 def run_oracle(
@@ -94,9 +101,10 @@ def run_oracle(
         torch.manual_seed(spec.seed)
         with torch.device(device), torch.set_grad_enabled(backward):
             out = plugin.oracle(spec, q, k, v, mask, chunk)
-        outputs.append(out.detach())
+        real = real_at(inputs, chunk)
+        outputs.append(out.detach().where(real, 0))
         if backward:
-            of_chunk = torch.autograd.grad(out, (q, k, v), grad[:, :, chunk])
+            of_chunk = torch.autograd.grad(out, (q, k, v), grad[:, :, chunk].where(real, 0))
             for total, part in zip(gradients, of_chunk, strict=True):
                 total += part
     return SampledResult(torch.cat(outputs, 2), tuple(gradients))
@@ -115,7 +123,23 @@ def relative_error(measured: Tensor, truth: Tensor, scale: float | None = None) 
 
 
 def real_positions(inputs: Inputs) -> Tensor:
-    """Positions ``[R]`` (int64) that are real in every sequence."""
+    """Positions ``[R]`` (int64) that are real in at least one sequence."""
     if inputs.key_padding_mask is None:
         return torch.arange(inputs.q.shape[2], device=inputs.q.device)
-    return inputs.key_padding_mask.all(0).nonzero().flatten()
+    return inputs.key_padding_mask.any(0).nonzero().flatten()
+
+
+def real_at(inputs: Inputs, rows: Tensor) -> Tensor:
+    """In which sequences the positions ``rows`` are real: bool ``[B, 1, R, 1]``, on the device of the inputs."""
+    mask = inputs.key_padding_mask
+    if mask is None:
+        return torch.ones(inputs.q.shape[0], 1, len(rows), 1, dtype=torch.bool, device=inputs.q.device)
+    return mask[:, None, rows.to(mask.device), None]
+
+
+def at_real_rows(values: Tensor, inputs: Inputs, rows: Tensor) -> Tensor:
+    """``values`` ``[B, H, N, D]`` at the positions ``rows``, ``[B, H, R, D]``; zero where a row is padded."""
+    at_rows = values[:, :, rows.to(values.device)]
+    if inputs.key_padding_mask is None:
+        return at_rows
+    return at_rows.where(real_at(inputs, rows).to(values.device), 0)

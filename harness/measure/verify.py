@@ -1,8 +1,9 @@
 """Whether a plugin computes what it says: compared with its float64 oracle before anything is timed.
 
-Outputs are compared at every real query row up to ``FULL_ROWS`` tokens, and beyond at a random sample of them;
-gradients at every position (see ``harness.measure.sampled_rows``). Each tensor is judged in total, by its worst head
-and by its worst row, and the output also by the deviation that all rows share (see ``harness.measure.worst_rows``).
+Outputs are compared at every query row that is real in its sequence up to ``FULL_ROWS`` tokens, and beyond at a random
+sample of them; gradients at every position (see ``harness.measure.sampled_rows``). Each tensor is judged in total, by
+its worst head and by its worst row, and the output also by the deviation that all rows share (see
+``harness.measure.worst_rows``).
 
 The allowed error is what rounding explains: ``ROUNDING_FACTOR`` times the error of the oracle itself in the case's own
 dtype. FlashAttention's tests use the same rule and factor (https://github.com/Dao-AILab/flash-attention, tests).
@@ -22,6 +23,8 @@ from harness.measure.inputs import Inputs, draw
 from harness.measure.sampled_rows import (
     SampledResult,
     WrongShape,
+    at_real_rows,
+    real_at,
     real_positions,
     relative_error,
     run_module,
@@ -99,8 +102,8 @@ def _checks(
     checks += _second_call(plugin, spec, module, called_with, backward, rows_seed)
     _copy(called_with, inputs)
     repeated, repeated_sample = run_module(module, called_with, rows, spec.seed, backward=False)
-    real = real_positions(inputs)
-    checks.append(_compare("output of a repeated call", repeated[:, :, real], output[:, :, real], allowed))
+    first, second = (at_real_rows(out, inputs, real_positions(inputs)) for out in (output, repeated))
+    checks.append(_compare("output of a repeated call", second, first, allowed))
     if spec.head_dim >= LEAST_ROW_SIZE:
         checks.append(oracle.worst_row("output", repeated_sample.output, " of a repeated call"))
     return checks
@@ -124,6 +127,7 @@ class _OracleResults:
         truth: in float64.
         rounded: in the case's dtype.
         rows: the query positions of the outputs.
+        real: in which sequences the rows are real, bool ``[B, 1, R, 1]``.
         positions: the number of tokens, which are the positions of the gradients.
         upstream: norm of the output's gradient at the rows.
         least: an error that is always allowed where the true value is zero.
@@ -133,6 +137,7 @@ class _OracleResults:
     truth: dict[str, Tensor]
     rounded: dict[str, Tensor]
     rows: Tensor
+    real: Tensor
     positions: int
     upstream: float
     least: float
@@ -148,8 +153,8 @@ class _OracleResults:
         positions = inputs.q.shape[2]
         least = FLOOR_EPS * torch.finfo(inputs.q.dtype).eps
         floor = least * (1 + FEW_TOKENS / positions) + plugin.kernel_error
-        upstream = inputs.grad[:, :, rows.to(inputs.grad.device)].double().norm().item()
-        return cls(truth, rounded, rows, positions, upstream, least, floor)
+        upstream = at_real_rows(inputs.grad, inputs, rows).double().norm().item()
+        return cls(truth, rounded, rows, real_at(inputs, rows), positions, upstream, least, floor)
 
     def compare(self, sampled: SampledResult, when: str = "") -> list[Check]:
         """Compare each tensor of ``sampled``, first in total; ``when`` is appended to their names."""
@@ -181,8 +186,9 @@ class _OracleResults:
     def _comparison(self, name: str, value: Tensor) -> Comparison:
         truth = self.truth[name].detach().double()
         measured, rounded = (x.detach().to(truth.device, torch.float64) for x in (value, self.rounded[name]))
-        rows = self.rows if name == "output" else torch.arange(self.positions)
-        return Comparison(measured, truth, rounded, rows, self.floor, MAX_ALLOWED)
+        if name == "output":
+            return Comparison(measured, truth, rounded, self.rows, self.floor, MAX_ALLOWED, self.real.to(truth.device))
+        return Comparison(measured, truth, rounded, torch.arange(self.positions), self.floor, MAX_ALLOWED)
 
 
 def _second_call(
@@ -195,13 +201,18 @@ def _second_call(
 ) -> list[Check]:
     """Call with other numbers in the same tensors. An output that the module kept from the first call is wrong here."""
     drawn = draw(tuple(called_with.q.shape), spec.seed + 1, spec.device)
-    tail = real_positions(called_with)[-TAIL:]
-    drawn[2][:, :, tail] *= math.sqrt(spec.seq_len / TAIL) if spec.seq_len > TAIL else 1.0
+    drawn[2] *= torch.where(_tail(called_with), math.sqrt(spec.seq_len / TAIL) if spec.seq_len > TAIL else 1.0, 1.0)
     q, k, v, grad = (x.to(called_with.q.dtype) for x in drawn)
     _copy(called_with, Inputs(q, k, v, called_with.key_padding_mask, grad))
     rows = sample_rows(called_with, ROWS, rows_seed + 1)
     _, sampled = run_module(module, called_with, rows, spec.seed, backward)
     return _OracleResults.of(plugin, spec, called_with, rows, backward).compare(sampled, " of a second call")
+
+
+def _tail(inputs: Inputs) -> Tensor:
+    """The last ``TAIL`` real positions of each sequence: bool ``[B, 1, N, 1]``."""
+    real = real_at(inputs, torch.arange(inputs.q.shape[2]))
+    return real & (real.flip(2).cumsum(2).flip(2) <= TAIL)
 
 
 def _padding(module: nn.Module, inputs: Inputs, before: Tensor, allowed: float, seed: int) -> Check:
@@ -211,13 +222,14 @@ def _padding(module: nn.Module, inputs: Inputs, before: Tensor, allowed: float, 
     scale = torch.where(mask, 1.0, PADDED_SCALE)[:, None, :, None].to(inputs.k.dtype)
     changed = replace(inputs, k=inputs.k * scale, v=inputs.v * scale)
     real = real_positions(inputs)
-    after, _ = run_module(module, changed, real, seed, backward=False)
-    return _compare("output after a change of padded keys", after[:, :, real], before[:, :, real], allowed)
+    _, after = run_module(module, changed, real, seed, backward=False)
+    before = at_real_rows(before, inputs, real)
+    return _compare("output after a change of padded keys", after.output, before, allowed)
 
 
 def _finite(output: Tensor, sampled: SampledResult, inputs: Inputs) -> Check:
     """Share of numbers that are not finite, over the output at all real rows and all gradients."""
-    parts = [output[:, :, real_positions(inputs)], *sampled.gradients]
+    parts = [at_real_rows(output, inputs, real_positions(inputs)), *sampled.gradients]
     wrong = sum(int((~part.isfinite()).sum()) for part in parts)
     share = wrong / sum(part.numel() for part in parts)
     return Check(what="share of numbers that are not finite", error=share, allowed=0.0, passed=wrong == 0)

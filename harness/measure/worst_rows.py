@@ -50,7 +50,8 @@ class Comparison:
     """A measured tensor, the truth, and the oracle in the case's dtype, all float64 ``[B, H, R, D]`` on one device.
 
     ``rows`` are the positions of the R rows in the sequence. ``floor`` is an error that is always allowed and ``limit``
-    the largest error that may be allowed.
+    the largest error that may be allowed. ``real`` says in which sequences the rows are real, bool ``[B, 1, R, 1]``;
+    None: in all. The tensors are zero in the other rows, which do not count.
     """
 
     measured: Tensor
@@ -59,6 +60,7 @@ class Comparison:
     rows: Tensor
     floor: float
     limit: float
+    real: Tensor | None = None
 
     def worst_row(self) -> Worst:
         """The worst row. Its error is relative to its true norm, or to the median norm in its head if that is larger.
@@ -89,12 +91,11 @@ class Comparison:
         Args:
             keys: keys of each row.
         """
-        scale = self._head_norms() / math.sqrt(len(self.rows))
-        shift = (self.measured - self.truth).mean(2).norm(dim=-1) / scale
+        counts = self._row_counts()
+        scale = self._head_norms() * counts.sqrt()  # of the sum over the rows
+        shift = (self.measured - self.truth).sum(2).norm(dim=-1) / scale
         rounding = self._head_errors(self.rounded)
-        averaged = torch.maximum(
-            (self.rounded - self.truth).mean(2).norm(dim=-1) / scale, rounding / math.sqrt(len(self.rows))
-        )
+        averaged = torch.maximum((self.rounded - self.truth).sum(2).norm(dim=-1) / scale, rounding / counts.sqrt())
         expected = (ROUNDING_FACTOR * averaged.nan_to_num(0.0, 0.0)).clamp(min=LOST_KEY_SHARE / math.sqrt(keys))
         allowed = torch.minimum(self._allowed(rounding, ROUNDING_FACTOR, 1.0), expected)
         batch, head = _largest_ratio(shift, allowed)
@@ -104,6 +105,12 @@ class Comparison:
         """``factor`` roundings and ``floors`` floors; only the floors if the oracle overflows in this dtype."""
         floor = floors * self.floor + FLOAT32_ROUNDINGS * torch.finfo(torch.float32).eps
         return (factor * rounding + floor).nan_to_num(floor, floor).clamp(max=self.limit)
+
+    def _row_counts(self) -> Tensor:
+        """The number of real rows of each sequence, at least 1: float64 ``[B, 1]``."""
+        if self.real is None:
+            return self.truth.new_full((1, 1), self.truth.shape[2])
+        return self.real.sum((2, 3)).clamp(min=1).to(self.truth.dtype)
 
     def _head_norms(self) -> Tensor:
         """The norm of each head, ``[B, H]``, where it is not below ``LEAST_SCALE``."""

@@ -114,6 +114,35 @@ def test_wrong_last_row_is_named_where_padding_is_at_the_front():
     assert begins(messages, "output, worst row: row 999 of head ")
 
 
+def failures_with_own_padding(function, **changes):
+    """Of 2 sequences of 200 tokens: the first is real up to position 99, and the second from position 90 on."""
+    plugin = wrong.plugin_of(function)
+    spec = spec_of(plugin, padding=0.25, **changes)
+    position = torch.arange(200)
+    given = replace(inputs.make(spec), key_padding_mask=torch.stack([position < 100, position >= 90]))
+    return verify.failures(verify.check(plugin, spec, plugin.build(spec), given))
+
+
+@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_right_attention_passes_where_each_sequence_has_its_own_padding(mode, dtype):
+    assert failures_with_own_padding(wrong.right, mode=mode, dtype=dtype) == []
+    assert failures_with_own_padding(wrong.unspecified_at_padding, mode=mode, dtype=dtype) == []
+
+
+def test_wrong_row_that_is_real_in_one_sequence_only_is_named():
+    wrong_row = failures_with_own_padding(wrong.errs_at_the_last_row)
+    assert begins(wrong_row, "output: error ")
+    assert begins(wrong_row, "output, worst row: row 199 of head ")
+    assert all("of sequence 1" in message for message in wrong_row if "worst row" in message)
+    assert begins(failures_with_own_padding(wrong.uses_the_first_mask_for_all), "output: error ")
+
+
+def test_gradient_of_a_query_that_is_real_in_one_sequence_only_is_compared():
+    lost = failures_with_own_padding(wrong.loses_gradient_through_output_77, mode="forward_backward")
+    assert begins(lost, "grad_q, worst row: row 77 of head ")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_wrong_gradients_of_one_position_are_named(dtype):
     changes = {"mode": "forward_backward", "dtype": dtype}
