@@ -23,6 +23,8 @@ from yoso.torch_private import compile_seconds
 
 TRACEBACK_FRAMES = 3
 """Innermost frames of a crash that its record keeps."""
+TIMING_ATTEMPTS = 3
+"""A case is sampled again, up to this many times in all, while other processes disturb it."""
 MAX_INTEGER = 2**63
 """Limit of an integer knob's magnitude: readers of JSON refuse integers of thousands of digits."""
 
@@ -39,7 +41,7 @@ def run(spec: AnySpec, effort: Effort) -> Record:
         case = prepared.prepare(plugin, spec, verified=False)
         if not isinstance(case, PreparedCase):
             return case
-        timing, memory, conditions = case.time(effort), case.peak_memory(), case.conditions()
+        timing, memory, conditions = case.time(effort, TIMING_ATTEMPTS), case.peak_memory(), case.conditions()
         return {**case.fields, "timing": timing, "memory": memory, "conditions": conditions}
 
     return _recorded(spec, measure)

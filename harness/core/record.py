@@ -71,6 +71,30 @@ class Timing(_Strict):
         default=None, description="bytes written between samples, so that caches are cold"
     )
     input_sets: int = Field(default=1, description="number of input sets that the samples use in rotation")
+    cpu_seconds: list[float] | None = Field(
+        default=None,
+        description="CPU time of all threads of the process per call, one per sample, on a CPU",
+    )
+    involuntary_switches: list[int] | None = Field(
+        default=None, description="how often a thread of the process was taken off its core in each sample, on a CPU"
+    )
+    load_before: float | None = Field(
+        default=None, description="the machine's load average over one minute, before the first sample"
+    )
+    foreign_gpu_processes: int | None = Field(
+        default=None,
+        description="processes on the CUDA device before the first sample, without those of this run; None also where "
+        "the driver does not tell, as in most containers",
+    )
+    disturbed: bool | None = Field(
+        default=None,
+        description="other processes took the cores from too many samples, see harness.statistics.disturbance; "
+        "None: not judged, as on CUDA and in records that are older than this field",
+    )
+    disturbance: str | None = Field(default=None, description="how it was disturbed, as part of a sentence")
+    attempts: int = Field(
+        default=1, description="how often the case was sampled until it was undisturbed; only the best is recorded"
+    )
     turns: list[int] | None = Field(
         default=None, description="samples per turn, where two commits were timed in alternating turns (harness ab)"
     )

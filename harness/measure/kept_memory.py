@@ -95,12 +95,17 @@ class _Counter:
         self._traces = self._was_tracing = tracemalloc.is_tracing()
 
     def __enter__(self) -> "_Counter":
-        gc.freeze()  # a collection then looks at new objects only: it takes half a second for those of transformers
+        # A collection then looks at new objects only: it takes half a second for those of transformers. A process that
+        # has frozen its objects itself keeps them so.
+        self._freezes = gc.get_freeze_count() == 0
+        if self._freezes:
+            gc.freeze()
         self._before = self._device_bytes() + self._numpy_bytes()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        gc.unfreeze()
+        if self._freezes:
+            gc.unfreeze()
         if self._traces and not self._was_tracing:
             tracemalloc.stop()
 

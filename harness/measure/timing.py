@@ -2,6 +2,7 @@
 
 import gc
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import torch
 from harness.core.record import Timing
 from harness.core.spec import Effort
 from harness.measure.device_time import DeviceClock
+from harness.measure.neighbours import CpuUse, foreign_gpu_processes
+from harness.statistics import disturbance
 
 Call = Callable[[], Any]
 SampleType = TypeVar("SampleType")
@@ -21,6 +24,15 @@ SampleType = TypeVar("SampleType")
 
 SHORT_CALL_SECONDS = 1e-3
 """Shorter calls are grouped until a sample lasts this long: the clock and the loop then cost less than 0.1% of it."""
+
+
+@dataclass(frozen=True)
+class _CpuSample:
+    """Seconds per call: until it returned, and of CPU time; and the involuntary switches of the whole sample."""
+
+    wall: float
+    cpu: float
+    switches: int
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,8 @@ def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()
     """Sample ``call``, with the garbage collector off.
 
     On CUDA the caches are flushed before every sample, and each sample has the device time, the host's time to submit,
-    and the wall time until a synchronisation returned; see ``harness.measure.device_time``. On a CPU there is wall time
-    only.
+    and the wall time until a synchronisation returned; see ``harness.measure.device_time``. On a CPU each sample has
+    its wall time and its CPU time, and the timing says whether it was disturbed.
 
     Args:
         call: what to time.
@@ -45,6 +57,7 @@ def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()
         effort: how long to warm up and to sample.
         others: the same call on other inputs of the same size; the samples take all calls in turn.
     """
+    load = os.getloadavg()[0]
     on_cuda = torch.device(device).type == "cuda"
     turns = cycle([call, *others])
     with _garbage_collector_off():
@@ -52,6 +65,7 @@ def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()
         clock = DeviceClock(device) if on_cuda else None
         warm = _warm_up(turns, device, effort, at_least=1 + len(others) if on_cuda else 0)
         if clock is not None:
+            foreign = foreign_gpu_processes(device)
             samples = _collect(lambda: clock.sample(next(turns), warm.submit_seconds, warm.seconds), effort)
             return Timing(
                 wall_seconds=[sample.wall for sample in samples],
@@ -60,15 +74,22 @@ def measure(call: Call, device: str, effort: Effort, others: Sequence[Call] = ()
                 warmup_calls=warm.calls,
                 flushed_bytes=clock.flushed_bytes,
                 input_sets=1 + len(others),
+                load_before=load,
+                foreign_gpu_processes=foreign,
             )
         group = max(1, math.ceil(SHORT_CALL_SECONDS / warm.seconds)) if warm.seconds < SHORT_CALL_SECONDS else 1
-        return Timing(
-            wall_seconds=_collect(lambda: _cpu_sample(turns, group), effort),
+        cpu_samples = _collect(lambda: _cpu_sample(turns, group), effort)
+        timing = Timing(
+            wall_seconds=[sample.wall for sample in cpu_samples],
+            cpu_seconds=[sample.cpu for sample in cpu_samples],
+            involuntary_switches=[sample.switches for sample in cpu_samples],
             warmup_calls=warm.calls,
             calls_per_sample=group,
             threads=torch.get_num_threads(),
             input_sets=1 + len(others),
+            load_before=load,
         )
+        return disturbance.judged(timing)
 
 
 def _collect(take: Callable[[], SampleType], effort: Effort) -> list[SampleType]:
@@ -95,11 +116,14 @@ def _warm_up(turns: Iterator[Call], device: str, effort: Effort, at_least: int) 
     return _WarmUp(calls, quickest, submit)
 
 
-def _cpu_sample(turns: Iterator[Call], group: int) -> float:
+def _cpu_sample(turns: Iterator[Call], group: int) -> _CpuSample:
+    before = CpuUse.now()  # read while the clock is stopped: it takes a microsecond
     start = perf_counter()
     for _ in range(group):
         next(turns)()
-    return (perf_counter() - start) / group
+    seconds = perf_counter() - start
+    used = CpuUse.now() - before
+    return _CpuSample(seconds / group, used.seconds / group, used.involuntary_switches)
 
 
 def _synchronize(device: str) -> None:

@@ -198,7 +198,11 @@ def test_a_model_has_its_growth():
     assert measured.kept_bytes is None
 
 
-def test_the_measurement_leaves_the_garbage_collector_as_it_was():
-    before = gc.get_freeze_count()
-    memory_of(RIGHT.make_module)
-    assert gc.get_freeze_count() == before
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_measurement_leaves_objects_frozen_as_they_were(frozen):
+    (gc.freeze if frozen else gc.unfreeze)()
+    try:
+        memory_of(RIGHT.make_module)
+        assert (gc.get_freeze_count() > 0) is frozen
+    finally:
+        gc.unfreeze()
