@@ -28,6 +28,7 @@ __all__ = [
     "backward_is_running",
     "below_autograd",
     "child_module",
+    "clear_cublas_workspaces",
     "compile_elementwise_kernel",
     "compile_seconds",
     "cpu_allocations",
@@ -175,6 +176,15 @@ def cpu_allocations(profiler: torch.autograd.profiler.profile) -> list[tuple[int
         if isinstance(fields, _ExtraFields_Allocation) and fields.device.type == "cpu":
             allocations.append((event.start_time_ns, fields.ptr, fields.alloc_size))
     return allocations
+
+
+def clear_cublas_workspaces() -> None:
+    """Give the workspaces of cuBLAS back to torch's CUDA allocator; the next matrix products allocate them again.
+
+    Torch allocates one per thread and stream at the first matrix product and keeps it (up to 32 MiB,
+    https://docs.pytorch.org/docs/stable/notes/cuda.html#cublas-workspaces). No public equivalent.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
 
 
 # --- Compilers -------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ result of a kind that is not timed.
 import math
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
@@ -20,8 +20,20 @@ from torch import Tensor, nn
 from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Check, Conditions, Divergence, Memory, Quality, Status, TaskResult, Timing
 from harness.core.spec import AnySpec, Effort, ModelSpec, OperationSpec, QualitySpec, Scalar, TaskSpec
-from harness.measure import conditions, inputs, memory, neighbours, quality, timing, verify
+from harness.measure import (
+    conditions,
+    inputs,
+    kept_memory,
+    memory,
+    neighbours,
+    outside_torch,
+    quality,
+    timing,
+    verify,
+)
+from harness.measure.kept_memory import KeptMemory
 from harness.measure.timed_calls import TimedCalls, operation_call
+from harness.statistics.disturbance import least_disturbed
 from harness.training import CHECKPOINTS
 
 
@@ -79,6 +91,7 @@ class PreparedCase:
         held: tensors that exist before ``call``: inputs and weights.
         backward: whether a call needs gradients.
         fields: what is known for the record so far.
+        kept: what a new module of an operation case keeps between calls; None: not measured.
     """
 
     spec: OperationSpec | ModelSpec
@@ -88,13 +101,21 @@ class PreparedCase:
     held: list[Tensor]
     backward: bool
     fields: RecordFields
+    kept: KeptMemory | None = None
 
-    def time(self, effort: Effort) -> Timing:
-        """Warm the calls up and sample them."""
+    def time(self, effort: Effort, attempts: int = 1) -> Timing:
+        """Warm the calls up and sample them.
+
+        Args:
+            effort: how long.
+            attempts: while other processes disturb the samples, so often they are taken; the least disturbed count.
+        """
+        timings: list[Timing] = []
         with self.grad_mode():
-            measured = timing.measure(self.timed_calls, self.spec.device, effort)
+            while len(timings) < attempts and not (timings and not timings[-1].disturbed):
+                timings.append(timing.measure(self.timed_calls, self.spec.device, effort))
         given = {"input_sets": self.timed_calls.input_sets, "inputs_seed": self.timed_calls.seed}
-        return measured.model_copy(update=given)
+        return least_disturbed(timings).model_copy(update=given)
 
     def verify_timed_calls(self) -> None:
         """Verify results of the timed calls and add the checks to ``fields``.
@@ -108,9 +129,17 @@ class PreparedCase:
         self.fields["checks"] = checks
 
     def peak_memory(self) -> Memory:
-        """Peak memory of the call."""
+        """Peak memory of the call, what it needs outside torch, and what stays allocated between calls."""
+        call, device = self.call, self.spec.device
         with self.grad_mode():
-            return memory.peak(self.call, self.spec.device, self.held)
+            measured = outside_torch.add(memory.peak(call, device, self.held), call, device)
+            if self.kept is not None:
+                kept = {"kept_bytes": self.kept.kept_bytes, "growth_bytes": self.kept.growth_bytes}
+            elif isinstance(self.spec, ModelSpec):
+                kept = {"growth_bytes": kept_memory.growth_bytes(call, device)}
+            else:
+                kept = {}
+        return measured.model_copy(update=kept)
 
     def conditions(self) -> Conditions:
         """What the call does, except its kernels; see ``runner.kernel_launches`` for these."""
@@ -124,7 +153,7 @@ class PreparedCase:
 
 
 def prepare(
-    plugin: AttentionPlugin, spec: AnySpec, verified: bool, inputs_seed: int | None = None
+    plugin: AttentionPlugin, spec: AnySpec, verified: bool, observed: bool = False, inputs_seed: int | None = None
 ) -> PreparedCase | RecordFields:
     """Build a case, verify it, and make it ready.
 
@@ -132,6 +161,7 @@ def prepare(
         plugin: the attention of the case.
         spec: the case; the plugin supports it.
         verified: skip the verification, because a process of the same code has done it.
+        observed: its memory will not be measured.
         inputs_seed: seed of the inputs of the timed calls; None: drawn from entropy.
 
     Returns:
@@ -140,11 +170,26 @@ def prepare(
     Raises:
         Incorrect: a check did not pass.
     """
+    # Before the case is built: buffers that all modules of the process share are found only when they are allocated.
+    kept = _kept_memory(plugin, spec) if isinstance(spec, OperationSpec) and not observed else None
     case = _build(plugin, spec)
     checks = [] if verified else case.verify()
     if not all(check.passed for check in checks):
         raise Incorrect(checks)
-    return case.ready(checks, inputs_seed)
+    ready = case.ready(checks, inputs_seed)
+    return replace(ready, kept=kept) if isinstance(ready, PreparedCase) else ready
+
+
+def _kept_memory(plugin: AttentionPlugin, spec: OperationSpec) -> KeptMemory | None:
+    """What a module of its own keeps between calls; None where it fails, which the verification will report."""
+    fresh, backward = inputs.FreshInputs(spec, None, sets=0), spec.mode == "forward_backward"
+
+    def call(module: nn.Module, number: int) -> None:
+        operation_call(module, fresh.again(number), backward)()
+
+    with suppress(Exception), torch.set_grad_enabled(backward):
+        return kept_memory.measure(lambda: plugin.build(spec).train(backward), call, spec.device)
+    return None
 
 
 class _BuiltCase(Protocol):

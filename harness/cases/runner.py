@@ -24,6 +24,8 @@ from yoso.torch_private import compile_seconds
 
 TRACEBACK_FRAMES = 3
 """Innermost frames of a crash that its record keeps."""
+TIMING_ATTEMPTS = 3
+"""A case is sampled again, up to this many times in all, while other processes disturb it."""
 MAX_INTEGER = 2**63
 """Limit of an integer knob's magnitude: readers of JSON refuse integers of thousands of digits."""
 
@@ -40,7 +42,7 @@ def run(spec: AnySpec, effort: Effort) -> Record:
         case = prepared.prepare(plugin, spec, verified=False)
         if not isinstance(case, PreparedCase):
             return case
-        timing = case.time(effort)
+        timing = case.time(effort, TIMING_ATTEMPTS)
         case.verify_timed_calls()
         memory, conditions = case.peak_memory(), case.conditions()
         return {**case.fields, "timing": timing, "memory": memory, "conditions": conditions}
@@ -65,7 +67,7 @@ def prepare(
     ready: list[PreparedCase] = []
 
     def measure(plugin: AttentionPlugin) -> RecordFields:
-        case = prepared.prepare(plugin, spec, verified, inputs_seed)
+        case = prepared.prepare(plugin, spec, verified, observed, inputs_seed)
         if not isinstance(case, PreparedCase):
             return case
         if verified:
@@ -87,7 +89,7 @@ def kernel_launches(spec: AnySpec) -> int | None:
 
     Call this only in a process that times nothing afterwards (see ``harness.measure.launches``).
     """
-    case = prepared.prepare(registry.get(spec.attention), spec, verified=True)
+    case = prepared.prepare(registry.get(spec.attention), spec, verified=True, observed=True)
     if not isinstance(case, PreparedCase):
         return None
     with case.grad_mode():

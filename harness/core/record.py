@@ -84,23 +84,70 @@ class Timing(_Strict):
         description="seed of the inputs, which differ from call to call, for harness.measure.inputs.FreshInputs; "
         "None: all samples used the same numbers",
     )
+    cpu_seconds: list[float] | None = Field(
+        default=None,
+        description="CPU time of all threads of the process per call, one per sample, on a CPU",
+    )
+    involuntary_switches: list[int] | None = Field(
+        default=None, description="how often a thread of the process was taken off its core in each sample, on a CPU"
+    )
+    load_before: float | None = Field(
+        default=None, description="the machine's load average over one minute, before the first sample"
+    )
+    foreign_gpu_processes: int | None = Field(
+        default=None,
+        description="processes on the CUDA device before the first sample, without those of this run; None also where "
+        "the driver does not tell, as in most containers",
+    )
+    disturbed: bool | None = Field(
+        default=None,
+        description="other processes took the cores from too many samples, see harness.statistics.disturbance; "
+        "None: not judged, as on CUDA and in records that are older than this field",
+    )
+    disturbance: str | None = Field(default=None, description="how it was disturbed, as part of a sentence")
+    attempts: int = Field(
+        default=1, description="how often the case was sampled until it was undisturbed; only the best is recorded"
+    )
     turns: list[int] | None = Field(
         default=None, description="samples per turn, where two commits were timed in alternating turns (harness ab)"
     )
 
 
 class Memory(_Strict):
-    """Memory of one call in bytes, as counted by torch's allocator, not the resident set size of the process.
+    """Memory of one call in bytes, as counted by torch's allocator, and what that count does not show.
 
     ``peak_bytes`` is the peak above what was allocated before the call; ``input_bytes`` were allocated before it
     (inputs and weights). ``reserved_bytes`` is the peak that torch's CUDA allocator reserved on the device, above what
     was allocated before; None on a CPU. ``source`` names the counter.
+
+    The other fields are None where they were not measured, and in records that are older than them. Each is measured
+    in calls of its own. ``peak_bytes`` contains none of them: memory that is there before the call, and memory that
+    torch did not allocate.
     """
 
     peak_bytes: int
     input_bytes: int
     reserved_bytes: int | None = None
     source: str
+    outside_torch_bytes: int | None = Field(
+        default=None,
+        description="on a CPU: peak during a call of memory that torch did not allocate, above what was there before; "
+        "on CUDA: device memory that a call leaves allocated outside torch. See harness.measure.outside_torch",
+    )
+    outside_torch_source: str | None = Field(default=None, description="the counter of outside_torch_bytes")
+    resident_bytes: int | None = Field(
+        default=None,
+        description="peak of the resident set size during a call above that before it, on Linux: torch's memory, all "
+        "other memory, and what the C library keeps of freed memory",
+    )
+    kept_bytes: int | None = Field(
+        default=None,
+        description="memory that is still allocated after the first calls of a new module, without its parameters; "
+        "None also for a whole model. See harness.measure.kept_memory",
+    )
+    growth_bytes: int | None = Field(
+        default=None, description="by how much that memory grows with each further call; negative: it shrinks"
+    )
 
 
 class Conditions(_Strict):

@@ -1,4 +1,7 @@
-"""Peak memory of a call at torch's allocator. A separate pass, because the profiler slows the call."""
+"""Peak memory of a call at torch's allocator. A separate pass, because the profiler slows the call.
+
+What this count does not show is measured by ``harness.measure.outside_torch`` and ``harness.measure.kept_memory``.
+"""
 
 import gc
 import os
@@ -27,7 +30,7 @@ def peak(call: Callable[[], Any], device: str, held: Iterable[Tensor]) -> Memory
         device: where it allocates.
         held: tensors that exist before the call (inputs, weights); ``input_bytes`` is the sum of their storages.
     """
-    input_bytes = _storage_bytes(held)
+    input_bytes = storage_bytes(held)
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.empty_cache()  # the pool may still hold memory of earlier calls
@@ -41,15 +44,36 @@ def peak(call: Callable[[], Any], device: str, held: Iterable[Tensor]) -> Memory
             reserved_bytes=torch.cuda.max_memory_reserved(device) - before,
             source="torch.cuda.max_memory_allocated",
         )
-    # Not torch.profiler's profile: it makes an object of every event, 4 s more for a call of 74,000 small operations.
-    with profile(use_kineto=True, profile_memory=True) as profiler:
-        result = call()
-    del result
-    return Memory(
-        peak_bytes=_high_water_mark(_allocations(profiler)),
-        input_bytes=input_bytes,
-        source="torch.profiler allocation events",
-    )
+    live = LiveAllocations()
+    live.record(call)
+    return Memory(peak_bytes=live.peak_bytes, input_bytes=input_bytes, source="torch.profiler allocation events")
+
+
+class LiveAllocations:
+    """What torch allocates on the CPU while calls are recorded, and what of it is not released yet."""
+
+    def __init__(self) -> None:
+        self._live: dict[int, int] = {}
+        self.bytes = 0
+        """Allocated in the recorded calls and not released."""
+        self.peak_bytes = 0
+        """The largest value that ``bytes`` had at any moment."""
+
+    def record(self, call: Callable[[], Any]) -> None:
+        """Run ``call`` and add its allocations and releases. Its result lives until the recording has ended."""
+        # Not torch.profiler's profile: it makes an object of every event, 4 s more for a call of 74,000 small
+        # operations.
+        with profile(use_kineto=True, profile_memory=True) as profiler:
+            result = call()
+        del result
+        for _, address, size in sorted(cpu_allocations(profiler), key=lambda allocation: allocation[0]):
+            if size > 0:
+                self._live[address] = size
+                self.bytes += size
+                self.peak_bytes = max(self.peak_bytes, self.bytes)
+            else:
+                # A release of memory from before the recording has no entry and must not lower the count.
+                self.bytes -= self._live.pop(address, 0)
 
 
 def release() -> None:
@@ -59,26 +83,7 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def _storage_bytes(tensors: Iterable[Tensor]) -> int:
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """The sum of the tensors' storages, each counted once."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
-
-
-def _allocations(profiler: profile) -> list[tuple[int, int]]:
-    """Address and signed size of every allocation and release on the CPU, in time order."""
-    allocations = sorted(cpu_allocations(profiler), key=lambda allocation: allocation[0])
-    return [(address, size) for _, address, size in allocations]
-
-
-def _high_water_mark(allocations: list[tuple[int, int]]) -> int:
-    live: dict[int, int] = {}
-    now = highest = 0
-    for address, size in allocations:
-        if size > 0:
-            live[address] = size
-            now += size
-            highest = max(highest, now)
-        else:
-            # A release of memory from before the call has no entry and must not lower the mark.
-            now -= live.pop(address, 0)
-    return highest

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import torch
 from harness.core.record import Timing
 from harness.core.spec import Effort
 from harness.measure.device_time import DeviceClock, Sample, is_long
+from harness.measure.other_processes import CpuUse, foreign_gpu_processes
+from harness.statistics import disturbance
 
 Call = Callable[[], Any]
 SampleType = TypeVar("SampleType")
@@ -46,6 +49,15 @@ SHORT_CALL_SECONDS = 1e-3
 
 
 @dataclass(frozen=True)
+class _CpuSample:
+    """Seconds per call: until it returned, and of CPU time; and the involuntary switches of the whole sample."""
+
+    wall: float
+    cpu: float
+    switches: int
+
+
+@dataclass(frozen=True)
 class _WarmUp:
     """The number of warm-up calls, and the quickest one's seconds: until it finished, and until it returned."""
 
@@ -58,16 +70,18 @@ def measure(calls: Calls, device: str, effort: Effort) -> Timing:
     """Sample ``calls``, with the garbage collector off.
 
     On CUDA the caches are flushed before every sample, and each sample has the device time, the host's time to submit,
-    and the wall time until a synchronisation returned; see ``harness.measure.device_time``. On a CPU there is wall time
-    only.
+    and the wall time until a synchronisation returned; see ``harness.measure.device_time``. On a CPU each sample has
+    its wall time and its CPU time, and the timing says whether it was disturbed.
 
     Args:
         calls: what to time.
         device: where they run.
         effort: how long to warm up and to sample.
     """
+    load = os.getloadavg()[0]
     with _garbage_collector_off():
         if torch.device(device).type == "cuda":
+            foreign = foreign_gpu_processes(device)
             # Before the warm-up, so that its buffer lies next to the inputs and not in memory that the calls freed.
             clock = DeviceClock(device)
             warm = _warm_up(calls, device, effort)
@@ -78,16 +92,23 @@ def measure(calls: Calls, device: str, effort: Effort) -> Timing:
                 submit_seconds=[sample.submit for sample in samples],
                 warmup_calls=warm.calls,
                 flushed_bytes=clock.flushed_bytes,
+                load_before=load,
+                foreign_gpu_processes=foreign,
             )
         warm = _warm_up(calls, device, effort)
         group = max(1, math.ceil(SHORT_CALL_SECONDS / warm.seconds)) if warm.seconds < SHORT_CALL_SECONDS else 1
         group = min(group, calls.most_per_sample)
-        return Timing(
-            wall_seconds=_collect(lambda purpose: _cpu_sample(calls, group, purpose), effort),
+        cpu_samples = _collect(lambda purpose: _cpu_sample(calls, group, purpose), effort)
+        timing = Timing(
+            wall_seconds=[sample.wall for sample in cpu_samples],
+            cpu_seconds=[sample.cpu for sample in cpu_samples],
+            involuntary_switches=[sample.switches for sample in cpu_samples],
             warmup_calls=warm.calls,
             calls_per_sample=group,
             threads=torch.get_num_threads(),
+            load_before=load,
         )
+        return disturbance.judged(timing)
 
 
 def _collect(take: Callable[[Purpose], SampleType], effort: Effort) -> list[SampleType]:
@@ -118,18 +139,20 @@ def _warm_up(calls: Calls, device: str, effort: Effort) -> _WarmUp:
     return _WarmUp(count, quickest, submit)
 
 
-def _cpu_sample(calls: Calls, group: int, purpose: Purpose) -> float:
+def _cpu_sample(calls: Calls, group: int, purpose: Purpose) -> _CpuSample:
     batch = calls.ready(group, purpose)
     before, kept, after = batch.calls[: batch.kept], batch.calls[batch.kept], batch.calls[batch.kept + 1 :]
+    use_before = CpuUse.now()  # read while the clock is stopped: it takes a microsecond
     start = perf_counter()
     for call in before:
         call()
     result = kept()
     for call in after:
         call()
-    seconds = (perf_counter() - start) / group
+    seconds = perf_counter() - start
+    used = CpuUse.now() - use_before
     calls.returned(result)
-    return seconds
+    return _CpuSample(seconds / group, used.seconds / group, used.involuntary_switches)
 
 
 def _cuda_sample(clock: DeviceClock, calls: Calls, warm: _WarmUp, purpose: Purpose) -> Sample:

@@ -16,7 +16,7 @@ def one_line(record: Record) -> str:
         return record.status
     results = []
     if record.timing is not None:
-        results.append(f"{_median_seconds(record.timing) * 1e3:.3g} ms")
+        results.append(f"{_median_seconds(record.timing) * 1e3:.3g} ms{_disturbed(record.timing)}")
     if record.memory is not None:
         results.append(f"{record.memory.peak_bytes / MIB:.3g} MiB")
     if record.quality is not None:
@@ -35,7 +35,8 @@ def _score(task: TaskResult) -> str:
 def tables(records: Iterable[Record]) -> list[str]:
     """The lines of one table per kind of operation case: one row per attention, one column per sequence length.
 
-    A cell has the median time in milliseconds and the peak memory in MiB.
+    A cell has the median time in milliseconds, with a word where other processes disturbed it, and the peak memory in
+    MiB.
     """
     groups: dict[str, dict[tuple[str, int], str]] = {}
     for record in records:
@@ -59,10 +60,15 @@ def _median_seconds(timing: Timing) -> float:
     return median(timing.wall_seconds if timing.device_seconds is None else timing.device_seconds)
 
 
+def _disturbed(timing: Timing) -> str:
+    return " (disturbed)" if timing.disturbed else ""
+
+
 def _cell(record: Record) -> str:
     if record.timing is None or record.memory is None:
         return record.status
-    return f"{_median_seconds(record.timing) * 1e3:.3g} / {record.memory.peak_bytes / MIB:.3g}"
+    milliseconds = f"{_median_seconds(record.timing) * 1e3:.3g}{_disturbed(record.timing)}"
+    return f"{milliseconds} / {record.memory.peak_bytes / MIB:.3g}"
 
 
 def _table(cells: dict[tuple[str, int], str]) -> list[str]:

@@ -126,6 +126,17 @@ def test_turns_are_base_head_head_base_and_the_case_is_prepared_again_between_th
         assert process.prepared_cases[-1][1:] == (True, True)  # neither verified nor observed a second time
 
 
+def test_the_cpu_time_and_the_switches_of_all_turns_are_kept_and_judged_together(monkeypatch):
+    given = {"cpu_seconds": [0.001] * 8, "involuntary_switches": [1] * 8, "disturbed": False}
+    sample = SyntheticProcess.sample
+    monkeypatch.setattr(SyntheticProcess, "sample", lambda self, effort: sample(self, effort).model_copy(update=given))
+    timing = measure(*started()[0], SPECS[SLOW], FIRST_PASS, head_first=False)[0].timing
+    samples = len(timing.wall_seconds)
+    assert len(timing.cpu_seconds) == len(timing.involuntary_switches) == samples > 8
+    assert timing.disturbed
+    assert f"{samples} of {samples} samples" in timing.disturbance
+
+
 def test_every_preparation_has_at_least_one_pair_of_turns_and_the_order_alternates():
     processes, events = started()
     measure(*processes, SPECS[SLOW], Plan(preparations=3, max_preparations=3, seconds=0.0), head_first=True)

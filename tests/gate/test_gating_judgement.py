@@ -49,6 +49,45 @@ def test_a_case_that_is_a_tenth_slower_is_found_and_the_other_cases_are_not_blam
         assert verdicts(judged)[slow.case_id] == "SLOWER"
 
 
+def disturbed(run, spec, rounds):
+    """The run with the first so many rounds of a case marked as disturbed."""
+    records, left = [], rounds
+    for record in run.records:
+        if record.spec == spec and left:
+            left -= 1
+            given = {"disturbed": True, "disturbance": "the process had 0.33 of its cores"}
+            record = record.model_copy(update={"timing": record.timing.model_copy(update=given)})
+        records.append(record)
+    return run.model_copy(update={"records": records})
+
+
+@pytest.mark.parametrize("slower", [1.0, 2.0])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_case_that_was_disturbed_in_every_round_is_inconclusive(slower, which):
+    spec = SPECS[2]
+    runs = list(gate_runs.pair(slower={spec: slower}, session=None))
+    runs[which] = disturbed(runs[which], spec, 8)
+    judged = judge(*runs)
+    assert judged.exit_code == 2
+    (finding,) = judged.with_weight("inconclusive")
+    assert (finding.case_id, finding.metric.name, finding.verdict) == (spec.case_id, "time", "AMBIGUOUS")
+    assert "the process had 0.33 of its cores" in finding.reason
+    assert ("base", "head")[which] in finding.reason
+    assert set(verdicts(judged, "memory").values()) == {"SAME"}
+
+
+def test_undisturbed_rounds_decide_where_others_were_disturbed():
+    spec = SPECS[2]
+    base, head = gate_runs.pair(slower={spec: 1.1}, session=None)
+    assert verdicts(judge(base, disturbed(head, spec, 3)))[spec.case_id] == "SLOWER"
+
+
+def test_a_disturbance_does_not_matter_where_base_and_head_took_turns():
+    spec = SPECS[2]
+    base, head = gate_runs.pair(slower={spec: 1.1})
+    assert verdicts(judge(base, disturbed(head, spec, 8)))[spec.case_id] == "SLOWER"
+
+
 def test_a_case_that_is_a_tenth_faster_passes():
     judged = judge(*gate_runs.pair(slower={SPECS[0]: 0.9}))
     assert judged.exit_code == 0

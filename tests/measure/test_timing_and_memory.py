@@ -3,27 +3,10 @@ import time
 
 import pytest
 import torch
+from same_call import SameCall
 
 from harness.core.spec import Effort
 from harness.measure import memory, timing
-from harness.measure.timing import Batch
-
-
-class SameCall:
-    """Implements ``timing.Calls`` for one function."""
-
-    most_per_sample = 10_000
-
-    def __init__(self, call):
-        self.call, self.purposes, self.results = call, [], []
-
-    def ready(self, count, purpose):
-        self.purposes.append(purpose)
-        return Batch([self.call] * count, count - 1)
-
-    def returned(self, result):
-        self.results.append(result)
-
 
 EFFORT = Effort(min_samples=3, max_samples=5, seconds=10.0, warmup_calls=2, warmup_seconds=0.0)
 

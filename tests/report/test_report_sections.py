@@ -10,8 +10,10 @@ from test_report_bounds import made_up
 from harness.core.record import Memory, Quality, Record, Timing
 from harness.core.spec import ModelSpec, OperationSpec, QualitySpec
 from harness.report.comparison import compare
+from harness.report.model.amounts import Amount, Sentence
 from harness.report.model.records_table import by_facets, report_rows
-from harness.report.questions import approximation_error, memory_use, pareto, whole_models
+from harness.report.model.style import assign_styles
+from harness.report.questions import approximation_error, memory_use, pareto, speed, whole_models
 from harness.report.questions.memory_use import MemoryParts
 from harness.report.questions.pareto import ParetoPoint
 
@@ -71,6 +73,59 @@ def test_memory_is_split_into_weights_inputs_results_and_the_rest() -> None:
     memory = Memory(peak_bytes=5000, input_bytes=4100, source="made up")
     parts = memory_use.split_memory(synthetic.record(step, memory=memory, parameters=1000))
     assert parts == MemoryParts(4000, 100, 4000, 1000, None)
+
+
+def test_memory_that_is_not_in_the_peak_is_named_beside_it() -> None:
+    fields = {"peak_bytes": 2**21, "input_bytes": 0, "source": "made up"}
+    honest = Memory(**fields, outside_torch_bytes=5000, kept_bytes=65536, growth_bytes=0)
+    wrong = Memory(**fields, outside_torch_bytes=100 * 2**20, kept_bytes=69 * 2**20, growth_bytes=2**20)
+    records = [
+        synthetic.record(OperationSpec(attention=name, seq_len=128), memory=memory)
+        for name, memory in (("softmax", honest), ("sdpa", wrong))
+    ]
+    words = "keeps 69.0 MiB between calls, grows by 1.00 MiB a call, allocates 100 MiB outside torch"
+    rows = report_rows(synthetic.run(records))
+    (sentence,) = memory_use.sentences(rows)
+    assert f"sdpa 2.00 MiB (and {words})" in str(sentence)
+    assert {2.0**20, 69 * 2.0**20, 100 * 2.0**20} <= {amount.value for amount in sentence.amounts}
+    plot = memory_use.memory_plot(rows, assign_styles([(row.series, row.base_series) for row in rows]))
+    assert [str(remark) for remark in plot.remarks] == [f"Not in the peak: sdpa at 128 tokens {words}."]
+    (parts,) = memory_use.memory_parts(rows)
+    assert {str(row[0]): str(row[-1]) for row in parts.rows} == {"softmax": "\N{EN DASH}", "sdpa": words}
+    (parts,) = memory_use.memory_parts(report_rows(synthetic.run(records[:1])))
+    assert parts.columns[-1] == "Reserved by the allocator"
+
+
+def test_a_disturbed_time_is_marked_and_in_no_exponent_and_no_crossover() -> None:
+    words = "the process had 0.33 of its 2 cores"
+    records = [
+        timed(OperationSpec(attention=name, seq_len=n), factor * n / 1e5)
+        for name, factor in (("sdpa", 1.0), ("yoso", 0.5))
+        for n in (512, 1024, 2048, 4096)
+    ]
+    assert records[3].timing is not None
+    slow = {"wall_seconds": [9.0] * 5, "disturbed": True, "disturbance": words}
+    records[3] = records[3].model_copy(update={"timing": records[3].timing.model_copy(update=slow)})
+    rows = report_rows(synthetic.run(records))
+    (table,) = speed.exponents(rows)
+    lengths = {str(row[0]): str(row[2]) for row in table.rows}
+    assert lengths == {"sdpa": "3 from 512 to 2,048", "yoso": "4 from 512 to 4,096"}
+    assert all(isinstance(row[1], Amount) and abs(row[1].value - 1) < 1e-6 for row in table.rows)
+    (crossovers,) = speed.crossovers(rows)
+    assert str(crossovers.rows[0][-1]) == "3 from 512 to 2,048"
+    plot = speed.time_plot(rows, assign_styles([(row.series, row.base_series) for row in rows]))
+    remark = f"Disturbed by other processes, and so in no exponent and no crossover: sdpa at 4,096 tokens ({words})."
+    assert [str(each) for each in plot.remarks] == [remark]
+    assert any(f"disturbed: {words}" in text for trace in plot.figure["data"] for text in trace.get("hovertext") or [])
+    fastest, _ = speed.fastest_sentences(rows, "forward")
+    assert "(disturbed)" in str(fastest)
+    assert amounts_of(fastest) >= {9.0}
+    quiet = report_rows(synthetic.run(records[4:]))
+    assert "disturbed" not in " ".join(str(each) for each in speed.fastest_sentences(quiet, "forward"))
+
+
+def amounts_of(sentence: Sentence) -> set[float]:
+    return {amount.value for amount in sentence.amounts}
 
 
 def test_the_pareto_front_has_the_points_that_no_other_point_beats() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from harness.core.record import Record, Timing
 from harness.core.spec import AnySpec
 from harness.gate.commits.commit_process import CommitProcess, Failed
+from harness.statistics import disturbance
 
 SEED_BITS = 47
 """Bits of a seed of inputs, so that a JSON number holds it exactly."""
@@ -199,6 +200,10 @@ def _samples_by_turn(timing: Timing) -> list[list[float]]:
     return turns
 
 
+SAMPLES = ("wall_seconds", "device_seconds", "submit_seconds", "cpu_seconds", "involuntary_switches")
+"""The fields of a timing that have one value per sample."""
+
+
 def _with_timing(record: Record, turns: list[Timing]) -> Record:
     def joined(name: str) -> list[float] | None:
         samples = [getattr(turn, name) for turn in turns]
@@ -206,13 +211,13 @@ def _with_timing(record: Record, turns: list[Timing]) -> Record:
 
     timing = turns[0].model_copy(
         update={
-            **{name: joined(name) for name in ("wall_seconds", "device_seconds", "submit_seconds")},
+            **{name: joined(name) for name in SAMPLES},
             "warmup_calls": sum(turn.warmup_calls for turn in turns),
             "calls_per_sample": round(median(turn.calls_per_sample for turn in turns)),
             "turns": [len(turn.wall_seconds) for turn in turns],
         }
     )
-    return record.model_copy(update={"timing": timing})
+    return record.model_copy(update={"timing": disturbance.judged(timing)})
 
 
 def _with_failure(records: tuple[Record, Record], which: int, failed: Failed) -> tuple[Record, Record]:

@@ -203,6 +203,13 @@ def _metric(
         if base and not metric.may_vanish:
             return [GateFinding(case_id, metric, "VANISHED", "regression", f"head has no {name} of this case")]
         return []
+    if name == "time" and not interleaved:  # otherwise a disturbance affects both commits and cancels
+        usable = [[record for record in records if not _is_disturbed(record)] for records in (base, head)]
+        for records, left, which in zip((base, head), usable, ("base", "head"), strict=True):
+            if not left:
+                reason = f"{which} was disturbed while it was timed: {_disturbance(records[0])}; measure it again"
+                return [GateFinding(case_id, metric, "AMBIGUOUS", "inconclusive", reason)]
+        base, head = usable
     values = [value for record in (*base, *head) for value in metric.read(record) or []]
     if not all(math.isfinite(value) and (value > 0 or metric.scale == "difference") for value in values):
         return [invalid(f"{name} has a sample that is not a finite number above 0", case_id, metric)]
@@ -213,6 +220,14 @@ def _metric(
         return [invalid(estimate, case_id, metric)]
     tested = not interleaved or estimate.rounds > 1 or metric.replicate == "draw"
     return [GateFinding(case_id, metric, "AMBIGUOUS", "inconclusive", "", estimate, floor, tested)]
+
+
+def _is_disturbed(record: Record) -> bool:
+    return record.timing is not None and bool(record.timing.disturbed)
+
+
+def _disturbance(record: Record) -> str:
+    return (record.timing and record.timing.disturbance) or "its record does not say how"
 
 
 def _status(case_id: str, base: Sequence[Record], head: Sequence[Record]) -> GateFinding | None:

@@ -79,6 +79,12 @@ class ReportRow:
         return self.record.status
 
     @property
+    def disturbance(self) -> str | None:
+        """How other processes disturbed the time, as part of a sentence; None where they did not or it is not known."""
+        timing = self.record.timing
+        return timing.disturbance if timing is not None and timing.disturbed else None
+
+    @property
     def is_ok(self) -> bool:
         """Whether the case gave a result."""
         return self.record.status == "ok"
@@ -152,6 +158,12 @@ def call_memory(record: Record) -> Memory | None:
     return record.task.train_memory if record.task else record.memory
 
 
+def time_words(row: ReportRow, time: intervals.Estimate) -> Amount | Sentence:
+    """The time of a row with its interval, and a word where other processes disturbed it."""
+    seconds = Amount.of_estimate(time, "s")
+    return seconds if row.disturbance is None else compose("{} (disturbed)", seconds)
+
+
 def per_instance_suffix(rows: Iterable[ReportRow]) -> str:
     """What a title adds to time and memory where they are per instance; empty where they are per call."""
     return " per instance" if any(row.per == "instance" for row in rows) else ""
@@ -204,11 +216,11 @@ def sequence_lengths(rows: Iterable[ReportRow]) -> list[int]:
 
 
 def times_by_length(rows: Iterable[ReportRow]) -> dict[str, dict[int, intervals.Estimate]]:
-    """The time at each length, by series, of rows with equal facets. Of two rows with one series and length the first
-    counts."""
+    """The time at each length, by series, of rows with equal facets, without times that other processes disturbed. Of
+    two rows with one series and length the first counts."""
     times: dict[str, dict[int, intervals.Estimate]] = {}
     for row in rows:
-        if row.time is not None:
+        if row.time is not None and row.disturbance is None:
             times.setdefault(row.series, {}).setdefault(row.seq_len, row.time)
     return times
 

@@ -28,7 +28,14 @@ from harness.report.model.figures import (
     log_axis,
 )
 from harness.report.model.page_parts import Evidence, FacetView, Panel, Plot, Section, build_panel, build_section
-from harness.report.model.records_table import ReportRow, by_facets, by_series, sequence_lengths, series_with_batch
+from harness.report.model.records_table import (
+    ReportRow,
+    by_facets,
+    by_series,
+    sequence_lengths,
+    series_with_batch,
+    time_words,
+)
 from harness.report.model.tables import Cell, Table, table_with_facets
 
 
@@ -118,7 +125,7 @@ def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
             bound = time_bound(row.record, runs[row.run].ceilings)
             if bound is None or row.time is None:
                 continue
-            time, seconds = Amount.of_estimate(row.time, "s"), Amount(bound.seconds, "s")
+            time, seconds = time_words(row, row.time), Amount(bound.seconds, "s")
             fraction = Amount(bound.seconds / row.time.value, "fraction")
             length = Amount(row.seq_len, "tokens")
             cells.append((facets, [row.series, length, time, seconds, bound.ceiling, fraction]))

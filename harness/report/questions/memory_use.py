@@ -1,10 +1,10 @@
 """How much memory does it need? The peak against length, and its parts: what is there before a call, what the call
-returns, and the rest."""
+returns, and the rest. The peak is that of one call at torch's allocator, so what it leaves out is named beside it."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
-from harness.core.record import Record
+from harness.core.record import Memory, Record
 from harness.core.spec import ModelSpec, OperationSpec
 from harness.report.model.amounts import ABSENT, Amount, Sentence, compose, format_bytes, join
 from harness.report.model.facets import Facets
@@ -31,6 +31,12 @@ from harness.report.model.records_table import (
 from harness.report.model.tables import Cell, Table, table_with_facets
 
 _BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
+LEAST_SHARE = 0.01
+LEAST_BYTES = 2**20
+"""Memory beside the peak is named where it is more than this, and more than that share of the peak: the position
+indices and hash planes that an attention keeps are less."""
+LEAST_GROWTH_BYTES = 2**12
+"""Growth with each call is named from a smaller size on, because it has no end."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,29 @@ def split_memory(record: Record) -> MemoryParts | None:
     )
 
 
+def beside_the_peak(memory: Memory) -> list[Sentence]:
+    """What a user pays for in addition to the peak, where it is not negligible; empty in records without it."""
+    least = max(LEAST_BYTES, LEAST_SHARE * memory.peak_bytes)
+    template = "allocates {} outside torch"
+    if memory.reserved_bytes is not None:  # on CUDA only what a call leaves allocated is known
+        template = "leaves {} allocated outside torch"
+    return [
+        compose(words, Amount(size, "B"))
+        for size, limit, words in (
+            (memory.kept_bytes, least, "keeps {} between calls"),
+            (memory.growth_bytes, LEAST_GROWTH_BYTES, "grows by {} a call"),
+            (memory.outside_torch_bytes, least, template),
+        )
+        if size is not None and size > limit
+    ]
+
+
+def _row_beside_the_peak(row: ReportRow) -> Sentence | None:
+    memory = call_memory(row.record) if row.is_ok else None
+    parts = beside_the_peak(memory) if memory else []
+    return join(parts) if parts else None
+
+
 def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
     """The peak memory of every attention at the longest length where memory was measured."""
     measured = [(row, row.peak_bytes) for row in rows if row.peak_bytes is not None]
@@ -80,7 +109,11 @@ def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
         return []
     longest = max(row.seq_len for row, _ in measured)
     at_longest = sorted(((row, peak) for row, peak in measured if row.seq_len == longest), key=lambda pair: pair[1])
-    parts = [compose("{} {}", row.series, Amount(peak, "B")) for row, peak in at_longest]
+    parts = []
+    for row, peak in at_longest:
+        part = compose("{} {}", row.series, Amount(peak, "B"))
+        beside = _row_beside_the_peak(row)
+        parts.append(part if beside is None else compose("{} (and {})", part, beside))
     return [compose("Peak memory of one call at {} tokens: {}.", Amount(longest, "tokens"), join(parts))]
 
 
@@ -107,7 +140,8 @@ def memory_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
             hover_text(
                 row,
                 f"{format_bytes(peak)}{batch_note(row)} at the peak"
-                f"<br>{format_bytes(before)} before the call<br>counted by {escape_text(source)}",
+                f"<br>{format_bytes(before)} before the call<br>counted by {escape_text(source)}"
+                + (f"<br>not in the peak: {beside}" if (beside := _row_beside_the_peak(row)) else ""),
             )
             for row, peak, before, source in drawn
         ]
@@ -123,6 +157,13 @@ def _memory_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
     zero = sorted(row.case_id for row in rows if row.peak_bytes == 0)
     unmeasured = sum(row.is_ok for row in rows) - sum(row.peak_bytes is not None for row in rows)
     remarks = []
+    beside = [
+        compose("{} at {} tokens {}", row.series, Amount(row.seq_len, "tokens"), words)
+        for row in rows
+        if (words := _row_beside_the_peak(row))
+    ]
+    if beside:
+        remarks.append(compose("Not in the peak: {}.", join(beside, "; ")))
     if zero:
         template = "A peak of {} bytes cannot be drawn on a log axis: {}."
         remarks.append(compose(template, Amount(0, "count"), ", ".join(zero)))
@@ -147,6 +188,7 @@ def memory_parts(rows: Sequence[ReportRow]) -> list[Table]:
     tables = []
     for level in ("operation", "model"):
         cells: list[tuple[Facets, list[Cell]]] = []
+        besides: list[Sentence | None] = []
         for facets, group in by_facets(rows, level).items():
             for cases in by_series(row for row in group if row.peak_bytes is not None).values():
                 row = max(cases, key=lambda row: row.seq_len)
@@ -155,10 +197,14 @@ def memory_parts(rows: Sequence[ReportRow]) -> list[Table]:
                     continue
                 amounts = [ABSENT if size is None else Amount(size, "B") for size in astuple(parts)]
                 cells.append((facets, [series_with_batch(row), Amount(row.seq_len, "tokens"), *amounts]))
+                besides.append(_row_beside_the_peak(row))
         columns = [
             "Attention", "Length", "Weights before", "Inputs before", "Results", "Activations and workspace",
             "Reserved by the allocator",
         ]  # fmt: skip
+        if any(besides):
+            columns.append("Not in the peak")
+            cells = [(facets, [*own, beside or ABSENT]) for (facets, own), beside in zip(cells, besides, strict=True)]
         tables.append(table_with_facets(level.capitalize(), columns, cells))
     return [table for table in tables if table.rows]
 

@@ -19,7 +19,7 @@ from harness.report.model.figures import (
     log_axis,
 )
 from harness.report.model.page_parts import Evidence, FacetView, Panel, Plot, Section, build_panel, build_section
-from harness.report.model.records_table import STATUS_WORDS, ReportRow, machine_name
+from harness.report.model.records_table import STATUS_WORDS, ReportRow, machine_name, time_words
 from harness.report.model.tables import Cell, Table
 from harness.statistics import intervals
 
@@ -105,7 +105,7 @@ def difference_tables(evidence: Evidence) -> list[Table]:
             if pair.before.status != pair.after.status
         ]
         for pair, ratio in significant[:MAX_TABLE_ROWS]:
-            before, after = (Amount.of_estimate(row.time, "s") if row.time is not None else ABSENT
+            before, after = (time_words(row, row.time) if row.time is not None else ABSENT
                              for row in (pair.before, pair.after))  # fmt: skip
             memory: Cell = ABSENT
             if pair.before.peak_bytes and pair.after.peak_bytes is not None:

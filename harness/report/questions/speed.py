@@ -31,6 +31,7 @@ from harness.report.model.records_table import (
     by_facets,
     by_series,
     per_instance_suffix,
+    time_words,
     times_by_length,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
@@ -42,6 +43,7 @@ TABLE_REFERENCES = ("softmax", "sdpa", "bert · sdpa")
 HEADLINE_REFERENCES = ("sdpa", "softmax")
 """The series that the others are compared with, in the table of crossovers and in the headline."""
 _LEVELS = ("operation", "model")
+_LEFT_OUT = " Times that other processes disturbed are left out."
 _TIE = "no significant difference"
 
 
@@ -59,7 +61,7 @@ def fastest_sentences(rows: Sequence[ReportRow], pass_words: str) -> list[Senten
     sentences = [
         compose(
             "At {} tokens the fastest exact softmax attention is {}: {} ({}).",
-            Amount(longest, "tokens"), best.series + tied, Amount.of_estimate(best_time, "s"), pass_words,
+            Amount(longest, "tokens"), best.series + tied, time_words(best, best_time), pass_words,
         )
     ]  # fmt: skip
     sampled = [
@@ -69,9 +71,9 @@ def fastest_sentences(rows: Sequence[ReportRow], pass_words: str) -> list[Senten
     ]
     if sampled:
         row, time = min(sampled, key=lambda pair: pair[1].value)
-        seconds = Amount.of_estimate(time, "s")
+        words = time_words(row, time)
         sentences.append(
-            compose("At the same length {} takes {}: {}.", row.series, seconds, _comparison(time, best_time))
+            compose("At the same length {} takes {}: {}.", row.series, words, _comparison(time, best_time))
         )
     return sentences
 
@@ -132,7 +134,8 @@ def time_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
         texts = [
             hover_text(
                 row,
-                f"{Amount.of_estimate(time, 's')}{batch_note(row)}<br>{time.samples} samples, {row.clock} time",
+                f"{Amount.of_estimate(time, 's')}{batch_note(row)}<br>{time.samples} samples, {row.clock} time"
+                + (f"<br>disturbed: {row.disturbance}" if row.disturbance else ""),
             )
             for row, time in timed
         ]
@@ -150,6 +153,14 @@ def _time_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
     untimed = sum(row.is_ok for row in rows) - sum(row.time is not None for row in rows)
     if untimed:
         remarks.append(compose("Cases with a result but no time: {}.", Amount(untimed, "count")))
+    disturbed = [
+        compose("{} at {} tokens ({})", row.series, Amount(row.seq_len, "tokens"), row.disturbance)
+        for row in rows
+        if row.disturbance
+    ]
+    if disturbed:
+        template = "Disturbed by other processes, and so in no exponent and no crossover: {}."
+        remarks.append(compose(template, join(disturbed, "; ")))
     return remarks
 
 
@@ -159,7 +170,8 @@ def growth_section(evidence: Evidence) -> Section:
         "exponents", "How time grows with length",
         "The slope of log(time) against log(length), fitted by least squares over the measured lengths from "
         f"{EXPONENT_FROM} on: 1 is linear, 2 is quadratic. The {LEVEL_WORDS} interval is a bootstrap over samples: it "
-        "covers the noise of this run, not the error of fitting a straight line to a curve.",
+        "covers the noise of this run, not the error of fitting a straight line to a curve."
+        + (_LEFT_OUT if any(row.disturbance for row in evidence.rows) else ""),
         exponents(evidence.rows),
     )  # fmt: skip
 
@@ -170,7 +182,7 @@ def crossover_section(evidence: Evidence) -> Section:
         "crossovers", "Where one attention becomes faster than another",
         "Interpolated in log-log between measured lengths, never extrapolated. “not reached in range” means slower at "
         "every measured length, but closer at the longest than at the shortest. Agreement is the share of bootstrap "
-        "resamples with the same verdict.",
+        "resamples with the same verdict." + (_LEFT_OUT if any(row.disturbance for row in evidence.rows) else ""),
         crossovers(evidence.rows),
     )  # fmt: skip
 

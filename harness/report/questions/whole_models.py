@@ -7,7 +7,7 @@ from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount
 from harness.report.model.facets import Facets
 from harness.report.model.figures import Figure, Styles, Trace, escape_text, estimate_traces, figure, length_axis
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
-from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, times_by_length
+from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, time_words, times_by_length
 from harness.report.model.tables import Cell, Table, table_with_facets
 from harness.statistics import intervals
 
@@ -39,7 +39,7 @@ def model_table(rows: Sequence[ReportRow]) -> Table:
             time: Cell = "not timed" if row.is_ok else STATUS_WORDS[row.status]
             multiple: Cell = ABSENT
             if row.time is not None:
-                time = Amount.of_estimate(row.time, "s")
+                time = time_words(row, row.time)
                 multiple = _multiple(row.time, bert.get(row.seq_len))
             cells.append((facets, [Amount(row.seq_len, "tokens"), row.series, time, multiple, memory, parameters]))
     columns = ["Length", "Model", f"Time [{LEVEL_WORDS}]", "Multiple of BERT's time", "Peak memory", "Parameters"]

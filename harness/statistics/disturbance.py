@@ -1,0 +1,63 @@
+"""Whether other processes took the cores while a call was timed on a CPU.
+
+Wall time alone does not tell: a call that needs 1.6 ms of CPU time took 112 ms beside busy neighbours, in every sample,
+so that its interval was narrow. The kernel counts how often a process was taken off a core while it could have gone on
+(involuntary context switches) and how much CPU time it had, and these tell it apart from a call that waits or sleeps.
+
+The switches are counted per second of CPU time, not of wall time, because a process beside more neighbours runs more
+rarely: beside one to four of them it had 140 to 250 switches per second of CPU time, the inverse of the scheduler's
+time slice, but only 50 to 190 per second of wall time. Undisturbed it had none to 20, from kernel threads that run for
+some microseconds. These numbers are from calls of 1 to 1,100 ms on one and two threads (Linux 6.18, two cores).
+"""
+
+from collections.abc import Sequence
+
+from harness.core.record import Timing
+
+SWITCHES_PER_CPU_SECOND = 50.0
+"""A sample with more involuntary switches is disturbed, if it also lacked CPU time."""
+FULL_SHARE = 0.9
+"""A sample whose threads had at least this share of its wall time on a core was not disturbed."""
+DISTURBED_SAMPLES = 1 / 3
+"""A timing with a larger share of disturbed samples is disturbed. These are its longest samples, so up to this share
+its median is at most the upper quartile of the undisturbed ones."""
+DISTURBED_TIME = 1 / 2
+"""So is a timing whose disturbed samples took a larger share of its wall time. A call that is much shorter than a time
+slice is interrupted in few samples only, but beside busy neighbours the others take longer, too: a call of 1.1 ms took
+1.4 ms in the median, because the neighbours used the same caches."""
+
+
+def judged(timing: Timing) -> Timing:
+    """``timing`` with ``disturbed`` and ``disturbance`` from its samples; unchanged where these have no CPU time."""
+    cpu, switches, threads = timing.cpu_seconds, timing.involuntary_switches, timing.threads
+    if cpu is None or switches is None or threads is None:
+        return timing
+    samples = list(zip(timing.wall_seconds, cpu, switches, strict=True))
+    disturbed = [
+        wall for wall, used, count in samples if _is_disturbed(wall, used, count, threads, timing.calls_per_sample)
+    ]
+    total = sum(timing.wall_seconds)
+    sentence = None
+    if len(disturbed) > DISTURBED_SAMPLES * len(samples) or sum(disturbed) > DISTURBED_TIME * total:
+        share = sum(cpu) / total
+        per_call = sum(switches) / (len(samples) * timing.calls_per_sample)
+        sentence = (
+            f"the process had {share:.2g} of its {threads} core{'s' if threads > 1 else ''} on average, and "
+            f"{per_call:.2g} involuntary context switches a call; "
+            f"{len(disturbed)} of {len(samples)} samples were disturbed"
+        )
+    return timing.model_copy(update={"disturbed": sentence is not None, "disturbance": sentence})
+
+
+def _is_disturbed(wall: float, cpu: float, switches: int, threads: int, calls: int) -> bool:
+    return switches > SWITCHES_PER_CPU_SECOND * cpu * calls and cpu < FULL_SHARE * threads * wall
+
+
+def least_disturbed(timings: Sequence[Timing]) -> Timing:
+    """The timing of a case that was disturbed least, with the number of them as ``attempts``."""
+    return min(timings, key=_strength).model_copy(update={"attempts": len(timings)})
+
+
+def _strength(timing: Timing) -> float:
+    """Wall time for each second of CPU time; 0 for a timing that was not disturbed."""
+    return sum(timing.wall_seconds) / max(sum(timing.cpu_seconds or []), 1e-9) if timing.disturbed else 0.0
