@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.core.plugin import AttentionPlugin
 from harness.core.spec import Spec
 from harness.measure.inputs import Inputs
+from harness.measure.process_state import clean_numerics
 
 ORACLE_BYTES = {"cpu": 2**30, "cuda": 2**33}
 """Rough limit for the oracle's largest tensors together, by device type; other devices have the CPU's limit."""
@@ -80,6 +81,13 @@ def run_oracle(
     At 65,536 tokens and 64 heads it takes a second on a GPU, where it runs torch's own kernels in float64, and minutes
     on the host. Chunks are of rows and not of heads, so that a random attention draws the same numbers in each.
     """
+    with clean_numerics():  # a plugin may have left autocast on, in which its own oracle would be as wrong as itself
+        return _run_oracle(plugin, spec, inputs, rows, dtype, backward)
+
+
+def _run_oracle(
+    plugin: AttentionPlugin, spec: Spec, inputs: Inputs, rows: Tensor, dtype: torch.dtype, backward: bool
+) -> SampledResult:
     mask = inputs.key_padding_mask
     device = inputs.q.device
     q, k, v = (x.detach().to(dtype).requires_grad_(backward) for x in (inputs.q, inputs.k, inputs.v))

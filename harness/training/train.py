@@ -17,6 +17,7 @@ from harness.core import registry
 from harness.core.record import Memory, Swapped, TaskResult
 from harness.core.spec import Swap, TaskSpec
 from harness.measure import memory
+from harness.measure.process_state import keep_python_generators
 from harness.models import transformers_seam
 from harness.tasks.data_files import DATA_DIR
 from harness.tasks.task import LabelledSequences, Task, examples_sha256
@@ -35,6 +36,7 @@ class TaskData:
     sha256: str
 
 
+@keep_python_generators()  # transformers' Trainer seeds Python's and numpy's generators
 def train(
     spec: TaskSpec,
     progress: ProgressCallback | None = None,
