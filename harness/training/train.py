@@ -108,7 +108,7 @@ def train(
 def train_with_progress_bar(spec: TaskSpec, checkpoints: Path | None, console: Console | None = None) -> TaskResult:
     """As ``train``, with a progress bar over the steps of all seeds if ``console`` (default: stderr) is a terminal.
 
-    pytest captures what a test writes; its option ``-s`` makes the bar visible.
+    Other processes have no terminal, and pytest captures what a test writes: ``--in-process -s`` makes the bar visible.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:
