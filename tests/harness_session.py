@@ -70,12 +70,21 @@ def added():
         registry.remove(name)
 
 
+PROCESS_OPTIONS = ("--isolate", "--worker", "--in-process", "--case-timeout")
+
+
 @pytest.fixture
 def run_session(pytester):
-    """Runs a pytest session that writes a benchmark JSON."""
+    """Runs a pytest session that writes a benchmark JSON; with ``--in-process`` unless other processes are asked for.
 
-    def run(*arguments):
-        return pytester.runpytest_inprocess("-W", "error", "--benchmark-json=out/run.json", *arguments)
+    ``processes=True`` asks for those that a session has without an option. A suite that loads the plugin in its module
+    needs it, because it has no options.
+    """
+
+    def run(*arguments, processes=False):
+        named = processes or any(argument.startswith(PROCESS_OPTIONS) for argument in arguments)
+        options = [] if named else ["--in-process"]
+        return pytester.runpytest_inprocess("-W", "error", "--benchmark-json=out/run.json", *options, *arguments)
 
     return run
 

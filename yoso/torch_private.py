@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 __all__ = [
     "TorchDispatchMode",
+    "active_modes",
     "allow_forward_mode_gradients",
     "apply_at_current_transform",
     "argument_names",
@@ -138,6 +139,14 @@ def argument_names(operation: Any) -> list[str]:
     """
     schema = getattr(operation, "_schema", None)
     return [] if schema is None else [argument.name for argument in schema.arguments]
+
+
+def active_modes() -> int:
+    """How many modes see every call of a torch function or operator in this thread; a default device is one of them.
+
+    No public equivalent.
+    """
+    return int(torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack())
 
 
 # --- Profiler --------------------------------------------------------------------------------------------------------

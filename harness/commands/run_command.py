@@ -28,9 +28,11 @@ def run(
         str | None, typer.Option("-k", help="Only tests that match this expression, as pytest's -k.")
     ] = None,
     isolate: Annotated[bool, typer.Option("--isolate", help="Run every case in a fresh process.")] = False,
-    case_timeout: Annotated[
-        float | None, typer.Option(help="Stop a case after this many seconds. Implies --isolate.")
-    ] = None,
+    worker: Annotated[bool, typer.Option("--worker", help="Run all cases in one other process.")] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Run all cases in this process instead of one process per attention.")
+    ] = False,
+    case_timeout: Annotated[float | None, typer.Option(help="Stop a case after this many seconds.")] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Continue an interrupted run from its log; finished cases are kept.")
     ] = None,
@@ -56,6 +58,8 @@ def run(
     arguments += [f"--attention={name}" for name in attention or []]
     arguments += ["-k", keyword] if keyword else []
     arguments += ["--isolate"] if isolate else []
+    arguments += ["--worker"] if worker else []
+    arguments += ["--in-process"] if in_process else []
     arguments += [f"--case-timeout={case_timeout}"] if case_timeout is not None else []
     arguments += [f"--resume={resume}"] if resume else []
     arguments += [f"--data-dir={data_dir}"] if data_dir else []

@@ -314,6 +314,11 @@ class Record(_Strict):
     quality: Quality | None = None
     task: TaskResult | None = None
     divergence: Divergence | None = Field(default=None, description="present with status diverged")
+    findings: list[str] = Field(
+        default_factory=list,
+        description="what the attention changed in its process, or what else a reader must know; "
+        "the status is not affected",
+    )
     started: str = Field(description="UTC, ISO 8601")
     took_seconds: float = Field(description="duration of the whole case, with verification and warm-up")
 

@@ -53,6 +53,11 @@ def names() -> list[str]:
     return sorted({*_entries(ATTENTIONS), *_added})
 
 
+def added_names() -> frozenset[str]:
+    """The names of the attentions that ``add`` registered in this process, which other processes do not know."""
+    return frozenset(_added)
+
+
 def task_names() -> list[str]:
     """The names of all tasks, sorted; imports nothing."""
     return sorted(_entries(TASKS))

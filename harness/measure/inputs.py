@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.core.plugin import torch_dtype
 from harness.core.spec import OperationSpec, QualitySpec
+from harness.measure.process_state import clean_numerics
 
 DRAWN_ON_DEVICE = 2**21
 """Tensors of more elements than this are drawn on the CUDA device, because the CPU would take longer than the case."""
@@ -39,8 +40,9 @@ class Inputs:
     grad: Tensor
 
 
+@clean_numerics()
 def make(spec: OperationSpec | QualitySpec) -> Inputs:
-    """The inputs of ``spec``, drawn from ``spec.seed`` alone; see ``draw``.
+    """The inputs of ``spec``, drawn from ``spec.seed`` alone whatever a plugin has set; see ``draw``.
 
     The last ``round(padding * n)`` positions of each sequence are padded, but at least one position stays real.
     """

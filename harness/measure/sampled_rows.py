@@ -19,6 +19,7 @@ from harness.core.plugin import AttentionPlugin
 from harness.core.record_text import exception_text
 from harness.core.spec import Spec
 from harness.measure.inputs import Inputs
+from harness.measure.process_state import clean_numerics
 
 ORACLE_BYTES = {"cpu": 2**30, "cuda": 2**33}
 """Rough limit for the oracle's largest tensors together, by device type; other devices have the CPU's limit."""
@@ -131,6 +132,19 @@ def run_oracle(
         OracleFailure: the oracle raised an exception.
         OracleTimeout: it took longer than ``ORACLE_SECONDS``.
     """
+    with clean_numerics():  # a plugin may have left autocast on, in which its own oracle would be as wrong as itself
+        return _run_oracle(plugin, spec, inputs, rows, dtype, backward, randomness)
+
+
+def _run_oracle(
+    plugin: AttentionPlugin,
+    spec: Spec,
+    inputs: Inputs,
+    rows: Tensor,
+    dtype: torch.dtype,
+    backward: bool,
+    randomness: Randomness | None,
+) -> SampledResult:
     began = perf_counter()
     mask = inputs.key_padding_mask
     device = inputs.q.device

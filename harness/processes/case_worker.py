@@ -1,17 +1,26 @@
-"""Runs cases in another process, so that a crash, a timeout or a CUDA fault does not end the run.
+"""Runs cases in other processes, so that one attention cannot change the numbers of another, nor end the run.
 
-After a CUDA fault a process can do no more CUDA work, so the run cannot continue in it. By default one process runs
-all cases and is replaced when a case crashes or takes too long, because starting a process per case would take longer
-than measuring. ``--isolate`` asks for a fresh process per case.
+By default every attention has a process of its own, on the same device, one at a time: when the attention changes, the
+process ends and the next one starts. A setting that an attention changes, a thread that it leaves running or a CUDA
+fault then stays with it. ``--isolate`` asks for a fresh process per case, ``--worker`` for one process for all cases.
 
 ``python -m harness.processes.case_worker`` is the process. A request is a ``CaseRequest``; the answer is its record.
+The process compares its state after each case with its state before it loaded any plugin. What differs is in the
+record's ``findings``, and then the process takes no further case.
+
+Idle processes are ended instead of kept for later: a stopped process would still hold memory of the device. So that few
+processes start, the pytest plugin runs the cases of one test function attention by attention.
+
 The process knows the attentions of entry points only, and not those that ``registry.add`` added in the parent.
 """
 
+import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from time import perf_counter
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,17 +37,27 @@ class CaseRequest(BaseModel):
     effort: Effort
 
 
+SharedBy = Literal["case", "attention", "run"]
+"""Which cases share a process: none, those of one attention, or all of a run."""
+PING = "ping"
+"""A request that is answered with itself: it shows that an idle process can still take a case."""
+PING_SECONDS = 10.0
+"""Timeout for that answer."""
+_PONG = json.dumps({PING: True}).encode()
+
+
 class CaseWorker:
     """Runs cases in a process that starts with the first case.
 
     Args:
         timeout: seconds for one case, not counting the start of the process; None: no limit.
-        fresh_process_per_case: end the process after every case.
+        shared_by: which cases may run in the same process.
     """
 
-    def __init__(self, timeout: float | None, fresh_process_per_case: bool = False) -> None:
+    def __init__(self, timeout: float | None, shared_by: SharedBy = "attention") -> None:
         self._timeout = timeout
-        self._fresh_process_per_case = fresh_process_per_case
+        self.shared_by = shared_by
+        self._attention: str | None = None
         self._client = ProcessClient([sys.executable, "-m", "harness.processes.case_worker"])
 
     def run(self, spec: AnySpec, effort: Effort) -> Record:
@@ -61,6 +80,7 @@ class CaseWorker:
                 took_seconds=perf_counter() - began,
             )
 
+        self._renew_for(spec)
         try:
             answer = self._client.request({"spec": spec.model_dump(), "effort": asdict(effort)}, self._timeout)
         except ProcessFailure as error:
@@ -70,10 +90,27 @@ class CaseWorker:
         except ValidationError as error:
             self.close()
             return failed("crashed", clean_reasons([f"its process did not answer with a record: {error}"]))
+        if record.case_id != spec.case_id:
+            self.close()
+            return failed("crashed", clean_reasons([f"its process answered with the record of {record.case_id}"]))
         # After a crash too: a CUDA fault makes all later CUDA work of the process fail.
-        if self._fresh_process_per_case or record.status == "crashed":
+        if self.shared_by == "case" or record.status == "crashed" or record.findings:
             self.close()
         return record
+
+    def _renew_for(self, spec: AnySpec) -> None:
+        """End the process if it is another attention's, or cannot take a case although it is idle.
+
+        It may have died since its last case, or have a line in its pipe that a plugin wrote: that line would be read
+        as the answer of the next case, and then every answer would be that of the case before.
+        """
+        if self.shared_by == "attention" and spec.attention != self._attention:
+            self.close()
+        self._attention = spec.attention
+        if self._client.process is not None:
+            with suppress(ProcessFailure):  # the client has closed the process
+                if self._client.request({PING: True}, PING_SECONDS) != _PONG:
+                    self.close()
 
     def close(self) -> None:
         """End the process; the next case starts another one."""
@@ -82,13 +119,18 @@ class CaseWorker:
 
 def _load_handler() -> Handler:
     from harness.cases import runner  # imports torch, which the parent process does not need
-    from harness.measure import memory
+    from harness.measure import memory, process_state
+
+    before = process_state.snapshot()  # no plugin has been imported yet
 
     def run_case(line: str) -> str:
+        if PING in json.loads(line):
+            return line.strip()
         request = CaseRequest.model_validate_json(line)
-        record = runner.run(request.spec, request.effort).model_dump_json()
+        record = runner.run(request.spec, request.effort)
+        findings = clean_reasons(process_state.findings(before, request.spec.device))
         memory.release()  # leaves device memory to the process that counts kernels
-        return record
+        return record.model_copy(update={"findings": [*record.findings, *findings]}).model_dump_json()
 
     return run_case
 

@@ -18,7 +18,10 @@ TIMEOUT_SECONDS = 60.0
 
 
 class LaunchCounter:
-    """Counts kernels in a process that starts with the first CUDA case, and is replaced when it dies or hangs.
+    """Counts kernels in a process that starts with the first CUDA case.
+
+    It is replaced when it dies or hangs, and for each attention: what one leaves in it must not change the count of
+    another, or disturb the measurement of another.
 
     Args:
         timeout: seconds for one answer.
@@ -26,6 +29,7 @@ class LaunchCounter:
 
     def __init__(self, timeout: float = TIMEOUT_SECONDS) -> None:
         self._timeout = timeout
+        self._attention: str | None = None
         self._client = ProcessClient([sys.executable, "-m", "harness.processes.launch_counter"])
 
     def counted(self, record: Record) -> Record:
@@ -39,6 +43,9 @@ class LaunchCounter:
             return record
         if isinstance(spec, ModelSpec) and record.batch is not None:
             spec = spec.model_copy(update={"batch": record.batch, "largest_batch": False})
+        if spec.attention != self._attention:
+            self.close()
+            self._attention = spec.attention
         try:
             answer = self._client.request(spec.model_dump(mode="json"), self._timeout)
         except ProcessFailure:

@@ -89,24 +89,52 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give timed cases the ``benchmark`` fixture, so that --benchmark-only and --benchmark-skip apply to them."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give timed cases the ``benchmark`` fixture, so that --benchmark-only and --benchmark-skip apply to them.
+
+    Where each attention has a process of its own, the cases of a test function then run attention by attention, so that
+    each process starts once per function. ``--harness-cases`` keeps the order of the suites.
+    """
     for item in items:
-        spec = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+        spec = _spec(item)
         if getattr(spec, "kind", None) in TIMED_KINDS and "benchmark" not in item.fixturenames:  # type: ignore[attr-defined]
             item.fixturenames.append("benchmark")  # type: ignore[attr-defined]
+    session = config.stash[_SESSION]
+    for spec in map(_spec, items):
+        if spec is not None:
+            session.order.setdefault(spec.case_id, len(session.order))
+    if session.runs_by_attention and not config.getoption("harness_cases", None):
+        _order_by_attention(items)
+
+
+def _spec(item: pytest.Item) -> AnySpec | None:
+    """The case of a test; None if it has none."""
+    spec = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+    return spec if isinstance(spec, Spec) else None  # type: ignore[return-value]  # every Spec is one of AnySpec
+
+
+def _order_by_attention(items: list[pytest.Item]) -> None:
+    """Bring the cases of one attention together within each test function; nothing else changes its place."""
+    places: dict[tuple[str, ...], int] = {}
+    keys: dict[pytest.Item, tuple[int, int]] = {}
+    for place, item in enumerate(items):
+        spec = _spec(item)
+        function = item.nodeid.partition("[")[0] if spec is not None else item.nodeid
+        attention = "" if spec is None else spec.attention
+        keys[item] = (places.setdefault((function,), place), places.setdefault((function, attention), place))
+    items.sort(key=keys.__getitem__)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Write the collected cases to the file of ``--harness-cases``, which ``harness ab`` reads."""
     path = session.config.getoption("harness_cases", None)
     if path:
-        specs = [item.callspec.params.get("case") for item in session.items if hasattr(item, "callspec")]
+        specs = map(_spec, session.items)
         chosen = selection(session.config)
         collected = {
             "profile": chosen.profile,
             "device": chosen.device,
-            "specs": [spec.model_dump(mode="json") for spec in specs if isinstance(spec, Spec)],
+            "specs": [spec.model_dump(mode="json") for spec in specs if spec is not None],
         }
         Path(path).write_text(json.dumps(collected), encoding="utf-8")
 
@@ -209,9 +237,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         write(line)
     for line in without_result:
         write(line, red=True)
+    for line in session.attentions_with_findings():
+        write(line, yellow=True)
     if not session.records:
         return
-    for line in tables(session.records):
+    for line in tables(session.run().records):
         write(line)
     counts = session.counts()
     write("")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.store import StoreError
-from harness.processes.case_worker import CaseWorker
+from harness.processes.case_worker import CaseWorker, SharedBy
 from harness.profiles import profile as profiles
 from harness.profiles.selection import DTYPES, Selection
 from harness.pytest_plugin.session import HarnessSession, log_path_for, reproducing_command
@@ -27,12 +27,25 @@ def add_options(parser: pytest.Parser) -> None:
     add("--dtype", dest="harness_dtype", help=f"Dtype: {_one_of(DTYPES)}. Default: the profile's.")
     add("--seq-len", dest="harness_seq_lens", action="append", metavar="N", help=f"Sequence lengths, {several}")
     add("--attention", dest="harness_attentions", action="append", metavar="NAME", help=f"Attentions, {several}")
-    add("--isolate", dest="harness_isolate", action="store_true", help="Run every case in a fresh process.")
+    add(
+        "--isolate",
+        dest="harness_isolate",
+        action="store_true",
+        help="Run every case in a fresh process. Default: the cases of one attention share a process.",
+    )
     add(
         "--worker",
         dest="harness_worker",
         action="store_true",
-        help="Run all cases in one other process, which is replaced when a case crashes or takes too long.",
+        help="Run all cases in one other process, which is replaced when a case crashes, takes too long or changes "
+        "the state of the process.",
+    )
+    add(
+        "--in-process",
+        dest="harness_in_process",
+        action="store_true",
+        help="Run all cases in pytest's own process. What an attention changes there that cannot be restored affects "
+        "later cases, and a KeyboardInterrupt that it raises ends the run.",
     )
     add(
         "--case-timeout",
@@ -40,7 +53,7 @@ def add_options(parser: pytest.Parser) -> None:
         type=float,
         metavar="SECONDS",
         help="Stop a case after this time, not counting the start of its process; its status is then timeout. "
-        "Implies --isolate unless --worker is given.",
+        "Not with --in-process.",
     )
     add(
         "--deadline",
@@ -129,13 +142,21 @@ def _case_worker(config: pytest.Config) -> CaseWorker | None:
     timeout = config.getoption("harness_timeout", None)
     if timeout is not None and timeout <= 0:
         raise pytest.UsageError(f"--case-timeout must be above 0 seconds, got {timeout:g}")
-    worker = config.getoption("harness_worker", False)
-    isolate = config.getoption("harness_isolate", False)
-    if worker and isolate:
-        raise pytest.UsageError("--worker is one process for all cases and --isolate one per case; leave one out")
-    if worker or isolate or timeout is not None:
-        return CaseWorker(timeout, fresh_process_per_case=not worker)
-    return None
+    options = ("isolate", "worker", "in-process")
+    chosen = [option for option in options if config.getoption(f"harness_{option.replace('-', '_')}", False)]
+    if len(chosen) > 1:
+        raise pytest.UsageError(
+            "--isolate is one process per case, --worker one for all cases, and --in-process pytest's own: choose one, "
+            f"got {' and '.join(f'--{option}' for option in chosen)}"
+        )
+    if chosen == ["in-process"]:
+        if timeout is not None:
+            raise pytest.UsageError(
+                "--case-timeout ends the process of a case, which --in-process runs in pytest's own"
+            )
+        return None
+    shared_by: SharedBy = "case" if chosen == ["isolate"] else "run" if chosen == ["worker"] else "attention"
+    return CaseWorker(timeout, shared_by)
 
 
 def _export_folders(config: pytest.Config) -> None:

@@ -10,17 +10,19 @@ from time import monotonic
 import torch
 
 from harness.cases import runner
+from harness.core import registry
 from harness.core.comparability import run_differences
 from harness.core.record import NOT_BEGUN, Record, Run
-from harness.core.spec import AnySpec
+from harness.core.record_text import clean_reasons
+from harness.core.spec import AnySpec, TaskSpec
 from harness.core.store import LOG_SUFFIX, Log, StoreError, read_part
-from harness.measure import ceilings, machine
+from harness.measure import ceilings, machine, process_state
 from harness.processes.case_worker import CaseWorker
 from harness.processes.launch_counter import LaunchCounter
 from harness.profiles.selection import Selection
 
 NAMED_REASONS = 3
-"""Reasons that the line about an attention without a result names; the others are counted."""
+"""Reasons or findings that the line about an attention names; the others are counted."""
 
 
 class HarnessSession:
@@ -30,7 +32,8 @@ class HarnessSession:
         selection: profile, device, dtype, lengths and attentions of the run.
         command: the command that started the run, for its header.
         log_path: where the log is written; the file appears with the first record.
-        case_worker: runs the cases in another process; None: they run in this process.
+        case_worker: runs the cases in other processes; None: they run in this process. So do those of an attention that
+            ``registry.add`` added, because other processes do not know it.
         deadline: seconds from now after which no case is started.
         resume: the log of the same run, which was interrupted; its finished cases are not measured again.
 
@@ -51,7 +54,10 @@ class HarnessSession:
         self.log_path = log_path
         self.records: list[Record] = []
         self.notices: list[str] = []
-        """What the user must know about the log of ``resume``: lines that were skipped, whose cases run again."""
+        """What the user must know: lines of the log of ``resume`` that were skipped, whose cases run again; and
+        attentions that could not have a process of their own."""
+        self.order: dict[str, int] = {}
+        """The places of the collected cases in the suites, by case id; ``run`` has the records in this order."""
         self._command = command
         self._case_worker = case_worker
         self._launch_counter = LaunchCounter()
@@ -107,8 +113,29 @@ class HarnessSession:
                 started=datetime.now(UTC).isoformat(timespec="seconds"),
                 took_seconds=0.0,
             )
-        run = runner.run if self._case_worker is None else self._case_worker.run
-        return run(spec, self.selection.effort)
+        if self._case_worker is not None and not self._only_known_here(spec):
+            return self._case_worker.run(spec, self.selection.effort)
+        before = process_state.snapshot()
+        record = runner.run(spec, self.selection.effort)
+        findings = clean_reasons(process_state.findings(before, spec.device))
+        if findings:
+            process_state.restore(before)
+        return record.model_copy(update={"findings": [*record.findings, *findings]})
+
+    def _only_known_here(self, spec: AnySpec) -> bool:
+        """Whether the case has an attention that ``registry.add`` added, which no other process knows."""
+        attentions = {spec.attention}
+        if isinstance(spec, TaskSpec):
+            attentions |= {swap.attention for swap in spec.evaluate_with}
+        added = attentions & registry.added_names()
+        for name in sorted(added):
+            notice = (
+                f"attention {name} was registered in pytest's process by registry.add, so it ran in that process, "
+                "unprotected and without --case-timeout; register it by an entry point to give it a process of its own"
+            )
+            if notice not in self.notices:
+                self.notices.append(notice)
+        return bool(added)
 
     def header(self) -> Run:
         """The run without records. The first call reads the machine's fingerprint and measures its ceilings."""
@@ -125,8 +152,15 @@ class HarnessSession:
         return self._header
 
     def run(self) -> Run:
-        """The run so far."""
-        return self.header().model_copy(update={"records": self.records})
+        """The run so far; its records are in the order of the suites, whatever order they were measured in."""
+        last = len(self.order)
+        records = sorted(self.records, key=lambda record: self.order.get(record.case_id, last))
+        return self.header().model_copy(update={"records": records})
+
+    @property
+    def runs_by_attention(self) -> bool:
+        """Whether each attention has a process of its own, which the next attention ends."""
+        return self._case_worker is not None and self._case_worker.shared_by == "attention"
 
     def counts(self) -> Counter[str]:
         """The number of records by status."""
@@ -146,6 +180,17 @@ class HarnessSession:
                 more = [f"and {len(reasons) - NAMED_REASONS} more reasons"] if len(reasons) > NAMED_REASONS else []
                 why = "; ".join([*reasons[:NAMED_REASONS], *more])
                 lines.append(f"attention {name} has no case of status ok ({statuses}): {why}")
+        return lines
+
+    def attentions_with_findings(self) -> list[str]:
+        """One line for each attention that changed its process."""
+        lines = []
+        for name in dict.fromkeys(record.spec.attention for record in self.records if record.findings):
+            of_cases = [record.findings for record in self.records if record.spec.attention == name and record.findings]
+            sentences = list(dict.fromkeys(sentence for findings in of_cases for sentence in findings))
+            more = [f"and {len(sentences) - NAMED_REASONS} more findings"] if len(sentences) > NAMED_REASONS else []
+            cases = f"{len(of_cases)} case{'s' if len(of_cases) > 1 else ''}"
+            lines.append(f"attention {name}, {cases}: {'; '.join([*sentences[:NAMED_REASONS], *more])}")
         return lines
 
     def close(self) -> None:

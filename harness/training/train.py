@@ -17,6 +17,7 @@ from harness.core import registry
 from harness.core.record import Memory, Swapped, TaskResult
 from harness.core.spec import Swap, TaskSpec
 from harness.measure import memory
+from harness.measure.process_state import keep_python_generators
 from harness.models import transformers_seam
 from harness.tasks.data_files import DATA_DIR
 from harness.tasks.task import LabelledSequences, Task, examples_sha256
@@ -36,6 +37,7 @@ class TaskData:
     sha256: str
 
 
+@keep_python_generators()  # transformers' Trainer seeds Python's and numpy's generators
 def train(
     spec: TaskSpec,
     progress: ProgressCallback | None = None,
@@ -107,6 +109,7 @@ def train(
     )
 
 
+@keep_python_generators()  # transformers' Trainer seeds Python's and numpy's generators
 def check_untrained(spec: TaskSpec, verification: Verification) -> None:
     """Verify the layers of the first seed's untrained model; raises as ``train`` does, except Diverged."""
     task: Task = registry.get_task(spec.task)
@@ -124,7 +127,7 @@ def train_with_progress_bar(
 ) -> TaskResult:
     """As ``train``, with a progress bar over the steps of all seeds if ``console`` (default: stderr) is a terminal.
 
-    pytest captures what a test writes; its option ``-s`` makes the bar visible.
+    Other processes have no terminal, and pytest captures what a test writes: ``--in-process -s`` makes the bar visible.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:

@@ -86,14 +86,14 @@ def test_cases_without_a_timing_are_in_the_harness_block_only(pytester, run_sess
             assert case.record.quality.errors["output"][0] < 1e-5
         """
     )
-    run_session().assert_outcomes(passed=1)
+    run_session(processes=True).assert_outcomes(passed=1)
     assert stored_run().records[0].quality is not None
 
 
 @pytest.mark.parametrize("loaded_by", ["conftest", "module"])
 def test_a_suite_loads_the_plugin_in_its_conftest_or_its_module(suite, loaded_by, run_session, stored_run):
     suite(["sdpa"], loaded_by)
-    run_session().assert_outcomes(passed=1)
+    run_session(processes=True).assert_outcomes(passed=1)
     assert stored_run().records[0].status == "ok"
 
 

@@ -75,10 +75,17 @@ def test_after_a_crash_the_remaining_cases_run_in_a_new_worker(pytester, run_ses
     assert [record.status for record in stored_run().records] == ["ok", "crashed", "ok"]
 
 
-def test_worker_and_isolate_exclude_each_other(suite, run_session):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--worker", "--isolate"], "choose one, got --isolate and --worker"),
+        (["--in-process", "--worker"], "choose one, got --worker and --in-process"),
+        (["--in-process", "--case-timeout=9"], "--case-timeout ends the process of a case"),
+    ],
+)
+def test_options_about_processes_that_contradict_each_other_are_refused(suite, run_session, options, words):
     suite(["sdpa"])
-    result = run_session("--worker", "--isolate")
-    result.stderr.fnmatch_lines(["*--worker is one process for all cases*"])
+    run_session(*options).stderr.fnmatch_lines([f"*{words}*"])
 
 
 def test_cases_that_the_deadline_left_out_have_records(suite, run_session, stored_run):

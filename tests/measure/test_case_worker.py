@@ -12,6 +12,8 @@ from harness.core.spec import Effort, OperationSpec
 from harness.processes import protocol
 from harness.processes.case_worker import CaseWorker
 
+pytest_plugins = ["installed_attentions"]
+
 EFFORT = Effort(min_samples=2, max_samples=2, seconds=0.0, warmup_calls=1, warmup_seconds=0.0)
 SPEC = OperationSpec(attention="sdpa", seq_len=64)
 READY = "print('ready', flush=True)"
@@ -21,8 +23,8 @@ READY = "print('ready', flush=True)"
 def new_worker():
     workers = []
 
-    def make(timeout=60.0, fresh_process_per_case=False):
-        workers.append(CaseWorker(timeout, fresh_process_per_case))
+    def make(timeout=60.0, shared_by="attention"):
+        workers.append(CaseWorker(timeout, shared_by))
         return workers[-1]
 
     yield make
@@ -63,7 +65,7 @@ def test_an_isolated_case_has_a_fresh_process_that_ends_with_it(new_worker, monk
         return started[-1]
 
     monkeypatch.setattr(protocol.subprocess, "Popen", start)
-    worker = new_worker(fresh_process_per_case=True)
+    worker = new_worker(shared_by="case")
     for seq_len in (64, 32):
         spec = SPEC.model_copy(update={"seq_len": seq_len})
         record = worker.run(spec, EFFORT)
@@ -82,11 +84,11 @@ def test_a_case_that_takes_too_long_is_stopped(new_worker):
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("fresh_process_per_case", [False, True])
-def test_the_timeout_begins_when_the_process_is_ready(replace_process, new_worker, fresh_process_per_case):
+@pytest.mark.parametrize("shared_by", ["run", "attention", "case"])
+def test_the_timeout_begins_when_the_process_is_ready(replace_process, new_worker, shared_by):
     replace_process(f"import time; time.sleep(1); {READY}; time.sleep(60)")
     began = time.monotonic()
-    record = new_worker(0.5, fresh_process_per_case).run(SPEC, EFFORT)
+    record = new_worker(0.5, shared_by).run(SPEC, EFFORT)
     assert (record.status, record.reasons) == ("timeout", ["stopped after 0.5 s"])
     assert 1.4 < time.monotonic() - began < 15
 
@@ -171,13 +173,8 @@ CHILD_KEEPS_PIPE = "\nif os.fork():\n    os._exit(0)\nimport time; time.sleep(20
         ("import pytest; pytest.skip('slow')", "called pytest.skip, which a plugin must not do"),
     ],
 )
-def test_a_plugin_that_ends_its_process_has_a_crashed_record(new_worker, monkeypatch, tmp_path, how, words):
-    (tmp_path / "ending.py").write_text(ENDING_PLUGIN)
-    installed = tmp_path / "ending-1.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: ending\nVersion: 1\n")
-    (installed / "entry_points.txt").write_text("[harness.attentions]\nending = ending:Ending\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+def test_a_plugin_that_ends_its_process_has_a_crashed_record(new_worker, install, how, words):
+    install("ending_plugin", ENDING_PLUGIN, ending="Ending")
     record = new_worker().run(OperationSpec(attention="ending", seq_len=16, knobs={"how": how}), EFFORT)
     assert record.status == "crashed"
     assert words in record.reasons[0]
