@@ -53,7 +53,8 @@ class Flash(Changing):
         torch.backends.cuda.enable_flash_sdp(False)
         def burn():
             while True: sum(range(1000))
-        threading.Thread(target=burn, daemon=True, name="burner").start()
+        if all(thread.name != "burner" for thread in threading.enumerate()):
+            threading.Thread(target=burn, daemon=True, name="burner").start()
 
 class Autocast(Changing):
     name = "autocast_on"
