@@ -33,6 +33,9 @@ MAX_INTEGER = 2**63
 def run(spec: AnySpec, effort: Effort) -> Record:
     """Measure ``spec``. Raises only KeyboardInterrupt: everything else that a plugin raises becomes a record.
 
+    A KeyboardInterrupt is taken for the user's, also where a plugin raises it. In a process of its own it then ends
+    that process and not the run.
+
     Returns:
         A record of status ok; unsupported, with the plugin's reasons; incorrect, with the checks that failed; diverged,
         with the seed and the step; oom; or crashed, with the exception and its innermost frames.

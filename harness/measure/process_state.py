@@ -323,20 +323,15 @@ def _still_working() -> list[str]:
         threads, children, start = _work_of_threads(), _work_of_children(), _perf_counter()
         _sleep(seconds)
         elapsed = _perf_counter() - start
-        by_threads = _added_work(threads, _work_of_threads()) / elapsed
-        by_children = _added_work(children, _work_of_children()) / elapsed
-        threads_work, children_work = by_threads >= IDLE_SHARE, by_children >= IDLE_SHARE
+        threads_work = _added_work(threads, _work_of_threads()) >= IDLE_SHARE * elapsed
+        children_work = _added_work(children, _work_of_children()) >= IDLE_SHARE * elapsed
         waited = _perf_counter() - began
         threads_may_finish = threads_work and waited < THREADS_FINISH_SECONDS
         children_may_finish = children_work and waited < CHILDREN_FINISH_SECONDS
         if not threads_may_finish and not children_may_finish:
             break
-    found = []
-    if threads_work:
-        found.append(f"its threads still used {by_threads:.0%} of a core after the case")
-    if children_work:
-        found.append(f"its child processes still used {by_children:.0%} of a core after the case")
-    return found
+    working = [name for name, work in (("threads", threads_work), ("child processes", children_work)) if work]
+    return [f"its {name} were still at work when the case had ended" for name in working]
 
 
 def _added_work(before: Mapping[int, float], after: Mapping[int, float]) -> float:

@@ -4,6 +4,7 @@ A process writes ``ready`` as its first line when its imports are done. ``serve`
 ``ProcessClient`` starts the process, sends the requests, and kills it together with everything that it started.
 """
 
+import ctypes
 import json
 import os
 import selectors
@@ -17,6 +18,8 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, ClassVar, Literal
 
+import psutil
+
 from harness.core.record_text import clean_reasons
 
 START_SECONDS = 120.0
@@ -27,6 +30,10 @@ STDERR_LINES = 5
 """How many of the last lines of its standard error are reported when a process has ended."""
 STDERR_BYTES = 2**16
 """How many of the last bytes of its standard error are read for that."""
+STDERR_LIMIT = 2**26
+"""Bytes of its standard error that may lie on disk; when there are more, they are discarded."""
+LINE_LIMIT = 2**28
+"""Most bytes of one line that a process writes: more is not an answer, and would fill the memory of this process."""
 POLL_SECONDS = 1.0
 """How often it is checked whether a silent process has ended. The end of its output alone does not show this: a child
 that it forked may keep the pipe open."""
@@ -83,7 +90,7 @@ class ProcessClient:
         if self.process is not None:
             return
         self._ready = False
-        self._unread = b""
+        self._unread = bytearray()
         self._stderr: IO[bytes] = tempfile.TemporaryFile(prefix="harness-")  # noqa: SIM115  `close` closes it
         self.process = subprocess.Popen(
             self._command,
@@ -114,9 +121,7 @@ class ProcessClient:
         self.start()
         with self._closed_on_failure():
             if not self._ready:
-                if self._read_line(START_SECONDS).strip() != READY.encode():
-                    raise ProcessEnded("its process did not start as expected")
-                self._ready = True
+                self._await_ready()
             self._write_line(json.dumps(request))
 
     def receive(self, timeout: float | None) -> bytes:
@@ -130,8 +135,14 @@ class ProcessClient:
         """Kill the process, if it is running, and everything that it started."""
         if self.process is None:
             return
-        if self.process.poll() is None:
+        children: list[psutil.Process] = []
+        with suppress(psutil.Error):  # it has ended
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        with suppress(ProcessLookupError):  # also where it has ended itself: what it started may be running
             os.killpg(self.process.pid, signal.SIGKILL)
+        for child in children:  # those that left the process group
+            with suppress(psutil.Error):
+                child.kill()
         self.process.wait()
         for file in (self.process.stdin, self.process.stdout, self._stderr):
             with suppress(BrokenPipeError):  # closing standard input writes what a dead process has not read
@@ -161,11 +172,16 @@ class ProcessClient:
         assert self.process.stdout is not None
         stdout = self.process.stdout.fileno()
         deadline = None if timeout is None else monotonic() + timeout
+        searched = 0
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
-            while b"\n" not in self._unread:
+            while (end := self._unread.find(b"\n", searched)) < 0:
+                searched = len(self._unread)
+                if searched > LINE_LIMIT:
+                    raise ProcessEnded(f"its process wrote {searched:,} bytes to the pipe of its answers, in one line")
                 left = POLL_SECONDS if deadline is None else max(deadline - monotonic(), 0.0)
                 has_ended = self.process.poll() is not None
+                self._limit_stderr()
                 if not selector.select(min(left, POLL_SECONDS)):
                     if has_ended:
                         raise ProcessEnded(self._how_it_ended())
@@ -176,14 +192,33 @@ class ProcessClient:
                 if not part:
                     raise ProcessEnded(self._how_it_ended())
                 self._unread += part
-        line, _, self._unread = self._unread.partition(b"\n")
+        line = bytes(self._unread[:end])
+        del self._unread[: end + 1]
         return line
+
+    def _await_ready(self) -> None:
+        """Read lines until the process is ready; a start-up file of Python may have printed others before."""
+        deadline = monotonic() + START_SECONDS
+        while not self._ready:
+            left = deadline - monotonic()
+            try:
+                self._ready = left > 0 and self._read_line(left).strip() == READY.encode()
+            except AnswerTimeout:
+                left = 0.0
+            if left <= 0:
+                raise AnswerTimeout(f"its process was not ready after {START_SECONDS:g} s")
+
+    def _limit_stderr(self) -> None:
+        """Discard what a process has written to standard error, if it would fill the disk."""
+        if os.fstat(self._stderr.fileno()).st_blocks * 512 > STDERR_LIMIT:
+            os.ftruncate(self._stderr.fileno(), 0)  # it goes on at the same offset, and a hole takes no space
 
     def _how_it_ended(self) -> str:
         assert self.process is not None
         code = self.process.wait()
         self._stderr.seek(max(self._stderr.seek(0, os.SEEK_END) - STDERR_BYTES, 0))
-        tail = self._stderr.read(STDERR_BYTES).decode(errors="replace").strip().split("\n")[-STDERR_LINES:]
+        written = self._stderr.read(STDERR_BYTES).replace(b"\0", b"")  # a hole is read as zeros
+        tail = written.decode(errors="replace").strip().split("\n")[-STDERR_LINES:]
         return "\n".join([describe_exit(code), *(line for line in tail if line.strip())])
 
 
@@ -202,9 +237,30 @@ def serve(load_handler: Callable[[], Handler]) -> None:
         load_handler: imports what takes long and returns the handler. Whatever it and the handler print goes to
             standard error, so that standard output has the answers only.
     """
+    _end_with_parent()
+    process = os.getpid()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     handler = load_handler()
     print(READY, file=answers, flush=True)
     for line in sys.stdin:
-        print(handler(line), file=answers, flush=True)
+        answer = handler(line)
+        if os.getpid() != process:  # a copy that a plugin forked has come back from the plugin, too
+            os._exit(0)
+        print(answer, file=answers, flush=True)
+
+
+def _end_with_parent() -> None:
+    """Let the system kill this process when the thread that started it ends, and make it the parent of its orphans.
+
+    The end of standard input would show the same only between two requests, and a plugin may take hours. Orphans are
+    what a plugin starts in the background: as descendants, they are found when the process is closed. Both exist on
+    Linux only.
+    """
+    if sys.platform == "linux":
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36

@@ -45,7 +45,7 @@ def add_options(parser: pytest.Parser) -> None:
         dest="harness_in_process",
         action="store_true",
         help="Run all cases in pytest's own process. What an attention changes there that cannot be restored affects "
-        "later cases, and a KeyboardInterrupt that it raises ends the run.",
+        "later cases; what ends the process ends the run, and so does a KeyboardInterrupt that an attention raises.",
     )
     add(
         "--case-timeout",

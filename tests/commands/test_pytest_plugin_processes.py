@@ -7,11 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.core.store import load
 
-pytest_plugins = ["pytester", "harness_session"]
+pytest_plugins = ["pytester", "harness_session", "installed_attentions"]
 pytestmark = pytest.mark.usefixtures("attentions_imported", "out")
 
 
@@ -52,6 +53,47 @@ def test_ctrl_c_leaves_a_valid_log_and_json_of_the_finished_cases(pytester, suit
         stored = load(pytester.path / "out" / name)
         assert [(r.spec.attention, r.status) for r in stored.records] == [("sdpa", "ok"), ("softmax", "ok")]
     assert "cases: 2 ok" in output
+
+
+SLEEPING = """
+import os, time
+from harness.core.plugin import AttentionPlugin
+
+class Sleeping(AttentionPlugin):
+    name, summary, source = "sleeping", "never returns", "tests"
+
+    def build(self, spec):
+        with open("began", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename("began", "sleeping-began")
+        while True:
+            time.sleep(60)
+
+    def oracle(self, *arguments):
+        raise AssertionError
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_to_the_run_ends_the_process_of_its_case_and_leaves_the_log(pytester, suite, install, number):
+    install("sleeping_plugin", SLEEPING, sleeping="Sleeping")
+    suite(["none", "sleeping"])
+    began = pytester.path / "sleeping-began"
+    restore = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import pytest; "
+    command = [sys.executable, "-c", restore + "sys.exit(pytest.main(['--benchmark-json=out/run.json']))"]
+    with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 100
+        while not began.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        process.wait(timeout=30)
+    assert process.returncode == (pytest.ExitCode.INTERRUPTED if number == signal.SIGINT else -signal.SIGTERM)
+    stored = load(pytester.path / "out" / "run.log.jsonl")
+    assert [(record.spec.attention, record.status) for record in stored.records] == [("none", "ok")]
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and psutil.pid_exists(int(began.read_text())):
+        time.sleep(0.05)
+    assert not psutil.pid_exists(int(began.read_text()))
 
 
 def test_after_a_crash_the_remaining_cases_run_in_a_new_worker(pytester, run_session, stored_run):

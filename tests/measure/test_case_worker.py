@@ -110,24 +110,82 @@ def test_an_exit_without_a_record_is_reported_with_its_code(replace_process, new
     assert record.reasons == ["its process ended with code 3 and no record", "4", "5", "6", "7", "8"]
 
 
-def test_a_first_line_that_is_not_ready_is_a_failed_start(replace_process, new_worker):
-    replace_process("print('hello', flush=True); input()")
-    assert new_worker().run(SPEC, EFFORT).reasons == ["its process did not start as expected"]
+def test_lines_before_the_ready_line_are_skipped(replace_process, new_worker):
+    replace_process(f"print('a start-up file says hello', flush=True); {READY}; input(); import sys; sys.exit(3)")
+    assert new_worker().run(SPEC, EFFORT).reasons == ["its process ended with code 3 and no record"]
 
 
-def test_child_processes_of_a_stopped_case_are_killed_with_it(replace_process, new_worker, tmp_path):
+@pytest.mark.parametrize("printed", ["pass", "print('hello', flush=True)"], ids=["silent", "chatty"])
+def test_a_process_that_is_never_ready_is_a_timeout(replace_process, new_worker, monkeypatch, printed):
+    monkeypatch.setattr(protocol, "START_SECONDS", 0.3)
+    replace_process(f"import time\nwhile True:\n    {printed}; time.sleep(0.01)")
+    record = new_worker().run(SPEC, EFFORT)
+    assert (record.status, record.reasons) == ("timeout", ["its process was not ready after 0.3 s"])
+
+
+def test_an_error_at_the_start_is_the_reason(replace_process, new_worker):
+    replace_process("import nonexistent_module")
+    first, *_, last = new_worker().run(SPEC, EFFORT).reasons
+    assert first == "its process ended with code 1 and no record"
+    assert last == "ModuleNotFoundError: No module named 'nonexistent_module'"
+
+
+def test_an_endless_line_is_a_crash(replace_process, new_worker, monkeypatch):
+    monkeypatch.setattr(protocol, "LINE_LIMIT", 2**20)
+    replace_process(f"import sys; {READY}\nwhile True: sys.stdout.write('x' * 65536)")
+    (reason,) = new_worker().run(SPEC, EFFORT).reasons
+    assert reason.endswith("bytes to the pipe of its answers, in one line")
+
+
+def test_standard_error_does_not_fill_the_disk(replace_process, new_worker, monkeypatch):
+    monkeypatch.setattr(protocol, "STDERR_LIMIT", 2**20)
+    monkeypatch.setattr(protocol, "POLL_SECONDS", 0.01)
+    replace_process(
+        f"import sys, time; {READY}; input()\n"
+        "for _ in range(40): sys.stderr.write('x' * 2**18); sys.stderr.flush(); time.sleep(0.02)\n"
+        "sys.stderr.write('\\nlast words'); sys.exit(3)"
+    )
+    worker, on_disk, limit = new_worker(), [], protocol.ProcessClient._limit_stderr
+
+    def limit_and_look(client):
+        limit(client)
+        on_disk.append(os.fstat(client._stderr.fileno()).st_blocks * 512)
+
+    monkeypatch.setattr(protocol.ProcessClient, "_limit_stderr", limit_and_look)
+    reasons = worker.run(SPEC, EFFORT).reasons
+    assert (reasons[0], reasons[-1]) == ("its process ended with code 3 and no record", "last words")
+    assert max(on_disk) <= 2**20
+
+
+@pytest.mark.parametrize("new_session", [False, True], ids=["its process group", "a session of its own"])
+def test_child_processes_of_a_stopped_case_are_killed_with_it(replace_process, new_worker, tmp_path, new_session):
     pid_file = tmp_path / "pid"
     replace_process(
         "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        f"child = subprocess.Popen(command, start_new_session={new_session})\n"
         f"open({str(pid_file)!r}, 'w').write(str(child.pid)); {READY}; time.sleep(60)"
     )
     assert new_worker(timeout=0.5).run(SPEC, EFFORT).status == "timeout"
-    pid = int(pid_file.read_text())
+    assert _ends(int(pid_file.read_text()))
+
+
+def test_child_processes_of_a_dead_process_are_killed(replace_process, new_worker, tmp_path):
+    pid_file = tmp_path / "pid"
+    replace_process(
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"open({str(pid_file)!r}, 'w').write(str(child.pid)); sys.exit(3)"
+    )
+    assert new_worker().run(SPEC, EFFORT).status == "crashed"
+    assert _ends(int(pid_file.read_text()))
+
+
+def _ends(pid):
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and _is_running(pid):
         time.sleep(0.05)
-    assert not _is_running(pid)
+    return not _is_running(pid)
 
 
 def _is_running(pid):
@@ -178,6 +236,88 @@ def test_a_plugin_that_ends_its_process_has_a_crashed_record(new_worker, install
     record = new_worker().run(OperationSpec(attention="ending", seq_len=16, knobs={"how": how}), EFFORT)
     assert record.status == "crashed"
     assert words in record.reasons[0]
+
+
+HOSTILE_PLUGIN = """
+import os, sys, threading, time
+import torch
+from torch import nn
+from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.core.plugin import AttentionPlugin
+
+class Hostile(AttentionPlugin):
+    name, summary, source = "hostile", "does what its knob says", "tests"
+
+    def default_knobs(self, spec):
+        return {"code": ""}
+
+    def kernel(self, spec):
+        return str(os.getpid())
+
+    def build(self, spec):
+        exec(self.knobs(spec)["code"], globals())
+        class Attention(nn.Module):
+            def forward(_, q, k, v, mask):
+                return ((q @ k.mT) / q.shape[-1] ** 0.5).softmax(-1) @ v
+        return Attention()
+
+    def oracle(self, spec, q, k, v, mask, rows):
+        return softmax_attention(q, k, v, mask, rows)
+
+def answer_pipes():
+    for fd in range(3, 50):
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
+                yield fd
+        except OSError:
+            pass
+"""
+
+
+def hostile(code, seq_len=16):
+    return OperationSpec(attention="hostile", seq_len=seq_len, heads=1, knobs={"code": code})
+
+
+def test_no_case_is_lost_whatever_an_attention_does_to_its_process(new_worker, install, tmp_path):
+    install("hostile_plugin", HOSTILE_PLUGIN, hostile="Hostile")
+    worker = new_worker()
+
+    def run(code, seq_len):
+        record = worker.run(hostile(code, seq_len), EFFORT)
+        assert record.spec.seq_len == seq_len
+        return record
+
+    def between_cases(action):
+        """Code that starts a process which waits for the file ``now``, and then does ``action`` and tells so."""
+        wait = f"while not os.path.exists('{tmp_path}/now'): time.sleep(0.02)"
+        return f"if os.fork() == 0:\n    {wait}\n    {action}\n    os.mkdir('{tmp_path}/done'); os._exit(0)"
+
+    def let_it_happen():
+        (tmp_path / "now").touch()
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "done").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (tmp_path / "now").unlink()
+        (tmp_path / "done").rmdir()
+
+    # Megabytes of output, a closed standard output, and a copy of the process that comes back from the plugin, too.
+    chatty = "print('x' * 3_000_000); print('y' * 3_000_000, file=sys.stderr); os.fork(); sys.stdout.close()"
+    assert run(chatty, 16).status == "ok"
+    # A background process keeps the pipe open: the record is good. It ends the process of the cases between two cases.
+    dying = run(between_cases("os.kill(os.getppid(), 9)"), 17)
+    assert (dying.status, dying.findings) == ("ok", [])
+    let_it_happen()
+    after = run("", 18)
+    assert after.status == "ok"
+    assert after.kernel != dying.kernel
+    # Lines in the pipe of the answers, while no case runs and in one, which is the only one without a record.
+    assert run(between_cases("[os.write(fd, b'{}\\n') for fd in answer_pipes()]"), 19).status == "ok"
+    let_it_happen()
+    assert run("", 20).status == "ok"
+    written = run("for fd in answer_pipes(): os.write(fd, b'{}\\n{}\\n')", 21)
+    assert written.status == "crashed"
+    assert "did not answer with a record" in written.reasons[0]
+    assert run("", 22).status == "ok"
 
 
 def test_an_answer_that_is_not_a_record_is_a_crash(replace_process, new_worker):

@@ -64,6 +64,14 @@ def test_the_attention_that_differs_is_named_with_its_reason(change, name, reaso
     assert finding.reason.startswith(reason)
 
 
+def test_what_an_attention_changed_in_its_process_is_named_whatever_its_status():
+    changed = ["torch.get_num_threads() changed from 2 to 1"]
+    crashed = record("b", status="crashed", reasons=["it fell"]).model_copy(update={"findings": changed})
+    assert findings([record("a"), crashed]) == [
+        FairnessFinding("process", "b", f"b: {changed[0]}", (crashed.case_id,)),
+    ]
+
+
 def test_equal_reasons_of_several_lengths_are_one_finding():
     specs = [OperationSpec(attention="x", seq_len=n) for n in (64, 128)]
     records = [record(name, spec, dropout=name == "b") for spec in specs for name in ("a", "b", "c")]

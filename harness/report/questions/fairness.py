@@ -1,5 +1,5 @@
-"""Is the comparison fair? Conditions that differed between cases that are compared with one another, and sparsity that
-an attention only simulates.
+"""Is the comparison fair? Conditions that differed between cases that are compared with one another, sparsity that an
+attention only simulates, and what an attention changed in its process.
 
 A comparison is all records of one workload: specs that are equal except for the attention and its knobs (the family and
 the convolution of a timed model count as its attention's). The conditions come from the records
@@ -53,7 +53,9 @@ class _Rule:
 
 
 def findings(records: Sequence[Record]) -> list[FairnessFinding]:
-    """Everything that is unequal within the comparisons of ``records``, sorted; empty where everything is equal.
+    """Everything that is unequal within the comparisons of ``records``, and what attentions changed in their process.
+
+    Sorted; empty where everything is equal and nothing was changed.
 
     Args:
         records: of one run, because the machine and the settings of a run are not compared.
@@ -74,6 +76,9 @@ def findings(records: Sequence[Record]) -> list[FairnessFinding]:
                     "its sparsity is only a mask"
                 )
                 cases["dense-simulated sparsity", record.spec.attention, reason].add(record.case_id)
+    for record in records:
+        for sentence in record.findings:
+            cases["process", record.spec.attention, f"{_subject(record)}: {sentence}"].add(record.case_id)
     for record, reason in _measured_without_padding_only(records):
         cases["no padding", record.spec.attention, reason].add(record.case_id)
     return sorted(FairnessFinding(*key, tuple(sorted(case_ids))) for key, case_ids in cases.items())
@@ -89,7 +94,8 @@ def section(evidence: Evidence) -> Section:
             cells.append((facets, [finding.name, finding.attention, finding.reason, count]))
     return build_section(
         "fairness", "Is the comparison fair?",
-        "Conditions that differed between cases that are compared with one another, as observed while the cases ran.",
+        "Conditions that differed between cases that are compared with one another, as observed while the cases ran, "
+        "and what an attention changed in its process.",
         [table_with_facets("", ["Unequal", "Attention", "Why", "Cases"], cells)],
     )  # fmt: skip
 
