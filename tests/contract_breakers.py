@@ -5,6 +5,7 @@ from torch import nn
 from wrong_attentions import CachedByShape, StubPlugin, plugin_of, right
 
 from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.core.attention_shape import device_reasons, has_backward, has_padding
 from harness.core.capabilities import Capabilities
 
 
@@ -187,6 +188,14 @@ class SupportsOneLength(StubPlugin):
 
     def unsupported(self, spec):
         return [] if spec.seq_len <= 16 else [f"n={spec.seq_len} is too long"]
+
+
+class DeclaresWhatItRefuses(StubPlugin):
+    """Declares gradients, padding and bfloat16, of which ``unsupported`` refuses every case."""
+
+    def unsupported(self, spec):
+        refused = {"gradients": has_backward(spec), "padding": has_padding(spec), "bfloat16": spec.dtype == "bfloat16"}
+        return [*device_reasons(spec), *(f"{name}: not yet" for name, is_refused in refused.items() if is_refused)]
 
 
 class NoDevices(StubPlugin):
