@@ -10,5 +10,7 @@ found, and how to fix it.
 
 The exit code is 1 if the module of an attention that ``--attention`` names was never built, because every test that
 builds it was skipped or deselected; without ``--attention``, if this holds for all attentions. A line names each such
-attention.
+attention. The exit code is also 1 if an attention that ``--attention`` names declares an ability (such as ``backward``,
+``padding_mask`` or a dtype) and its ``unsupported`` refused every test of it. Where it refused most tests, a line names
+them.
 """

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from _pytest.outcomes import Skipped  # pytest.skip.Exception, which no class can derive from for mypy
 from torch import Tensor, nn
 
 from harness.core.plugin import AttentionPlugin
@@ -26,17 +27,40 @@ ZERO_NORM = 1e-6
 """Norm below which a gradient is zero except for rounding."""
 
 
+class Refused(Skipped):
+    """A case is unsupported although the capabilities declare every ability that it needs."""
+
+    __module__ = "builtins"  # so that pytest prints "Refused", as it prints "Skipped", without the module's name
+
+
+@dataclass
+class Coverage:
+    """What the tests so far needed of one attention."""
+
+    built: bool = False
+    """The module was built."""
+    supported: set[str] = field(default_factory=set)
+    """Declared abilities that a supported case needed."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Declared abilities that a refused case needed, with the reasons against the first such case."""
+
+    def only_refused(self) -> dict[str, str]:
+        """Declared abilities of which every case was refused, with reasons."""
+        return {ability: why for ability, why in sorted(self.refused.items()) if ability not in self.supported}
+
+
 @dataclass(frozen=True)
 class AttentionUnderTest:
     """``plugin`` on ``device`` in ``dtype``. A spec that it does not support skips the test with its reasons.
 
-    ``built`` has the names of the attentions whose module a test has built.
+    ``coverage`` is shared by all tests of the attention; ``required`` has the abilities that this test needs.
     """
 
     plugin: AttentionPlugin
     device: str
     dtype: Dtype
-    built: set[str] = field(default_factory=set)
+    coverage: Coverage = field(default_factory=Coverage)
+    required: list[str] = field(default_factory=list)
 
     def unchecked_spec(self, **changes: Any) -> OperationSpec:
         """A case of the usual ``SIZES`` with ``changes``, whether the plugin supports it or not."""
@@ -47,13 +71,20 @@ class AttentionUnderTest:
         """A case of the usual ``SIZES`` with ``changes``; skips the test where the plugin does not support it."""
         spec = self.unchecked_spec(**changes)
         reasons = self.plugin.unsupported(spec)
+        abilities = self._abilities(spec)
+        is_declared = all(abilities.values())
+        if reasons and is_declared:
+            self.coverage.refused = dict.fromkeys(abilities, "; ".join(reasons)) | self.coverage.refused
+            raise Refused("; ".join(reasons))
         if reasons:
             pytest.skip("; ".join(reasons))
+        if is_declared:
+            self.coverage.supported.update(abilities)
         return spec
 
     def build(self, spec: OperationSpec) -> nn.Module:
         """The module, in training mode where the spec asks for gradients."""
-        self.built.add(self.plugin.name)
+        self.coverage.built = True
         return self.plugin.build(spec).train(spec.mode == "forward_backward")
 
     def fresh_copy(self, module: nn.Module, spec: OperationSpec) -> nn.Module:
@@ -72,6 +103,16 @@ class AttentionUnderTest:
         if not self.declares(ability):
             reason = self.plugin.capabilities.reason(ability) or f"only on {getattr(self.plugin.capabilities, ability)}"
             pytest.skip(f"{ability} is not declared: {reason}")
+        self.required.append(ability)
+
+    def _abilities(self, spec: OperationSpec) -> dict[str, bool]:
+        """The abilities that ``spec`` and this test need, and whether the capabilities declare them on this device."""
+        declared = self.plugin.capabilities
+        dtype = spec.dtype in declared.dtypes and torch.device(self.device).type in declared.devices
+        needed = [*self.required]
+        needed += ["padding_mask"] if spec.padding else []
+        needed += ["backward"] if spec.mode == "forward_backward" else []
+        return {ability: self.declares(ability) for ability in needed} | {spec.dtype: dtype}
 
     def allowed(self, spec: OperationSpec, tensors: Inputs) -> float:
         """The allowed relative difference of two calls with equal results; each may have the verifier's error."""

@@ -11,7 +11,7 @@ import _pytest
 import pytest
 import torch
 
-from harness.conformance.attention_under_test import AttentionUnderTest
+from harness.conformance.attention_under_test import AttentionUnderTest, Coverage, Refused
 from harness.core import registry
 from harness.core.record_text import exception_text
 from harness.pytest_plugin import selection
@@ -30,17 +30,31 @@ class _Tested:
 
     names: set[str] = field(default_factory=set)
     """Attentions that the collected tests are parametrized with."""
-    built: set[str] = field(default_factory=set)
-    """Attentions whose module was built."""
-    finished: set[str] = field(default_factory=set)
-    """Attentions with a test that passed or failed."""
+    coverage: dict[str, Coverage] = field(default_factory=dict)
+    finished: dict[str, set[str]] = field(default_factory=dict)
+    """Test ids that passed or failed."""
+    refused: dict[str, set[str]] = field(default_factory=dict)
+    """Ids of tests whose case is unsupported although the capabilities declare what it needs."""
     skipped: dict[str, list[str]] = field(default_factory=dict)
     """Reasons of the skipped tests."""
 
+    def coverage_of(self, name: str) -> Coverage:
+        """The coverage of one attention, which its tests update."""
+        return self.coverage.setdefault(name, Coverage())
+
     def untested(self) -> list[str]:
         """Attentions whose module was not built although a test of it was selected, or of which no test ran."""
-        without_module = self.names - self.built
+        without_module = [name for name in self.names if not self.coverage_of(name).built]
         return sorted(name for name in without_module if name in self.skipped or name not in self.finished)
+
+    def untested_abilities(self) -> dict[str, dict[str, str]]:
+        """Abilities that an attention declares although it refused every test of them, with reasons."""
+        found = {name: self.coverage_of(name).only_refused() for name in sorted(self.names - {*self.untested()})}
+        return {name: abilities for name, abilities in found.items() if abilities}
+
+    def mostly_refused(self) -> list[str]:
+        """Attentions that refused most tests of what they declare."""
+        return sorted(name for name, tests in self.refused.items() if len(tests) > len(self.finished.get(name, ())))
 
 
 _TESTED = pytest.StashKey[_Tested]()
@@ -82,7 +96,9 @@ def attention(attention_name: str, request: pytest.FixtureRequest) -> AttentionU
         plugin = registry.get(attention_name)
     except registry.RegistryError as error:  # test_plugin_loads fails with this error
         pytest.skip(str(error))
-    return AttentionUnderTest(plugin, chosen.device, chosen.dtypes[0], _tested(request.config).built)
+    return AttentionUnderTest(
+        plugin, chosen.device, chosen.dtypes[0], _tested(request.config).coverage_of(attention_name)
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -107,38 +123,54 @@ def _was_raised_by_these_tests(error: BaseException) -> bool:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Note which attentions have tests that ran, and why the others were skipped."""
     report: Any = yield
     name = item.callspec.params.get("attention_name") if hasattr(item, "callspec") else None
     if name is not None:
         tested = _tested(item.config)
         if report.skipped and isinstance(report.longrepr, tuple):
-            tested.skipped.setdefault(name, []).append(report.longrepr[2].removeprefix("Skipped: "))
+            tested.skipped.setdefault(name, []).append(report.longrepr[2].partition(": ")[2])
+            if call.excinfo is not None and call.excinfo.errisinstance(Refused):
+                tested.refused.setdefault(name, set()).add(item.name)
         elif report.when == "call":
-            tested.finished.add(name)
+            tested.finished.setdefault(name, set()).add(item.name)
     return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Set the exit code to 1 if nothing was tested."""
+    """Set the exit code to 1 if nothing was tested, or nothing of an ability that a named attention declares."""
     if session.exitstatus == pytest.ExitCode.OK and not session.config.option.collectonly:
         tested = _tested(session.config)
         untested = tested.untested()
         named = selection(session.config).attentions is not None
-        if untested and (named or len(untested) == len(tested.names)):
+        if (untested and (named or len(untested) == len(tested.names))) or (named and tested.untested_abilities()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name each attention of which nothing was tested, with reasons."""
-    tested = _tested(config)
-    untested = [] if config.option.collectonly else tested.untested()
-    if untested:
+    """Name what was not tested, with reasons."""
+    lines = [] if config.option.collectonly else [*_summary(_tested(config))]
+    if lines:
         terminalreporter.section("conformance")
-    for name in untested:
+    for line in lines:
+        terminalreporter.write_line(line, red=True)
+
+
+def _summary(tested: _Tested) -> Iterator[str]:
+    for name in tested.untested():
         reasons = dict.fromkeys(reason for reason in tested.skipped.get(name, []) if "is not declared" not in reason)
         why = "; ".join([*reasons][:NAMED_REASONS]) or "none of its tests was selected"
-        terminalreporter.write_line(f"nothing was tested of the module of {name}: {why}", red=True)
+        yield f"nothing was tested of the module of {name}: {why}"
+    for name, abilities in tested.untested_abilities().items():
+        for ability, why in abilities.items():
+            yield f"{name} declares {ability}, but `unsupported` refused every test of it: {why}"
+    for name in tested.mostly_refused():
+        ran, refused = tested.finished.get(name, set()), tested.refused[name]
+        functions = sorted({test.split("[")[0] for test in refused} - {test.split("[")[0] for test in ran})
+        yield (
+            f"only {len(ran)} of {len(ran) + len(refused)} tests of what {name} declares ran; `unsupported` refused "
+            f"every case of {', '.join(functions)}"
+        )

@@ -6,7 +6,7 @@ import pytest
 
 from harness.conformance.attention_under_test import AttentionUnderTest
 from harness.core.spec import Dtype
-from harness.measure import inputs, verify
+from harness.measure import inputs, neighbours, verify
 
 UNALIGNED_LENGTHS = (1, 7, 33, 1000)
 LONG = 4096
@@ -46,6 +46,13 @@ def test_unaligned_lengths(attention: AttentionUnderTest, seq_len: int, mode: st
     """Lengths that are no multiple of a kernel's block size are correct, or declared unsupported."""
     failures = _failures(attention, seq_len=seq_len, mode=mode)
     assert not failures, _message(failures, f"wrong at n={seq_len}; fix it or give a reason in `unsupported`")
+
+
+def test_neighbouring_sizes(attention: AttentionUnderTest) -> None:
+    """Other head sizes, batches and paddings are correct, too, as far as the plugin supports them."""
+    spec = attention.spec(mode="forward_backward" if attention.declares("backward") else "forward")
+    failures = verify.failures(neighbours.check(attention.plugin, spec))
+    assert not failures, _message(failures, "wrong at other sizes; fix them or give a reason in `unsupported`")
 
 
 @pytest.mark.parametrize("dtype", get_args(Dtype))

@@ -4,11 +4,11 @@ from importlib.metadata import EntryPoint
 from inspect import unwrap
 from pathlib import Path
 
+import contract_breakers as breakers
 import pytest
 import torch
 import torch._dynamo  # pytester removes modules that an inner session imported; torch allows one import per process
 import wrong_attentions as wrong
-from contract_breakers import BREAKERS
 
 import harness.conformance
 from harness.cases import runner
@@ -37,7 +37,7 @@ WRONG_PLUGINS = {
     for plugin in [*wrong.INCORRECT, *wrong.INCORRECT_PADDED, *wrong.INCORRECT_BACKWARD, wrong.RAISES]
 } | {"no_gradient": wrong.plugin_of(wrong.no_gradient)}
 EXPECTED_FAILURES = [(test, WRONG_PLUGINS[name]) for test, names in WRONG_BY_TEST.items() for name in names]
-EXPECTED_FAILURES += [(test, plugin) for test, plugins in BREAKERS.items() for plugin in plugins]
+EXPECTED_FAILURES += [(test, plugin) for test, plugins in breakers.BREAKERS.items() for plugin in plugins]
 CONFORMING = ("softmax", "sdpa", "linear", "yoso", "yoso_e", "none", "local_window", "nystromformer", "reformer")
 
 
@@ -145,6 +145,39 @@ def test_an_attention_of_which_nothing_was_tested_sets_the_exit_code(pytester, r
     result = run("-k", f"{SHAPE} and (softmax or unsupported_everywhere)")
     assert result.ret == pytest.ExitCode.OK  # nobody named it
     result.stdout.fnmatch_lines(["nothing was tested of the module of unsupported_everywhere: not today"])
+
+
+def test_declared_ability_of_which_every_test_was_refused_sets_the_exit_code(pytester, register):
+    def run(*arguments):
+        return pytester.runpytest_inprocess("--pyargs", "harness.conformance", "-p", "no:cacheprovider", *arguments)
+
+    option = register(breakers.right_plugin(breakers.DeclaresWhatItRefuses, "refuses"))
+    tests = f"test_gradients_match_oracle or test_every_declared_dtype or {OUTPUT}"
+    result = run(option, "-k", tests)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=3, skipped=4)
+    result.stdout.fnmatch_lines(
+        [
+            "refuses declares backward, but `unsupported` refused every test of it: gradients: not yet",
+            "refuses declares bfloat16, but `unsupported` refused every test of it: bfloat16: not yet",
+            "refuses declares padding_mask, but `unsupported` refused every test of it: padding: not yet",
+            "only 3 of 7 tests of what refuses declares ran; *refused every case of test_gradients_match_oracle",
+        ]
+    )
+    assert run(option, "-k", f"{SHAPE}").ret == pytest.ExitCode.OK
+
+
+def test_attention_that_supports_only_tiny_lengths_fails_and_its_untested_tests_are_named(pytester, register):
+    option = register(breakers.right_plugin(breakers.SupportsOneLength, "one_length"))
+    result = pytester.runpytest_inprocess("--pyargs", "harness.conformance", "-p", "no:cacheprovider", option)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(failed=1, passed=18, skipped=59)
+    result.stdout.fnmatch_lines(
+        [
+            "one_length declares padding_mask, but `unsupported` refused every test of it: n=256 is too long",
+            "only 19 of 70 tests of what one_length declares ran; *refused every case of *test_long_sequence*",
+        ]
+    )
 
 
 @pytest.mark.parametrize("ending", ["skip", "xfail", "exit"])
