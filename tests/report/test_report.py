@@ -70,7 +70,7 @@ def test_sections_come_in_order(page: Page) -> None:
         "Models of equal size",
         "Memory by use",
         "Cases without a result, and why",
-        "Verification before timing",
+        "Verification",
         "Settings and machine",
     ]
     places = [page.text.index(heading) for heading in headings]

@@ -96,6 +96,15 @@ def test_memory_that_is_not_in_the_peak_is_named_beside_it() -> None:
     assert parts.columns[-1] == "Reserved by the allocator"
 
 
+def test_what_was_not_verified_is_listed_and_otherwise_there_is_no_section() -> None:
+    spec = ModelSpec(attention="linformer", seq_len=64)
+    what = "the layers of the last timed step"
+    records = [timed(spec, 1.0, unverified=[what]), timed(OperationSpec(attention="sdpa", seq_len=64), 1.0)]
+    section = next(each for each in compare([synthetic.run(records)]).sections if each.id == "unverified")
+    assert [str(cell) for cell in section.tables[0].rows[0]] == ["linformer", what, "1"]
+    assert all(each.id != "unverified" for each in compare([synthetic.run(records[1:])]).sections)
+
+
 def test_a_disturbed_time_is_marked_and_in_no_exponent_and_no_crossover() -> None:
     words = "the process had 0.33 of its 2 cores"
     records = [

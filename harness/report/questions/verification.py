@@ -1,5 +1,6 @@
 """What was verified, what failed and why, and which settings a run had."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -8,9 +9,10 @@ from typing import Any
 from harness.core.record import Check, Record, Run, Status
 from harness.core.spec import ModelSpec, QualitySpec, TaskSpec
 from harness.report.model.amounts import Amount, Sentence, compose, format_number, join
-from harness.report.model.facets import describe_inputs
+from harness.report.model.facets import Facets, describe_inputs
+from harness.report.model.page_parts import Evidence, Section, build_section
 from harness.report.model.records_table import STATUS_WORDS, ReportRow
-from harness.report.model.tables import Cell, Table
+from harness.report.model.tables import Cell, Table, table_with_facets
 
 _MAX_LISTED_VALUES = 12
 """A setting with more distinct numbers is written as a range."""
@@ -70,6 +72,22 @@ def _ratio_to_allowed(check: Check) -> float:
     return check.error / check.allowed
 
 
+def unverified_section(evidence: Evidence) -> Section:
+    """What the records say that no check covers."""
+    cells: list[tuple[Facets, list[Cell]]] = []
+    for run, label in zip(evidence.runs, evidence.labels, strict=True):
+        facets: Facets = (("Run", label),) if len(evidence.runs) > 1 else ()
+        cases = Counter((record.spec.attention, what) for record in run.records for what in record.unverified)
+        cells += [
+            (facets, [attention, what, Amount(count, "count")]) for (attention, what), count in sorted(cases.items())
+        ]
+    return build_section(
+        "unverified", "What was not verified",
+        "Parts of cases that no check covers, and why. Everything else was compared with the attention's oracle.",
+        [table_with_facets("", ["Attention", "Not verified", "Cases"], cells)],
+    )  # fmt: skip
+
+
 def failure_groups(rows: Sequence[ReportRow]) -> list[FailureGroup]:
     """Every case without a result, grouped by attention, status and reasons; the worst status first."""
     cases: dict[tuple[Status, str, tuple[str, ...]], list[str]] = {}
@@ -118,3 +136,7 @@ def _list_values(values: list[int | str]) -> Sentence:
         return compose("{} to {} ({} values)", numbers[0], numbers[-1], Amount(len(numbers), "count"))
     words: list[Amount | str] = [*numbers, *sorted({value for value in values if isinstance(value, str)})]
     return join(words)
+
+
+SECTIONS = {130: unverified_section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""
