@@ -15,7 +15,7 @@ from harness.core.record import Timing
 from harness.core.spec import Effort
 from harness.measure.device_time import DeviceClock, Sample, is_long
 from harness.measure.other_processes import CpuUse, foreign_gpu_processes
-from harness.statistics import disturbance
+from harness.statistics.disturbance import Sampling, judged
 
 Call = Callable[[], Any]
 SampleType = TypeVar("SampleType")
@@ -98,7 +98,10 @@ def measure(calls: Calls, device: str, effort: Effort) -> Timing:
         warm = _warm_up(calls, device, effort)
         group = max(1, math.ceil(SHORT_CALL_SECONDS / warm.seconds)) if warm.seconds < SHORT_CALL_SECONDS else 1
         group = min(group, calls.most_per_sample)
+        began, used_before = perf_counter(), CpuUse.now()
         cpu_samples = _collect(lambda purpose: _cpu_sample(calls, group, purpose), effort)
+        used = CpuUse.now() - used_before
+        sampling = Sampling(perf_counter() - began, used.seconds, used.involuntary_switches)
         timing = Timing(
             wall_seconds=[sample.wall for sample in cpu_samples],
             cpu_seconds=[sample.cpu for sample in cpu_samples],
@@ -108,7 +111,7 @@ def measure(calls: Calls, device: str, effort: Effort) -> Timing:
             threads=torch.get_num_threads(),
             load_before=load,
         )
-        return disturbance.judged(timing)
+        return judged(timing, sampling)
 
 
 def _collect(take: Callable[[Purpose], SampleType], effort: Effort) -> list[SampleType]:

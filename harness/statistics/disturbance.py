@@ -11,6 +11,7 @@ some microseconds. These numbers are from calls of 1 to 1,100 ms on one and two 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from harness.core.record import Timing
 
@@ -22,35 +23,55 @@ DISTURBED_SAMPLES = 1 / 3
 """A timing with a larger share of disturbed samples is disturbed. These are its longest samples, so up to this share
 its median is at most the upper quartile of the undisturbed ones."""
 DISTURBED_TIME = 1 / 2
-"""So is a timing whose disturbed samples took a larger share of its wall time. A call that is much shorter than a time
-slice is interrupted in few samples only, but beside busy neighbours the others take longer, too: a call of 1.1 ms took
-1.4 ms in the median, because the neighbours used the same caches."""
+"""So is a timing whose disturbed samples took a larger share of its wall time."""
+SHARE_OF_SAMPLING = 2 / 3
+"""So is a timing during which, with the preparation of its samples, the threads had a smaller share of their cores, and
+were interrupted as often as in a disturbed sample. A call that is much shorter than a time slice is mostly interrupted
+between its samples, but beside busy neighbours these take longer, too: a call of 1.1 ms took 1.4 ms in the median,
+because the neighbours used the same caches."""
 
 
-def judged(timing: Timing) -> Timing:
-    """``timing`` with ``disturbed`` and ``disturbance`` from its samples; unchanged where these have no CPU time."""
+class Sampling(NamedTuple):
+    """What the process used from the first sample to the last, with the preparation of each."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    involuntary_switches: int
+
+
+def judged(timing: Timing, sampling: Sampling | None = None) -> Timing:
+    """``timing`` with ``disturbed`` and ``disturbance``; unchanged where its samples have no CPU time."""
     cpu, switches, threads = timing.cpu_seconds, timing.involuntary_switches, timing.threads
     if cpu is None or switches is None or threads is None:
         return timing
-    samples = list(zip(timing.wall_seconds, cpu, switches, strict=True))
-    disturbed = [
-        wall for wall, used, count in samples if _is_disturbed(wall, used, count, threads, timing.calls_per_sample)
+    samples = [
+        Sampling(wall * timing.calls_per_sample, used * timing.calls_per_sample, count)
+        for wall, used, count in zip(timing.wall_seconds, cpu, switches, strict=True)
     ]
-    total = sum(timing.wall_seconds)
+    disturbed = [sample.wall_seconds for sample in samples if _lost_cores(sample, FULL_SHARE * threads)]
+    total = Sampling(*map(sum, zip(*samples, strict=True)))
+    cores = f"{threads} core{'s' if threads > 1 else ''}"
     sentence = None
-    if len(disturbed) > DISTURBED_SAMPLES * len(samples) or sum(disturbed) > DISTURBED_TIME * total:
-        share = sum(cpu) / total
-        per_call = sum(switches) / (len(samples) * timing.calls_per_sample)
+    if len(disturbed) > DISTURBED_SAMPLES * len(samples) or sum(disturbed) > DISTURBED_TIME * total.wall_seconds:
+        per_call = total.involuntary_switches / (len(samples) * timing.calls_per_sample)
         sentence = (
-            f"the process had {share:.2g} of its {threads} core{'s' if threads > 1 else ''} on average, and "
+            f"the process had {total.cpu_seconds / total.wall_seconds:.2g} of its {cores} on average, and "
             f"{per_call:.2g} involuntary context switches a call; "
             f"{len(disturbed)} of {len(samples)} samples were disturbed"
+        )
+    elif sampling is not None and _lost_cores(sampling, SHARE_OF_SAMPLING * threads):
+        sentence = (
+            f"with the preparation of its samples the process had {sampling.cpu_seconds / sampling.wall_seconds:.2g} "
+            f"of its {cores} on average, and {sampling.involuntary_switches / len(samples):.2g} involuntary context "
+            "switches a sample"
         )
     return timing.model_copy(update={"disturbed": sentence is not None, "disturbance": sentence})
 
 
-def _is_disturbed(wall: float, cpu: float, switches: int, threads: int, calls: int) -> bool:
-    return switches > SWITCHES_PER_CPU_SECOND * cpu * calls and cpu < FULL_SHARE * threads * wall
+def _lost_cores(used: Sampling, cores: float) -> bool:
+    """Whether the process was interrupted often, and had fewer cores than these on average."""
+    interrupted = used.involuntary_switches > SWITCHES_PER_CPU_SECOND * used.cpu_seconds
+    return interrupted and used.cpu_seconds < cores * used.wall_seconds
 
 
 def least_disturbed(timings: Sequence[Timing]) -> Timing:

@@ -16,7 +16,7 @@ from harness.pytest_plugin import terminal
 from harness.statistics import disturbance
 
 
-def judged(samples, threads, calls_per_sample=1):
+def judged(samples, threads, calls_per_sample=1, sampling=None):
     """The timing of samples (wall seconds, CPU seconds, involuntary switches)."""
     wall, cpu, switches = zip(*samples, strict=True)
     return disturbance.judged(
@@ -27,7 +27,8 @@ def judged(samples, threads, calls_per_sample=1):
             warmup_calls=1,
             threads=threads,
             calls_per_sample=calls_per_sample,
-        )
+        ),
+        sampling,
     )
 
 
@@ -59,6 +60,18 @@ SHORT_AND_BUSY = [(1.1e-3, 1.1e-3, 0)] * 3 + [(17e-3, 1.2e-3, 1)]
 )
 def test_a_timing_is_disturbed_where_its_samples_lost_their_cores(samples, threads, calls, expected):
     assert judged(samples, threads, calls).disturbed is expected
+
+
+def test_interruptions_between_short_samples_disturb_a_timing():
+    uninterrupted = [(1.4e-3, 1.4e-3, 0)] * 30
+    beside_neighbours = disturbance.Sampling(0.25, 0.05, 12)
+    assert judged(uninterrupted, 1, sampling=beside_neighbours).disturbance == (
+        "with the preparation of its samples the process had 0.2 of its 1 core on average, and 0.4 involuntary context "
+        "switches a sample"
+    )
+    assert not judged(uninterrupted, 1, sampling=disturbance.Sampling(0.06, 0.058, 1)).disturbed
+    one_thread_prepares = disturbance.Sampling(0.06, 0.06, 1)
+    assert not judged([(0.7e-3, 1.4e-3, 0)] * 30, 2, sampling=one_thread_prepares).disturbed
 
 
 def test_the_sentence_names_cores_switches_and_samples():
