@@ -230,6 +230,22 @@ class _RoundedOracleCallsModule(StubPlugin):
         return self.build(spec).forward(q, k, v, key_padding_mask)[:, :, rows]
 
 
+class OracleIn16Bits(StubPlugin):
+    """The oracle rounds to bfloat16 whatever its inputs are, so that a rough module seems to be exact."""
+
+    def oracle(self, spec, q, k, v, key_padding_mask, rows):
+        rough = (x.bfloat16().to(x.dtype) for x in (q, k, v))
+        return super().oracle(spec, *rough, key_padding_mask, rows)
+
+
+class OracleRoughInFloat32(StubPlugin):
+    """In the case's dtype, where the verifier measures how much error to allow, the oracle rounds to bfloat16."""
+
+    def oracle(self, spec, q, k, v, key_padding_mask, rows):
+        exact = super().oracle(spec, q, k, v, key_padding_mask, rows)
+        return exact if q.dtype == torch.float64 else exact.bfloat16().to(q.dtype) * 1.002
+
+
 def right_plugin(plugin_class, name):
     """A ``plugin_class`` whose module is right."""
     return plugin_class(name, plugin_of(right).make_module)
@@ -265,6 +281,10 @@ BREAKERS = {
     "test_metadata_is_complete": [right_plugin(_NoSummary, "no_summary")],
     "test_plugin_answers_for_every_spec_kind": [right_plugin(_ReasonsAsString, "reasons_as_string")],
     "test_declared_devices_and_dtypes_exist": [right_plugin(_UnknownDtype, "unknown_dtype")],
+    "test_oracle_rounds_little": [
+        right_plugin(OracleIn16Bits, "oracle_in_16_bits"),
+        right_plugin(OracleRoughInFloat32, "oracle_rough_in_float32"),
+    ],
     "test_kernel_error_is_small": [right_plugin(RoughKernelError, "rough_kernel_error")],
     "test_unsupported_gives_declared_reasons": [
         right_plugin(UnsupportedEverywhere, "unsupported_everywhere"),

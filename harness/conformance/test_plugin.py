@@ -80,6 +80,12 @@ def test_oracle_does_not_call_module(attention: AttentionUnderTest) -> None:
     assert not findings, "; ".join(findings)
 
 
+def test_oracle_rounds_little(attention: AttentionUnderTest) -> None:
+    """The oracle is not rough: the module may be as wrong as the oracle's rounding explains."""
+    findings = audit.rounding_findings(attention.plugin, attention.spec())
+    assert not findings, findings[0]
+
+
 def test_unknown_knob_is_refused(attention: AttentionUnderTest) -> None:
     """A misspelled knob raises, so that a case is not measured as if the knob had been set."""
     spec = OperationSpec(attention=attention.plugin.name, seq_len=16, knobs={"no_such_knob": 1})

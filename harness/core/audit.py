@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.core.attention_shape import device_reasons
 from harness.core.plugin import AttentionPlugin, torch_dtype
@@ -24,6 +24,10 @@ MAX_KERNEL_ERROR = 0.05
 """Largest ``kernel_error``. The verifier adds it to the allowed error, and must still find a lost key."""
 LENGTHS = (1, 16, 64, 100, 256, 1000, 4096)
 HEAD_DIMS = (16, 32, 80, 128)
+TINY = 1e-9
+"""A relative change that float64 shows and smaller dtypes do not."""
+MAX_ORACLE_ROUNDING = 1e-3
+"""Largest error of an oracle in float32, where rounding explains at most 5e-4 of the attentions here."""
 USUAL = {"batch": 2, "heads": 2, "head_dim": 64, "seq_len": 256}
 """Sizes that most kernels support."""
 ACCEPTED_REASON = re.compile(
@@ -45,7 +49,10 @@ def audit(plugin: AttentionPlugin, device: str = "cpu", call_oracle: bool = True
     """
     findings = [*kernel_error_findings(plugin), *support_findings(plugin)]
     spec = _smallest_supported(plugin, device) if call_oracle else None
-    return findings if spec is None else [*findings, *oracle_findings(plugin, spec)]
+    if spec is None:
+        return findings
+    # An oracle that raises is found by the first, and would raise again.
+    return [*findings, *(oracle_findings(plugin, spec) or rounding_findings(plugin, spec))]
 
 
 def kernel_error_findings(plugin: AttentionPlugin) -> list[str]:
@@ -80,6 +87,45 @@ def oracle_findings(plugin: AttentionPlugin, spec: OperationSpec) -> list[str]:
         f"{' and '.join(str(dtype) for dtype in dtypes)}), so the module is compared with itself; write the definition "
         "in plain torch"
     ]
+
+
+def rounding_findings(plugin: AttentionPlugin, spec: OperationSpec) -> list[str]:
+    """An oracle that rounds more than its dtype needs allows the module to be as rough.
+
+    In float64 a tiny change of v must change the result by about as much; in float32 it must round little.
+
+    Args:
+        plugin: the plugin.
+        spec: a case that it supports.
+    """
+    generator = torch.Generator(spec.device).manual_seed(0)
+    shape = (spec.batch, spec.heads, spec.seq_len, spec.head_dim)
+    q, k, v, noise = (
+        torch.randn(shape, generator=generator, device=spec.device, dtype=torch.float64) for _ in range(4)
+    )
+    rows = torch.arange(spec.seq_len, device=spec.device)
+
+    def result(changed_v: Tensor, dtype: torch.dtype) -> Tensor:
+        torch.manual_seed(0)
+        with torch.device(spec.device), torch.no_grad():
+            return plugin.oracle(spec, q.to(dtype), k.to(dtype), changed_v.to(dtype), None, rows).double()
+
+    with torch.random.fork_rng(devices=[]):
+        exact = result(v, torch.float64)
+        change = ((result(v + TINY * noise, torch.float64) - exact).norm() / exact.norm()).item()
+        rounding = ((result(v, torch.float32) - exact).norm() / exact.norm()).item()
+    findings = []
+    if not TINY / 100 < change < TINY * 100:
+        findings.append(
+            f"`oracle` rounds in float64: a change of v by {TINY:g} changes its result by {change:.3g}; compute in the "
+            "dtype of q, and convert nothing to a smaller one"
+        )
+    if not rounding < MAX_ORACLE_ROUNDING:
+        findings.append(
+            f"`oracle` has an error of {rounding:.3g} in float32 against itself in float64, expected less than "
+            f"{MAX_ORACLE_ROUNDING:g}; the module may be as wrong as that, so compute in the dtype of q"
+        )
+    return findings
 
 
 def support_findings(plugin: AttentionPlugin) -> list[str]:

@@ -24,6 +24,8 @@ FINDINGS = [
         "example n=1, head size 64, float32 on cpu: not today. This names no hardware or software that is missing ",
     ),
     (breakers.SupportsOneLength, "`unsupported` refuses 11 of 13 cases "),
+    (breakers.OracleIn16Bits, "`oracle` rounds in float64: a change of v by 1e-09 changes its result by "),
+    (breakers.OracleRoughInFloat32, "`oracle` has an error of 0.00"),
     (breakers.NoDevices, "`capabilities` rule out every case: devices are empty; "),
     (breakers.EmptyReason, "`unsupported` must return a list of sentences, got [' '] at n=1000, head size 64, "),
 ]

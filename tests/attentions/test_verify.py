@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import contract_breakers as breakers
 import pytest
 import torch
 import wrong_attentions as wrong
@@ -168,6 +169,12 @@ def test_one_lost_key_is_detected(seq_len, dtype):
 def test_one_lost_key_is_named_by_its_gradient():
     lost = failures(wrong.loses_key_1234, seq_len=1300, heads=1, dtype="bfloat16", mode="forward_backward")
     assert begins(lost, "grad_v, worst row: row 1234 of head 0: error ")
+
+
+@pytest.mark.parametrize("plugin_class", [breakers.RoughKernelError, breakers.OracleRoughInFloat32])
+def test_a_rough_module_is_detected_although_its_plugin_allows_it(plugin_class):
+    plugin = plugin_class("rough", lambda: wrong.FunctionModule(lambda *given: wrong.right(*given) * 1.004))
+    assert "output" in failed_checks(plugin)
 
 
 def test_a_value_that_is_not_finite_is_named():
