@@ -47,12 +47,19 @@ def audit(plugin: AttentionPlugin, device: str = "cpu", call_oracle: bool = True
         device: where the oracle is called.
         call_oracle: build the module and call the oracle, too, which may import large packages and compile kernels.
     """
-    findings = [*kernel_error_findings(plugin), *support_findings(plugin)]
-    spec = _smallest_supported(plugin, device) if call_oracle else None
-    if spec is None:
-        return findings
-    # An oracle that raises is found by the first, and would raise again.
-    return [*findings, *(oracle_findings(plugin, spec) or rounding_findings(plugin, spec))]
+    findings = kernel_error_findings(plugin)
+    try:
+        findings += support_findings(plugin)
+        spec = _smallest_supported(plugin, device) if call_oracle else None
+        if spec is not None:
+            # An oracle that raises is found by the first, and would raise again.
+            findings += oracle_findings(plugin, spec) or rounding_findings(plugin, spec)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may be third-party code: whatever it raises is the finding
+        reason = exception_text(error)
+        findings.append(f"`capabilities`, `unsupported`, `build` and `oracle` must work, but one raises {reason}")
+    return findings
 
 
 def kernel_error_findings(plugin: AttentionPlugin) -> list[str]:
@@ -74,12 +81,7 @@ def oracle_findings(plugin: AttentionPlugin, spec: OperationSpec) -> list[str]:
         plugin: the plugin.
         spec: a case that it supports.
     """
-    try:
-        module_type, dtypes = _calls_of_module(plugin, spec)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a plugin may be third-party code: whatever it raises is the finding
-        return [f"`build` and `oracle` must work at {_sizes(spec)}, but one raises {exception_text(error)}"]
+    module_type, dtypes = _calls_of_module(plugin, spec)
     if not dtypes:
         return []
     return [
@@ -138,12 +140,7 @@ def support_findings(plugin: AttentionPlugin) -> list[str]:
     missing = [name for name in ("devices", "dtypes") if not getattr(declared, name)]
     if missing:
         return [f"`capabilities` rule out every case: {' and '.join(missing)} are empty; name what the kernel runs on"]
-    try:
-        answers = {spec: plugin.unsupported(spec) for spec in _declared_cases(plugin)}
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a plugin may be third-party code: whatever it raises is the finding
-        return [f"`unsupported` must return a list of reasons for any case, but raises: {exception_text(error)}"]
+    answers = {spec: plugin.unsupported(spec) for spec in _declared_cases(plugin)}
     findings = _wrong_answers(answers)
     return findings or [*_missing_devices(answers), *_needless_refusals(plugin, answers)]
 
@@ -210,11 +207,8 @@ def _smallest_supported(plugin: AttentionPlugin, device: str) -> OperationSpec |
         for n in LENGTHS[1:]:
             sizes = {"attention": plugin.name, "device": device, "dtype": dtype} | USUAL | {"seq_len": n}
             spec = OperationSpec.model_validate(sizes)
-            try:
-                if not plugin.unsupported(spec):
-                    return spec
-            except Exception:  # support_findings has the error
-                return None
+            if not plugin.unsupported(spec):
+                return spec
     return None
 
 
