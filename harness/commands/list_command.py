@@ -169,8 +169,8 @@ def _page_audit(plugins: Iterable["AttentionPlugin"]) -> str:
 
     audited = (
         f"Audited are declarations that would hide mistakes: a `kernel_error` above {MAX_KERNEL_ERROR}, an oracle that "
-        "calls the module it judges or rounds more than its dtype needs, and cases that are declared unsupported without "
-        "need."
+        "calls the module it judges or rounds more than its dtype needs, and cases that are declared unsupported "
+        "without need."
     )
     findings = [f"- {plugin.name}: {finding}" for plugin in plugins for finding in audit(plugin)]
     return "\n".join(["", "## Findings of the audit", "", audited, "", *(findings or ["None."]), ""])
