@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 __all__ = [
-    "TorchDispatchMode",
+    "DispatchObserver",
     "active_modes",
     "allow_forward_mode_gradients",
     "apply_at_current_transform",
@@ -119,9 +119,21 @@ def is_compiled(module: nn.Module) -> bool:
 
 # --- Observing the operations of a call ------------------------------------------------------------------------------
 
-# TorchDispatchMode is documented (https://github.com/pytorch/pytorch/pull/110073), but under its private module alone.
 # tree_leaves: the tensors in whatever an operation returns. https://github.com/pytorch/pytorch/issues/65761 asks for a
 # public module, https://github.com/pytorch/pytorch/pull/175082 proposes one.
+
+
+class DispatchObserver(TorchDispatchMode):
+    """A mode whose ``__torch_dispatch__`` sees every operation that torch dispatches.
+
+    TorchDispatchMode is documented (https://github.com/pytorch/pytorch/pull/110073), but under its private module only.
+    ``_should_skip_dynamo`` would wrap the method so that torch.compile does not compile it, for which the first
+    operation imports all of torch.compile, almost a second. An observed call is not compiled.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
 
 
 def backward_is_running() -> bool:

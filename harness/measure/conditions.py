@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.core.record import Conditions
 from harness.core.spec import ModelSpec, OperationSpec
-from yoso.torch_private import TorchDispatchMode, argument_names, backward_is_running, is_compiled, tree_leaves
+from yoso.torch_private import DispatchObserver, argument_names, backward_is_running, is_compiled, tree_leaves
 
 LONG_PER_HEAD_DIM = 4
 """``all_pairs`` is reported only for sequences longer than this many times the head dimension. In a shorter sequence a
@@ -41,7 +41,7 @@ def observe(call: Callable[[], Any], module: nn.Module, spec: OperationSpec | Mo
     if any(getattr(part, "compiles_inside", False) for part in module.modules()):
         # What dynamo refuses to compile under a mode, it would not compile in later calls either.
         return not_observed("torch compiles a part of it in the call and does not dispatch its operations one by one")
-    observer = _DispatchObserver(spec)
+    observer = _ConditionsObserver(spec)
     try:
         with observer:
             call()
@@ -63,7 +63,7 @@ def observe(call: Callable[[], Any], module: nn.Module, spec: OperationSpec | Mo
     return conditions
 
 
-class _DispatchObserver(TorchDispatchMode):
+class _ConditionsObserver(DispatchObserver):
     """Collects facts about every operation that torch dispatches while it is active."""
 
     supports_higher_order_operators = True

@@ -12,6 +12,7 @@ rows varies, and much smaller than the error of a wrong row or head, which is ne
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,4 +148,5 @@ def _median_of_nonzero(norms: Tensor) -> Tensor:
 def _largest_ratio(error: Tensor, allowed: Tensor) -> list[int]:
     """The index of the largest ``error / allowed``; one that is not a number is the largest."""
     ratio = (error / allowed).nan_to_num(math.inf)
-    return [int(index) for index in torch.unravel_index(ratio.argmax(), ratio.shape)]
+    # Not torch.unravel_index, whose first call imports sympy, which takes half a second.
+    return [int(index) for index in np.unravel_index(int(ratio.argmax()), ratio.shape)]
