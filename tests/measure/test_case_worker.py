@@ -245,8 +245,10 @@ from torch import nn
 from harness.attentions.shared.softmax_oracle import softmax_attention
 from harness.core.plugin import AttentionPlugin
 
+done = set()
+
 class Hostile(AttentionPlugin):
-    name, summary, source = "hostile", "does what its knob says", "tests"
+    name, summary, source = "hostile", "does once in a process what its knob says", "tests"
 
     def default_knobs(self, spec):
         return {"code": ""}
@@ -255,10 +257,13 @@ class Hostile(AttentionPlugin):
         return str(os.getpid())
 
     def build(self, spec):
-        exec(self.knobs(spec)["code"], globals())
+        code = self.knobs(spec)["code"]
+        if code not in done:
+            done.add(code)
+            exec(code, globals())
         class Attention(nn.Module):
             def forward(_, q, k, v, mask):
-                return ((q @ k.mT) / q.shape[-1] ** 0.5).softmax(-1) @ v
+                return softmax_attention(q, k, v, mask, torch.arange(q.shape[2]))
         return Attention()
 
     def oracle(self, spec, q, k, v, mask, rows):
