@@ -9,6 +9,7 @@ class SameCall:
     most_per_sample = 10_000
     input_sets = 1
     seed = 0
+    kept = None
 
     def __init__(self, call):
         self.call, self.purposes, self.results = call, [], []
@@ -19,3 +20,6 @@ class SameCall:
 
     def returned(self, result):
         self.results.append(result)
+
+    def forget(self):
+        self.purposes.append("forget")

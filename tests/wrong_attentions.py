@@ -58,6 +58,14 @@ def uses_the_first_mask_for_all(q, k, v, mask):
     return right(q, k, v, None if mask is None else mask[:1].expand_as(mask))
 
 
+def fills_the_holes_of_the_mask(q, k, v, mask):
+    """Uses every key from the first real one to the last."""
+    if mask is not None:
+        from_first, to_last = mask.cumsum(1) > 0, mask.flip(1).cumsum(1).flip(1) > 0
+        mask = from_first & to_last
+    return right(q, k, v, mask)
+
+
 def right_only_at_head_size_64(q, k, v, mask):
     return right(q, k, v, mask) * (1.0 if q.shape[-1] == 64 else 1.1)
 

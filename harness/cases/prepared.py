@@ -74,6 +74,11 @@ class VerifiedCalls(timing.Calls, Protocol):
     """Seed of all inputs."""
     input_sets: int
     """Sets of inputs whose memory the calls use in turn."""
+    kept: Any
+    """The results that were kept; what they are only the implementation knows."""
+
+    def forget(self) -> None:
+        """Keep no result of the samples so far; the next sample is the first one."""
 
     def check(self) -> list[Check]:
         """Verify the results that were kept; there are none before the first sample."""
@@ -110,12 +115,19 @@ class PreparedCase:
             effort: how long.
             attempts: while other processes disturb the samples, so often they are taken; the least disturbed count.
         """
+        calls = self.timed_calls
         timings: list[Timing] = []
+        kept = []
         with self.grad_mode():
             while len(timings) < attempts and not (timings and not timings[-1].disturbed):
-                timings.append(timing.measure(self.timed_calls, self.spec.device, effort))
-        given = {"input_sets": self.timed_calls.input_sets, "inputs_seed": self.timed_calls.seed}
-        return least_disturbed(timings).model_copy(update=given)
+                if timings:
+                    calls.forget()
+                timings.append(timing.measure(calls, self.spec.device, effort))
+                kept.append(calls.kept)
+        best = least_disturbed(timings)
+        calls.kept = kept[best]  # verified are results of the attempt that counts
+        given = {"input_sets": calls.input_sets, "inputs_seed": calls.seed, "attempts": len(timings)}
+        return timings[best].model_copy(update=given)
 
     def verify_timed_calls(self) -> None:
         """Verify results of the timed calls and add the checks to ``fields``.
@@ -130,16 +142,20 @@ class PreparedCase:
 
     def peak_memory(self) -> Memory:
         """Peak memory of the call, what it needs outside torch, and what stays allocated between calls."""
-        call, device = self.call, self.spec.device
+        device = self.spec.device
         with self.grad_mode():
-            measured = outside_torch.add(memory.peak(call, device, self.held), call, device)
+            # Each call has inputs of its own, because a result that is remembered needs no memory.
+            measured = outside_torch.add(memory.peak(self._ready_call(), device, self.held), self._ready_call, device)
             if self.kept is not None:
                 kept = {"kept_bytes": self.kept.kept_bytes, "growth_bytes": self.kept.growth_bytes}
             elif isinstance(self.spec, ModelSpec):
-                kept = {"growth_bytes": kept_memory.growth_bytes(call, device)}
+                kept = {"growth_bytes": kept_memory.growth_bytes(lambda: self._ready_call()(), device)}
             else:
                 kept = {}
         return measured.model_copy(update=kept)
+
+    def _ready_call(self) -> Callable[[], Any]:
+        return self.timed_calls.ready(1, "warm-up").calls[0]
 
     def conditions(self) -> Conditions:
         """What the call does, except its kernels; see ``runner.kernel_launches`` for these."""

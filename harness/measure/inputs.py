@@ -16,6 +16,8 @@ DRAWN_ON_DEVICE = 2**21
 
 SEED_BITS = 47
 """Bits of a seed from entropy. Seeds are stored as JSON numbers, which many readers hold exactly up to 53 bits only."""
+MASK_CHANGE = 1 / 32
+"""Most tokens, as a share of a sequence, by which the padding differs from call to call."""
 CLUSTERS = 16
 """Clusters per head of clustered inputs."""
 MEAN_RUN = 16
@@ -121,7 +123,8 @@ class FreshInputs:
 
     Call ``number`` has the numbers of one standard normal draw, moved along the sequence and with other signs of the
     features: again standard normal, and cheap to write. q, k, v and the output's gradient are moved by different
-    distances, so that other queries meet other keys. The padding mask has the same values in every call.
+    distances, so that other queries meet other keys. A padded sequence has up to ``MASK_CHANGE`` of its length more or
+    fewer real tokens, as many in the mean as in the case.
 
     Args:
         spec: the case.
@@ -161,8 +164,17 @@ class FreshInputs:
             torch.mul(source[:, :, n - shift :], sign, out=target[:, :, :shift])
             torch.mul(source[:, :, : n - shift], sign, out=target[:, :, shift:])
         if to.key_padding_mask is not None and drawn.key_padding_mask is not None:
-            to.key_padding_mask.copy_(drawn.key_padding_mask)
+            to.key_padding_mask.copy_(with_other_lengths(drawn.key_padding_mask, generator))
         return to
+
+
+def with_other_lengths(mask: Tensor, generator: torch.Generator) -> Tensor:
+    """A padding mask with padding at the end, in which each sequence has up to ``MASK_CHANGE`` more or fewer tokens."""
+    batch, n = mask.shape
+    real = mask.sum(1).cpu()
+    most = torch.minimum(torch.full_like(real, int(n * MASK_CHANGE)), torch.minimum(real - 1, n - real))
+    change = ((2 * most + 1) * torch.rand(batch, generator=generator)).long() - most
+    return (torch.arange(n) < (real + change)[:, None]).to(mask.device)
 
 
 def _padding_mask(spec: OperationSpec | QualitySpec) -> Tensor | None:

@@ -24,8 +24,9 @@ from harness.core.spec import OperationSpec
 from harness.measure import inputs, verify
 from yoso import torch_private
 
-Padding = Literal["none", "right", "left", "per_sequence"]
-"""Where a sequence is padded; ``per_sequence``: each sequence in another place, the last nowhere."""
+Padding = Literal["none", "right", "left", "per_sequence", "holes"]
+"""Where a sequence is padded; ``per_sequence``: each sequence in another place, the last nowhere; ``holes``: at random
+positions, others in each sequence."""
 
 PADDING = 0.25
 """The fraction of a sequence that is padding where it is on the right or on the left."""
@@ -56,6 +57,9 @@ class Neighbour:
         if self.padding == "left":
             return real.flip(1)
         n = self.seq_len
+        if self.padding == "holes":
+            drawn = torch.rand(self.batch, n, generator=torch.Generator().manual_seed(n))
+            return (drawn > PADDING).to(real.device)
         position = torch.arange(n, device=real.device)
         return torch.stack([position < n - n // 3, position >= n // 2, position >= 0])
 
@@ -70,6 +74,7 @@ NEIGHBOURS_OF_A_CASE = (
     Neighbour(None, 48, "left"),
     Neighbour(None, 72, "right"),
     Neighbour(None, 77, "per_sequence"),
+    Neighbour(None, 70, "holes"),
     Neighbour(None, 40, batch=1, heads=1),
 )
 

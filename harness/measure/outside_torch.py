@@ -19,8 +19,8 @@ _RESET_PEAK = "5"
 """Written to ``clear_refs`` it sets the peak of the resident set size to its present value; see ``man 5 proc``."""
 
 
-def add(memory: Memory, call: Callable[[], Any], device: str) -> Memory:
-    """``memory`` with what ``call`` needs outside torch's allocator.
+def add(memory: Memory, ready: Callable[[], Callable[[], Any]], device: str) -> Memory:
+    """``memory`` with what a call needs outside torch's allocator; ``ready`` gives a call on inputs of its own.
 
     On a CPU, tracemalloc counts what Python allocates, and NumPy with it, to the byte. It does not see what a native
     library allocates by itself; that is part of ``resident_bytes``, which cannot tell it from torch's own memory: freed
@@ -32,15 +32,15 @@ def add(memory: Memory, call: Callable[[], Any], device: str) -> Memory:
     if torch.device(device).type == "cuda":
         return memory.model_copy(
             update={
-                "outside_torch_bytes": _device_bytes(call, device),
+                "outside_torch_bytes": _device_bytes(ready(), device),
                 "outside_torch_source": "torch.cuda.mem_get_info before and after a call",
             }
         )
     return memory.model_copy(
         update={
-            "outside_torch_bytes": _traced_peak(call),
+            "outside_torch_bytes": _traced_peak(ready()),
             "outside_torch_source": "tracemalloc: Python and NumPy",
-            "resident_bytes": _resident_peak(call),
+            "resident_bytes": _resident_peak(ready()),
         }
     )
 

@@ -88,9 +88,14 @@ class TimedCalls:
         self._inputs = FreshInputs(spec, seed, self.input_sets)
         self.seed = self._inputs.seed
         self._calls = self._samples = 0
-        self._kept: dict[str, _Kept] = {}
+        self.kept: dict[str, _Kept] = {}
         self._wrong: list[Check] = []
         self._result: Result | None = None
+
+    def forget(self) -> None:
+        """Keep no result of the samples so far; the next sample is the first one."""
+        self._samples = 0
+        self.kept = {}
 
     def ready(self, count: int, purpose: Purpose) -> Batch:
         """Write the inputs of the next calls; see ``harness.measure.timing.Calls``."""
@@ -115,14 +120,14 @@ class TimedCalls:
             return
         if self._names:
             kept = _Kept(self._sample, in_own_memory(output), tuple(in_own_memory(x) for x in result[1]))
-            self._kept |= dict.fromkeys(self._names, kept)
+            self.kept |= dict.fromkeys(self._names, kept)
 
     def check(self) -> list[Check]:
         """Verify the kept results; there are none before the first sample."""
-        names = {kept.sample.kept_call: name for name, kept in self._kept.items()}  # one call may have two names
+        names = {kept.sample.kept_call: name for name, kept in self.kept.items()}  # one call may have two names
         checks = list(self._wrong)
         for name in names.values():
-            kept = self._kept[name]
+            kept = self.kept[name]
             found = recorded_call.check(self._plugin, self._spec, self._recorded(kept))
             checks += [of_timed_call(check, self._where(name, kept.sample)) for check in found]
         return worst_by_name(checks)

@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from harness.attentions.shared.softmax_oracle import softmax_attention
+from harness.core.audit import MAX_KERNEL_ERROR
 from harness.core.plugin import AttentionPlugin
 from harness.core.record import MEAN_DEVIATION, WORST_HEAD, WORST_ROW, Check
 from harness.core.spec import OperationSpec, Spec
-from harness.measure.inputs import Inputs, draw
+from harness.measure.inputs import Inputs, draw, with_other_lengths
 from harness.measure.sampled_rows import (
     Randomness,
     SampledResult,
@@ -43,6 +45,8 @@ SAMPLED_ROWS = 128
 """Query rows that are compared in a longer sequence."""
 ROWS = 64
 """Query rows that are compared in the second call, at most."""
+SOFTMAX_ROWS = 8
+"""Rows at which the oracle of an attention that declares exact softmax attention is compared with it."""
 FLOOR_EPS = 1
 """An error that is always allowed, in machine epsilons of the dtype: the oracle's own rounding can be exactly zero."""
 FEW_TOKENS = 16
@@ -115,6 +119,8 @@ def _checks(
         return [_wrong_shape(error)]
     checks = [_finite(output, sampled, inputs), _unmodified(called_with, inputs)]
     oracle = OracleResults.of(plugin, spec, inputs, rows, backward)
+    if plugin.exact_softmax:
+        checks.append(_is_softmax(oracle, inputs, rows_seed))
     against_oracle = oracle.compare(sampled)
     checks += against_oracle
     allowed = against_oracle[0].allowed  # two calls may differ in their order of summation, so by rounding
@@ -209,7 +215,7 @@ class OracleResults:
         )
         positions = inputs.q.shape[2]
         least = FLOOR_EPS * torch.finfo(inputs.q.dtype).eps
-        floor = least * (1 + FEW_TOKENS / positions) + plugin.kernel_error
+        floor = least * (1 + FEW_TOKENS / positions) + min(plugin.kernel_error, MAX_KERNEL_ERROR)
         upstream = at_real_rows(inputs.grad, inputs, rows).double().norm().item()
         return cls(truth, rounded, rows, real_at(inputs, rows), positions, upstream, least, floor)
 
@@ -262,6 +268,8 @@ def _second_call(
     drawn = draw(tuple(called_with.q.shape), spec.seed + 1, spec.device)
     drawn[2] *= torch.where(_tail(called_with), math.sqrt(spec.seq_len / TAIL) if spec.seq_len > TAIL else 1.0, 1.0)
     q, k, v, grad = (x.to(called_with.q.dtype) for x in drawn)
+    if mask is not None and bool(mask[:, 0].all()):  # padding at the end, as in every case
+        mask = with_other_lengths(mask, torch.Generator().manual_seed(rows_seed))
     given = Inputs(q, k, v, mask, grad)
     _copy(called_with, given)
     rows = sample_rows(given, ROWS, rows_seed + 1)
@@ -297,6 +305,16 @@ def _finite(output: Tensor, sampled: SampledResult, inputs: Inputs) -> Check:
     wrong = sum(int((~part.isfinite()).sum()) for part in parts)
     share = wrong / sum(part.numel() for part in parts)
     return Check(what="share of numbers that are not finite", error=share, allowed=0.0, passed=wrong == 0)
+
+
+def _is_softmax(oracle: "OracleResults", inputs: Inputs, rows_seed: int) -> Check:
+    """The oracle of an attention that declares exact softmax attention, at some rows, against softmax attention."""
+    generator = torch.Generator().manual_seed(rows_seed)
+    chosen = torch.randperm(len(oracle.rows), generator=generator)[:SOFTMAX_ROWS]
+    q, k, v = (x.double() for x in (inputs.q, inputs.k, inputs.v))
+    rows = oracle.rows[chosen].to(q.device)
+    softmax = softmax_attention(q, k, v, inputs.key_padding_mask, rows).where(real_at(inputs, rows), 0)
+    return compare("oracle against softmax attention", oracle.truth["output"][:, :, chosen], softmax, ZERO)
 
 
 def _unmodified(called_with: Inputs, inputs: Inputs) -> Check:

@@ -24,8 +24,11 @@ from harness.core.attention_shape import has_backward, head_dim
 from harness.core.spec import ModelSpec, OperationSpec, Scalar, TaskSpec
 from yoso.torch_private import child_module
 
-# The last module that each layer built, and what it was built for. Building may cost more than the attention itself.
-_built: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], nn.Module]] = WeakKeyDictionary()
+# The last modules that each layer built, by what they were built for. Building may cost more than the attention itself,
+# and a module that is used again in training after an evaluation is the one whose calls were verified.
+_built: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], nn.Module]] = WeakKeyDictionary()
+MODULES_PER_LAYER = 8
+"""How many of them a layer keeps."""
 # What ``attach`` returned for each model whose attention has weights of its own.
 _attached: WeakKeyDictionary[nn.Module, "list[LayerAttention]"] = WeakKeyDictionary()
 
@@ -220,11 +223,11 @@ def _attend(
 
 
 def _without_weights(name: str, module: nn.Module, query: Tensor, attention_mask: Tensor | None) -> nn.Module:
-    """The attention that the layer ``module`` runs, built at its first call and whenever the kind of call changes."""
+    """The attention that the layer ``module`` runs, built at its first call of each kind."""
     backward = query.requires_grad
     wanted = (name, query.shape, query.dtype, query.device, backward, attention_mask is not None)
-    cached = _built.get(module)
-    if cached is None or cached[0] != wanted:
+    of_layer = _built.setdefault(module, {})
+    if wanted not in of_layer:
         batch, heads, length, head_dim = query.shape
         spec = _spec(
             name,
@@ -238,14 +241,16 @@ def _without_weights(name: str, module: nn.Module, query: Tensor, attention_mask
             mode="forward_backward" if backward else "forward",
             padding=0.0 if attention_mask is None else 1.0 - attention_mask.float().mean().item(),
         )
-        cached = (wanted, _build(spec))
-        if next(cached[1].parameters(), None) is not None:
+        built = _build(spec)
+        if next(built.parameters(), None) is not None:
             raise ValueError(
                 f"attention {name!r} has weights of its own, and {type(module).__name__} does not have them; add them "
                 f"with harness.models.transformers_seam.attach(model, {name!r}, seq_len=...)"
             )
-        _built[module] = cached
-    return cached[1]
+        if len(of_layer) == MODULES_PER_LAYER:
+            del of_layer[next(iter(of_layer))]
+        of_layer[wanted] = built
+    return of_layer[wanted]
 
 
 def _spec(name: str, config: PreTrainedConfig | None, **fields: Any) -> OperationSpec:

@@ -74,9 +74,9 @@ def _lost_cores(used: Sampling, cores: float) -> bool:
     return interrupted and used.cpu_seconds < cores * used.wall_seconds
 
 
-def least_disturbed(timings: Sequence[Timing]) -> Timing:
-    """The timing of a case that was disturbed least, with the number of them as ``attempts``."""
-    return min(timings, key=_strength).model_copy(update={"attempts": len(timings)})
+def least_disturbed(timings: Sequence[Timing]) -> int:
+    """Which of the timings of a case was disturbed least."""
+    return min(range(len(timings)), key=lambda number: _strength(timings[number]))
 
 
 def _strength(timing: Timing) -> float:

@@ -116,7 +116,8 @@ def check_untrained(spec: TaskSpec, verification: Verification) -> None:
     data = _data(spec.task, spec.train_examples, spec.eval_examples, spec.seq_len, spec.seed, os.environ.get(DATA_DIR))
     model = make_model(spec, task, spec.seed)
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as folder:
-        verification.untrained(model, make_trainer(spec, task, model, data.train, spec.seed, folder))
+        trainer = make_trainer(spec, task, model, data.train, spec.seed, folder)
+        verification.untrained(model, trainer, data.eval)
 
 
 def train_with_progress_bar(
@@ -173,7 +174,7 @@ def _train_seed(
     if not scores:
         raise Diverged(seed, steps)
     if verification is not None:
-        verification.trained(model, trainer, seed)
+        verification.trained(model, trainer, data.eval, seed)
     swapped = [score(_swapped_trainer(spec, task, swap, model, seed, folder), task, data.eval, seed) for swap in swaps]
     if not all(swapped_scores for swapped_scores, _ in swapped):
         raise Diverged(seed, steps)

@@ -16,7 +16,7 @@ from harness.core.capabilities import Capabilities
 
 ORACLE = "`oracle` calls the module that `build` returns (FunctionModule.forward, for inputs in"
 FINDINGS = [
-    (breakers.RoughKernelError, "`kernel_error` must be a number from 0 to 0.05, got 0.45; "),
+    (breakers.RoughKernelError, "`kernel_error` must be a number from 0 to 0.001, got 0.45; "),
     (breakers.OracleCallsModule, f"{ORACLE} torch.float64 and torch.float32), so the module is compared with itself; "),
     (
         breakers.UnsupportedEverywhere,

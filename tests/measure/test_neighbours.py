@@ -80,9 +80,13 @@ def test_attention_that_assumes_padding_at_the_end_is_wrong_at_the_front():
 
 
 def test_attention_that_uses_one_mask_for_all_sequences_is_wrong_where_each_has_its_own():
-    found = named(reasons(wrong.uses_the_first_mask_for_all, padding=0.25))
+    found = named(reasons(wrong.uses_the_first_mask_for_all))
     assert "head_dim=64 n=77 batch=3 heads=3 padding=per_sequence" in found
-    assert all("padding=per_sequence" in name for name in found)
+    assert all("padding=per_sequence" in name or "padding=holes" in name for name in found)
+
+
+def test_attention_that_takes_a_mask_with_holes_for_an_interval_is_wrong():
+    assert any("padding=holes" in name for name in named(reasons(wrong.fills_the_holes_of_the_mask)))
 
 
 def test_mask_is_tested_also_where_the_case_has_no_padding():
@@ -114,7 +118,7 @@ class Limited(wrong.StubPlugin):
 def test_declared_limits_are_left_out_and_counted():
     plugin = Limited("limited", wrong.RIGHT.make_module)
     (summary,) = neighbours.check(plugin, spec_of(plugin, knobs={"window": 64}))
-    assert summary.what == "neighbours: 2 cases, 7 unsupported, worst error / allowed"
+    assert summary.what == "neighbours: 2 cases, 8 unsupported, worst error / allowed"
     assert plugin.built == [{"window": 64}, {}]  # n=77, and n=40 with the default window
 
 
@@ -131,7 +135,7 @@ def test_slow_attention_has_fewer_neighbours_and_the_summary_says_so(monkeypatch
     monkeypatch.setattr(neighbours, "TIME_LIMIT", 0.0)
     plugin = wrong.plugin_of(wrong.right)
     (summary,) = neighbours.check(plugin, spec_of(plugin))
-    assert summary.what == "neighbours: 1 case, 8 left out after 0 s, worst error / allowed"
+    assert summary.what == "neighbours: 1 case, 9 left out after 0 s, worst error / allowed"
 
 
 def test_record_names_the_neighbour_and_keeps_one_check_of_those_that_passed():
@@ -171,11 +175,12 @@ def test_compiling_neighbours_is_no_compile_time_of_the_case(monkeypatch):
     finally:
         registry.remove(plugin.name)
     cases = len(neighbours.NEIGHBOURS_OF_A_CASE)
-    assert resets == [cases]
+    (reset_at,) = resets
+    assert reset_at >= cases  # the memory that a module keeps is measured before
     assert record.compile_seconds == clock["seconds"] - cases
 
 
 @pytest.mark.parametrize("name", ["sdpa", "yoso_e", "bigbird"])
 def test_shipped_attentions_pass(name):
     checks = neighbours.check(registry.get(name), spec_of(registry.get(name)))
-    assert [check.what for check in checks] == ["neighbours: 9 cases, worst error / allowed"]
+    assert [check.what for check in checks] == ["neighbours: 10 cases, worst error / allowed"]

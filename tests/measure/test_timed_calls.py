@@ -7,9 +7,10 @@ import wrong_attentions as wrong
 
 from harness.cases import runner
 from harness.core import registry
+from harness.core.capabilities import Capabilities
 from harness.core.record import TIMED_CALL
 from harness.core.spec import Effort, ModelSpec, OperationSpec, QualitySpec, TaskSpec
-from harness.measure import inputs
+from harness.measure import inputs, timing
 
 EFFORT = Effort(min_samples=12, max_samples=12, seconds=0.0, warmup_calls=10, warmup_seconds=0.0)
 NAMES = ("softmax", "sdpa", "yoso", "yoso_e", "linformer", "reformer", "performer_softmax", "nystromformer")
@@ -66,25 +67,61 @@ def test_a_mask_that_the_call_changes_is_incorrect():
     assert "output: error" in "; ".join(record.reasons)
 
 
-def test_a_result_that_is_recognised_by_its_numbers_is_never_found_again():
+@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
+def test_a_mask_that_is_remembered_is_incorrect(mode):
+    record = run(cheating.named(cheating.RemembersMask), padding=0.25, batch=2, seq_len=200, mode=mode)
+    assert "output of a second call" in {check.what for check in record.checks if not check.passed}
+
+
+def test_an_attention_that_is_not_the_softmax_attention_that_it_declares_is_incorrect():
+    record = run(cheating.WindowAsSoftmax())
+    assert record.reasons[0].startswith("oracle against softmax attention: error ")
+
+
+def test_a_kernel_error_that_would_hide_half_precision_is_not_allowed():
+    def halves(q, k, v, mask):
+        return wrong.right(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask).to(q.dtype)
+
+    plugin = wrong.plugin_of(halves)
+    plugin.kernel_error = 0.45
+    assert run(plugin).status == "incorrect"
+
+
+def test_the_padding_differs_from_call_to_call_and_not_in_the_mean():
+    spec = OperationSpec(attention="sdpa", seq_len=200, heads=1, batch=3, padding=0.25)
+    fresh = inputs.FreshInputs(spec, None, sets=1)
+    lengths = torch.stack([fresh.of_call(number).key_padding_mask.sum(1) for number in range(200)])
+    assert lengths.unique().tolist() == list(range(144, 157))
+    assert lengths.double().mean() == pytest.approx(150, abs=0.7)
+
+
+def test_a_result_that_is_recognised_by_its_numbers_is_never_found_again(monkeypatch):
     """A cache by content is right, and useless: no input comes twice, so the time is that of the computation."""
-    hits = []
+    hits, timed = [], []
+    measure = timing.measure
 
     class CachedByContent(torch.nn.Module):
         kept: dict[bytes, torch.Tensor] = {}  # noqa: RUF012  a cache of the process, as such an attention has it
 
         def forward(self, q, k, v, mask):
-            key = q.numpy().tobytes() + k.numpy().tobytes() + v.numpy().tobytes()
+            key = b"".join(x.numpy().tobytes() for x in (q, k, v, mask) if x is not None)
             hits.append(key in self.kept)
             if key not in self.kept:
                 self.kept[key] = wrong.right(q, k, v, mask)
             return self.kept[key].clone()
 
+    def noted(*arguments):
+        before = len(hits)
+        measured = measure(*arguments)
+        timed.extend(hits[before:])
+        return measured
+
+    monkeypatch.setattr(timing, "measure", noted)
     record = run(cheating.named(CachedByContent))
     assert record.status == "ok"
-    first_timed = len(hits) - hits[::-1].index(False) - record.timing.warmup_calls - len(record.timing.wall_seconds)
-    timed = hits[first_timed : first_timed + record.timing.warmup_calls + len(record.timing.wall_seconds)]
-    assert timed.count(True) == 0
+    assert len(timed) >= record.timing.warmup_calls + len(record.timing.wall_seconds)
+    assert not any(timed)
+    assert any(hits)  # the verification repeats calls
 
 
 def test_inputs_differ_from_call_to_call_in_numbers_and_memory_and_are_known_from_the_seed():
@@ -132,6 +169,23 @@ def test_wrong_gradients_inside_a_model_are_incorrect():
 def test_an_attention_that_is_wrong_in_later_calls_of_a_model_is_incorrect(mode):
     failed = failed_while_timed(run(cheating.named(cheating.WrongInModelsLater), ModelSpec, mode=mode))
     assert f"{TIMED_CALL}layers: output" in failed
+
+
+@pytest.mark.parametrize("mode", ["forward", "training_step"])
+def test_an_attention_that_is_not_deterministic_may_not_differ_more_than_its_repetitions(mode):
+    class ZerosInTimedCalls(torch.nn.Module):
+        """Zeros in the calls of the first sample."""
+
+        calls = 0
+
+        def forward(self, q, k, v, mask):
+            type(self).calls += 1
+            is_timed = 4 + 4 + 20 < self.calls <= 4 + 4 + 20 + 24  # after the checks of two layers and the warm-up
+            return (q + k + v) * 0 if is_timed else wrong.right(q, k, v, mask)
+
+    plugin = cheating.named(ZerosInTimedCalls)
+    plugin.capabilities = Capabilities(deterministic=False, why={"deterministic": "tests"})
+    assert f"{TIMED_CALL}result of its repetition" in failed_while_timed(run(plugin, ModelSpec, mode=mode))
 
 
 @pytest.mark.parametrize("attention", ["yoso", "sdpa", "linformer", "yoso_conv"])
