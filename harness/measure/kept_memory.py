@@ -8,6 +8,7 @@ import gc
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
+from timeit import timeit
 from types import TracebackType
 from typing import Any
 
@@ -22,14 +23,19 @@ FIRST_CALLS = 2
 """What they leave allocated is kept memory. Two, because a module may use two buffers in turn."""
 FURTHER_CALLS = 2
 """What they leave allocated in addition is growth."""
+LONG_CALL_SECONDS = 0.1
+"""A longer call is made twice instead of six times, which would take longer than its timing."""
 
 
 @dataclass(frozen=True)
 class KeptMemory:
-    """Bytes after the first calls without the module's parameters, and by how many they grow with each further call."""
+    """Bytes after the first calls without the module's parameters, and by how many they grow with each further call.
+
+    The growth is None where a call takes longer than ``LONG_CALL_SECONDS``, and NumPy's memory is then not counted.
+    """
 
     kept_bytes: int
-    growth_bytes: int
+    growth_bytes: int | None
 
 
 def measure(build: Callable[[], nn.Module], call: Callable[[nn.Module, int], Any], device: str) -> KeptMemory:
@@ -48,27 +54,40 @@ def measure(build: Callable[[], nn.Module], call: Callable[[nn.Module, int], Any
     modules: list[nn.Module] = []
 
     def first_calls() -> None:
-        modules.append(build())
+        modules[:] = [build()]  # in the recording, so that the release of the first module is counted
         for number in range(FIRST_CALLS):
             call(modules[0], number)
+
+    def kept(allocated: int) -> int:
+        return max(allocated - storage_bytes(modules[0].parameters()), 0)
 
     with _Counter(device) as counter:
         # Another module is built and called first, because compilers and imports would take twice as long while NumPy's
         # memory is traced. What it leaves behind counts.
-        counter.bytes_after(lambda: call(build(), 0))
+        modules.append(build())
+        counter.bytes_after(lambda: call(modules[0], 0))
+        seconds: list[float] = []
+        allocated = counter.bytes_after(lambda: seconds.append(timeit(lambda: call(modules[0], 1), number=1)))
+        if seconds[0] > LONG_CALL_SECONDS:
+            return KeptMemory(kept(allocated), None)
         counter.trace_numpy()
         first = counter.bytes_after(first_calls)
         last = counter.bytes_after(lambda: _further_calls(lambda number: call(modules[0], number)))
-    return KeptMemory(max(first - storage_bytes(modules[0].parameters()), 0), _per_call(last - first))
+        return KeptMemory(kept(first), _per_call(last - first))
 
 
-def growth_bytes(call: Callable[[], Any], device: str) -> int:
-    """By how many bytes the allocated memory grows with each call. ``call`` has been called before."""
+def growth_bytes(call: Callable[[], Any], device: str) -> int | None:
+    """By how many bytes the allocated memory grows with each call. ``call`` has been called before.
+
+    None where it takes longer than ``LONG_CALL_SECONDS``.
+    """
 
     def first_calls() -> None:
         for _ in range(FIRST_CALLS):
             call()
 
+    if timeit(call, number=1) > LONG_CALL_SECONDS:
+        return None
     with _Counter(device) as counter:
         counter.trace_numpy()
         first = counter.bytes_after(first_calls)

@@ -36,11 +36,13 @@ def add(memory: Memory, ready: Callable[[], Callable[[], Any]], device: str) -> 
                 "outside_torch_source": "torch.cuda.mem_get_info before and after a call",
             }
         )
+    call = ready()
+    resident, traced = _resident_peak(lambda: _traced_peak(call))
     return memory.model_copy(
         update={
-            "outside_torch_bytes": _traced_peak(ready()),
+            "outside_torch_bytes": traced,
             "outside_torch_source": "tracemalloc: Python and NumPy",
-            "resident_bytes": _resident_peak(ready()),
+            "resident_bytes": resident,
         }
     )
 
@@ -71,17 +73,20 @@ def _traced_peak(call: Callable[[], Any]) -> int:
     return peak - before
 
 
-def _resident_peak(call: Callable[[], Any]) -> int | None:
-    """None where the system does not tell, or a limit of the container forbids to reset the peak."""
+def _resident_peak(call: Callable[[], int]) -> tuple[int | None, int]:
+    """The growth of the resident set size's peak, and what ``call`` returns.
+
+    The first is None where the system does not tell, or a limit of the container forbids to reset the peak.
+    """
     try:
         # Otherwise the call reuses freed memory that is resident already, and the peak does not show it.
         ctypes.CDLL(None).malloc_trim(0)
         (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
         before = _status_bytes("VmRSS")
-        call()
-        return max(_status_bytes("VmHWM") - before, 0)
     except (OSError, AttributeError):  # not Linux, or another C library than glibc
-        return None
+        return None, call()
+    result = call()
+    return max(_status_bytes("VmHWM") - before, 0), result
 
 
 def _status_bytes(name: str) -> int:

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from harness.core.plugin import AttentionPlugin
 from harness.core.record import TIMED_CALL, Check
 from harness.core.spec import OperationSpec
-from harness.measure import recorded_call
+from harness.measure import recorded_call, verify
 from harness.measure.inputs import FreshInputs, Inputs, bytes_per_call
 from harness.measure.recorded_call import RecordedCall
 from harness.measure.sampled_rows import WrongShape, checked_output, set_generator
 from harness.measure.timing import Batch, Purpose
-from harness.measure.verify import worst_by_name
 
 Result = tuple[Tensor, tuple[Tensor, ...]]
 """Output, and the gradients of q, k and v; these are empty without a backward pass."""
@@ -32,6 +31,8 @@ MOST_CALLS = 200
 """Most calls of a sample, however small their inputs are."""
 CUDA_CALLS = 2
 """Calls of a sample on CUDA; see ``harness.measure.device_time``."""
+ROWS_OF_OTHERS = 24
+"""Rows of the first and the random call that are compared with the oracle; of the last one ``verify.ROWS``."""
 FIRST, RANDOM, LAST = "the first", "a random one", "the last"
 
 
@@ -128,9 +129,10 @@ class TimedCalls:
         checks = list(self._wrong)
         for name in names.values():
             kept = self.kept[name]
-            found = recorded_call.check(self._plugin, self._spec, self._recorded(kept))
+            rows = verify.ROWS if name == LAST else ROWS_OF_OTHERS
+            found = recorded_call.check(self._plugin, self._spec, self._recorded(kept), rows)
             checks += [of_timed_call(check, self._where(name, kept.sample)) for check in found]
-        return worst_by_name(checks)
+        return verify.worst_by_name(checks)
 
     def _recorded(self, kept: _Kept) -> RecordedCall:
         """The kept call. Its sample is run again up to it, because earlier calls draw random numbers, too."""

@@ -92,8 +92,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give timed cases the ``benchmark`` fixture, so that --benchmark-only and --benchmark-skip apply to them.
 
-    Where each attention has a process of its own, the cases of a test function then run attention by attention, so that
-    each process starts once per function. ``--harness-cases`` keeps the order of the suites.
+    Where each attention has a process of its own, the cases then run attention by attention, so that each process
+    starts once. ``--harness-cases`` keeps the order of the suites.
     """
     for item in items:
         spec = _spec(item)
@@ -114,14 +114,16 @@ def _spec(item: pytest.Item) -> AnySpec | None:
 
 
 def _order_by_attention(items: list[pytest.Item]) -> None:
-    """Bring the cases of one attention together within each test function; nothing else changes its place."""
-    places: dict[tuple[str, ...], int] = {}
+    """Bring all cases of one attention together, at the place of the first case; nothing else changes its order."""
+    attentions: dict[str, int] = {}
     keys: dict[pytest.Item, tuple[int, int]] = {}
+    first_case = next((place for place, item in enumerate(items) if _spec(item) is not None), 0)
     for place, item in enumerate(items):
         spec = _spec(item)
-        function = item.nodeid.partition("[")[0] if spec is not None else item.nodeid
-        attention = "" if spec is None else spec.attention
-        keys[item] = (places.setdefault((function,), place), places.setdefault((function, attention), place))
+        if spec is None:
+            keys[item] = (place, 0)
+        else:
+            keys[item] = (first_case, 1 + attentions.setdefault(spec.attention, len(attentions)))
     items.sort(key=keys.__getitem__)
 
 

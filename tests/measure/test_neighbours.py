@@ -135,7 +135,7 @@ def test_slow_attention_has_fewer_neighbours_and_the_summary_says_so(monkeypatch
     monkeypatch.setattr(neighbours, "TIME_LIMIT", 0.0)
     plugin = wrong.plugin_of(wrong.right)
     (summary,) = neighbours.check(plugin, spec_of(plugin))
-    assert summary.what == "neighbours: 1 case, 9 left out after 0 s, worst error / allowed"
+    assert summary.what == "neighbours: 1 case, 9 left out to save time, worst error / allowed"
 
 
 def test_record_names_the_neighbour_and_keeps_one_check_of_those_that_passed():
@@ -174,10 +174,9 @@ def test_compiling_neighbours_is_no_compile_time_of_the_case(monkeypatch):
         record = runner.run(spec_of(plugin), ONCE)
     finally:
         registry.remove(plugin.name)
-    cases = len(neighbours.NEIGHBOURS_OF_A_CASE)
-    (reset_at,) = resets
-    assert reset_at >= cases  # the memory that a module keeps is measured before
-    assert record.compile_seconds == clock["seconds"] - cases
+    assert len(resets) == 1
+    assert record.compile_seconds == clock["seconds"] - 1  # the first neighbour is the only one
+    assert any(check.what.startswith("neighbours: 1 case, 9 left out") for check in record.checks)
 
 
 @pytest.mark.parametrize("name", ["sdpa", "yoso_e", "bigbird"])
