@@ -9,6 +9,7 @@ in the others, where it is padded, the output is unspecified, so both results ar
 output, too.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -153,31 +154,45 @@ def _run_oracle(
     rows = rows.to(device)
     batch, heads, n, _ = q.shape
     bytes_per_row = batch * heads * n * dtype.itemsize * 8  # scores, weights and their gradients
-    outputs: list[Tensor] = []
+    output = torch.zeros(batch, heads, len(rows), v.shape[-1], dtype=dtype, device=device)
     gradients = [torch.zeros_like(x) for x in (q, k, v)] if backward else []
     limit = ORACLE_BYTES.get(device.type, ORACLE_BYTES["cpu"])
-    for chunk in rows.split(max(1, limit // bytes_per_row)):
-        if perf_counter() - began > ORACLE_SECONDS:
-            raise OracleTimeout(
-                f"not verified, and so not timed: the oracle of {plugin.name} took longer than {ORACLE_SECONDS:g} s "
-                f"for {len(rows)} rows of {n} tokens"
-            )
-        set_generator(spec.seed if randomness is None else randomness)
-        real = real_at(inputs, chunk)
-        try:
-            with torch.device(device), torch.set_grad_enabled(backward):
-                out = plugin.oracle(spec, q, k, v, mask, chunk)
-            of_chunk = torch.autograd.grad(out, (q, k, v), grad[:, :, chunk].where(real, 0)) if backward else ()
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            raise OracleFailure(
-                f"not verified, and so not timed: the oracle of {plugin.name} raised {exception_text(error)}"
-            ) from error
-        outputs.append(out.detach().where(real, 0))
-        for total, part in zip(gradients, of_chunk, strict=True):
-            total += part
-    return SampledResult(torch.cat(outputs, 2), tuple(gradients))
+    for real, places in _by_padding(inputs, rows):
+        for part in places.split(max(1, limit // bytes_per_row)):
+            if perf_counter() - began > ORACLE_SECONDS:
+                raise OracleTimeout(
+                    f"not verified, and so not timed: the oracle of {plugin.name} took longer than {ORACLE_SECONDS:g} "
+                    f"s for {len(rows)} rows of {n} tokens"
+                )
+            set_generator(spec.seed if randomness is None else randomness)
+            chunk = rows[part]
+            try:
+                with torch.device(device), torch.set_grad_enabled(backward):
+                    out = plugin.oracle(spec, q, k, v, mask, chunk)
+                upstream = grad[:, :, chunk].where(real, 0)
+                of_chunk = torch.autograd.grad(out, (q, k, v), upstream) if backward else ()
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                raise OracleFailure(
+                    f"not verified, and so not timed: the oracle of {plugin.name} raised {exception_text(error)}"
+                ) from error
+            output[:, :, part] = out.detach().where(real, 0)
+            for total, gradient in zip(gradients, of_chunk, strict=True):
+                total += gradient.where(real, 0)
+    return SampledResult(output, tuple(gradients))
+
+
+def _by_padding(inputs: Inputs, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The sequences in which rows are real, bool ``[B, 1, 1, 1]``, and the places in ``rows`` where these are the same.
+
+    A padded row may have no key at all, for which a definition by softmax gives NaN, in the gradients of its sequence,
+    too. Rows that are padded in the same sequences are evaluated together, and these sequences left out.
+    """
+    real = real_at(inputs, rows)[:, 0, :, 0]
+    patterns, which = real.T.unique(dim=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        yield pattern[:, None, None, None], (which == number).nonzero().flatten()
 
 
 def relative_error(measured: Tensor, truth: Tensor, scale: float | None = None) -> float:

@@ -61,7 +61,7 @@ ZERO = 1e-10
 """A true value below this fraction of the upstream gradient is zero, apart from rounding in float64."""
 ZERO_EPS = 16
 """Allowed error where the true value is zero, in multiples of the floor, relative to the upstream gradient."""
-STRUCTURED_FACTOR = 4
+STRUCTURED_FACTOR = 16
 """Allowed error on inputs that are not independent noise, in multiples of what is allowed otherwise: those of a model,
 and of a quality case. Attention is smooth there, and gradients are small differences of large numbers, which kernels
 round in other ways than the oracle because they compute them by other formulas."""

@@ -71,7 +71,7 @@ def test_the_counted_call_is_that_of_the_case(monkeypatch):
     outputs = []
     monkeypatch.setattr(launches, "count", lambda call, device: outputs.append(call()) or 12)
     assert runner.kernel_launches(OperationSpec(attention="sdpa", seq_len=16)) == 12
-    assert outputs[0].shape == (1, 8, 16, 64)
+    assert outputs[0][0].shape == (1, 8, 16, 64)
 
 
 def test_the_real_process_answers_null_for_a_cpu_case(counter):
