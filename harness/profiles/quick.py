@@ -5,8 +5,8 @@ from harness.profiles.profile import ModelSize, ModelSweep, OperationSweep, Prof
 
 HEADLINE = ("softmax", "sdpa", "yoso", "yoso_e")
 """What the report's first sentence compares: measured alone at every length, at the longest one forward only."""
-OTHER_LENGTHS = (512, 1024, 2048)
-"""The lengths of every other attention: three are the fewest that give a scaling exponent, and at 4,096 tokens the
+OTHER_LENGTHS = (128, 512, 1024)
+"""The lengths of every other attention: three are the fewest that give a scaling exponent, and at 2,048 tokens the
 quadratic ones would take minutes."""
 COMPILED = ("flex",)
 """Attentions that are compiled again for each length, which takes longer than the rest of the case: they are measured

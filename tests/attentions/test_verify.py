@@ -171,9 +171,11 @@ def test_one_lost_key_is_named_by_its_gradient():
     assert begins(lost, "grad_v, worst row: row 1234 of head 0: error ")
 
 
-@pytest.mark.parametrize("plugin_class", [breakers.RoughKernelError, breakers.OracleRoughInFloat32])
-def test_a_rough_module_is_detected_although_its_plugin_allows_it(plugin_class):
-    plugin = plugin_class("rough", lambda: wrong.FunctionModule(lambda *given: wrong.right(*given) * 1.004))
+@pytest.mark.parametrize(
+    ("plugin_class", "error"), [(breakers.RoughKernelError, 0.004), (breakers.OracleRoughInFloat32, 0.02)]
+)
+def test_a_rough_module_is_detected_although_its_plugin_allows_it(plugin_class, error):
+    plugin = plugin_class("rough", lambda: wrong.FunctionModule(lambda *given: wrong.right(*given) * (1 + error)))
     assert "output" in failed_checks(plugin)
 
 
