@@ -55,8 +55,8 @@ oracle's own may be small by chance."""
 MAX_ALLOWED = 0.5
 """Upper limit of the allowed error, whatever rounding explains: an output of zeros has an error of 1."""
 MAX_ALLOWED_IN_TOTAL = {torch.float32: 1e-2, torch.float16: 0.1, torch.bfloat16: 0.25}
-"""The same for a whole tensor, by dtype: an oracle that rounds more than this is as rough as a wrong kernel. The largest
-allowed errors of the attentions here are 3e-3 in float32 and 0.1 in bfloat16."""
+"""The same for a whole tensor, by dtype: an oracle that rounds more than this is as rough as a wrong kernel. The
+largest allowed errors of the attentions here are 3e-3 in float32 and 0.1 in bfloat16."""
 ZERO = 1e-10
 """A true value below this fraction of the upstream gradient is zero, apart from rounding in float64."""
 ZERO_EPS = 16
