@@ -139,9 +139,9 @@ class FreshInputs:
         self._drawn = Inputs(q, k, v, _padding_mask(spec), grad)
         self._ring = [self._empty() for _ in range(sets)]
 
-    def of_call(self, number: int) -> Inputs:
-        """The inputs of a call, in the ring."""
-        return self._write(self._ring[number % len(self._ring)], number)
+    def of_call(self, number: int, sets: int | None = None) -> Inputs:
+        """The inputs of a call, in the ring, of which the first ``sets`` sets are used in turn; None: all."""
+        return self._write(self._ring[number % (sets or len(self._ring))], number)
 
     def again(self, number: int) -> Inputs:
         """The same inputs as ``of_call``, in memory of their own."""

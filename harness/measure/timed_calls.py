@@ -84,10 +84,10 @@ class TimedCalls:
         fitting = min(max(RING_BYTES // bytes_per_call(spec), 1), MOST_CALLS)
         self.most_per_sample = CUDA_CALLS if on_cuda else fitting
         # One set more than calls in a sample, so that two samples do not begin in the same memory.
-        self.input_sets = self.most_per_sample + 1
-        """Sets of tensors that the calls use in turn."""
-        self._inputs = FreshInputs(spec, seed, self.input_sets)
+        self._inputs = FreshInputs(spec, seed, self.most_per_sample + 1)
         self.seed = self._inputs.seed
+        self.input_sets = 1
+        """Sets of tensors that the calls of the last sample used in turn."""
         self._calls = self._samples = 0
         self.kept: dict[str, _Kept] = {}
         self._wrong: list[Check] = []
@@ -103,7 +103,9 @@ class TimedCalls:
         self._result = None  # frees the last result while the clock is stopped
         first, self._calls = self._calls, self._calls + count
         kept = secrets.randbelow(count)
-        calls = [self._call(self._inputs.of_call(number)) for number in range(first, self._calls)]
+        # No more sets than this sample needs, so that its inputs are where writing them has left them: in the caches.
+        self.input_sets = count + 1
+        calls = [self._call(self._inputs.of_call(number, self.input_sets)) for number in range(first, self._calls)]
         self._names = names_of_sample(self._samples, purpose)
         self._sample = _Sample(first, first + kept, torch.get_rng_state())
         return Batch(calls, kept)
