@@ -86,8 +86,8 @@ class TimedCalls:
         # One set more than calls in a sample, so that two samples do not begin in the same memory.
         self._inputs = FreshInputs(spec, seed, self.most_per_sample + 1)
         self.seed = self._inputs.seed
-        self.input_sets = 1
-        """Sets of tensors that the calls of the last sample used in turn."""
+        self.input_sets = self.most_per_sample + 1
+        """Sets of tensors that the calls use in turn, at most."""
         self._calls = self._samples = 0
         self.kept: dict[str, _Kept] = {}
         self._wrong: list[Check] = []
@@ -104,8 +104,7 @@ class TimedCalls:
         first, self._calls = self._calls, self._calls + count
         kept = secrets.randbelow(count)
         # No more sets than this sample needs, so that its inputs are where writing them has left them: in the caches.
-        self.input_sets = count + 1
-        calls = [self._call(self._inputs.of_call(number, self.input_sets)) for number in range(first, self._calls)]
+        calls = [self._call(self._inputs.of_call(number, count + 1)) for number in range(first, self._calls)]
         self._names = names_of_sample(self._samples, purpose)
         self._sample = _Sample(first, first + kept, torch.get_rng_state())
         return Batch(calls, kept)
