@@ -20,6 +20,3 @@ class SameCall:
 
     def returned(self, result):
         self.results.append(result)
-
-    def forget(self):
-        self.purposes.append("forget")

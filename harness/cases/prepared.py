@@ -32,6 +32,7 @@ from harness.measure import (
     verify,
 )
 from harness.measure.kept_memory import KeptMemory
+from harness.measure.kept_samples import KeptSamples
 from harness.measure.timed_calls import TimedCalls, operation_call
 from harness.statistics.disturbance import least_disturbed
 from harness.training import CHECKPOINTS
@@ -74,11 +75,8 @@ class VerifiedCalls(timing.Calls, Protocol):
     """Seed of all inputs."""
     input_sets: int
     """Sets of inputs whose memory the calls use in turn."""
-    kept: Any
+    kept: KeptSamples[Any]
     """The results that were kept; what they are only the implementation knows."""
-
-    def forget(self) -> None:
-        """Keep no result of the samples so far; the next sample is the first one."""
 
     def check(self) -> list[Check]:
         """Verify the results that were kept; there are none before the first sample."""
@@ -121,7 +119,7 @@ class PreparedCase:
         with self.grad_mode():
             while len(timings) < attempts and not (timings and not timings[-1].disturbed):
                 if timings:
-                    calls.forget()
+                    calls.kept = KeptSamples()
                 timings.append(timing.measure(calls, self.spec.device, effort))
                 kept.append(calls.kept)
         best = least_disturbed(timings)

@@ -20,7 +20,7 @@ class _Strict(BaseModel):
 WORST_ROW = ", worst row"
 WORST_HEAD = ", worst head"
 MEAN_DEVIATION = ", mean deviation"
-TIMED_CALL = "timed call: "
+TIMED_CALL = "timed call"
 NEIGHBOURS = "neighbours"
 
 
@@ -53,7 +53,12 @@ class Check(_Strict):
     @property
     def is_of_timed_call(self) -> bool:
         """Whether it is about a timed call, whose inputs no other run has, so that its error differs between runs."""
-        return self.what.startswith(TIMED_CALL)
+        return self.what.startswith(f"{TIMED_CALL}: ")
+
+    def inside(self, name: str, where: str) -> "Check":
+        """The same check, of a part ``where`` of something larger, after which it is named."""
+        within = where if self.where is None else f"{where}, {self.where}"
+        return self.model_copy(update={"what": f"{name}: {self.what}", "where": within})
 
     @field_validator("error", mode="before")
     @classmethod

@@ -1,5 +1,6 @@
 """Specs: immutable descriptions of one case each. A spec has everything that a case needs and nothing of its result."""
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -31,6 +32,15 @@ _ABBREVIATIONS = {
     "forward_backward": "fwdbwd",
     "training_step": "step",
 }
+
+
+SEED_BITS = 47
+"""Bits of a seed from entropy: many readers hold a number of JSON exactly up to 53 bits only."""
+
+
+def seed_from_entropy() -> int:
+    """A seed that nobody can know in advance, and that a record can store."""
+    return secrets.randbits(SEED_BITS)
 
 
 class Spec(BaseModel):

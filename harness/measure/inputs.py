@@ -1,21 +1,18 @@
 """Random inputs of a case. A seed gives the same bits on every device, except for large tensors on CUDA."""
 
 import math
-import secrets
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from harness.core.plugin import torch_dtype
-from harness.core.spec import OperationSpec, QualitySpec
+from harness.core.spec import OperationSpec, QualitySpec, seed_from_entropy
 from harness.measure.process_state import clean_numerics
 
 DRAWN_ON_DEVICE = 2**21
 """Tensors of more elements than this are drawn on the CUDA device, because the CPU would take longer than the case."""
 
-SEED_BITS = 47
-"""Bits of a seed from entropy. Seeds are stored as JSON numbers, which many readers hold exactly up to 53 bits only."""
 MASK_CHANGE = 1 / 32
 """Most tokens, as a share of a sequence, by which the padding differs from call to call."""
 CLUSTERS = 16
@@ -133,7 +130,7 @@ class FreshInputs:
     """
 
     def __init__(self, spec: OperationSpec, seed: int | None, sets: int) -> None:
-        self.seed = secrets.randbits(SEED_BITS) if seed is None else seed
+        self.seed = seed_from_entropy() if seed is None else seed
         shape = (spec.batch, spec.heads, spec.seq_len, spec.head_dim)
         q, k, v, grad = (x.to(torch_dtype(spec.dtype)) for x in draw(shape, self.seed, spec.device))
         self._drawn = Inputs(q, k, v, _padding_mask(spec), grad)

@@ -17,31 +17,19 @@ import resource
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
+from harness.measure.idle_work import still_working, thread_ids
 from yoso.torch_private import active_modes
 
 AUTOCAST_DEVICES = ("cpu", "cuda")
-IDLE_SECONDS = 0.02
-"""How long the calling thread sleeps while the work of the others is measured."""
-COARSE_IDLE_SECONDS = 0.1
-"""The same on systems that count processor time in steps of 10 ms only."""
-IDLE_SHARE = 0.5
-"""Threads that want this share of one core while the caller sleeps are at work."""
-THREADS_FINISH_SECONDS = 0.25
-"""Threads may finish for this long: those of OpenMP spin for some milliseconds after a parallel region."""
-CHILDREN_FINISH_SECONDS = 5.0
-"""Child processes may finish for this long: the compilers that torch.compile starts take seconds to import torch."""
 THREADS_ARE_BOUND = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 """Variables with which the user lets OpenMP bind threads to cores, which it does in the first parallel region."""
 ALLOWED_VARIABLES = ("TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_", "PYTEST_CURRENT_TEST")
@@ -76,11 +64,8 @@ WATCHED = (
 )
 """Functions that the harness and the attentions rely on, as ``module:name``. Not ``torch.manual_seed``: torch itself
 replaces it when ``torch.compile`` is imported."""
-WATCHED_MODULES = tuple(
-    f"harness.measure.{name}"
-    for name in ("conditions", "inputs", "memory", "process_state", "sampled_rows", "timing", "verify", "worst_rows")
-)
-"""Modules of which all public functions are watched, where they are loaded."""
+WATCHED_PACKAGES = ("harness.cases.", "harness.measure.", "harness.models.", "harness.training.")
+"""Of their modules that are loaded, all public functions are watched."""
 FOLLOWED_BLOCKS = 1000
 """Blocks of 624 numbers for which a generator is followed to see whether it was only drawn from. Importing a library
 may draw from Python's generator, as ``rich`` does."""
@@ -176,8 +161,10 @@ def differences(before: ProcessState, after: ProcessState, device: str = "cpu") 
 
 def findings(before: ProcessState, device: str) -> list[str]:
     """What a case on ``device`` changed in this process since ``before``, and whether it left something working."""
-    found = differences(before, snapshot(), device)
-    return found + _still_working()
+    try:
+        return differences(before, snapshot(), device) + still_working()
+    except Exception as error:  # an attention may have broken what reads the state, and its record must not be lost
+        return [f"the state of the process can no longer be read ({type(error).__name__})"]
 
 
 def restore(before: ProcessState) -> None:
@@ -206,7 +193,7 @@ def restore(before: ProcessState) -> None:
     random.setstate((3, python, None))
     np.random.set_state(("MT19937", np.array(of_numpy[:-1], np.uint32), of_numpy[-1], 0, 0.0))
     if before.affinity and after.affinity != before.affinity:
-        for thread in _thread_ids():
+        for thread in thread_ids():
             with suppress(OSError):  # the thread has ended
                 os.sched_setaffinity(thread, before.affinity)
 
@@ -284,16 +271,12 @@ def _how_it_changed(name: str, before: ProcessState, after: ProcessState) -> str
     return "was removed" if name not in after.environment else "changed"
 
 
-def _thread_ids() -> list[int]:
-    return [int(name) for name in os.listdir(_TASKS)] if os.path.isdir(_TASKS) else []
-
-
 def _affinity() -> frozenset[int] | None:
     """The cores of all threads together: one thread alone may have fewer, and then these are the process's."""
     if not hasattr(os, "sched_getaffinity") or any(name in os.environ for name in THREADS_ARE_BOUND):
         return None
     smallest = frozenset(os.sched_getaffinity(0))
-    for thread in _thread_ids():
+    for thread in thread_ids():
         with suppress(OSError):  # the thread has ended
             smallest = min(smallest, frozenset(os.sched_getaffinity(thread)), key=len)
     return smallest
@@ -302,76 +285,17 @@ def _affinity() -> frozenset[int] | None:
 def _functions() -> dict[str, object]:
     functions: dict[str, object] = {}
     for path in WATCHED:
-        module, _, name = path.partition(":")
-        value: Any = sys.modules.get(module)
+        module_name, _, name = path.partition(":")
+        value: Any = sys.modules.get(module_name)
         for part in name.split("."):
             # Not getattr: a method that is looked up on a class is a new object each time.
             value = vars(value).get(part) if value is not None else None
-        functions[f"{module}.{name}"] = value
-    for module in WATCHED_MODULES:
-        for name, value in vars(sys.modules.get(module, threading)).items() if module in sys.modules else ():
-            if callable(value) and not name.startswith("_"):
-                functions[f"{module}.{name}"] = value
+        functions[f"{module_name}.{name}"] = value
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith(WATCHED_PACKAGES):
+            public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+            functions |= {f"{module_name}.{name}": value for name, value in public.items() if callable(value)}
     return functions
-
-
-def _still_working() -> list[str]:
-    """A sentence for threads, and one for child processes, that do not stop working while this thread sleeps."""
-    seconds = IDLE_SECONDS if os.path.exists(f"{_TASKS}/{threading.get_native_id()}/schedstat") else COARSE_IDLE_SECONDS
-    began = _perf_counter()
-    while True:
-        threads, children, start = _work_of_threads(), _work_of_children(), _perf_counter()
-        _sleep(seconds)
-        elapsed = _perf_counter() - start
-        threads_work = _added_work(threads, _work_of_threads()) >= IDLE_SHARE * elapsed
-        children_work = _added_work(children, _work_of_children()) >= IDLE_SHARE * elapsed
-        waited = _perf_counter() - began
-        threads_may_finish = threads_work and waited < THREADS_FINISH_SECONDS
-        children_may_finish = children_work and waited < CHILDREN_FINISH_SECONDS
-        if not threads_may_finish and not children_may_finish:
-            break
-    working = [name for name, work in (("threads", threads_work), ("child processes", children_work)) if work]
-    return [f"its {name} were still at work when the case had ended" for name in working]
-
-
-def _added_work(before: Mapping[int, float], after: Mapping[int, float]) -> float:
-    """Seconds of work between the two, of what is in both."""
-    return sum(max(after[key] - seconds, 0.0) for key, seconds in before.items() if key in after)
-
-
-def _work_of_threads() -> dict[int, float]:
-    """Seconds of work of each thread of this process but the calling one, by the thread's id."""
-    own = threading.get_native_id()
-    threads = {thread: _work(f"{_TASKS}/{thread}/schedstat") for thread in _thread_ids() if thread != own}
-    known = {thread: seconds for thread, seconds in threads.items() if seconds is not None}
-    return known if known or not threads else {0: _process_time()}
-
-
-def _work_of_children() -> dict[int, float]:
-    """Seconds of work of each running descendant, by the process's id."""
-    children = {}
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error, OSError):  # the process has ended
-            tasks = f"/proc/{child.pid}/task"
-            parts = [_work(f"{tasks}/{thread}/schedstat") for thread in os.listdir(tasks)]
-            known = [seconds for seconds in parts if seconds is not None]
-            times = child.cpu_times()
-            children[child.pid] = sum(known) if known else times.user + times.system
-    return children
-
-
-def _work(path: str) -> float | None:
-    """Seconds in which a thread ran or waited for a core: on a busy machine a thread that works mostly waits."""
-    try:
-        ran, waited, _ = Path(path).read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return None
-    return (int(ran) + int(waited)) / 1e9
-
-
-# The functions as they are before a plugin is loaded, which may replace those of the module ``time``.
-_perf_counter, _process_time, _sleep = time.perf_counter, time.process_time, time.sleep
-_TASKS = "/proc/self/task"
 
 
 def _generators() -> dict[str, tuple[int, ...]]:

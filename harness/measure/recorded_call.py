@@ -26,10 +26,9 @@ from harness.measure.sampled_rows import (
     checked_output,
     real_at,
     real_positions,
-    relative_error,
     sample_rows,
 )
-from harness.measure.verify import MAX_ALLOWED, ROUNDING_FACTOR, ROWS, ZERO, ZERO_EPS, OracleResults, compare, loosened
+from harness.measure.verify import ROWS, OracleResults, compare, loosened
 
 Repeat = Callable[[Inputs], Tensor]
 """Makes the call again, from the same state of torch's generator, on the q, k, v and mask of these inputs."""
@@ -77,7 +76,7 @@ def check(
     repeated, first = (at_real_rows(x, call.inputs, real_positions(call.inputs)) for x in (output, call.output))
     checks.append(compare("output of its repetition", repeated, first, 2 * checks[0].allowed))
     checks += [
-        _compare_gradients(oracle, kind, of_all, of_rest)
+        oracle.compare_in_total(kind, of_all, rest=of_rest)
         for kind, of_all, of_rest in zip(GRADIENTS, call.gradients, gradients, strict=False)
     ]
     return [found.model_copy(update={"rows_seed": rows_seed}) for found in loosened(checks, factor)]
@@ -97,16 +96,3 @@ def _repeat_without(rows: Tensor, call: RecordedCall) -> tuple[Tensor, tuple[Ten
         upstream[:, :, at_rows] = upstream[:, :, at_rows].where(~real_at(call.inputs, rows), 0)
         gradients = torch.autograd.grad(output, (q, k, v), upstream)
     return output.detach(), gradients
-
-
-def _compare_gradients(oracle: OracleResults, kind: str, of_all: Tensor, of_rest: Tensor) -> Check:
-    """Compare a gradient with the sum of what comes through the other rows and what the oracle says of the rest."""
-    truth = oracle.truth[kind]
-    expected = of_rest.to(truth.device, torch.float64) + truth
-    if not truth.norm() > ZERO * oracle.upstream:
-        scale = max(expected.norm().item(), oracle.upstream)
-        return compare(kind, of_all, expected, 2 * ZERO_EPS * oracle.least, scale)
-    explained = ROUNDING_FACTOR * relative_error(oracle.rounded[kind], truth) + oracle.floor
-    # Twice, because both calls have rounded; relative to the whole gradient, whose rounding both have.
-    allowed = min(2 * explained, MAX_ALLOWED) if explained < float("inf") else 2 * oracle.floor
-    return compare(kind, of_all, expected, allowed)

@@ -114,6 +114,7 @@ def run_module(
     return out.detach().clone(), SampledResult(at_real_rows(out.detach(), inputs, rows), gradients)
 
 
+@clean_numerics()  # a plugin may have left autocast on, in which its own oracle would be as wrong as itself
 def run_oracle(
     plugin: AttentionPlugin,
     spec: Spec,
@@ -133,19 +134,6 @@ def run_oracle(
         OracleFailure: the oracle raised an exception.
         OracleTimeout: it took longer than ``ORACLE_SECONDS``.
     """
-    with clean_numerics():  # a plugin may have left autocast on, in which its own oracle would be as wrong as itself
-        return _run_oracle(plugin, spec, inputs, rows, dtype, backward, randomness)
-
-
-def _run_oracle(
-    plugin: AttentionPlugin,
-    spec: Spec,
-    inputs: Inputs,
-    rows: Tensor,
-    dtype: torch.dtype,
-    backward: bool,
-    randomness: Randomness | None,
-) -> SampledResult:
     began = perf_counter()
     mask = inputs.key_padding_mask
     device = inputs.q.device

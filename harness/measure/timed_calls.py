@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.plugin import AttentionPlugin
-from harness.core.record import TIMED_CALL, Check
+from harness.core.record import Check
 from harness.core.spec import OperationSpec
 from harness.measure import recorded_call, verify
 from harness.measure.inputs import FreshInputs, Inputs, bytes_per_call
+from harness.measure.kept_samples import LAST, KeptSamples, in_own_memory, of_timed_call
 from harness.measure.recorded_call import RecordedCall
 from harness.measure.sampled_rows import WrongShape, checked_output, set_generator
 from harness.measure.timing import Batch, Purpose
@@ -33,7 +34,6 @@ CUDA_CALLS = 2
 """Calls of a sample on CUDA; see ``harness.measure.device_time``."""
 ROWS_OF_OTHERS = 24
 """Rows of the first and the random call that are compared with the oracle; of the last one ``verify.ROWS``."""
-FIRST, RANDOM, LAST = "the first", "a random one", "the last"
 
 
 def operation_call(module: nn.Module, tensors: Inputs, backward: bool) -> Callable[[], Result]:
@@ -88,15 +88,10 @@ class TimedCalls:
         self.seed = self._inputs.seed
         self.input_sets = self.most_per_sample + 1
         """Sets of tensors that the calls use in turn, at most."""
-        self._calls = self._samples = 0
-        self.kept: dict[str, _Kept] = {}
+        self._calls = 0
+        self.kept: KeptSamples[_Kept] = KeptSamples()
         self._wrong: list[Check] = []
         self._result: Result | None = None
-
-    def forget(self) -> None:
-        """Keep no result of the samples so far; the next sample is the first one."""
-        self._samples = 0
-        self.kept = {}
 
     def ready(self, count: int, purpose: Purpose) -> Batch:
         """Write the inputs of the next calls; see ``harness.measure.timing.Calls``."""
@@ -105,34 +100,30 @@ class TimedCalls:
         kept = secrets.randbelow(count)
         # No more sets than this sample needs, so that its inputs are where writing them has left them: in the caches.
         calls = [self._call(self._inputs.of_call(number, count + 1)) for number in range(first, self._calls)]
-        self._names = names_of_sample(self._samples, purpose)
+        self._is_kept = self.kept.begin(purpose)
         self._sample = _Sample(first, first + kept, torch.get_rng_state())
         return Batch(calls, kept)
 
     def returned(self, result: Any) -> None:
         """Keep the result if it is of the first, the last or a random sample."""
         self._result = result
-        self._samples += 1
         try:
             output = checked_output(result[0], self._query)
         except WrongShape as error:
             if not self._wrong:
                 wrong = Check(what=str(error), error=None, allowed=0.0, passed=False)
-                self._wrong.append(of_timed_call(wrong, self._where("one of them", self._sample)))
+                self._wrong.append(of_timed_call(wrong, "one of them", self._sample.kept_call, self._calls))
             return
-        if self._names:
-            kept = _Kept(self._sample, in_own_memory(output), tuple(in_own_memory(x) for x in result[1]))
-            self.kept |= dict.fromkeys(self._names, kept)
+        if self._is_kept:
+            self.kept.keep(_Kept(self._sample, in_own_memory(output), tuple(in_own_memory(x) for x in result[1])))
 
     def check(self) -> list[Check]:
         """Verify the kept results; there are none before the first sample."""
-        names = {kept.sample.kept_call: name for name, kept in self.kept.items()}  # one call may have two names
         checks = list(self._wrong)
-        for name in names.values():
-            kept = self.kept[name]
+        for name, kept in self.kept.distinct():
             rows = verify.ROWS if name == LAST else ROWS_OF_OTHERS
             found = recorded_call.check(self._plugin, self._spec, self._recorded(kept), rows)
-            checks += [of_timed_call(check, self._where(name, kept.sample)) for check in found]
+            checks += [of_timed_call(check, name, kept.sample.kept_call, self._calls) for check in found]
         return verify.worst_by_name(checks)
 
     def _recorded(self, kept: _Kept) -> RecordedCall:
@@ -157,35 +148,3 @@ class TimedCalls:
     def _call(self, tensors: Inputs) -> Callable[[], Result]:
         self._query = tensors.q  # every call has queries of this shape and dtype
         return operation_call(self._module, tensors, self._backward)
-
-    def _where(self, name: str, sample: _Sample) -> str:
-        return where_of_call(name, sample.kept_call, self._calls)
-
-
-def names_of_sample(number: int, purpose: Purpose) -> list[str]:
-    """Under which names the result of this sample is kept, counted from 0; the newest of a name replaces the last.
-
-    Of all samples after the first, each is the random one with the same probability.
-    """
-    if purpose == "warm-up":
-        return []
-    is_random = number > 0 and secrets.randbelow(number) == 0
-    kept = {FIRST: number == 0, RANDOM: is_random, LAST: purpose == "last sample"}
-    return [name for name, is_kept in kept.items() if is_kept]
-
-
-def where_of_call(name: str, number: int, calls: int) -> str:
-    """Which timed call it is, for the reader of a check; warm-up calls count, too."""
-    return f"{name}, call {number + 1} of {calls}"
-
-
-def of_timed_call(check: Check, where: str) -> Check:
-    """The check, named as one of a timed call."""
-    what = TIMED_CALL + check.what
-    return check.model_copy(update={"what": what, "where": ", ".join(filter(None, (check.where, where)))})
-
-
-def in_own_memory(tensor: Tensor) -> Tensor:
-    """A copy in new memory, on the CPU: the module may write to the tensor again, and device memory may be short."""
-    detached = tensor.detach()
-    return detached.clone() if detached.device.type == "cpu" else detached.cpu()

@@ -19,11 +19,10 @@ from torch import Tensor
 
 from harness.core.plugin import AttentionPlugin, torch_dtype
 from harness.core.record import Check
-from harness.core.spec import ModelSpec
+from harness.core.spec import ModelSpec, seed_from_entropy
 from harness.measure import verify_layers
-from harness.measure.inputs import SEED_BITS
+from harness.measure.kept_samples import LAST, KeptSamples, in_own_memory, of_timed_call
 from harness.measure.sampled_rows import relative_error, set_generator
-from harness.measure.timed_calls import LAST, in_own_memory, names_of_sample, of_timed_call, where_of_call
 from harness.measure.timing import Batch, Purpose
 from harness.measure.verify import compare, worst_by_name
 from harness.models import model_case, transformers_seam
@@ -63,48 +62,38 @@ class TimedModelCalls:
 
     def __init__(self, plugin: AttentionPlugin, spec: ModelSpec, built: ModelCase, seed: int | None = None) -> None:
         self._plugin, self._spec, self._built = plugin, spec, built
-        self.seed = secrets.randbits(SEED_BITS) if seed is None else seed
-        # The optimizer's state is compared after a step, so no step of the same sample may follow the kept one.
+        self.seed = seed_from_entropy() if seed is None else seed
         self._eps = torch.finfo(torch_dtype(spec.dtype)).eps
+        # The optimizer's state is compared after a step, so no step of the same sample may follow the kept one.
         self.most_per_sample = MOST_CALLS if built.optimizer is None else 1
         self.input_sets = self.most_per_sample
-        self._calls = self._samples = 0
-        self._names: list[str] = []
+        self._calls = 0
         self._sample: _Sample | None = None
-        self.kept: dict[str, tuple[_Sample, list[Tensor]]] = {}
-
-    def forget(self) -> None:
-        """Keep no result of the samples so far; the next sample is the first one."""
-        self._samples = 0
-        self.kept = {}
+        self.kept: KeptSamples[tuple[_Sample, list[Tensor]]] = KeptSamples()
 
     def ready(self, count: int, purpose: Purpose) -> Batch:
         """Draw the token ids of the next calls; see ``harness.measure.timing.Calls``."""
         first, self._calls = self._calls, self._calls + count
         kept = secrets.randbelow(count)
-        self._names = names_of_sample(self._samples, purpose)
-        self._sample = self._state(first, first + kept) if self._names else None
+        self._sample = self._state(first, first + kept) if self.kept.begin(purpose) else None
         return Batch([self._call(number) for number in range(first, self._calls)], kept)
 
     def returned(self, result: Any) -> None:
         """Keep the result if it is of the first, the last or a random sample."""
-        self._samples += 1
         if self._sample is not None:
-            self.kept |= dict.fromkeys(self._names, (self._sample, self._results(result)))
+            self.kept.keep((self._sample, self._results(result)))
 
     def check(self) -> list[Check]:
         """Verify the kept results; there are none before the first sample."""
-        names = {sample.kept_call: name for name, (sample, _) in self.kept.items()}  # one call may have two names
-        return worst_by_name([check for name in names.values() for check in self._check(name, *self.kept[name])])
+        return worst_by_name([check for name, kept in self.kept.distinct() for check in self._check(name, *kept)])
 
     def _check(self, name: str, sample: _Sample, kept: list[Tensor]) -> list[Check]:
-        self._restore(sample)
-        for number in range(sample.first_call, sample.kept_call):
-            self._call(number)()
         repeated: list[Tensor] = []
 
         def run() -> None:
             repeated.extend(self._results(self._call(sample.kept_call)()))
+
+        self._restore(sample)
 
         checks: list[Check] = []
         if name == LAST and not self._lacks_oracle():
@@ -117,7 +106,7 @@ class TimedModelCalls:
             compare(part, again, before, ALLOWED_EPS * self._eps + SPREAD_FACTOR * spread)
             for part, before, again, spread in zip((RESULT, GRADIENTS), kept, repeated, spreads, strict=False)
         ]
-        return [of_timed_call(check, where_of_call(name, sample.kept_call, self._calls)) for check in checks]
+        return [of_timed_call(check, name, sample.kept_call, self._calls) for check in checks]
 
     def _lacks_oracle(self) -> bool:
         """Whether the attention has weights that training steps have changed; the oracle has the initial ones."""
@@ -131,8 +120,6 @@ class TimedModelCalls:
         spreads = [0.0 for _ in first]
         for _ in range(REPETITIONS - 1):
             self._restore(sample)
-            for number in range(sample.first_call, sample.kept_call):
-                self._call(number)()
             again = self._results(self._call(sample.kept_call)())
             spreads = [max(spread, relative_error(a, b)) for spread, a, b in zip(spreads, again, first, strict=True)]
         return spreads
@@ -156,8 +143,11 @@ class TimedModelCalls:
         return _Sample(first_call, kept_call, generator, weights, deepcopy(self._built.optimizer.state_dict()))
 
     def _restore(self, sample: _Sample) -> None:
+        """Make everything as it was before the kept call; earlier calls of its sample drew random numbers, too."""
         if sample.weights is not None and sample.optimizer is not None:
             assert self._built.optimizer is not None
             self._built.model.load_state_dict(sample.weights)
             self._built.optimizer.load_state_dict(deepcopy(sample.optimizer))
         set_generator(sample.generator)
+        for number in range(sample.first_call, sample.kept_call):
+            self._call(number)()

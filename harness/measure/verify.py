@@ -223,18 +223,8 @@ class OracleResults:
         """Compare each tensor of ``sampled``, first in total; ``when`` is appended to their names."""
         in_total, of_parts = [], []
         for name, value in sampled.named().items():
-            truth = self.truth[name]
-            if not truth.norm() > ZERO * self.upstream:
-                # For example the weight of a single key is constant, and its gradient in a kernel is only rounding,
-                # which has no scale of its own in a row or head.
-                in_total.append(compare(name + when, value, truth, ZERO_EPS * self.least, self.upstream))
-                continue
-            rounding = relative_error(self.rounded[name], truth)
-            explained = ROUNDING_FACTOR * rounding + self.floor
-            limit = MAX_ALLOWED_IN_TOTAL.get(self.rounded[name].dtype, MAX_ALLOWED)
-            allowed = min(explained if math.isfinite(rounding) else self.floor, limit)
-            in_total.append(compare(name + when, value, truth, allowed))
-            if truth.shape[-1] < LEAST_ROW_SIZE:
+            in_total.append(self.compare_in_total(name, value, when))
+            if self._is_zero(name) or self.truth[name].shape[-1] < LEAST_ROW_SIZE:
                 continue
             parts = self._comparison(name, value)
             of_parts.append(_worst(name + when + WORST_HEAD, parts.worst_head()))
@@ -242,6 +232,34 @@ class OracleResults:
             if name == "output":
                 of_parts.append(_worst(name + when + MEAN_DEVIATION, parts.worst_shift(self.positions)))
         return in_total + of_parts
+
+    def compare_in_total(self, name: str, value: Tensor, when: str = "", rest: Tensor | None = None) -> Check:
+        """Compare one tensor in total.
+
+        Args:
+            name: the tensor's name in ``truth``.
+            value: the module's result.
+            when: appended to the name of the check.
+            rest: what ``value`` contains in addition to the oracle's result, from another call of the module. Then both
+                calls have rounded, and twice as much is allowed, relative to the whole.
+        """
+        truth = self.truth[name]
+        expected = truth if rest is None else truth + rest.to(truth.device, truth.dtype)
+        roundings = 1 if rest is None else 2
+        if self._is_zero(name):
+            scale = max(expected.norm().item(), self.upstream)
+            return compare(name + when, value, expected, roundings * ZERO_EPS * self.least, scale)
+        rounding = relative_error(self.rounded[name], truth)
+        explained = ROUNDING_FACTOR * rounding + self.floor if math.isfinite(rounding) else self.floor
+        limit = MAX_ALLOWED_IN_TOTAL.get(self.rounded[name].dtype, MAX_ALLOWED)
+        return compare(name + when, value, expected, roundings * min(explained, limit))
+
+    def _is_zero(self, name: str) -> bool:
+        """Whether the true value is zero: the weight of a single key is constant, and its gradient only rounding.
+
+        Rounding has no scale of its own in a row or head.
+        """
+        return not self.truth[name].norm() > ZERO * self.upstream
 
     def worst_row(self, name: str, value: Tensor, when: str) -> Check:
         """Only the worst row of one tensor."""

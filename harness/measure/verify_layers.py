@@ -61,8 +61,7 @@ def check(
     for number, call in enumerate(calls, start=1):
         own = child_module(call.layer, plugin.name)
         for found in _check_layer(plugin, cases.get(own) if own else None, case, call):
-            where = ", ".join(filter(None, (f"layer {number} of {len(calls)}", found.where)))
-            of_layers.append(found.model_copy(update={"what": f"layers{when}: {found.what}", "where": where}))
+            of_layers.append(found.inside(f"layers{when}", f"layer {number} of {len(calls)}"))
     return checks + verify.worst_by_name(of_layers)
 
 

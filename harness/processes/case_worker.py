@@ -9,8 +9,8 @@ The process compares its state after each case with its state before it loaded a
 record's ``findings``, and then the process takes no further case.
 
 Idle processes are ended instead of kept for later: a stopped process would still hold memory of the device. So that few
-processes start, the pytest plugin runs all cases attention by attention. A start takes about three
-seconds on two idle cores, half of them in the first case's imports of torch, and the quick profile has 46.
+processes start, the pytest plugin runs all cases attention by attention. A start takes about two seconds on two idle
+cores, most of them for the import of torch.
 
 The process knows the attentions of entry points only, and not those that ``registry.add`` added in the parent.
 """

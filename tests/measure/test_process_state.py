@@ -14,7 +14,7 @@ import torch
 import wrong_attentions as wrong
 
 from harness.core.spec import OperationSpec
-from harness.measure import inputs, process_state, sampled_rows, verify
+from harness.measure import idle_work, inputs, process_state, sampled_rows, verify
 from harness.measure.process_state import clean_numerics, differences, findings, restore, snapshot
 
 
@@ -148,7 +148,7 @@ def test_a_thread_that_works_on_is_named_and_a_waiting_one_has_no_work(before):
 
 
 def test_a_child_process_that_works_on_is_found(before, monkeypatch):
-    monkeypatch.setattr(process_state, "CHILDREN_FINISH_SECONDS", 0.1)
+    monkeypatch.setattr(idle_work, "CHILDREN_FINISH_SECONDS", 0.1)
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
         try:
             (found,) = findings(before, "cpu")
@@ -212,3 +212,9 @@ def test_variables_of_the_compiler_are_not_a_finding(before, monkeypatch):
     found = differences(before, snapshot())
     monkeypatch.undo()
     assert found == []
+
+
+def test_a_state_that_can_no_longer_be_read_is_a_finding(monkeypatch):
+    before = snapshot()
+    monkeypatch.setattr(threading, "enumerate", lambda: [][1])
+    assert findings(before, "cpu") == ["the state of the process can no longer be read (IndexError)"]

@@ -1,5 +1,7 @@
 """What is timed is what was verified: calls have new inputs, and some of their results are compared with the oracle."""
 
+import time
+
 import cheating_attentions as cheating
 import pytest
 import torch
@@ -10,7 +12,9 @@ from harness.core import registry
 from harness.core.capabilities import Capabilities
 from harness.core.record import TIMED_CALL
 from harness.core.spec import Effort, ModelSpec, OperationSpec, QualitySpec, TaskSpec
-from harness.measure import inputs, timing
+from harness.measure import inputs, sampled_rows, timing
+from harness.measure.kept_samples import FIRST, LAST, KeptSamples
+from harness.measure.timed_calls import TimedCalls
 
 EFFORT = Effort(min_samples=12, max_samples=12, seconds=0.0, warmup_calls=10, warmup_seconds=0.0)
 NAMES = ("softmax", "sdpa", "yoso", "yoso_e", "linformer", "reformer", "performer_softmax", "nystromformer")
@@ -43,7 +47,7 @@ def test_answers_that_are_cheaper_in_later_calls_are_incorrect(module, mode):
 
 
 def test_answers_that_were_computed_before_the_inputs_were_known_are_incorrect():
-    assert f"{TIMED_CALL}output" in failed_while_timed(run(cheating.BuildsPrecomputed()))
+    assert f"{TIMED_CALL}: output" in failed_while_timed(run(cheating.BuildsPrecomputed()))
 
 
 def test_a_tensor_that_computes_when_it_is_read_is_incorrect():
@@ -52,13 +56,13 @@ def test_a_tensor_that_computes_when_it_is_read_is_incorrect():
 
 
 def test_an_output_that_another_thread_fills_in_is_incorrect():
-    assert f"{TIMED_CALL}output" in failed_while_timed(run(cheating.named(cheating.InAnotherThread)))
+    assert f"{TIMED_CALL}: output" in failed_while_timed(run(cheating.named(cheating.InAnotherThread)))
 
 
 @pytest.mark.parametrize("module", [cheating.GradientsOfZeroLater, cheating.HalfOfTheBackward])
 def test_gradients_that_are_cheaper_in_timed_calls_are_incorrect(module):
     failed = failed_while_timed(run(cheating.named(module), mode="forward_backward", seq_len=1100))
-    assert f"{TIMED_CALL}grad_v" in failed
+    assert f"{TIMED_CALL}: grad_v" in failed
 
 
 def test_a_mask_that_the_call_changes_is_incorrect():
@@ -93,6 +97,45 @@ def test_the_padding_differs_from_call_to_call_and_not_in_the_mean():
     lengths = torch.stack([fresh.of_call(number).key_padding_mask.sum(1) for number in range(200)])
     assert lengths.unique().tolist() == list(range(144, 157))
     assert lengths.double().mean() == pytest.approx(150, abs=0.7)
+
+
+@pytest.mark.parametrize("spec_class", [OperationSpec, QualitySpec])
+def test_an_oracle_that_raises_gives_a_reason_and_no_time(spec_class):
+    plugin = wrong.plugin_of(wrong.right)
+    plugin.oracle = lambda *arguments: [][1]
+    record = run(plugin, spec_class)
+    assert (record.status, record.timing, record.quality) == ("crashed", None, None)
+    assert "oracle of right raised IndexError: list index out of range" in " ".join(record.reasons)
+
+
+def test_an_oracle_that_is_too_slow_gives_a_reason_and_no_time(monkeypatch):
+    monkeypatch.setattr(sampled_rows, "ORACLE_SECONDS", 0.02)
+    monkeypatch.setitem(sampled_rows.ORACLE_BYTES, "cpu", 1)  # every row is a chunk
+
+    class Slow(wrong.StubPlugin):
+        def unsupported(self, spec):
+            return [] if spec.batch == 1 else ["it has no neighbours"]
+
+        def oracle(self, *arguments):
+            time.sleep(0.01)
+            return super().oracle(*arguments)
+
+    record = run(Slow("slow", lambda: wrong.FunctionModule(wrong.right)))
+    assert (record.status, record.timing) == ("timeout", None)
+    assert record.reasons == [
+        "not verified, and so not timed: the oracle of slow took longer than 0.02 s for 96 rows of 96 tokens"
+    ]
+
+
+def test_a_sample_that_is_random_and_last_is_verified_as_the_last():
+    samples = KeptSamples()
+    for purpose in ("sample", "last sample", "last sample"):  # as in turns of one sample, the second is always random
+        assert samples.begin(purpose)
+        result = object()
+        samples.keep(result)
+    assert samples.distinct()[-1] == (LAST, result)
+    assert next(name for name, _ in samples.distinct()) == FIRST
+    assert not samples.begin("warm-up")
 
 
 def test_a_result_that_is_recognised_by_its_numbers_is_never_found_again(monkeypatch):
@@ -140,6 +183,15 @@ def test_inputs_differ_from_call_to_call_in_numbers_and_memory_and_are_known_fro
         assert tensor.std() == pytest.approx(1.0, abs=0.01)
 
 
+def test_the_number_of_input_sets_is_the_same_however_long_a_call_takes():
+    """It is a condition of the timing: runs in which it differs cannot be compared."""
+    spec = OperationSpec(attention="none", seq_len=64)
+    calls = TimedCalls(registry.get("none"), spec, registry.get("none").build(spec))
+    before = calls.input_sets
+    calls.ready(3, "sample")
+    assert calls.input_sets == before > 3
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("attention", NAMES)
 def test_right_attentions_pass_and_their_timed_calls_are_verified(attention, dtype):
@@ -149,7 +201,7 @@ def test_right_attentions_pass_and_their_timed_calls_are_verified(attention, dty
         record = runner.run(spec, EFFORT)
         assert (record.status, record.reasons) == ("ok", [])
         timed = {check.what for check in record.checks if check.is_of_timed_call}
-        assert timed >= {f"{TIMED_CALL}{name}" for name in ("output", "grad_q", "grad_k", "grad_v")}
+        assert timed >= {f"{TIMED_CALL}: {name}" for name in ("output", "grad_q", "grad_k", "grad_v")}
         assert record.timing.inputs_seed > 0
 
 
@@ -168,7 +220,7 @@ def test_wrong_gradients_inside_a_model_are_incorrect():
 @pytest.mark.parametrize("mode", ["forward", "training_step"])
 def test_an_attention_that_is_wrong_in_later_calls_of_a_model_is_incorrect(mode):
     failed = failed_while_timed(run(cheating.named(cheating.WrongInModelsLater), ModelSpec, mode=mode))
-    assert f"{TIMED_CALL}layers: output" in failed
+    assert f"{TIMED_CALL}: layers: output" in failed
 
 
 @pytest.mark.parametrize("mode", ["forward", "training_step"])
@@ -193,7 +245,7 @@ def test_an_attention_that_is_not_deterministic_may_not_differ_more_than_its_rep
     plugin.capabilities = Capabilities(deterministic=False, why={"deterministic": "tests"})
     failed = failed_while_timed(run(plugin, ModelSpec, mode=mode))
     changed = "result" if mode == "forward" else "gradients of the weights"
-    assert f"{TIMED_CALL}{changed} {'of' if mode == 'forward' else 'in'} its repetition" in failed
+    assert f"{TIMED_CALL}: {changed} {'of' if mode == 'forward' else 'in'} its repetition" in failed
 
 
 @pytest.mark.parametrize("attention", ["yoso", "sdpa", "linformer", "yoso_conv"])
@@ -204,9 +256,9 @@ def test_every_layer_of_a_right_model_is_verified(attention, mode):
     names = {check.what for check in record.checks}
     assert "layers: output" in names
     assert ("layers: grad_k" in names) == (mode == "training_step")
-    assert f"{TIMED_CALL}result of its repetition" in names
+    assert f"{TIMED_CALL}: result of its repetition" in names
     trained_weights = attention in ("linformer", "yoso_conv") and mode == "training_step"
-    assert (f"{TIMED_CALL}layers: output" in names) == (not trained_weights)
+    assert (f"{TIMED_CALL}: layers: output" in names) == (not trained_weights)
     assert bool(record.unverified) == trained_weights
 
 

@@ -4,19 +4,16 @@ A turn is one call, or a few. A disturbance that lasts longer than a turn (anoth
 affects neighbouring turns of both commits equally and cancels in their ratio.
 """
 
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from harness.core.record import Record, Timing
-from harness.core.spec import AnySpec
+from harness.core.spec import AnySpec, seed_from_entropy
 from harness.gate.commits.commit_process import CommitProcess, Failed
 from harness.statistics import disturbance
 
-SEED_BITS = 47
-"""Bits of a seed of inputs, so that a JSON number holds it exactly."""
 Settled = Callable[[Record, Record], bool]
 """Whether the case needs no more turns, given the records of base and head so far."""
 Pair = tuple[list[float], list[float]]
@@ -99,7 +96,7 @@ def measure(
     """
     order = (1, 0) if head_first else (0, 1)
     # Both get the same inputs, so that a time that depends on them does not differ between the commits.
-    inputs_seed = secrets.randbits(SEED_BITS)
+    inputs_seed = seed_from_entropy()
     # The process that prepares first may get different memory pages, so the order alternates.
     for which in order:
         (base, head)[which].begin_prepare(spec, verified=again or which == 0, observed=again, inputs_seed=inputs_seed)
@@ -170,7 +167,7 @@ def _pair(
 
 
 def _prepare_again(processes: tuple[CommitProcess, CommitProcess], spec: AnySpec, order: tuple[int, ...]) -> None:
-    inputs_seed = secrets.randbits(SEED_BITS)
+    inputs_seed = seed_from_entropy()
     for which in order:
         processes[which].begin_prepare(spec, verified=True, observed=True, inputs_seed=inputs_seed)
     for which, record in enumerate([process.prepared() for process in processes]):
