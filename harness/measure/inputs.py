@@ -121,7 +121,7 @@ class FreshInputs:
     Call ``number`` has the numbers of one standard normal draw, moved along the sequence and with other signs of the
     features: again standard normal, and cheap to write. q, k, v and the output's gradient are moved by different
     distances, so that other queries meet other keys. A padded sequence has up to ``MASK_CHANGE`` of its length more or
-    fewer real tokens, as many in the mean as in the case.
+    fewer real tokens, in the mean as many as in the case.
 
     Args:
         spec: the case.
@@ -166,11 +166,16 @@ class FreshInputs:
 
 
 def with_other_lengths(mask: Tensor, generator: torch.Generator) -> Tensor:
-    """A padding mask with padding at the end, in which each sequence has up to ``MASK_CHANGE`` more or fewer tokens."""
+    """A padding mask with padding at the end, in which each sequence has up to ``MASK_CHANGE`` more or fewer tokens.
+
+    No sequence keeps its length where another one is possible, so that a remembered mask is never right by chance.
+    """
     batch, n = mask.shape
     real = mask.sum(1).cpu()
     most = torch.minimum(torch.full_like(real, int(n * MASK_CHANGE)), torch.minimum(real - 1, n - real))
-    change = ((2 * most + 1) * torch.rand(batch, generator=generator)).long() - most
+    drawn = torch.rand((2, batch), generator=generator)
+    size = torch.minimum(1 + (most * drawn[0]).long(), most)
+    change = torch.where(drawn[1] < 0.5, size, -size)
     return (torch.arange(n) < (real + change)[:, None]).to(mask.device)
 
 
