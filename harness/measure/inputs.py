@@ -121,7 +121,8 @@ class FreshInputs:
     Call ``number`` has the numbers of one standard normal draw, moved along the sequence and with other signs of the
     features: again standard normal, and cheap to write. q, k, v and the output's gradient are moved by different
     distances, so that other queries meet other keys. A padded sequence has up to ``MASK_CHANGE`` of its length more or
-    fewer real tokens, in the mean as many as in the case.
+    fewer real tokens, in the mean as many as in the case. In ``forward`` mode nothing reads the output's gradient: it
+    is not written, which would put the rest out of the caches.
 
     Args:
         spec: the case.
@@ -134,6 +135,7 @@ class FreshInputs:
         shape = (spec.batch, spec.heads, spec.seq_len, spec.head_dim)
         q, k, v, grad = (x.to(torch_dtype(spec.dtype)) for x in draw(shape, self.seed, spec.device))
         self._drawn = Inputs(q, k, v, _padding_mask(spec), grad)
+        self._writes_grad = spec.mode == "forward_backward"
         self._ring = [self._empty() for _ in range(sets)]
 
     def of_call(self, number: int, sets: int | None = None) -> Inputs:
@@ -146,7 +148,8 @@ class FreshInputs:
 
     def _empty(self) -> Inputs:
         drawn = self._drawn
-        q, k, v, grad = (torch.empty_like(x) for x in (drawn.q, drawn.k, drawn.v, drawn.grad))
+        q, k, v = (torch.empty_like(x) for x in (drawn.q, drawn.k, drawn.v))
+        grad = torch.empty_like(drawn.grad) if self._writes_grad else drawn.grad
         mask = None if drawn.key_padding_mask is None else torch.empty_like(drawn.key_padding_mask)
         return Inputs(q, k, v, mask, grad)
 
@@ -156,8 +159,10 @@ class FreshInputs:
         generator = torch.Generator().manual_seed(self.seed + number)
         shifts = torch.randint(n, (4,), generator=generator).tolist()
         signs = torch.randint(2, (4, dim), generator=generator).mul_(2).sub_(1).to(drawn.q.device, drawn.q.dtype)
-        pairs = ((drawn.q, to.q), (drawn.k, to.k), (drawn.v, to.v), (drawn.grad, to.grad))
-        for (source, target), shift, sign in zip(pairs, shifts, signs, strict=True):
+        pairs = [(drawn.q, to.q), (drawn.k, to.k), (drawn.v, to.v)]
+        if self._writes_grad:
+            pairs.append((drawn.grad, to.grad))
+        for (source, target), shift, sign in zip(pairs, shifts, signs, strict=False):  # the gradient's may be unused
             torch.mul(source[:, :, n - shift :], sign, out=target[:, :, :shift])
             torch.mul(source[:, :, : n - shift], sign, out=target[:, :, shift:])
         if to.key_padding_mask is not None and drawn.key_padding_mask is not None:
