@@ -251,7 +251,19 @@ def right_plugin(plugin_class, name):
     return plugin_class(name, plugin_of(right).make_module)
 
 
+class _UntrainedWeight(nn.Module):
+    """Multiplies the output by a weight, one in the beginning, that gets no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, q, k, v, mask):
+        return right(q, k, v, mask) * self.weight.detach()
+
+
 BREAKERS = {
+    "test_gradients_of_weights": [StubPlugin("untrained_weight", _UntrainedWeight)],
     "test_unaligned_lengths": [plugin_of(drops_incomplete_block)],
     "test_neighbouring_sizes": [*map(plugin_of, (right_only_at_head_size_64, uses_the_first_mask_for_all))],
     "test_every_declared_dtype": [plugin_of(inaccurate_in_bfloat16)],

@@ -22,6 +22,7 @@ from harness.core.record import Check, Conditions, Divergence, Memory, Quality, 
 from harness.core.spec import AnySpec, Effort, ModelSpec, OperationSpec, QualitySpec, Scalar, TaskSpec
 from harness.measure import (
     conditions,
+    failure_reasons,
     inputs,
     kept_memory,
     memory,
@@ -64,7 +65,7 @@ class Incorrect(Exception):
     """The case failed its verification."""
 
     def __init__(self, checks: list[Check]) -> None:
-        super().__init__("; ".join(verify.failures(checks)))
+        super().__init__("; ".join(failure_reasons.reasons(checks)))
         self.checks = checks
 
 

@@ -17,7 +17,7 @@ from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Divergence, Record
 from harness.core.record_text import clean_reasons, clean_text, exception_text
 from harness.core.spec import AnySpec, Effort, Scalar
-from harness.measure import launches, neighbours, verify
+from harness.measure import failure_reasons, launches, neighbours
 from harness.measure.sampled_rows import OracleTimeout
 from harness.training import Diverged
 from yoso.torch_private import compile_seconds
@@ -217,7 +217,7 @@ def _kernel(plugin: AttentionPlugin, spec: AnySpec) -> str:
 def failure(error: BaseException) -> RecordFields:
     """Status and reasons of a case that raised ``error``, and the failed checks of an incorrect one."""
     if isinstance(error, Incorrect):
-        return {"status": "incorrect", "reasons": verify.failures(error.checks), "checks": error.checks}
+        return {"status": "incorrect", "reasons": failure_reasons.reasons(error.checks), "checks": error.checks}
     if isinstance(error, OracleTimeout):
         return {"status": "timeout", "reasons": [str(error)]}
     return {"status": "oom" if _is_out_of_memory(error) else "crashed", "reasons": _reasons(error)}

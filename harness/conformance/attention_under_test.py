@@ -11,8 +11,10 @@ from _pytest.outcomes import Skipped  # pytest.skip.Exception, which no class ca
 from torch import Tensor, nn
 
 from harness.core.plugin import AttentionPlugin
+from harness.core.record import Check
 from harness.core.spec import Dtype, OperationSpec
 from harness.measure import inputs
+from harness.measure.failure_reasons import reasons
 from harness.measure.inputs import Inputs
 from harness.measure.sampled_rows import relative_error, run_oracle, sample_rows
 from harness.measure.verify import FLOOR_EPS, MAX_ALLOWED, ROUNDING_FACTOR, ROWS
@@ -44,6 +46,9 @@ class Coverage:
     refused: dict[str, str] = field(default_factory=dict)
     """Declared abilities that a refused case needed, with the reasons against the first such case."""
 
+    mistakes: list[str] = field(default_factory=list)
+    """The known mistakes that wrong results equal, one for each test that found one."""
+
     def only_refused(self) -> dict[str, str]:
         """Declared abilities of which every case was refused, with reasons."""
         return {ability: why for ability, why in sorted(self.refused.items()) if ability not in self.supported}
@@ -70,14 +75,14 @@ class AttentionUnderTest:
     def spec(self, **changes: Any) -> OperationSpec:
         """A case of the usual ``SIZES`` with ``changes``; skips the test where the plugin does not support it."""
         spec = self.unchecked_spec(**changes)
-        reasons = self.plugin.unsupported(spec)
+        refusals = "; ".join(self.plugin.unsupported(spec))
         abilities = self._abilities(spec)
         is_declared = all(abilities.values())
-        if reasons and is_declared:
-            self.coverage.refused = dict.fromkeys(abilities, "; ".join(reasons)) | self.coverage.refused
-            raise Refused("; ".join(reasons))
-        if reasons:
-            pytest.skip("; ".join(reasons))
+        if refusals and is_declared:
+            self.coverage.refused = dict.fromkeys(abilities, refusals) | self.coverage.refused
+            raise Refused(refusals)
+        if refusals:
+            pytest.skip(refusals)
         if is_declared:
             self.coverage.supported.update(abilities)
         return spec
@@ -86,6 +91,11 @@ class AttentionUnderTest:
         """The module, in training mode where the spec asks for gradients."""
         self.coverage.built = True
         return self.plugin.build(spec).train(spec.mode == "forward_backward")
+
+    def failures(self, checks: Sequence[Check]) -> list[str]:
+        """Why the checks failed, as ``harness.measure.failure_reasons`` says it; nothing if all passed."""
+        self.coverage.mistakes += [check.equals for check in checks if check.equals is not None][:1]
+        return reasons(checks)
 
     def fresh_copy(self, module: nn.Module, spec: OperationSpec) -> nn.Module:
         """A new module for ``spec`` with the weights of ``module`` and none of its other state."""

@@ -1,6 +1,7 @@
 """Runs every conformance test once for each selected attention, and reports attentions of which nothing was tested."""
 
 import unittest
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,7 +152,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name what was not tested, with reasons."""
+    """Name causes that several tests have in common, and what was not tested, with reasons."""
     lines = [] if config.option.collectonly else [*_summary(_tested(config))]
     if lines:
         terminalreporter.section("conformance")
@@ -160,6 +161,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _summary(tested: _Tested) -> Iterator[str]:
+    for name in sorted(tested.names):
+        for mistake, count in Counter(tested.coverage_of(name).mistakes).items():
+            tests = "one failed test has" if count == 1 else f"{count} failed tests have"
+            yield f"{tests} one cause: what {name} computes equals {mistake}"
     for name in tested.untested():
         reasons = dict.fromkeys(reason for reason in tested.skipped.get(name, []) if "is not declared" not in reason)
         why = "; ".join([*reasons][:NAMED_REASONS]) or "none of its tests was selected"

@@ -6,7 +6,7 @@ import pytest
 
 from harness.conformance.attention_under_test import AttentionUnderTest
 from harness.core.spec import Dtype
-from harness.measure import inputs, neighbours, verify
+from harness.measure import inputs, neighbours, parameter_gradients, verify
 
 UNALIGNED_LENGTHS = (1, 7, 33, 1000)
 LONG = 4096
@@ -14,7 +14,7 @@ LONG = 4096
 
 def _failures(attention: AttentionUnderTest, **changes: object) -> list[str]:
     spec = attention.spec(**changes)
-    return verify.failures(verify.check(attention.plugin, spec, attention.build(spec), inputs.make(spec)))
+    return attention.failures(verify.check(attention.plugin, spec, attention.build(spec), inputs.make(spec)))
 
 
 def _message(failures: list[str], what: str) -> str:
@@ -35,9 +35,19 @@ def test_output_matches_oracle(attention: AttentionUnderTest, padding: float) ->
 def test_gradients_match_oracle(attention: AttentionUnderTest, padding: float) -> None:
     """Gradients of q, k and v at every position."""
     attention.require("backward")
-    failures = _failures(attention, padding=padding, mode="forward_backward")
-    failures = [failure for failure in failures if "grad" in failure]
+    spec = attention.spec(padding=padding, mode="forward_backward")
+    checks = verify.check(attention.plugin, spec, attention.build(spec), inputs.make(spec))
+    failures = attention.failures([check for check in checks if "grad" in check.what])
     assert not failures, _message(failures, "the gradients do not match the oracle's")
+
+
+def test_gradients_of_weights(attention: AttentionUnderTest) -> None:
+    """The attention's own weights, if it has any, get gradients that are the derivatives of the output."""
+    attention.require("backward")
+    spec = attention.spec(mode="forward_backward")
+    module = attention.build(spec).train()
+    failures = attention.failures(parameter_gradients.check(attention.plugin, spec, module, inputs.make(spec)))
+    assert not failures, _message(failures, "wrong gradients of weights; a weight that is not trained is a buffer")
 
 
 @pytest.mark.parametrize("seq_len", UNALIGNED_LENGTHS)
@@ -51,7 +61,7 @@ def test_unaligned_lengths(attention: AttentionUnderTest, seq_len: int, mode: st
 def test_neighbouring_sizes(attention: AttentionUnderTest) -> None:
     """Other head sizes, batches and paddings are correct, too, as far as the plugin supports them."""
     spec = attention.spec(mode="forward_backward" if attention.declares("backward") else "forward")
-    failures = verify.failures(neighbours.check(attention.plugin, spec))
+    failures = attention.failures(neighbours.check(attention.plugin, spec))
     assert not failures, _message(failures, "wrong at other sizes; fix them or give a reason in `unsupported`")
 
 

@@ -53,7 +53,7 @@ def test_padded_keys_do_not_change_real_outputs(attention: AttentionUnderTest, p
 def test_output_with_padding_matches_oracle(attention: AttentionUnderTest, position: str) -> None:
     """With padding at the end, at the front, or in the middle of the sequences."""
     spec, tensors = _padded(attention, position)
-    failures = verify.failures(verify.check(attention.plugin, spec, attention.build(spec), tensors))
+    failures = attention.failures(verify.check(attention.plugin, spec, attention.build(spec), tensors))
     assert not failures, f"padding at the {position}: {'; '.join(failures)}; key_padding_mask is True for real tokens"
 
 

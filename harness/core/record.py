@@ -21,6 +21,8 @@ WORST_ROW = ", worst row"
 WORST_HEAD = ", worst head"
 MEAN_DEVIATION = ", mean deviation"
 TIMED_CALL = "timed call"
+CHANGED_INPUTS = "share of input numbers that the call changed"
+NEIGHBOUR = "neighbour"
 NEIGHBOURS = "neighbours"
 
 
@@ -31,7 +33,8 @@ class Check(_Strict):
     Frobenius norm of the difference unless ``what`` says otherwise. A ``what`` that ends with ``WORST_ROW``,
     ``WORST_HEAD`` or ``MEAN_DEVIATION`` is about the one row or head that ``where`` names; see
     ``harness.measure.worst_rows``. A ``what`` that begins with ``TIMED_CALL`` is about a call that was timed. One that
-    starts with ``NEIGHBOURS`` sums up ``harness.measure.neighbours``.
+    starts with ``NEIGHBOUR`` and a space is about one neighbour of the case, and one that starts with ``NEIGHBOURS``
+    sums them up; see ``harness.measure.neighbours``.
     """
 
     what: str
@@ -39,6 +42,9 @@ class Check(_Strict):
     allowed: float
     passed: bool
     where: str | None = Field(default=None, description="the row or head, counted from 0; None: the whole tensor")
+    equals: str | None = Field(
+        default=None, description="what a wrong result equals instead, where that is a known mistake"
+    )
     rows_seed: int | None = Field(
         default=None,
         description="seed of the random sample of query rows, for harness.measure.verify.check; "

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from harness.core.plugin import AttentionPlugin
-from harness.core.record import NEIGHBOURS, Check
+from harness.core.record import NEIGHBOUR, NEIGHBOURS, Check
 from harness.core.record_text import exception_text
 from harness.core.spec import OperationSpec
-from harness.measure import inputs, verify
+from harness.measure import inputs, parameter_gradients, verify
 from yoso import torch_private
 
 Padding = Literal["none", "right", "left", "per_sequence", "holes"]
@@ -145,7 +145,7 @@ def _checked(case: _PluginAndCase) -> tuple[Check, ...]:
 def _checks(plugin: AttentionPlugin, spec: OperationSpec, neighbour: Neighbour) -> list[Check]:
     """The checks of one neighbour, which its name begins; none if the plugin declares it unsupported."""
     sizes = f"head_dim={spec.head_dim} n={spec.seq_len} batch={spec.batch} heads={spec.heads}"
-    name = f"neighbour {sizes}" + ("" if neighbour.padding == "none" else f" padding={neighbour.padding}")
+    name = f"{NEIGHBOUR} {sizes}" + ("" if neighbour.padding == "none" else f" padding={neighbour.padding}")
     try:
         supported = _with_supported_knobs(plugin, spec)
         if supported is None:
@@ -154,6 +154,8 @@ def _checks(plugin: AttentionPlugin, spec: OperationSpec, neighbour: Neighbour) 
         given = inputs.make(supported)
         given = replace(given, key_padding_mask=neighbour.mask(given.key_padding_mask))
         checks = verify.check_one_call(plugin, supported, module, given)
+        if supported.mode == "forward_backward":
+            checks += parameter_gradients.check(plugin, supported, module, given)
     except KeyboardInterrupt:  # the user's
         raise
     except BaseException as error:  # a plugin may be third-party code: whatever it raises is the result

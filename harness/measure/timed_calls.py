@@ -37,12 +37,15 @@ ROWS_OF_OTHERS = 24
 
 
 def operation_call(module: nn.Module, tensors: Inputs, backward: bool) -> Callable[[], Result]:
-    """A call of the module on these tensors, ready to run."""
+    """A call of the module on these tensors, ready to run. A backward pass is also to the module's own weights."""
     q, k, v = (x.detach().requires_grad_(backward) for x in (tensors.q, tensors.k, tensors.v))
+    weights = [weight for weight in module.parameters() if weight.requires_grad] if backward else []
 
     def call() -> Result:
         out = module(q, k, v, tensors.key_padding_mask)
-        return out, torch.autograd.grad(out, (q, k, v), tensors.grad) if backward else ()
+        if not backward:
+            return out, ()
+        return out, torch.autograd.grad(out, (q, k, v, *weights), tensors.grad, allow_unused=True)[:3]
 
     return call
 

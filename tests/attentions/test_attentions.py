@@ -2,6 +2,7 @@
 
 import sys
 
+import failed_sentences
 import pytest
 import torch
 
@@ -26,7 +27,7 @@ def test_attention_matches_oracle(name, seq_len, padding):
     )
     assert plugin.unsupported(spec) == []
     checks = verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))
-    assert verify.failures(checks) == []
+    assert failed_sentences.of(checks) == []
 
 
 def test_softmax_oracle_equals_explicit_sum():
@@ -127,7 +128,7 @@ def test_xformers_module_packs_the_real_tokens(monkeypatch, padding):
     monkeypatch.setattr(xformers._fmha(), "memory_efficient_attention", dense)
     plugin = registry.get("xformers_cutlass")
     spec = OperationSpec(attention=plugin.name, seq_len=40, heads=2, batch=3, padding=padding, mode="forward_backward")
-    assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
+    assert failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
 
 
 def test_softmax_and_sdpa_do_not_import_transformers():

@@ -1,5 +1,6 @@
 """Every module does what its plugin declares; ``harness list`` prints the table of capabilities."""
 
+import failed_sentences
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -120,7 +121,7 @@ def test_each_declared_dtype_and_head_size(name):
         for head_dim in (1, 7, 80) if plugin.capabilities.head_dims == "any" else (64,):
             spec = spec_of(name, dtype=dtype, head_dim=head_dim)
             assert plugin.unsupported(spec) == []
-            assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
+            assert failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
 
 
 @pytest.mark.parametrize("name", declaring("devices"))
@@ -132,7 +133,7 @@ def test_very_short_sequences(name, seq_len):
         both = spec_of(name, mode="forward_backward", **changes)
         spec = spec_of(name, **changes) if plugin.unsupported(both) else both
         if not plugin.unsupported(spec):
-            assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
+            assert failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
 
 
 @pytest.mark.parametrize("name", registry.names())

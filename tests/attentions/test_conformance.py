@@ -119,6 +119,16 @@ def test_conforming_attention_passes(run_tests, name):
     assert all("not declared" in _reason(report) or "random numbers" in _reason(report) for report in skipped)
 
 
+def test_a_cause_that_several_tests_have_in_common_is_said_once(pytester, register):
+    option = register(wrong.plugin_of(wrong.ignores_the_mask))
+    result = pytester.runpytest_inprocess(
+        "--pyargs", "harness.conformance", "-p", "no:cacheprovider", option, "-k", "with_padding or neighbouring"
+    )
+    result.assert_outcomes(failed=4)
+    cause = "equals the definition without the padding mask"
+    result.stdout.fnmatch_lines([f"4 failed tests have one cause: what ignores_the_mask computes {cause}"])
+
+
 def test_unsupported_attention_is_skipped_with_its_reason(run_tests):
     passed, skipped, failed = run_tests("--attention=sdpa_cudnn")
     assert not failed

@@ -4,6 +4,7 @@ import shutil
 import sys
 from types import ModuleType
 
+import failed_sentences
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -19,7 +20,7 @@ compiles = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor need
 
 
 def failures(plugin, spec):
-    return verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec)))
+    return failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec)))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_the_error_of_the_fast_exponential_is_within_the_allowed_error_at_a_long
     """At 4096 keys its error is more than twice the rounding error of plain softmax; the bound still catches zeros."""
     plugin, spec = registry.get("flex"), OperationSpec(attention="flex", seq_len=4096, heads=1)
     checks = verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))
-    assert verify.failures(checks) == []
+    assert failed_sentences.of(checks) == []
     assert all(check.allowed < 1e-5 for check in checks if not check.is_extreme)
 
 
@@ -140,7 +141,7 @@ def test_flash_attn_equals_softmax_with_and_without_padding(padding):
     plugin = registry.get("flash_attn")
     spec = OperationSpec(attention=plugin.name, seq_len=40, heads=2, batch=3, padding=padding, mode="forward_backward")
     module = flash_attn.FlashAttention(dense_flash_attn())
-    assert verify.failures(verify.check(plugin, spec, module, inputs.make(spec))) == []
+    assert failed_sentences.of(verify.check(plugin, spec, module, inputs.make(spec))) == []
 
 
 def test_flash_attn_takes_different_numbers_of_queries_and_keys():

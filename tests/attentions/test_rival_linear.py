@@ -2,6 +2,7 @@
 
 import math
 
+import failed_sentences
 import pytest
 import torch
 
@@ -30,7 +31,7 @@ def draw(*shape):
 def test_it_equals_its_oracle(name, seq_len, padding, dtype):
     plugin, spec = registry.get(name), make(name, seq_len, padding=padding, dtype=dtype)
     assert plugin.unsupported(spec) == []
-    assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
+    assert failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,7 +54,7 @@ def test_a_few_tokens(name, seq_len):
 @pytest.mark.parametrize("knobs", [{"redraw": True}, {"num_features": 30, "orthogonal": False}, {"num_features": 1}])
 def test_a_performer_equals_its_oracle_with_other_knobs(name, knobs):
     plugin, spec = registry.get(name), make(name, padding=0.25, knobs=knobs)
-    assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
+    assert failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

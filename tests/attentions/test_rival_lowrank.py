@@ -1,5 +1,6 @@
 """Linformer and Nystromformer: equal to their definitions and to transformers, with padding and trainable weights."""
 
+import failed_sentences
 import pytest
 import torch
 
@@ -36,14 +37,14 @@ def draw(*shape):
 def test_it_equals_its_oracle(plugin, knobs, seq_len, padding, dtype):
     spec = make(plugin, seq_len, knobs, padding=padding, dtype=dtype)
     assert plugin.unsupported(spec) == []
-    assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
+    assert failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
 
 
 @pytest.mark.parametrize("length", [16, 24, 64, 127, 128, 256])
 def test_few_projected_keys_of_many_tokens(length):
     """Below 128 projected keys plain softmax is used, because sdpa's fused backward has a larger rounding error."""
     spec = make(LINFORMER, 512, {"projected_length": length})
-    assert verify.failures(verify.check(LINFORMER, spec, LINFORMER.build(spec), inputs.make(spec))) == []
+    assert failed_sentences.of(verify.check(LINFORMER, spec, LINFORMER.build(spec), inputs.make(spec))) == []
     assert ("sdpa" in LINFORMER.kernel(spec)) == (length >= 128)
 
 

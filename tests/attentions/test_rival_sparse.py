@@ -1,5 +1,6 @@
 """Longformer, BigBird and Reformer: equal to their dense definitions and to the modules of transformers."""
 
+import failed_sentences
 import numpy as np
 import pytest
 import torch
@@ -39,7 +40,7 @@ def spec_of(name, n, knobs=None, **changes):
 def failures(spec):
     plugin = registry.get(spec.attention)
     assert plugin.unsupported(spec) == []
-    return verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec)))
+    return failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec)))
 
 
 @pytest.mark.parametrize(("name", "knobs"), CASES)

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 
+import failed_sentences
 import pytest
 import torch
 from stand_in_kernels import kernels, lsh_cumulation, lsh_weighted_cumulation
@@ -68,7 +69,7 @@ def on_cuda(monkeypatch):
 
 
 def failures(spec):
-    return verify.failures(verify.check(PLUGIN, spec, PLUGIN.build(spec), inputs.make(spec)))
+    return failed_sentences.of(verify.check(PLUGIN, spec, PLUGIN.build(spec), inputs.make(spec)))
 
 
 @pytest.mark.parametrize("padding", [0.0, 0.25])

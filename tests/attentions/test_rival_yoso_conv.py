@@ -1,5 +1,6 @@
 """Sampled YOSO with its convolution: equal to its definition, and to YOSO if the weights are zero."""
 
+import failed_sentences
 import pytest
 import torch
 
@@ -22,7 +23,7 @@ def make(seq_len, knobs=None, **changes):
 def test_it_equals_its_oracle(seq_len, padding, dtype, window):
     spec = make(seq_len, {"conv_window": window}, padding=padding, dtype=dtype)
     assert PLUGIN.unsupported(spec) == []
-    assert verify.failures(verify.check(PLUGIN, spec, PLUGIN.build(spec), inputs.make(spec))) == []
+    assert failed_sentences.of(verify.check(PLUGIN, spec, PLUGIN.build(spec), inputs.make(spec))) == []
 
 
 def test_it_is_yoso_plus_a_sum_over_the_window():

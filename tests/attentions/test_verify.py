@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import contract_breakers as breakers
+import failed_sentences
 import pytest
 import torch
 import wrong_attentions as wrong
@@ -63,7 +64,7 @@ def test_dropped_tail_keys_are_detected_in_a_long_sequence(dtype):
 
 
 def test_wrong_shape_gives_both_shapes_in_the_reason():
-    (reason,) = verify.failures(
+    (reason,) = failed_sentences.of(
         verify.check(
             plugin := wrong.plugin_of(wrong.wrong_shape),
             spec := spec_of(plugin),
@@ -78,7 +79,7 @@ def test_wrong_shape_gives_both_shapes_in_the_reason():
 def failures(function, **changes):
     plugin = wrong.plugin_of(function)
     spec = OperationSpec(**({"attention": plugin.name, "heads": 2, "seq_len": 1000} | changes))
-    return verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec)))
+    return failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec)))
 
 
 def begins(messages, start):
@@ -112,7 +113,7 @@ def test_wrong_last_row_is_named_where_padding_is_at_the_front():
     spec = spec_of(plugin, seq_len=1000, padding=0.25, dtype="bfloat16")
     given = inputs.make(spec)
     front = replace(given, key_padding_mask=given.key_padding_mask.flip(1))
-    messages = verify.failures(verify.check(plugin, spec, plugin.build(spec), front))
+    messages = failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), front))
     assert begins(messages, "output, worst row: row 999 of head ")
 
 
@@ -122,7 +123,7 @@ def failures_with_own_padding(function, **changes):
     spec = spec_of(plugin, padding=0.25, **changes)
     position = torch.arange(200)
     given = replace(inputs.make(spec), key_padding_mask=torch.stack([position < 100, position >= 90]))
-    return verify.failures(verify.check(plugin, spec, plugin.build(spec), given))
+    return failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), given))
 
 
 @pytest.mark.parametrize("mode", ["forward", "forward_backward"])

@@ -1,5 +1,6 @@
 """An attention that is right only at the sizes of its case is found at a neighbour of the case."""
 
+import failed_sentences
 import pytest
 import torch
 import wrong_attentions as wrong
@@ -22,10 +23,10 @@ def reasons(function, **changes):
     """What the neighbours find wrong; the case itself must pass."""
     plugin = wrong.plugin_of(function)
     spec = spec_of(plugin, **changes)
-    assert verify.failures(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
+    assert failed_sentences.of(verify.check(plugin, spec, plugin.build(spec), inputs.make(spec))) == []
     *failed, summary = neighbours.check(plugin, spec)
     assert summary.passed == (not failed)
-    return verify.failures(failed)
+    return failed_sentences.of(failed)
 
 
 def named(messages):
@@ -69,7 +70,7 @@ def test_what_the_attention_raises_is_the_reason():
 def test_error_in_unsupported_is_the_reason():
     plugin = wrong.plugin_of(wrong.right)
     plugin.unsupported = lambda spec: [] if spec.head_dim == 64 else [][spec.head_dim]
-    found = verify.failures(neighbours.check(plugin, spec_of(plugin)))
+    found = failed_sentences.of(neighbours.check(plugin, spec_of(plugin)))
     assert found[0].startswith("neighbour head_dim=32 n=129 batch=3 heads=3 padding=per_sequence raised IndexError: ")
 
 
