@@ -227,3 +227,12 @@ def test_fault_8_the_error_for_too_long_a_sequence_does_not_say_why():
     with pytest.raises((RuntimeError, IndexError)) as opaque:
         transformers_model(ids)
     assert "max_position_embeddings" not in str(opaque.value)
+
+
+@pytest.mark.parametrize("attention", ["yoso", "yoso_e", "eager", None])
+def test_attention_weights_can_be_asked_for_in_the_configuration(attention):
+    config = yoso.YosoConfig(**SMALL, attn_implementation=attention)
+    config.output_attentions = True
+    model = yoso.YosoModel(config).eval()
+    assert model.config._attn_implementation == (attention or "yoso_e")
+    assert len(model(tokens(1, 8, vocab_size=60)).attentions) == config.num_hidden_layers

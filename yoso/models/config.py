@@ -105,6 +105,18 @@ class YosoConfig(PreTrainedConfig):
         self.check()
 
     @property
+    def output_attentions(self) -> bool | None:
+        """Whether the models return attention weights; YOSO's own attentions do, and transformers' "eager"."""
+        return self._output_attentions
+
+    @output_attentions.setter
+    def output_attentions(self, value: bool | None) -> None:
+        if value and self._attn_implementation in (None, "yoso", "yoso_e"):
+            self._output_attentions = value  # transformers allows it for "eager" only, and would change None to that
+        else:
+            PreTrainedConfig.output_attentions.fset(self, value)  # type: ignore[attr-defined]  # mypy: not a property
+
+    @property
     def resolved_hash_family(self) -> str:
         """The hash family that is used: ``hash_family``, or where it is None the one of ``use_fast_hash``."""
         return self.hash_family or ("hadamard" if self.use_fast_hash else "gaussian")
