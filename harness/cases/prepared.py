@@ -50,6 +50,7 @@ class RecordFields(TypedDict, total=False):
     batch: int | None
     checks: list[Check]
     unverified: list[str]
+    findings: list[str]
     timing: Timing
     memory: Memory
     work: dict[str, float] | None
@@ -359,4 +360,5 @@ class _TaskCase:
             "parameters": result.parameters,
             "checks": checks,
             "unverified": verification.unverified,
+            "findings": verification.findings,
         }
