@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.tasks import data_files, tables
+from harness.tasks import data_files, data_tables
 from harness.tasks.task import LabelledSequences, Split, Task
 from harness.tasks.tokens import BYTE_VOCAB_SIZE, PAD, encode_bytes
 
@@ -60,11 +60,12 @@ def _pairs(path: Path) -> list[tuple[int, bytes, bytes]]:
         if columns == [b""]:
             continue
         first = columns[0].decode(errors="replace")
-        label = tables.as_number(first)
+        label = data_tables.as_number(first)
         if len(columns) != COLUMNS or label is None or not label.is_integer():
             raise ValueError(
-                f"aan: line {number} of {path.name} has {len(columns)} columns, the first one {tables.shown(first)}; "
-                f"expected {COLUMNS} columns, tab-separated: label, two identifiers, two texts"
+                f"aan: line {number} of {path.name} has {len(columns)} columns, the first one "
+                f"{data_tables.shown(first)}; expected {COLUMNS} columns, tab-separated: "
+                "label, two identifiers, two texts"
             )
         pairs.append((int(label), columns[3], columns[4]))
     if not pairs:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.tasks import data_files, tables
+from harness.tasks import data_files, data_tables
 from harness.tasks.task import LabelledSequences, Split, Task
 from harness.tasks.tokens import BYTE_VOCAB_SIZE, PAD, encode_bytes
 
@@ -67,7 +67,7 @@ class Glue(Task):
         Raises:
             ValueError: a file is missing, or not a table of texts and labels.
         """
-        table = tables.read(self.name, self._path(split), [*self.part.columns, "label"])
+        table = data_tables.read(self.name, self._path(split), [*self.part.columns, "label"])
         texts = [table.texts(column) for column in self.part.columns]
         labels = torch.tensor(table.numbers("label") if self.num_labels == 1 else table.labels("label"))
         order = np.random.default_rng(seed).permutation(len(table))[:examples]

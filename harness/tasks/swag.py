@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.tasks import data_files, tables
+from harness.tasks import data_files, data_tables
 from harness.tasks.task import LabelledSequences, Split, Task
 from harness.tasks.tokens import BYTE_VOCAB_SIZE, PAD, encode_bytes
 
@@ -33,7 +33,7 @@ class Swag(Task):
         Raises:
             ValueError: a file is missing, or not a table of texts and labels.
         """
-        table = tables.read(self.name, self._path(split), ["sent1", "sent2", *ENDINGS, "label"])
+        table = data_tables.read(self.name, self._path(split), ["sent1", "sent2", *ENDINGS, "label"])
         first, second, *endings = (table.texts(column) for column in ("sent1", "sent2", *ENDINGS))
         labels = torch.tensor(table.labels("label"))
         order = np.random.default_rng(seed).permutation(len(table))[:examples]
