@@ -51,6 +51,7 @@ class RecordFields(TypedDict, total=False):
     batch: int | None
     checks: list[Check]
     unverified: list[str]
+    findings: list[str]
     timing: Timing
     memory: Memory
     work: dict[str, float] | None
@@ -360,4 +361,5 @@ class _TaskCase:
             "parameters": result.parameters,
             "checks": checks,
             "unverified": verification.unverified,
+            "findings": verification.findings,
         }

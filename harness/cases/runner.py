@@ -15,7 +15,7 @@ from harness.cases.prepared import Incorrect, PreparedCase, RecordFields
 from harness.core import registry
 from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Divergence, Record
-from harness.core.record_text import clean_reasons, clean_text, exception_text
+from harness.core.record_text import MAX_INTEGER, clean_reasons, clean_text, exception_text
 from harness.core.spec import AnySpec, Effort, Scalar
 from harness.measure import failure_reasons, launches, neighbours
 from harness.measure.sampled_rows import OracleTimeout
@@ -26,8 +26,6 @@ TRACEBACK_FRAMES = 3
 """Innermost frames of a crash that its record keeps."""
 TIMING_ATTEMPTS = 3
 """A case is sampled again, up to this many times in all, while other processes disturb it."""
-MAX_INTEGER = 2**63
-"""Limit of an integer knob's magnitude: readers of JSON refuse integers of thousands of digits."""
 
 
 def run(spec: AnySpec, effort: Effort) -> Record:

@@ -1,10 +1,11 @@
 """Results: one record per case, whether it succeeded or not, with raw samples and no statistics."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from harness.core.record_text import encodable, json_scalar
 from harness.core.spec import AnySpec, Scalar
 
 SCHEMA_VERSION = 1
@@ -13,8 +14,19 @@ NOT_BEGUN = "not begun"
 """Prefix of the reason of a case that was not started before its run's deadline; its status is timeout."""
 
 
+StoredScalar = Annotated[Scalar, BeforeValidator(json_scalar)]
+"""A scalar that is read from JSON as it was written."""
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """What is written can be read again: numbers that JSON does not have are written as text, "NaN" or "Infinity"."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _texts_are_encodable(cls, fields: object) -> object:
+        return encodable(fields)
 
 
 WORST_ROW = ", worst row"
@@ -215,7 +227,7 @@ class Swapped(_Strict):
     """
 
     attention: str
-    knobs: dict[str, Scalar] = Field(description="the attention's parameters, defaults included")
+    knobs: dict[str, StoredScalar] = Field(description="the attention's parameters, defaults included")
     scores: list[float]
     eval_seconds: list[float] = Field(description="per seed, over all held-out examples")
     reason: str | None = None
@@ -292,7 +304,9 @@ class Record(_Strict):
     spec: AnySpec
     status: Status
     reasons: list[str] = Field(default_factory=list, description="why the status is not ok; empty only with status ok")
-    knobs: dict[str, Scalar] = Field(default_factory=dict, description="the attention's parameters, defaults included")
+    knobs: dict[str, StoredScalar] = Field(
+        default_factory=dict, description="the attention's parameters, defaults included"
+    )
     exact_softmax: bool | None = Field(
         default=None,
         description="the attention computes softmax attention exactly, up to rounding, as its plugin declares; "
@@ -355,7 +369,9 @@ class Run(_Strict):
     command: str = Field(description="command that reproduces the run, from the project's root")
     profile: str
     commit: str | None = Field(description="git commit of the code, with '+dirty' where the working tree had changes")
-    machine: dict[str, Scalar | None] = Field(description="fingerprint of the machine, see harness.measure.machine")
+    machine: dict[str, StoredScalar | None] = Field(
+        description="fingerprint of the machine, see harness.measure.machine"
+    )
     ceilings: list[Ceiling] = Field(default_factory=list, description="see harness.measure.ceilings")
     session: str | None = Field(
         default=None, description="id shared by the two runs of one harness ab, one per commit; None: not from ab"

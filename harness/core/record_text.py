@@ -1,5 +1,8 @@
-"""Text that comes from plugins, made safe to store: one line, limited in length, and encodable as UTF-8."""
+"""Text and values that come from plugins, made safe to store: text in one line, limited in length, and encodable as
+UTF-8; numbers that JSON has.
+"""
 
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -13,6 +16,9 @@ _LINE_BREAKS = re.compile("[ \t]*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+\\s*")
 """What ``str.splitlines`` splits at, with the indentation of the next line."""
 _UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and surrogates, which UTF-8 cannot encode."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
+MAX_INTEGER = 2**63
+"""Limit of an integer's magnitude: readers of JSON refuse integers of thousands of digits."""
 _OUTCOMES = {
     "Skipped": "called pytest.skip, which a plugin must not do; declare it in `unsupported`",
     "XFailed": "called pytest.xfail, which a plugin must not do; declare it in `unsupported`",
@@ -45,6 +51,35 @@ def clean_reasons(reasons: Iterable[object]) -> list[str]:
     all_reasons = list(reasons)
     kept = [clean_text(reason) or "(empty text)" for reason in all_reasons[:MAX_REASONS]]
     return kept + ([f"... ({len(all_reasons) - MAX_REASONS} more reasons)"] if len(all_reasons) > MAX_REASONS else [])
+
+
+def encodable(value: object) -> object:
+    """The same value with U+FFFD for each lone surrogate, also in texts inside dictionaries, lists and tuples.
+
+    UTF-8 cannot encode these: they come from bytes that Python could not decode, as in a file's name.
+    """
+    match value:
+        case str():
+            return _SURROGATES.sub("\ufffd", value)
+        case dict():
+            return {encodable(name): encodable(part) for name, part in value.items()}
+        case list():
+            return [encodable(part) for part in value]
+        case tuple() if type(value) is tuple:
+            return tuple(encodable(part) for part in value)
+    return value
+
+
+def json_scalar(value: object) -> object:
+    """The same value; as text where it is a number that JSON or its readers do not have."""
+    match value:
+        case bool():
+            return value
+        case float() if not math.isfinite(value):
+            return str(float(value))
+        case int() if abs(value) >= MAX_INTEGER:
+            return "an integer of more than 63 bits"
+    return value
 
 
 def exception_text(error: BaseException) -> str:

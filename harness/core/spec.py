@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from harness.core.record_text import encodable
+
 Scalar = bool | int | float | str
 Dtype = Literal["float32", "bfloat16", "float16"]
 OperationMode = Literal["forward", "forward_backward"]
@@ -43,14 +45,21 @@ def seed_from_entropy() -> int:
     return secrets.randbits(SEED_BITS)
 
 
-class Spec(BaseModel):
+class _Storable(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _texts_are_encodable(cls, fields: object) -> object:
+        return encodable(fields)
+
+
+class Spec(_Storable):
     """The fields that every kind of case has.
 
     ``knobs`` are parameters of the attention itself (for YOSO ``num_hash``, ``hash_code_len``, ...); those left out
     have the plugin's defaults. ``seed`` is the seed of the inputs, the weights and the attention's own random numbers.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     attention: str
     seq_len: int = Field(gt=0)
@@ -151,10 +160,8 @@ class QualitySpec(Spec):
         return "quality/" + self._id(shape, *kind, f"cos{self.similarity:g}")
 
 
-class Swap(BaseModel):
+class Swap(_Storable):
     """An attention that replaces a trained model's own for an evaluation; the model's weights are unchanged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     attention: str
     knobs: Mapping[str, Scalar] = Field(default_factory=dict)

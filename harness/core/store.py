@@ -1,11 +1,14 @@
 """Runs on disk: the benchmark JSON with its ``harness`` block, and the append-only log of the same records."""
 
+import errno
+import fcntl
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
@@ -28,25 +31,40 @@ class StoreError(ValueError):
 class Log:
     """An append-only log: the run's header on the first line, then one record per line, each flushed to disk.
 
+    While it is open no other run can write a log at its path: the second run would replace the file of the first.
+
     Args:
         path: the file; an existing one is replaced after all of ``finished`` is written to the new one.
-        header: the run; its records are not written.
+        header: the run, or a function that returns it and is called when the path is known to be free, because it may
+            measure the machine, which would disturb another run; the run's records are not written.
         finished: records that an interrupted part of the same run already has.
+
+    Raises:
+        StoreError: another run writes a log at this path, or the file cannot be written.
     """
 
-    def __init__(self, path: Path, header: Run, finished: Iterable[Record] = ()) -> None:
+    def __init__(self, path: Path, header: Run | Callable[[], Run], finished: Iterable[Record] = ()) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(path.name + ".new")
-        self._file = new.open("wb", buffering=0)
         try:
-            self._write(header.model_dump_json(exclude={"records"}))
-            for record in finished:
-                self.append(record)
-            new.replace(path)
-        except BaseException:
-            self.close()
-            raise
+            path.parent.mkdir(parents=True, exist_ok=True)
+            old = _locked(path)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot write the log: {error.strerror}; choose another path") from error
+        with old:
+            new = path.with_name(path.name + ".new")  # no other run has this name, because `old` is locked
+            self._file = new.open("wb", buffering=0)
+            try:
+                _lock(self._file)
+                self._write((header() if callable(header) else header).model_dump_json(exclude={"records"}))
+                for record in finished:
+                    self.append(record)
+                new.replace(path)
+            except BaseException:
+                self.close()
+                new.unlink(missing_ok=True)
+                if not path.stat().st_size:  # there was no log before
+                    path.unlink()
+                raise
 
     def append(self, record: Record) -> None:
         """Write one record and wait until it is on disk.
@@ -58,7 +76,10 @@ class Log:
         self._write(record.model_dump_json())
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, so that another run may replace it."""
+        if not self._file.closed:
+            with suppress(OSError):  # a process that was forked from this one and still runs would keep the lock
+                fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
     def _write(self, line: str) -> None:
@@ -75,6 +96,36 @@ class Log:
                 f"{self.path}: cannot write the log: {error.strerror}; the records in it are complete: free some space "
                 f"and continue with --resume {self.path}"
             ) from error
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """The file at this path, new and empty if there is none, locked by this process.
+
+    Raises:
+        StoreError: another process has locked it.
+    """
+    while True:
+        file = path.open("ab")
+        try:
+            _lock(file)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        except BlockingIOError as error:
+            file.close()
+            raise StoreError(
+                f"{path}: another run is writing this log; wait until it ends, or give this run another --out, "
+                "--benchmark-json or --harness-log"
+            ) from error
+        file.close()  # the other run put another file at the path before this one had the lock
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file until it is closed; a file system that has no locks is used without them."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+            raise
 
 
 def to_stderr(notice: str) -> None:

@@ -109,7 +109,7 @@ def commit() -> str | None:
             return from_environment
         revision = git.run(here.parent, "rev-parse", "HEAD")
         changes = git.run(here.parent, "status", "--porcelain")
-    except FileNotFoundError:  # no git
+    except git.GitError:  # no git
         return from_environment
     head = revision.stdout.strip() if revision.ok else None
     return f"{head}+dirty" if head and changes.stdout.strip() else head

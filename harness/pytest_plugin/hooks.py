@@ -205,7 +205,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     config = session.config
     benchmarks = config._benchmarksession  # type: ignore[attr-defined]
     if benchmarks.json and not benchmarks.benchmarks:
-        if not config.option.collectonly:
+        if not config.option.collectonly and not config.stash[_SESSION].is_refused:
             hook = config.hook
             machine_info = benchmarks.get_machine_info()
             commit_info = hook.pytest_benchmark_generate_commit_info(config=config)

@@ -56,6 +56,8 @@ class HarnessSession:
         self.notices: list[str] = []
         """What the user must know: lines of the log of ``resume`` that were skipped, whose cases run again; and
         attentions that could not have a process of their own."""
+        self.is_refused = False
+        """Whether another run writes the same log, so that this one may write no file."""
         self.order: dict[str, int] = {}
         """The places of the collected cases in the suites, by case id; ``run`` has the records in this order."""
         self._command = command
@@ -93,9 +95,15 @@ class HarnessSession:
         return interrupted.model_copy(update={"records": []})
 
     def measure(self, spec: AnySpec) -> Record:
-        """Run one case; its record is in the log when this returns."""
+        """Run one case; its record is in the log when this returns.
+
+        Raises:
+            StoreError: the log cannot be written, or another run writes it.
+        """
         if self._log is None:
-            self._log = Log(self.log_path, self.header(), self._finished.values())
+            self.is_refused = True
+            self._log = Log(self.log_path, self.header, self._finished.values())
+            self.is_refused = False
         record = self._finished.get(spec.case_id)
         if record is None:
             record = self._launch_counter.counted(self._measure(spec))
@@ -212,9 +220,12 @@ def _is_available(device: str) -> bool:
 
 
 def log_path_for(json_path: Path | None, root: Path) -> Path:
-    """The log beside the benchmark JSON; in ``.benchmarks`` of the project if no JSON is written."""
+    """The log beside the benchmark JSON; in ``.benchmarks`` of the project if no JSON is written.
+
+    Only ``.json`` is left out of its name, so that ``run.a`` and ``run.b`` have logs of their own.
+    """
     if json_path is not None:
-        return json_path.with_suffix(LOG_SUFFIX)
+        return json_path.with_name(json_path.name.removesuffix(".json") + LOG_SUFFIX)
     return root / ".benchmarks" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}{LOG_SUFFIX}"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.tasks import data_files
+from harness.tasks import data_files, data_tables
 from harness.tasks.task import LabelledSequences, Split, Task
 from harness.tasks.tokens import BYTE_VOCAB_SIZE, PAD, encode_bytes
 
@@ -65,15 +65,16 @@ class Glue(Task):
         """Examples, shuffled by ``seed``.
 
         Raises:
-            ValueError: a file is missing or lacks a column, or a label is not one of the task's.
+            ValueError: a file is missing, or not a table of texts and labels.
         """
-        table = data_files.read_table(self.name, self._path(split), [*self.part.columns, "label"])
-        order = np.random.default_rng(seed).permutation(len(table["label"]))[:examples]
-        texts = [[str(table[column][index]).encode() for column in self.part.columns] for index in order]
-        ids = torch.from_numpy(np.stack([encode_bytes(parts, seq_len) for parts in texts]))
-        label_type = float if self.num_labels == 1 else int
-        labels = torch.tensor([label_type(table["label"][index]) for index in order])
-        return LabelledSequences(ids, ids != PAD, labels)
+        table = data_tables.read(self.name, self._path(split), [*self.part.columns, "label"])
+        texts = [table.texts(column) for column in self.part.columns]
+        labels = torch.tensor(table.numbers("label") if self.num_labels == 1 else table.labels("label"))
+        order = np.random.default_rng(seed).permutation(len(table))[:examples]
+        ids = torch.from_numpy(
+            np.stack([encode_bytes([column[index] for column in texts], seq_len) for index in order])
+        )
+        return LabelledSequences(ids, ids != PAD, labels[torch.from_numpy(order)])
 
     def sources(self) -> dict[str, str]:
         """See ``Task``."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.tasks import data_files
+from harness.tasks import data_files, data_tables
 from harness.tasks.task import LabelledSequences, Split, Task
 from harness.tasks.tokens import BYTE_VOCAB_SIZE, PAD, encode_bytes
 
@@ -31,13 +31,18 @@ class Swag(Task):
         """Examples, shuffled by ``seed``.
 
         Raises:
-            ValueError: a file is missing or lacks a column, or a label is not one of the task's.
+            ValueError: a file is missing, or not a table of texts and labels.
         """
-        table = data_files.read_table(self.name, self._path(split), ["sent1", "sent2", *ENDINGS, "label"])
-        order = np.random.default_rng(seed).permutation(len(table["label"]))[:examples]
-        rows = [[_choice(table, index, ending, seq_len) for ending in ENDINGS] for index in order.tolist()]
+        table = data_tables.read(self.name, self._path(split), ["sent1", "sent2", *ENDINGS, "label"])
+        first, second, *endings = (table.texts(column) for column in ("sent1", "sent2", *ENDINGS))
+        labels = torch.tensor(table.labels("label"))
+        order = np.random.default_rng(seed).permutation(len(table))[:examples]
+        rows = [
+            [encode_bytes([first[at], b" ".join([second[at], ending[at]]).strip()], seq_len) for ending in endings]
+            for at in order
+        ]
         ids = torch.from_numpy(np.array(rows))
-        return LabelledSequences(ids, ids != PAD, torch.tensor([int(table["label"][index]) for index in order]))
+        return LabelledSequences(ids, ids != PAD, labels[torch.from_numpy(order)])
 
     def sources(self) -> dict[str, str]:
         """See ``Task``."""
@@ -46,8 +51,3 @@ class Swag(Task):
 
     def _path(self, split: Split) -> Path:
         return data_files.find_table(self.name, f"swag/{FILES[split]}", SOURCE)
-
-
-def _choice(table: dict[str, list[data_files.Cell]], index: int, ending: str, seq_len: int) -> np.ndarray:
-    second = f"{table['sent2'][index]} {table[ending][index]}".strip()
-    return encode_bytes([str(table["sent1"][index]).encode(), second.encode()], seq_len)

@@ -31,6 +31,8 @@ class Verification:
         self.checks: list[Check] = []
         self.unverified: list[str] = []
         """What was not verified, and why."""
+        self.findings: list[str] = []
+        """What else a reader of the case's record must know, such as a damaged checkpoint."""
 
     def untrained(self, model: PreTrainedModel, trainer: Trainer, eval_set: LabelledSequences) -> None:
         """Verify the layers of a model with initial weights; ``trainer`` has its training examples."""

@@ -1,5 +1,6 @@
 """Trains a task's model with an attention inside, for several seeds, and scores each on held-out data."""
 
+import logging
 import os
 import tempfile
 import time
@@ -26,6 +27,8 @@ from harness.training.checkpoints import SAVE_SECONDS, SavePeriodically, SeedFol
 from harness.training.model_verification import Verification
 from harness.training.task_models import make_model
 from harness.training.trainer import NOT_FINITE, ProgressCallback, ReportProgress, TrainingClock, make_trainer
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def train(
     with tempfile.TemporaryDirectory(prefix="harness-train-") as temporary:
         for index in range(spec.seeds):
             seed = spec.seed + index
-            folder = SeedFolder(checkpoints or Path(temporary), spec, data.sha256, seed)
+            tell = _LOGGER.warning if verification is None else verification.findings.append
+            folder = SeedFolder(checkpoints or Path(temporary), spec, data.sha256, seed, tell)
             result = folder.finished()
             if result is not None and verification is not None:
                 verification.resumed(seed)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import wrong_attentions as wrong
 
-from harness.core.store import load
+from harness.core.store import Log, load
 from harness.pytest_plugin.options import json_path
 
 pytest_plugins = ["pytester", "harness_session"]
@@ -225,3 +225,19 @@ def test_the_json_path_is_found_in_every_pytest_benchmark(tmp_path, opened):
         option = file if opened else str(path)
         assert json_path(SimpleNamespace(getoption=lambda name, default: option)) == path
     assert json_path(SimpleNamespace(getoption=lambda name, default: default)) is None
+
+
+def test_a_run_whose_log_another_run_writes_ends_in_one_line_and_writes_nothing(
+    pytester, suite, run_session, stored_run
+):
+    suite(["softmax"])
+    run_session()
+    first = stored_run()
+    log = Log(pytester.path / "out" / "run.log.jsonl", first)
+    result = run_session()
+    log.close()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*out/run.log.jsonl: another run is writing this log; wait until it ends, or*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert load(log.path).records == []
+    assert stored_run() == first

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from harness.commands.app import app
 from harness.core.store import load
-from harness.gate.history import history_page, run_history
+from harness.gate.history import history_branch, history_page, run_history
 from harness.gate.history.history_page import Point
 from harness.gate.history.run_history import HistoryError
 from harness.statistics.changepoints import level_changes
@@ -144,3 +144,134 @@ def test_runs_are_added_to_a_folder_and_plotted(tmp_path, monkeypatch):
     assert done.stdout.startswith("3 series, 1 changes")
     assert "on (2026-01-07" in (tmp_path / "history.html").read_text()
     assert call(monkeypatch, tmp_path, "plot", "--case", "nope").exit_code == 2
+
+
+def state(folder):
+    """All that the user has in a checkout: his branches, what is staged, and his files."""
+    return [
+        git_project.git(folder, *command)
+        for command in (("for-each-ref", "refs/heads"), ("diff", "--cached"), ("status", "--porcelain"))
+    ]
+
+
+def pushed(folder):
+    """The paths in the history branch of the remote."""
+    git_project.git(folder, "fetch", "--quiet", "origin", "harness-history")
+    return git_project.git(folder, "ls-tree", "-r", "--name-only", "FETCH_HEAD").splitlines()
+
+
+def test_a_push_from_a_git_hook_leaves_the_users_branch_and_staged_files_alone(clones, tmp_path, monkeypatch):
+    one, _ = clones
+    (one / "staged.py").write_text("x = 2")
+    git_project.git(one, "add", "staged.py")
+    before = state(one)
+    for name, value in (("DIR", one / ".git"), ("INDEX_FILE", one / ".git/index"), ("WORK_TREE", one)):
+        monkeypatch.setenv(f"GIT_{name}", str(value))
+    done = call(monkeypatch, one, "push", saved(tmp_path, run_of(1)))
+    for name in ("DIR", "INDEX_FILE", "WORK_TREE"):
+        monkeypatch.delenv(f"GIT_{name}")
+    assert done.exit_code == 0, done.output
+    assert state(one) == before
+    assert pushed(one) == ["README.md", done.stdout.strip()]
+
+
+def test_neither_hooks_nor_settings_of_the_user_decide_what_is_pushed(clones, tmp_path, monkeypatch):
+    one, _ = clones
+    for name in ("pre-push", "pre-commit", "post-checkout", "commit-msg", "reference-transaction"):
+        hook = one / ".git/hooks" / name
+        hook.write_text("#!/bin/sh\nexit 1\n")
+        hook.chmod(0o755)
+    (one / ".git/info/exclude").write_text("*.json\n")
+    (one / ".git/info/attributes").write_text("*.json filter=upper\n")
+    for name, value in {
+        "filter.upper.clean": "tr a-z A-Z", "commit.gpgSign": "true", "gpg.program": "false", "user.name": "",
+        "user.email": "",
+    }.items():  # fmt: skip
+        git_project.git(one, "config", name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = run_of(1, machine="龙芯 3A5000")
+    done = call(monkeypatch, one, "push", saved(tmp_path, run))
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("3a5000-")
+    other = run_of(2, machine="龙芯")
+    assert call(monkeypatch, one, "push", saved(tmp_path, other)).stdout.startswith("unknown-")
+    call(monkeypatch, one, "pull", "--store", tmp_path / "store")
+    assert {stored.run.commit for stored in run_history.read(tmp_path / "store")} == {run.commit, other.commit}
+
+
+def test_a_relative_path_is_a_remote_from_any_folder(clones, tmp_path, monkeypatch):
+    one, _ = clones
+    (one / "sub").mkdir()
+    for folder, remote in ((one, "../origin.git"), (one / "sub", "../../origin.git")):
+        done = call(monkeypatch, folder, "push", saved(tmp_path, run_of(1)), "--remote", remote)
+        assert done.exit_code == 0, done.output
+    git_project.git(one, "remote", "set-url", "origin", "../origin.git")
+    done = call(monkeypatch, one, "push", saved(tmp_path, run_of(2)))
+    assert done.exit_code == 0, done.output
+    assert len(pushed(one)) == 3
+
+
+@pytest.mark.parametrize("branch", ["main", "unpushed", "theirs"])
+def test_a_branch_that_the_harness_did_not_make_is_refused_and_left_alone(branch, clones, tmp_path, monkeypatch):
+    one, two = clones
+    git_project.git(one, "branch", "unpushed")
+    git_project.git(two, "push", "--quiet", "origin", "HEAD:theirs")
+    before = git_project.git(one, "ls-remote", "origin")
+    done = call(monkeypatch, one, "push", saved(tmp_path, run_of(1)), "--branch", branch)
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert f"branch {branch} was not made by harness history" in line
+    assert git_project.git(one, "ls-remote", "origin") == before
+    assert call(monkeypatch, one, "pull", "--branch", branch, "--store", tmp_path / "store").exit_code == 2
+
+
+@pytest.mark.parametrize("remote", ["--upload-pack=touch ran;", "ext::sh -c 'touch ran'", "-c", ""])
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_a_remote_that_is_an_option_or_a_command_is_refused(command, remote, clones, tmp_path, monkeypatch):
+    one, _ = clones
+    runs = [saved(tmp_path, run_of(1))] if command == "push" else []
+    done = call(monkeypatch, one, command, *runs, f"--remote={remote}")
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert "--remote must be" in line
+    assert not (one / "ran").exists()
+
+
+def test_texts_of_a_run_do_not_lead_out_of_the_store(clones, tmp_path, monkeypatch):
+    one, _ = clones
+    evil = run_of(1, machine="../../" + "x" * 300).model_copy(
+        update={"commit": "0/../../../../evil\0" + "y" * 300, "started": "../../../evil"}
+    )
+    path = saved(tmp_path, run_of(1))
+    path.write_text(json.dumps({"benchmarks": [], "harness": evil.model_dump(mode="json")}))
+    store = tmp_path / "deep/er/store"
+    assert call(monkeypatch, one, "add", path, "--store", store).exit_code == 0
+    (added,) = store.rglob("*.json")
+    assert added.parent.parent == store
+    assert call(monkeypatch, one, "push", path).exit_code == 0
+    assert pushed(one) == ["README.md", added.relative_to(store).as_posix()]
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_branch_is_append_only(clones, tmp_path, monkeypatch):
+    one, two = clones
+    assert call(monkeypatch, one, "push", saved(tmp_path, run_of(1))).exit_code == 0
+    done = call(monkeypatch, two, "push", saved(tmp_path, run_of(1, scale=2.0)))
+    assert done.exit_code == 2
+    assert "append-only" in done.stderr
+
+
+def test_two_machines_that_push_at_the_same_time_both_succeed(clones, tmp_path, monkeypatch):
+    one, two = clones
+    commit, others = history_branch._commit, [run_of(2), run_of(3)]
+
+    def after_another_push(*arguments):
+        made = commit(*arguments)
+        if others:
+            history_branch.push(two, "origin", "harness-history", [others.pop()])
+        return made
+
+    monkeypatch.setattr(history_branch, "_commit", after_another_push)
+    done = call(monkeypatch, one, "push", saved(tmp_path, run_of(1)))
+    assert done.exit_code == 0, done.output
+    assert len(pushed(one)) == 4

@@ -154,7 +154,7 @@ def rescue(log: Path, run: Path) -> None:
     """Write the run's JSON from its log if the run was stopped before it wrote one."""
     if has_run(run) or not log.exists():
         return
-    header, *records = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
+    header, *records = [json.loads(line) for line in log.read_text().split("\n") if line.endswith("}")]
     run.write_text(json.dumps({"harness": header | {"records": records}}))
     print(f"the suites were stopped; {run} has the {len(records)} cases that were finished")
 

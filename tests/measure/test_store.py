@@ -1,12 +1,16 @@
 """Runs are written to and read from logs and benchmark files; other files are refused with a reason."""
 
 import json
+import os
+import signal
 
 import pytest
 
+from harness.core import store
 from harness.core.record import Record, Run
 from harness.core.spec import OperationSpec
 from harness.core.store import Log, StoreError, load, read_part
+from harness.pytest_plugin.session import log_path_for
 
 SPEC = OperationSpec(attention="softmax", seq_len=8)
 NOW = "2026-01-01T00:00:00+00:00"
@@ -109,3 +113,109 @@ def test_empty_log_is_refused(tmp_path):
     (tmp_path / "run.log.jsonl").write_text("")
     with pytest.raises(StoreError, match="empty file"):
         load(tmp_path / "run.log.jsonl")
+
+
+HOSTILE = {
+    "line separators": {"reasons": ["a\u2028b\u2029c\x85d\r\n\x1ce"]},
+    "a lone surrogate": {
+        "reasons": ["\ud800"],
+        "case_id": "a\udc80",
+        "kernel": "\udfff",
+        "knobs": {"\ud800": "\ud800"},
+    },
+    "a knob": {"knobs": {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "big": 10**5000}},
+    "a cost": {"work": {"copy": float("inf")}},
+    "a parsed spec": {"spec": SPEC.model_dump() | {"attention": "\ud800"}},
+}
+
+
+@pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE)
+def test_every_record_that_is_written_is_read_again(log, changes):
+    hostile = record(**changes)
+    log.append(hostile)
+    log.append(record())
+    notices = []
+    assert load(log.path, notices.append).records == [hostile, record()]
+    assert notices == []
+
+
+def test_a_number_that_json_does_not_have_is_read_again(log):
+    nan = float("nan")
+    log.append(record(took_seconds=nan, work={"copy": nan}, quality={"reference": "a", "errors": {"output": [nan, 1]}}))
+    (stored,) = load(log.path).records
+    assert str((stored.took_seconds, stored.work, stored.quality.errors)) == (
+        "(nan, {'copy': nan}, {'output': [nan, 1.0]})"
+    )
+    assert b"NaN" not in log.path.read_bytes().replace(b'"NaN"', b""), "not JSON"
+
+
+def test_a_header_with_any_text_is_read_again(tmp_path):
+    header = HEADER.model_copy(update={"machine": {}})
+    header = Run(
+        **header.model_dump() | {"command": "\ud800\u2028", "machine": {"cpu": "\ud800", "load": float("nan")}}
+    )
+    log = Log(tmp_path / "run.log.jsonl", header)
+    log.close()
+    assert load(log.path) == header
+
+
+def test_a_log_that_another_run_writes_is_refused(log):
+    log.append(record())
+    before = log.path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(
+            StoreError, match=r"run\.log\.jsonl: another run is writing this log; wait .* --out"
+        ) as error:
+            Log(log.path, lambda: pytest.fail("the header was made"))
+        assert len(str(error.value).splitlines()) == 1
+    log.append(record())
+    assert log.path.read_bytes().startswith(before)
+    assert len(load(log.path).records) == 2
+    log.close()
+    Log(log.path, HEADER).close()
+    assert load(log.path) == HEADER
+    assert [path.name for path in log.path.parent.iterdir()] == [log.path.name]
+
+
+def test_a_log_stays_locked_when_another_run_finds_its_file_just_before_it_is_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "run.log.jsonl"
+    lock, logs = store._lock, []
+
+    def after_another_run(file):
+        monkeypatch.setattr(store, "_lock", lock)
+        logs.append(Log(path, HEADER))
+        return lock(file)
+
+    monkeypatch.setattr(store, "_lock", after_another_run)
+    with pytest.raises(StoreError, match="another run is writing"):
+        Log(path, HEADER)
+    logs[0].append(record())
+    assert load(path).records == [record()]
+    logs[0].close()
+
+
+def test_a_child_that_outlives_a_run_does_not_keep_its_log_locked(log):
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    try:
+        log.close()
+        Log(log.path, HEADER).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_log_that_cannot_be_written_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "run.log.jsonl", tmp_path):
+        with pytest.raises(StoreError, match=r"cannot write the log: (Not|Is) a directory|File exists"):
+            Log(path, HEADER)
+
+
+def test_names_of_runs_have_names_of_logs(tmp_path):
+    names = ["run.json", "run.a", "run.b", "run.1", "run.json.json", "run.tar.json"]
+    logs = [log_path_for(tmp_path / name, tmp_path) for name in names]
+    assert len(set(logs)) == len(names)
+    assert logs[0] == tmp_path / "run.log.jsonl"
+    assert all(path.name.endswith(".log.jsonl") for path in logs)

@@ -138,7 +138,7 @@ def test_imdb_reads_the_authors_archive(folder):
 
 def test_aan_reads_long_range_arenas_pairs_and_rejects_a_malformed_line(folder):
     for name, count in ((aan.FILES["train"], 6), (aan.FILES["eval"], 3)):
-        lines = [f'{at % 2}.0\tP{at}\tQ{at}\t"first {at}"\tsecond {at}' for at in range(count)]
+        lines = [f"{at % 2}.0\tP{at}\tQ{at}\tfirst {at}\tsecond {at}" for at in range(count)]
         (folder / name).write_text("\n".join(lines) + "\n")
     task = aan.Aan()
     data = task.dataset("train", 100, 32, seed=0)
@@ -153,6 +153,111 @@ def test_aan_reads_long_range_arenas_pairs_and_rejects_a_malformed_line(folder):
     (folder / aan.FILES["eval"]).write_text("1.0\tP\tQ\ta\tb\n1.0\tP\tonly three\n")
     with pytest.raises(ValueError, match=r"aan: line 2 of new_aan_pairs.test.tsv has 3 columns"):
         task.dataset("eval", 3, 32, 0)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_aan_reads_every_line_as_long_range_arena_does_without_quoting(folder, line_end, bom):
+    texts = ['"opens', "plain", 'closes"', '"both"', 'in"side', "l\u2028s\x85\x0b", ""]
+    lines = [f'1.0\tP\tQ\t{text}\t"{text}' for text in texts]
+    (folder / aan.FILES["train"]).write_bytes((bom + line_end.join(lines) + line_end).encode())
+    assert aan._pairs(folder / aan.FILES["train"]) == [(1, text.encode(), f'"{text}'.encode()) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "line", ["0.7\tP\tQ\ta\tb", "\tP\tQ\ta\tb", "inf\tP\tQ\ta\tb", "x\tP\tQ\ta\tb", "1\tP\tQ\ta\tb\tc", "1\tP\tQ\ta"]
+)
+def test_a_wrong_line_of_aan_is_refused_with_its_number(folder, line):
+    (folder / aan.FILES["train"]).write_text(f"1.0\tP\tQ\ta\tb\n{line}\n")
+    with pytest.raises(ValueError, match=r"aan: line 2 of new_aan_pairs.train.tsv has \d columns, the first one"):
+        aan.Aan().dataset("train", 3, 32, 0)
+    (folder / aan.FILES["train"]).write_text("")
+    with pytest.raises(ValueError, match="has no lines"):
+        aan.Aan().dataset("train", 3, 32, 0)
+
+
+def sst2(folder: Path, suffix: str, content: str | bytes) -> Any:
+    path = folder / f"glue/sst2/train.{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return glue.Glue("sst2").checked_dataset("train", 9, 32, 0)
+
+
+GOOD = '{"sentence": "a", "label": 1}\n'
+WRONG = {
+    "half a label": ("jsonl", GOOD + '{"sentence": "b", "label": 0.7}', "line 2: 'label' must be a whole .*, got 0.7"),
+    "half a label in a list": ("json", '[{"sentence": "b", "label": 0.7}]', "entry 1: 'label' must be a whole number"),
+    "half a label in tsv": ("tsv", "sentence\tlabel\na\t1\n\nb\t0.7\n", "line 4: 'label' must be .*, got '0.7'"),
+    "half a label in csv": ("csv", 'sentence,label\n"a\nb",1\nb,0.7', "line 4: 'label' must be .*, got '0.7'"),
+    "a label null": ("jsonl", GOOD + '{"sentence": "b", "label": null}', "line 2: 'label' must be .*, got no value"),
+    "no label": ("jsonl", GOOD + '{"sentence": "b"}', "line 2: 'label' must be .*, got no value"),
+    "an empty label": ("tsv", "sentence\tlabel\nb\t\n", "line 2: 'label' must be .*, got ''"),
+    "a word as label": ("csv", "sentence,label\nb,x\n", "line 2: 'label' must be .*, got 'x'"),
+    "a bool as label": ("jsonl", '{"sentence": "b", "label": true}', "line 1: 'label' must be .*, got True"),
+    "NaN as label": ("jsonl", '{"sentence": "b", "label": NaN}', "line 1: 'label' must be .*, got nan"),
+    "a text null": ("jsonl", GOOD + '{"sentence": null, "label": 1}', "line 2: 'sentence' must be text, got no value"),
+    "a number as text": ("jsonl", '{"sentence": 12, "label": 1}', "line 1: 'sentence' must be text, got 12"),
+    "a list as text": ("jsonl", '{"sentence": ["a"], "label": 1}', r"line 1: 'sentence' must be text, got \['a'\]"),
+    "half a character": ("jsonl", '{"sentence": "\\ud800", "label": 1}', "'sentence' must be text that is Unicode"),
+    "too many fields": ("tsv", "sentence\tlabel\na\t1\nb\tc\t1\n", "line 3 has 3 fields, and line 1, .*, has 2"),
+    "too few fields": ("tsv", "sentence\tlabel\na\n", "line 2 has 1 fields"),
+    "an index without a name": ("csv", "sentence,label\n0,a,1\n", "line 2 has 3 fields"),
+    "an open quote": ("csv", 'sentence,label\na,1\n"b,1\nc,1\n', "line 3: unexpected end of data"),
+    "one name twice": ("csv", "sentence,label,label\na,1,1\n", "two columns have one name"),
+    "other bytes than UTF-8": ("tsv", b"sentence\tlabel\na\t1\n\xff\t1\n", "line 3 has the byte 0xff, which"),
+    "other bytes in JSON": ("jsonl", b'{"sentence": "\xff", "label": 1}', "line 1 has the byte 0xff"),
+    "a cut off line": ("jsonl", GOOD + '{"sentence":', "line 2: "),
+    "a deep line": ("jsonl", "[" * 100_000, "the list: "),
+    "a list in lines": ("jsonl", GOOD + "[1]", "line 2 is no object"),
+    "no rows": ("csv", "sentence,label\n", "has no rows"),
+    "nothing": ("jsonl", "", "has no rows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_table_is_refused_in_one_line_with_its_place(folder, wrong):
+    suffix, content, message = WRONG[wrong]
+    with pytest.raises(ValueError, match=rf"glue_sst2: train\.{suffix}.*{message}") as error:
+        sst2(folder, suffix, content)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        ("tsv", "sentence\tlabel\n012\t1\n013\t0\n"),
+        ("tsv", "\ufeffsentence\tlabel\r\n012\t1\r\n013\t0\r\n"),
+        ("csv", "\ufeffsentence,label\r\n012,1\r\n013,0.0\r\n"),
+        ("csv", '"sentence","label"\n"012","1.0"\n"013","0"'),
+        ("json", '\ufeff[{"sentence": "012", "label": 1},\n{"sentence": "013", "label": 0.0}]'),
+        ("jsonl", '{"sentence": "012", "label": "1"}\r\n\r\n{"label": 0, "sentence": "013"}\r\n'),
+    ],
+)
+def test_text_is_what_the_file_has(folder, suffix, content):
+    data = sst2(folder, suffix, content)
+    assert sorted(zip(map(text, data.input_ids), data.labels.tolist(), strict=True)) == [("012", 1), ("013", 0)]
+
+
+def test_words_and_quotes_of_other_formats_are_text(folder):
+    texts = ["NA", "null", "None", "nan", "true", "1.50", '"open', ""]
+    data = sst2(folder, "tsv", "sentence\tlabel\n" + "".join(f"{one}\t1\n" for one in texts))
+    assert sorted(map(text, data.input_ids)) == sorted(texts)
+
+
+def test_a_number_of_stsb_is_finite(folder):
+    path = folder / "glue/stsb/train.jsonl"
+    write(path, [{"sentence1": "a", "sentence2": "b", "label": 0.7}])
+    assert glue.Glue("stsb").dataset("train", 3, 32, 0).labels.tolist() == pytest.approx([0.7])
+    path.write_text('{"sentence1": "a", "sentence2": "b", "label": Infinity}')
+    with pytest.raises(ValueError, match="line 1: 'label' must be a finite number, got inf"):
+        glue.Glue("stsb").dataset("train", 3, 32, 0)
+
+
+def test_parquet_is_refused_by_the_same_rules(folder):
+    for value, message in ((None, "got no value"), (5, "got 5")):
+        write(folder / "glue/sst2/train.parquet", [{"sentence": value, "label": 1}])
+        with pytest.raises(ValueError, match=f"train.parquet: row 1: 'sentence' must be text, {message}"):
+            glue.Glue("sst2").dataset("train", 3, 32, 0)
 
 
 def rows_of(part: str) -> list[dict[str, Any]]:

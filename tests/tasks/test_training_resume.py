@@ -1,6 +1,7 @@
 """An interrupted training is resumed to the same bits, and a limit of seconds ends a training."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from harness.cases import runner
+from harness.core import registry
 from harness.core.spec import Swap, TaskSpec
 from harness.profiles.selection import Selection
 from harness.training import CHECKPOINTS
 from harness.training.checkpoints import SeedFolder, SeedResult
+from harness.training.model_verification import Verification
 from harness.training.train import train
 
 SMALL: dict[str, Any] = {
@@ -108,6 +111,80 @@ def test_an_incomplete_checkpoint_is_skipped(tmp_path):
         if complete:
             (folder.path / f"checkpoint-{step}" / "spent.json").write_text(f'{{"seconds": {step}.5}}')
     assert folder.last_checkpoint() == (folder.path / "checkpoint-10", 10.5)
+
+
+DAMAGE = {
+    "an empty spent.json": ("spent.json", b"", "spent.json is damaged"),
+    "a cut off spent.json": ("spent.json", b'{"seco', "spent.json is damaged"),
+    "no number of seconds": ("spent.json", b'{"seconds": NaN}', "spent.json is damaged"),
+    "a cut off model": ("model.safetensors", None, "model.safetensors is damaged"),
+    "an empty optimizer": ("optimizer.pt", b"", "optimizer.pt is damaged"),
+    "a missing state": ("trainer_state.json", "missing", "trainer_state.json cannot be read"),
+    "no spent.json": ("spent.json", "missing", "the training was interrupted while it was saved"),
+}
+
+
+def damage(checkpoint: Path, name: str, content: bytes | str | None) -> None:
+    if content == "missing":
+        (checkpoint / name).unlink()
+    else:
+        (checkpoint / name).write_bytes((checkpoint / name).read_bytes()[:-100] if content is None else content)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A training with two checkpoints, after steps 4 and 5, and the scores of the whole training."""
+    spec = TaskSpec(attention="sdpa", **(SMALL | {"seeds": 1}))
+    folder = tmp_path_factory.mktemp("interrupted")
+
+    def progress(done: int, total: int) -> None:
+        if done == 6:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(spec, progress, folder, save_seconds=0)
+    return spec, folder, train(spec).scores
+
+
+@pytest.mark.parametrize("damaged", DAMAGE)
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before_it(interrupted, tmp_path, damaged):
+    spec, folder, scores = interrupted
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    name, content, reason = DAMAGE[damaged]
+    (newest,) = tmp_path.glob("*/seed-0/checkpoint-5")
+    damage(newest, name, content)
+    verification = Verification(registry.get("sdpa"), spec)
+    seen: list[int] = []
+    resumed = train(spec, lambda done, _: seen.append(done), tmp_path, save_seconds=0, verification=verification)
+    assert min(seen) == 5
+    assert resumed.scores == scores
+    (finding,) = verification.findings
+    assert f"seed 0: its training is resumed from checkpoint-4, and not from checkpoint-5 ({reason})" in finding
+
+
+def test_if_no_checkpoint_is_whole_the_training_starts_from_the_beginning_and_says_so(interrupted, tmp_path, caplog):
+    spec, folder, scores = interrupted
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    for checkpoint in tmp_path.glob("*/seed-0/checkpoint-*"):
+        damage(checkpoint, "model.safetensors", None)
+    seen: list[int] = []
+    assert train(spec, lambda done, _: seen.append(done), tmp_path, save_seconds=0).scores == scores
+    assert min(seen) == 1
+    assert "its training starts from the beginning: no checkpoint is whole, and not from checkpoint-5" in caplog.text
+
+
+def test_a_damaged_result_is_trained_again_and_the_record_says_so(interrupted, tmp_path, monkeypatch):
+    spec, folder, scores = interrupted
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (seed,) = tmp_path.glob("*/seed-0")
+    (seed / "result.json").write_bytes(b"")
+    monkeypatch.setenv(CHECKPOINTS, str(tmp_path))
+    record = runner.run(spec, Selection().effort)
+    assert record.status == "ok", record.reasons
+    assert record.task is not None
+    assert record.task.scores == scores
+    (finding,) = record.findings
+    assert "result.json cannot be read; it is trained again" in finding
 
 
 def test_the_environment_variable_names_the_folder_of_checkpoints(tmp_path, monkeypatch):

@@ -1,9 +1,8 @@
 """Builds the native kernels with ninja on first use and loads them; warns once with the reason where that fails.
 
-The library is kept in a cache folder (``YOSO_CACHE``, else ``$XDG_CACHE_HOME/yoso``, else ``~/.cache/yoso``). Its name
-is a hash of the sources, flags, compilers and torch's version, so that a change to any of them causes a new build and
-later starts only load it. ``YOSO_CXXFLAGS`` and ``YOSO_NVCCFLAGS`` add compiler flags, for a sanitizer
-(``make sanitize``) or a profiler.
+The library is kept in a cache folder (``yoso.build.cache``). Its name is a hash of the sources, flags, compilers and
+torch's version, so that a change to any of them causes a new build and later starts only load it. ``YOSO_CXXFLAGS`` and
+``YOSO_NVCCFLAGS`` add compiler flags, for a sanitizer (``make sanitize``) or a profiler.
 """
 
 import hashlib
@@ -21,7 +20,9 @@ from pathlib import Path
 import torch
 
 from yoso.build import toolchain
+from yoso.build.cache import cache_dir, is_whole, locked, private_dir_instead, put, why_unsafe
 from yoso.build.toolchain import BuildError
+from yoso.build.watchdog import watched
 
 SOURCES = Path(__file__).parent.parent / "csrc"
 # -fopenmp is a compile flag only: the template at::parallel_for needs it, but the linker must not add a second OpenMP
@@ -39,13 +40,6 @@ NVCC_FLAGS = (
     "-U__CUDA_NO_BFLOAT16_CONVERSIONS__",
 )
 _SOURCE_PATTERNS = {"cpu": ("cpu/*.cpp",), "cuda": ("cuda/*/*.cpp", "cuda/*/*.cu")}
-
-
-def cache_dir() -> Path:
-    """The folder that built libraries are kept in."""
-    if chosen := os.environ.get("YOSO_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yoso"
 
 
 def load(device_type: str) -> bool:
@@ -85,13 +79,34 @@ def library(device_type: str = "cpu") -> Path:
         BuildError: it cannot be built; the message says why and what to do.
     """
     nvcc_flags = _nvcc_flags() if device_type == "cuda" else []
-    folder = cache_dir() / f"{device_type}-{_fingerprint(device_type, nvcc_flags)}"
-    built = folder / f"yoso_{device_type}.so"
-    if not built.exists():
-        if device_type == "cuda":
-            toolchain.check_toolkit(toolchain.cuda_home(), toolchain.cuda_capabilities())
-        _build(device_type, built, nvcc_flags)
+    name = Path(f"{device_type}-{_fingerprint(device_type, nvcc_flags)}", f"yoso_{device_type}.so")
+    built = _folder_for(name) / name
+    if is_whole(built):
+        return built
+    try:
+        built.parent.mkdir(mode=0o755, exist_ok=True)
+        with locked(built.parent):
+            if not is_whole(built):  # another process may have built it meanwhile
+                if device_type == "cuda":
+                    toolchain.check_toolkit(toolchain.cuda_home(), toolchain.cuda_capabilities())
+                _build(device_type, built, nvcc_flags)
+    except OSError as error:
+        raise BuildError(
+            f"{built.parent} cannot keep the kernels ({error}): set YOSO_CACHE to another folder"
+        ) from error
     return built
+
+
+def _folder_for(name: Path) -> Path:
+    """The cache, or a private folder if the cache neither has the library ``name`` nor can be given it."""
+    folder = cache_dir()
+    if is_whole(folder / name):
+        return folder
+    if not os.access(folder, os.W_OK):
+        return private_dir_instead(folder, "cannot be written and does not have these kernels")
+    inner = (folder / name).parent
+    reason = why_unsafe(inner) if inner.exists() else ""
+    return private_dir_instead(inner, reason) if reason else folder
 
 
 def _flags() -> list[str]:
@@ -117,9 +132,9 @@ def _fingerprint(device_type: str, nvcc_flags: list[str]) -> str:
 
 
 def _build(device_type: str, built: Path, nvcc_flags: list[str]) -> None:
-    """Compile in a temporary folder of this process and move the result to ``built``.
+    """Compile in a temporary folder and move the result to ``built``, whose folder is locked.
 
-    So a build that was killed leaves no lock file that the next one would wait for, and two builds can run at once.
+    If this process is killed, the compilers and the temporary folder are gone, too.
     """
     # Imported here because the import takes longer than loading a built library.
     from torch.utils import cpp_extension
@@ -129,8 +144,10 @@ def _build(device_type: str, built: Path, nvcc_flags: list[str]) -> None:
         cpp_extension.CUDA_HOME = str(toolchain.cuda_home())  # torch's own search may have found only a link to nvcc
     sources = [str(path) for pattern in _SOURCE_PATTERNS[device_type] for path in sorted(SOURCES.glob(pattern))]
     try:
-        built.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="build-", dir=built.parent) as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="build-", dir=built.parent, ignore_cleanup_errors=True) as folder,
+            watched(Path(folder)),
+        ):
             cpp_extension.load(
                 built.stem,
                 sources,
@@ -140,7 +157,7 @@ def _build(device_type: str, built: Path, nvcc_flags: list[str]) -> None:
                 is_python_module=False,
             )
             # cpp_extension.load has loaded the file already; moving it changes its name and not the loaded content.
-            (Path(folder) / built.name).replace(built)
+            put(Path(folder) / built.name, built)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         compilers = toolchain.compiler() + (f" or {toolchain.cuda_home()}/bin/nvcc" if device_type == "cuda" else "")
         raise BuildError(f"the compiler {compilers} failed: {error}") from error
