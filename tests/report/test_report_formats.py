@@ -91,7 +91,7 @@ def test_without_a_browser_everything_but_the_pictures_is_written(
     monkeypatch.setattr(images, "write", fail)
     source = ROOT / "reports/cpu-yoso/model.json"
     done = CliRunner().invoke(app, ["report", str(source), "-o", str(tmp_path / "out")])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "without pictures: found none" in done.stderr
     assert (tmp_path / "out" / "index.html").exists()
     assert (tmp_path / "out" / "cases.csv").exists()
