@@ -26,17 +26,22 @@ def known_part(model: type[Model], content: Any) -> tuple[Model, list[str]]:
             return model.model_validate(content), [*names]
         except ValidationError as error:
             unknown = [entry["loc"] for entry in error.errors(include_url=False) if entry["type"] == "extra_forbidden"]
-            if not unknown:
+            if not unknown or not all(_remove(content, place) for place in unknown):
                 raise
-            for place in unknown:
-                _remove(content, place)
-                names[".".join(part for part in place if isinstance(part, str))] = None
+            names |= {".".join(part for part in place if isinstance(part, str)): None for place in unknown}
 
 
-def _remove(content: Any, place: Sequence[Any]) -> None:
-    """Remove what pydantic names by this place, in which the kind of a spec is a step that the JSON does not have."""
+def _remove(content: Any, place: Sequence[Any]) -> bool:
+    """Remove what pydantic names by this place, and say whether it was there.
+
+    A place has the kind of a spec as a step, which the JSON does not have; where a field has that name, as ``task`` in
+    the spec of a task, it holds no fields.
+    """
     *path, last = place
     for part in path:
-        if isinstance(content, list) or part in content:
-            content = content[part]
+        inner = content[part] if isinstance(content, list) else content.get(part)
+        content = inner if isinstance(inner, dict | list) else content
+    if not isinstance(content, dict) or last not in content:
+        return False
     del content[last]
+    return True

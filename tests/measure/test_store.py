@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import synthetic
 
 from harness.core.record import Record, Run
 from harness.core.spec import OperationSpec
@@ -141,6 +142,15 @@ def test_a_value_that_no_run_has_is_refused_with_its_place(tmp_path, name):
     assert message in str(error.value)
     assert len(str(error.value)) < 500
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_field_of_a_newer_version_is_left_out_of_every_kind_of_spec(tmp_path):
+    content = synthetic.realistic(lengths=(512,)).model_dump(mode="json")
+    for stored in content["records"]:
+        stored["spec"]["new"] = 1
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"harness": content}))
+    assert {one.spec.kind for one in load(path).records} == {"operation", "model", "quality", "task"}
 
 
 def test_a_knob_may_have_any_name_and_value(tmp_path):
