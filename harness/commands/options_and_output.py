@@ -76,6 +76,8 @@ def end_with_judgement(
                 path.write_text(to_text(judgement), encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 failures.append(error)
+    if cause is not None:
+        print_error(message(cause))
     for failure in failures:
         print_error(f"cannot be written: {message(failure)}")
     if failures or judgement.exit_code not in (0, 1):

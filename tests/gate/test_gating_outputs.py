@@ -244,6 +244,9 @@ def test_bad_input_is_an_invalid_verdict_and_never_a_traceback(files, tmp_path, 
         found = json.loads((tmp_path / "found.json").read_text())
         assert [row["verdict"] for row in found["findings"]] == ["INVALID"]
         assert words in found["findings"][0]["reason"]
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: bad.json: ")
+        assert words in line
     assert gate(good, "nope.json").exit_code == 2
 
 
