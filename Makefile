@@ -6,7 +6,7 @@ PROFILE ?= quick
 OUT ?= out
 WORKERS ?= 2
 
-.PHONY: report check test durations lint sanitize gate-proof gpu gpu-device clean
+.PHONY: report check test fuzz durations lint sanitize gate-proof gpu gpu-device clean
 
 report: $(VENV)/.ready
 	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
@@ -19,6 +19,10 @@ check: lint
 # Everything, as CI runs it.
 test: lint
 	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal
+
+# Every command that reads files, on 2,000 damaged runs, logs and pyproject.toml files; it takes about half an hour.
+fuzz: $(VENV)/.ready
+	HARNESS_FUZZ=2000 $(BIN)/python -m pytest tests/fuzz -q -n $(WORKERS)
 
 # Measure again which tests `make check` leaves out, on a machine that runs nothing else.
 durations: $(VENV)/.ready

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.error_boundary import message
 from harness.commands.options_and_output import (
     DEFAULT_SUITES,
     CasePattern,
@@ -13,7 +14,7 @@ from harness.commands.options_and_output import (
     Junit,
     Markdown,
     SuiteOptions,
-    write_judgement,
+    end_with_judgement,
 )
 
 if TYPE_CHECKING:
@@ -36,26 +37,29 @@ def ab(
 ) -> None:
     """Measure two commits on this machine, interleaved, and judge head. Uncommitted changes are not measured.
 
-    Exit code: 0 pass, 1 regression, 2 inconclusive.
+    Exit code: 0 pass, 1 regression, 2 inconclusive or nothing could be judged.
     """
     from harness.gate.commits import two_commits
-    from harness.gate.commits.worktrees import CommitError
     from harness.gate.judge import judgement
-    from harness.gate.judge.thresholds import SettingsError
-    from harness.processes.protocol import ProcessFailure
+
+    unsaved: dict[Path, OSError] = {}
 
     def keep(base_run: "Run", head_run: "Run") -> None:
-        _save(base_run, out / "base.json")
-        _save(head_run, out / "head.json")
+        for run, path in ((base_run, out / "base.json"), (head_run, out / "head.json")):
+            try:
+                _save(run, path)
+                unsaved.pop(path, None)
+            except OSError as error:  # minutes of measurements must not be lost for it
+                unsaved[path] = error
 
+    cause: Exception | None = None
     try:
         found = two_commits.compare_commits(
             base, head, tuple(suite_options or DEFAULT_SUITES), minutes, case_timeout, case, typer.echo, keep
         )
-    except (CommitError, SettingsError, ProcessFailure) as error:
-        found = judgement.Judgement(base, head, (judgement.invalid(str(error)),), ())
-    write_judgement(found, markdown, junit, json)
-    raise typer.Exit(found.exit_code)
+    except Exception as error:  # a commit that does not build, for example; the files must say so, too
+        cause, found = error, judgement.not_judged(base, head, message(error))
+    end_with_judgement(found, markdown, junit, json, [*unsaved.values()], cause)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -9,9 +9,14 @@ from pkgutil import iter_modules
 import typer
 
 from harness import commands
+from harness.commands.error_boundary import DEBUG, CommandGroup
 
 app = typer.Typer(
-    help="Compare attentions by speed, memory and accuracy.", no_args_is_help=True, pretty_exceptions_enable=False
+    cls=CommandGroup,
+    help="Compare attentions by speed, memory and accuracy.",
+    epilog=f"{DEBUG}, with any command: print the traceback of an error.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 for _module in iter_modules(commands.__path__):
     if _module.name.endswith("_command"):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options_and_output import DEFAULT_SUITES, SuiteOptions, one_line_errors
+from harness.commands.options_and_output import DEFAULT_SUITES, SuiteOptions
 
 
 def bisect(
@@ -19,11 +19,9 @@ def bisect(
     Exit code: 0 found, 2 inconclusive.
     """
     from harness.gate.commits import bisection
-    from harness.gate.commits.worktrees import CommitError
 
     options = suite_options or DEFAULT_SUITES
-    with one_line_errors(CommitError):
-        result = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.step_command(commit, case, options))
+    result = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.step_command(commit, case, options))
     typer.echo(result.log)
     if result.first_bad is None:
         typer.echo("INVALID: git bisect could not name one commit", err=True)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options_and_output import Json, Junit, Markdown, write_judgement
+from harness.commands.error_boundary import message
+from harness.commands.options_and_output import Json, Junit, Markdown, end_with_judgement
 
 
 def gate(
@@ -20,22 +21,22 @@ def gate(
 ) -> None:
     """Judge a stored run by comparing it with another one.
 
-    Exit code: 0 pass, 1 regression, 2 inconclusive.
+    Exit code: 0 pass, 1 regression, 2 inconclusive or nothing could be judged.
 
     A folder has several runs of one commit; from five runs on, they show how much its processes differ.
 
-    Thresholds are in the table tool.harness.gate of pyproject.toml.
+    Thresholds are in the table tool.harness.gate of pyproject.toml, as it is in base's commit.
     """
-    from harness.core import store
     from harness.gate.judge import judgement, stored_runs, thresholds
 
+    cause: Exception | None = None
     try:
-        settings = thresholds.load(Path.cwd())
-        found = judgement.judge(stored_runs.load(base, anyway), stored_runs.load(head, anyway), settings, anyway)
-    except (store.StoreError, thresholds.SettingsError) as error:
-        found = judgement.Judgement(str(base), str(head), (judgement.invalid(str(error)),), ())
-    write_judgement(found, markdown, junit, json)
-    raise typer.Exit(found.exit_code)
+        base_run, head_run = stored_runs.load(base, anyway), stored_runs.load(head, anyway)
+        settings, notes = thresholds.of_commits(Path.cwd(), base_run.commit, head_run.commit)
+        found = judgement.judge(base_run, head_run, settings, anyway).with_notes(notes)
+    except Exception as error:  # a file that is not a run, for example; the files that are written must say so, too
+        cause, found = error, judgement.not_judged(str(base), str(head), message(error))
+    end_with_judgement(found, markdown, junit, json, cause=cause)
 
 
 def add_to(app: typer.Typer) -> None:

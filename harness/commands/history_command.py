@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options_and_output import CasePattern, one_line_errors
+from harness.commands.options_and_output import CasePattern
 
 history = typer.Typer(help="Store runs over time, in a folder or in a git branch. Stored files are never changed.")
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Benchmark JSON files or logs of runs.")]
@@ -22,9 +22,8 @@ def add(runs: Runs, folder: Folder = FOLDER) -> None:
     from harness.core import store
     from harness.gate.history import run_history
 
-    with one_line_errors(ValueError):
-        for run in [store.load(path) for path in runs]:
-            typer.echo(run_history.add(run, folder))
+    for run in [store.load(path) for path in runs]:
+        typer.echo(run_history.add(run, folder))
 
 
 @history.command()
@@ -33,9 +32,8 @@ def push(runs: Runs, branch: Branch = BRANCH, remote: Remote = REMOTE) -> None:
     from harness.core import store
     from harness.gate.history import history_branch
 
-    with one_line_errors(ValueError):
-        for path in history_branch.push(Path.cwd(), remote, branch, [store.load(path) for path in runs]):
-            typer.echo(path)
+    for path in history_branch.push(Path.cwd(), remote, branch, [store.load(path) for path in runs]):
+        typer.echo(path)
 
 
 @history.command()
@@ -43,8 +41,7 @@ def pull(folder: Folder = FOLDER, branch: Branch = BRANCH, remote: Remote = REMO
     """Copy the runs of a branch that a folder does not have into the folder."""
     from harness.gate.history import history_branch
 
-    with one_line_errors(ValueError):
-        typer.echo(f"{history_branch.pull(Path.cwd(), remote, branch, folder)} new runs in {folder}")
+    typer.echo(f"{history_branch.pull(Path.cwd(), remote, branch, folder)} new runs in {folder}")
 
 
 @history.command()
@@ -56,13 +53,12 @@ def plot(
     """Plot the metrics of every case over the runs, and mark where their level changes."""
     from harness.gate.history import history_page, run_history
 
-    with one_line_errors(ValueError):
-        series = history_page.series(run_history.read(folder))
-        chosen = {key: points for key, points in series.items() if fnmatchcase(key[1], case)}
-        if not chosen:
-            raise run_history.HistoryError(f"no case in {folder} matches {case!r}")
-        changes = history_page.write(chosen, out)
-        typer.echo(f"{len(chosen)} series, {changes} changes of level: {out}")
+    series = history_page.series(run_history.read(folder))
+    chosen = {key: points for key, points in series.items() if fnmatchcase(key[1], case)}
+    if not chosen:
+        raise run_history.HistoryError(f"no case in {folder} matches {case!r}")
+    changes = history_page.write(chosen, out)
+    typer.echo(f"{len(chosen)} series, {changes} changes of level: {out}")
 
 
 def add_to(app: typer.Typer) -> None:

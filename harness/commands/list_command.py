@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.options_and_output import Device, new_table, one_line_errors, print_table
+from harness.commands.options_and_output import Device, new_table, print_table
 
 if TYPE_CHECKING:
     from harness.core.plugin import AttentionPlugin
@@ -50,11 +50,10 @@ def list_attentions(
     from harness.core import registry
     from harness.profiles.selection import Selection
 
-    with one_line_errors(ValueError):
-        if markdown:
-            typer.echo(markdown_page(registry.get(name) for name in registry.names()), nl=False)
-            return
-        selection = Selection(device=device, dtype=dtype)
+    if markdown:
+        typer.echo(markdown_page(registry.get(name) for name in registry.names()), nl=False)
+        return
+    selection = Selection(device=device, dtype=dtype)
     table = new_table("attention", "forward", "forward+backward", "what it is")
     plugins: list[AttentionPlugin] = []
     reasons: list[str] = []

@@ -1,11 +1,12 @@
 """Options and output that several subcommands have in common."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+from harness.commands.error_boundary import FAILED, MeasuredRegression, message
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,16 +29,6 @@ Junit = Annotated[Path | None, typer.Option(help="Write the verdicts to this fil
 Json = Annotated[Path | None, typer.Option("--json", help="Write the verdicts with all figures to this file, as JSON.")]
 
 
-@contextmanager
-def one_line_errors(*errors: type[Exception]) -> Iterator[None]:
-    """End the command with a one-line message and exit code 2 if one of ``errors`` is raised."""
-    try:
-        yield
-    except errors as error:
-        print_error(str(error))
-        raise typer.Exit(2) from error
-
-
 def print_error(message: str) -> None:
     """Print a message to standard error."""
     typer.echo(f"error: {message}", err=True)
@@ -58,12 +49,39 @@ def print_table(table: "Table") -> None:
     Console().print(table)
 
 
-def write_judgement(judgement: "Judgement", markdown: Path | None, junit: Path | None, json: Path | None) -> None:
-    """Print the verdicts, and write each file whose path is not None."""
+def end_with_judgement(
+    judgement: "Judgement",
+    markdown: Path | None,
+    junit: Path | None,
+    json: Path | None,
+    unsaved: Sequence[OSError] = (),
+    cause: Exception | None = None,
+) -> NoReturn:
+    """Print the verdicts, write each file whose path is not None, and end the command with the judgement's exit code.
+
+    All files are written even if one of them, or the terminal, cannot be: then the exit code is 2. So it is if
+    ``unsaved`` has an error of a file that should have been written before. ``cause`` is why nothing was judged.
+    """
     from harness.gate.judge import outputs
 
-    outputs.print_table(judgement)
+    failures = [*unsaved]
+    try:
+        outputs.print_table(judgement)
+    except OSError as error:
+        failures.append(error)
     for path, to_text in ((markdown, outputs.markdown), (junit, outputs.junit), (json, outputs.as_json)):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(to_text(judgement), encoding="utf-8")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(to_text(judgement), encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                failures.append(error)
+    if cause is not None:
+        print_error(message(cause))
+    for failure in failures:
+        print_error(f"cannot be written: {message(failure)}")
+    if failures or judgement.exit_code not in (0, 1):
+        raise typer.Exit(FAILED) from cause
+    if judgement.exit_code == 1:
+        raise MeasuredRegression
+    raise typer.Exit(0)

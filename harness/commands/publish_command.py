@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options_and_output import Reading, one_line_errors
+from harness.commands.options_and_output import Reading
 
 
 def publish(
@@ -19,8 +19,7 @@ def publish(
     """Add a run to the published runs: its data unchanged, its page, and the index of all runs."""
     from harness.report.formats import published_runs
 
-    with one_line_errors(ValueError, OSError):
-        typer.echo(published_runs.publish(run_file, reports, name, reading))
+    typer.echo(published_runs.publish(run_file, reports, name, reading))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.error_boundary import FAILED
 from harness.commands.options_and_output import Reading, print_error
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def report(
 
     An .html file gets the page only; a folder gets the page, Markdown, CSV, LaTeX, PNG and SVG.
 
-    Exit code: 0 all was written, 1 a run or the pictures were left out, 2 no run could be read.
+    Exit code: 0 all was written, 2 a run or the pictures were left out, or no run could be read.
     """
     from harness.report.comparison import compare
     from harness.report.formats import folder, html, images, published_runs
@@ -32,12 +33,12 @@ def report(
     try:
         written = [html.write(compared, out)] if out.suffix == ".html" else folder.write(compared, out)
     except images.NoBrowser as error:
-        typer.echo(f"{out}: without pictures: {error}", err=True)
-        raise typer.Exit(1) from error
+        print_error(f"{out}: without pictures: {error}")
+        raise typer.Exit(FAILED) from error
     for path in written:
         typer.echo(path)
     if notices:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,5 +58,5 @@ def _load(paths: list[Path]) -> tuple[list["Run"], list[str]]:
             notices.append(f"Left out: {error}.")
             print_error(str(error))
     if not runs:
-        raise typer.Exit(2)
+        raise typer.Exit(FAILED)
     return runs, notices

@@ -1,11 +1,15 @@
 """``harness run``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.options_and_output import DEFAULT_SUITES, Device, one_line_errors
+from harness.commands.error_boundary import FAILED, INTERRUPTED
+from harness.commands.options_and_output import DEFAULT_SUITES, Device
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def run(
@@ -43,14 +47,16 @@ def run(
         Path | None, typer.Option(help="Save trainings in this folder, and continue those that were interrupted.")
     ] = None,
 ) -> None:
-    """Run the suites with pytest, print one line per case, and write the JSON."""
+    """Run the suites with pytest, print one line per case, and write the JSON.
+
+    Exit code: 0 every case has a result or cannot run here, 2 a case failed or the run ended early, 130 interrupted.
+    """
     import pytest
 
     paths = suites or [Path(name) for name in DEFAULT_SUITES]
-    with one_line_errors(ValueError):
-        for path in paths:
-            if not path.exists():
-                raise ValueError(f"{path} does not exist; run from the project's root or name your suites")
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path} does not exist; run from the project's root or name your suites")
     out.parent.mkdir(parents=True, exist_ok=True)
     arguments = [*map(str, paths), "-v", f"--benchmark-json={out}", f"--profile={profile}", f"--device={device}"]
     arguments += [f"--dtype={dtype}"] if dtype else []
@@ -64,7 +70,18 @@ def run(
     arguments += [f"--resume={resume}"] if resume else []
     arguments += [f"--data-dir={data_dir}"] if data_dir else []
     arguments += [f"--checkpoints={checkpoints}"] if checkpoints else []
-    raise typer.Exit(pytest.main(arguments))
+    watch = _InterruptWatch()
+    code = pytest.main(arguments, plugins=[watch])
+    raise typer.Exit(INTERRUPTED if watch.interrupted else FAILED if code else 0)
+
+
+class _InterruptWatch:
+    """A plugin of pytest that tells an interrupted run from one that could not be collected: both have exit code 2."""
+
+    interrupted = False
+
+    def pytest_keyboard_interrupt(self, excinfo: "pytest.ExceptionInfo[BaseException]") -> None:
+        self.interrupted = isinstance(excinfo.value, KeyboardInterrupt)
 
 
 def add_to(app: typer.Typer) -> None:

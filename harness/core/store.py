@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
+from harness.core import other_versions, stored_values
 from harness.core.record import SCHEMA_VERSION, Record, Run
 from harness.core.record_text import clean_text
 
@@ -150,19 +151,23 @@ def read_part(path: Path, notify: Notify = to_stderr) -> Run:
 def load(path: Path | str, notify: Notify = to_stderr) -> Run:
     """The run in a benchmark JSON (``pytest --benchmark-json``) or in a log (``*.jsonl``).
 
-    A line of a log that is not a record, for example because it is cut off, is skipped.
+    A line of a log that is not a record, for example because it is cut off, is skipped. Fields that only a newer
+    version of the harness knows are left out.
 
     Args:
         path: the file.
-        notify: is called with the numbers of the skipped lines, if there are any.
+        notify: is called with the numbers of the skipped lines, and with the names of fields that were left out.
 
     Raises:
         StoreError: the file is missing, not a run, or of another schema version; a benchmark JSON is cut off; or the
-            first line of a log, its header, is not readable.
+            first line of a log, its header, is not readable; or a value is one that no run can have, see
+            ``harness.core.stored_values``.
     """
     path = Path(path)
     data = _bytes(path)
-    return _from_log(path, data, notify) if path.suffix == ".jsonl" else _run(path, _from_benchmark(path, data))
+    if path.suffix == ".jsonl":
+        return _from_log(path, data, notify)
+    return _run(path, _from_benchmark(path, data), notify)
 
 
 def _bytes(path: Path) -> bytes:
@@ -179,21 +184,40 @@ def _text(path: Path, data: bytes) -> str:
         raise StoreError(f"{path}: expected JSON text, found other bytes than UTF-8 at offset {error.start}") from error
 
 
-def _run(path: Path, content: Any) -> Run:
+def _run(path: Path, content: Any, notify: Notify) -> Run:
     if not isinstance(content, dict):
         raise StoreError(f"{path}: expected a run as a JSON object, found {type(content).__name__}")
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StoreError(
-            f"{path}: expected schema version {SCHEMA_VERSION}, found {version!r}; "
+            f"{path}: expected schema version {SCHEMA_VERSION}, found {clean_text(ascii(version))[:ERROR_LENGTH]}; "
             "read it with the version of the harness that wrote it, or run the suites again"
         )
+    fault = stored_values.first_fault(content)
+    if fault is not None:
+        raise StoreError(f"{path}: not a run: {fault}")
     try:
-        return Run.model_validate(content)
+        run, unknown = other_versions.known_part(Run, content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise StoreError(f"{path}: not a run: {where}: {first['msg']}") from error
+        raise StoreError(f"{path}: not a run: {_first_error(error)}") from error
+    _notify_unknown(path, unknown, notify)
+    return run
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = clean_text(".".join(str(part) for part in first["loc"]))
+    return f"{where[:ERROR_LENGTH]}: {clean_text(first['msg'])[:ERROR_LENGTH]}"
+
+
+def _notify_unknown(path: Path, names: Iterable[str], notify: Notify) -> None:
+    known = list(dict.fromkeys(clean_text(name)[:ERROR_LENGTH] for name in names))
+    if known:
+        more = [f"and {len(known) - NAMED_LINES} more"] if len(known) > NAMED_LINES else []
+        notify(
+            f"{path}: left out fields that this version of the harness does not know: "
+            + ", ".join([*known[:NAMED_LINES], *more])
+        )
 
 
 def _from_benchmark(path: Path, data: bytes) -> Any:
@@ -211,20 +235,39 @@ def _from_log(path: Path, data: bytes, notify: Notify) -> Run:
     if not header:
         raise StoreError(f"{path}: expected a run's header on line 1, found an empty file")
     content = _parse(path, _text(path, header))
-    run = _run(path, content | {"records": []} if isinstance(content, dict) else content)
-    skipped = []
+    run = _run(path, content | {"records": []} if isinstance(content, dict) else content, notify)
+    skipped: list[str] = []
+    unknown: list[str] = []
     for number, line in enumerate(lines, 2):
         if line.strip():
             try:
-                run.records.append(Record.model_validate(json.loads(line.decode())))
+                record, names = _record(line)
             except (ValueError, RecursionError) as error:  # also pydantic's and json's errors, and bytes not in UTF-8
-                message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-                skipped.append(f"line {number} ({clean_text(message[:ERROR_LENGTH])})")
+                skipped.append(f"line {number} ({_reason(error)})")
+            else:
+                run.records.append(record)
+                unknown += names
     if skipped:
         more = [f"and {len(skipped) - NAMED_LINES} more"] if len(skipped) > NAMED_LINES else []
         named = "; ".join([*skipped[:NAMED_LINES], *more])
         notify(f"{path}: skipped lines without a readable record ({len(skipped)}): {named}")
+    _notify_unknown(path, unknown, notify)
     return run
+
+
+def _record(line: bytes) -> tuple[Record, list[str]]:
+    content = json.loads(line.decode())
+    fault = stored_values.first_fault(content)
+    if fault is not None:
+        raise ValueError(fault)
+    return other_versions.known_part(Record, content)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return _first_error(error)
+    message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+    return clean_text(message[:ERROR_LENGTH])
 
 
 def _parse(path: Path, text: str) -> Any:
@@ -236,3 +279,5 @@ def _parse(path: Path, text: str) -> Any:
             f"({error.msg}); the file may be cut off. The log in the same folder (*{LOG_SUFFIX}) has every finished "
             "case"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets nested too deep
+        raise StoreError(f"{path}: expected the JSON of a run, but it cannot be parsed: {_reason(error)}") from error

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import git_project
 import numpy as np
 import pytest
 import synthetic
@@ -272,3 +273,65 @@ def test_a_vanished_case_is_a_regression_and_a_new_case_is_not():
     assert [(finding.case_id, finding.verdict) for finding in judged.with_weight("regression")] == [(SLOW, "VANISHED")]
     *_, judged, _, _ = compare(base_specs=fewer)
     assert (judged.exit_code, [one.case_id for one in judged.findings if one.verdict == "NEW"]) == (0, [SLOW])
+
+
+def project(tmp_path, monkeypatch, *projects):
+    """A git project with one commit per text of its pyproject.toml, whose processes are synthetic."""
+    folder = git_project.new(tmp_path / "project")
+    commits = [git_project.commit(folder, pyproject_dot_toml=text, suites__a=str(n)) for n, text in enumerate(projects)]
+    monkeypatch.chdir(folder)
+    rng, made = np.random.default_rng(0), []
+
+    class Process(SyntheticProcess):
+        unknown_fields = frozenset({"energy_joules"})
+
+        def __init__(self, folder, env, timeout):
+            made.append(self)
+            slow = {SLOW: 1.5} if len(made) % 2 == 0 else None
+            super().__init__("AB"[(len(made) - 1) % 2], rng, [], slow)
+
+    collection = Collection(profile="quick", device="cpu", specs=SPECS)
+    monkeypatch.setattr(two_commits, "CommitProcess", Process)
+    monkeypatch.setattr(two_commits, "bind_to_idle_cores", lambda: None)
+    monkeypatch.setattr(two_commits.worktrees, "collect", lambda *arguments: collection.model_copy())
+    return commits
+
+
+LOOSE, STRICT = "[tool.harness.gate]\ntime = { floor = 5.0 }\n", ""
+
+
+def test_head_is_judged_by_the_thresholds_of_base_and_its_own_are_said(tmp_path, monkeypatch):
+    project(tmp_path, monkeypatch, STRICT, LOOSE, LOOSE)
+    for base, head, code, notes in (("HEAD~2", "HEAD", 1, 1), ("HEAD~1", "HEAD", 0, 0)):
+        done = CliRunner().invoke(app, ["ab", base, head, "--json", "found.json"])
+        found = json.loads((tmp_path / "project" / "found.json").read_text())
+        assert done.exit_code == found["exit_code"] == code, done.output
+        changes = [note for note in found["notes"] if "threshold" in note]
+        assert len(changes) == notes
+        assert all("time: base has the default, head floor 5" in note for note in changes)
+        assert any(note.endswith("does not compare: energy_joules") for note in found["notes"])
+
+
+def test_a_folder_for_the_runs_that_cannot_be_written_does_not_lose_the_verdict(tmp_path, monkeypatch):
+    project(tmp_path, monkeypatch, STRICT, STRICT)
+    (tmp_path / "a file").write_text("")
+    done = CliRunner().invoke(app, ["ab", "HEAD~1", "HEAD", "--out", str(tmp_path / "a file"), "--json", "found.json"])
+    assert done.exit_code == 2
+    assert json.loads((tmp_path / "project" / "found.json").read_text())["exit_code"] == 1
+    assert "REGRESSION" in done.stdout
+    assert [line.startswith("error: cannot be written: ") for line in done.stderr.splitlines()] == [True, True]
+
+
+def test_an_error_of_any_kind_is_an_invalid_verdict_in_the_files_and_exit_code_2(tmp_path, monkeypatch):
+    project(tmp_path, monkeypatch, STRICT, STRICT)
+
+    def fail(*arguments):
+        raise KeyError("made up")
+
+    monkeypatch.setattr(two_commits, "compare", fail)
+    for debug in ((), ("--debug",)):
+        done = CliRunner().invoke(app, ["ab", "HEAD~1", "HEAD", "--json", "found.json", *debug])
+        assert done.exit_code == 2
+        assert ("Traceback" in done.output) == bool(debug)
+        (finding,) = json.loads((tmp_path / "project" / "found.json").read_text())["findings"]
+        assert (finding["verdict"], "KeyError: 'made up'" in finding["reason"]) == ("INVALID", True)

@@ -77,3 +77,33 @@ def test_the_command_runs_the_steps_with_this_harness(repository, monkeypatch):
     assert "pytest cannot collect its suites" in done.stdout
     assert "INVALID" in done.stderr
     assert DEFAULT_SUITES == ("suites",)
+
+
+@pytest.mark.parametrize("ends", ["raise KeyError('x')", "import no_such_module", "import os; os.kill(os.getpid(), 9)"])
+def test_a_commit_whose_comparison_ends_in_an_error_is_skipped_and_not_blamed(repository, ends):
+    """Python's exit code of an error is 1, which git would read as "worse"."""
+    speeds = ["1.0", "1.0", "broken", "1.0", "1.2", "1.2"]
+    commits = [git_project.commit(repository, speed_dot_txt=speed) for speed in speeds]
+    script = (
+        f"speed = open('speed.txt').read()\nif speed == 'broken': {ends}\n"
+        f"raise SystemExit({bisection.WORSE} if float(speed) > 1.05 else 0)"
+    )
+
+    def step(good):
+        command = bisection.step_command(good, "a case", [])
+        shell = command[: command.index(sys.executable)]
+        return [*shell, sys.executable, "-c", script]
+
+    found = bisection.run(repository, commits[0], "HEAD", step)
+    assert found.first_bad == commits[4]
+
+
+def test_a_commit_that_does_not_have_the_case_is_skipped(repository, monkeypatch):
+    git_project.commit(repository, a="1")
+    monkeypatch.chdir(repository)
+    gone = judgement.GateFinding("a case", None, "VANISHED", "regression", "base has this case and head does not")
+    slower = judgement.GateFinding("other", None, "NEWLY FAILING", "regression", "")
+    for findings, code in (((gone,), bisection.SKIP), ((gone, slower), 1)):
+        judged = judgement.Judgement("good", "HEAD", findings, ())
+        monkeypatch.setattr(bisection, "compare_commits", lambda *arguments, judged=judged: judged)
+        assert bisection.main("good", "a case", []) == code

@@ -20,10 +20,14 @@ ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github/actions/harness-gate/action.yml"
 GPU = ROOT / ".github/workflows/gpu.yml"
 NIGHTLY = ROOT / ".github/workflows/nightly.yml"
+PROJECT_CODE = r"^\s*(harness|make|python3?|pytest|\S*bin/\S+) "
+"""A line of a script that runs code of the project."""
 GITLAB = ROOT / "docs/ci/gitlab-ci.yml"
 
 HARNESS = """#!/usr/bin/env bash
 echo "harness $*" >> "$CALLS"
+printf '%s\\n' "$@" > "$CALLS.last"
+if [ "$1 $2" = "history push" ]; then git push --quiet "${!#}" "HEAD:refs/heads/harness-history"; fi
 while [ $# -gt 0 ]; do
   case "$1" in
     --markdown) mkdir -p "$(dirname "$2")"; echo "<!-- harness gate -->verdict $GATE_CODE" > "$2" ;;
@@ -42,7 +46,7 @@ if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$STUBS/logged" "$3/bin/python"; 
 GH = """#!/usr/bin/env bash
 echo "gh $*" >> "$CALLS"
 case "$*" in
-  *--paginate*) if [ -f "$COMMENT" ]; then echo 41; fi ;;
+  *graphql*) jq -r "${!#}" "$COMMENTS" ;;
   *"-F body=@"*) for word; do case "$word" in body=@*) cp "${word#body=@}" "$COMMENT" ;; esac; done ;;
 esac
 """
@@ -50,8 +54,12 @@ CURL = """#!/usr/bin/env bash
 echo "curl $*" >> "$CALLS"
 case "$*" in
   *--request*) for word; do case "$word" in body@*) cp "${word#body@}" "$COMMENT" ;; esac; done ;;
-  *) if [ -f "$COMMENT" ]; then echo '[{"id": 7, "body": "other"}, {"id": 41, "body": "<!-- harness gate -->x"}]'
-     else echo '[]'; fi ;;
+  */user*) echo '{"id": 3}' ;;
+  *page=1) echo '[{"id": 7, "body": "other", "author": {"id": 3}},
+                  {"id": 8, "body": "<!-- harness gate -->", "author": {"id": 4}}]' ;;
+  *page=2) if [ -f "$COMMENT" ]; then echo '[{"id": 41, "body": "<!-- harness gate -->x", "author": {"id": 3}}]'
+           else echo '[]'; fi ;;
+  *) echo '[]' ;;
 esac
 """
 
@@ -87,7 +95,8 @@ class Bench:
         self.env = {
             **{name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY")},
             "PATH": f"{self.stubs}:{os.environ['PATH']}", "HOME": str(folder), "CALLS": str(self.calls),
-            "COMMENT": str(self.comment), "STUBS": str(self.stubs), "REAL_PYTHON": shutil.which("python3") or "",
+            "COMMENT": str(self.comment), "COMMENTS": str(folder / "comments"),
+            "STUBS": str(self.stubs), "REAL_PYTHON": shutil.which("python3") or "",
             "GITHUB_REPOSITORY": "me/mine", "GIT_CONFIG_NOSYSTEM": "1",
         }  # fmt: skip
 
@@ -126,9 +135,60 @@ def test_the_action_measures_and_ends_with_the_gates_code(bench, code):
     assert bench.run(step["End with the gate's exit code"]["run"], CODE=code).returncode == int(code)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["suites\n--profile gpu\n-k 'a or b'\n", "suites --profile gpu -k 'a or b'", '\nsuites --profile\ngpu -k "a or b"'],
+)
+def test_options_of_several_lines_and_in_quotes_are_passed_as_they_are(bench, text):
+    done = bench.run(steps(ACTION)["Measure both commits"]["run"], **GATE_ENV | {"SUITE_OPTIONS": text})
+    assert done.returncode == 0, done.stderr
+    passed = Path(bench.env["CALLS"] + ".last").read_text().splitlines()
+    assert passed[passed.index("--") :] == ["--", "suites", "--profile", "gpu", "-k", "a or b"]
+
+
+@pytest.mark.parametrize("text", ["suites -k 'open", "", "$(touch evil) `touch evil`"])
+def test_options_that_are_no_words_are_refused_or_passed_and_never_run(bench, text):
+    done = bench.run(steps(ACTION)["Measure both commits"]["run"], **GATE_ENV | {"SUITE_OPTIONS": text})
+    assert done.returncode == (0 if "evil" in text else 2)
+    assert not (bench.project / "evil").exists()
+
+
+def comments(bench, *written, viewer="github-actions[bot]"):
+    """What GitHub's GraphQL says of a pull request with comments of (id, account, kind of account)."""
+    nodes = [
+        {"databaseId": number, "body": "<!-- harness gate -->x", "author": {"__typename": kind, "login": login}}
+        for number, login, kind in written
+    ]
+    nodes.append({"databaseId": 9, "body": "other", "author": None})
+    found = {"viewer": {"login": viewer}, "repository": {"pullRequest": {"comments": {"nodes": nodes}}}}
+    Path(bench.env["COMMENTS"]).write_text(json.dumps({"data": found}))
+
+
+needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="no jq here: apt-get install jq")
+
+
+@needs_jq
+@pytest.mark.parametrize(
+    ("viewer", "own"), [("github-actions[bot]", ("github-actions", "Bot")), ("me", ("me", "User"))]
+)
+def test_only_a_comment_of_the_tokens_own_account_is_changed(bench, viewer, own):
+    comment = steps(ACTION)["Write or update the comment on the pull request"]["run"]
+    (bench.project / "out" / "g").mkdir(parents=True)
+    (bench.project / "out" / "g" / "gate.md").write_text("x")
+    foreign = [(1, "stranger", "User"), (2, own[0], "User" if own[1] == "Bot" else "Bot")]
+    for written, how in ((foreign, "POST"), ([*foreign, (41, *own), (42, *own)], "PATCH")):
+        comments(bench, *written, viewer=viewer)
+        done = bench.run(comment, PULL_REQUEST="5", GH_TOKEN="t", OUT="out/g")
+        assert done.returncode == 0, done.stderr
+        assert f"--method {how} " in bench.log()
+    assert bench.log().count("comments/41 ") == bench.log().count("PATCH") == 1
+
+
+@needs_jq
 def test_the_comment_is_written_once_and_then_changed(bench):
     measure, comment = (steps(ACTION)[name]["run"] for name in [*steps(ACTION)][:2])
     for code, how in (("1", "POST repos/me/mine/issues/5/comments"), ("0", "PATCH repos/me/mine/issues/comments/41")):
+        comments(bench, *[(41, "github-actions", "Bot")] * (code == "0"))
         bench.run(measure, GATE_CODE=code, **GATE_ENV)
         done = bench.run(comment, PULL_REQUEST="5", GH_TOKEN="t", OUT="out/g")
         assert done.returncode == 0, done.stderr
@@ -145,6 +205,24 @@ def test_the_badge_is_pushed_to_a_new_branch_and_to_an_existing_one(bench):
         assert (badge["label"], badge["message"]) == ("gate", message)
     assert git_project.git(bench.origin, "ls-tree", "--name-only", "badges") == "gate-feature-x.json"
     assert git_project.git(bench.project, "rev-parse", "HEAD") == bench.head
+
+
+def test_a_badge_that_another_job_overtakes_is_pushed_on_top_of_it(bench):
+    """The other job pushes at the moment of this one's push, by a hook that runs once."""
+    assert bench.run(steps(GPU)["Badge"]["run"], CODE="0", BRANCH="badges", NAME="one").returncode == 0
+    hook = bench.project / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(
+        "#!/bin/sh\nrm -f .git/hooks/pre-push\nexport GIT_INDEX_FILE=.git/other\ngit read-tree FETCH_HEAD\n"
+        'blob="$(echo other | git hash-object -w --stdin)"\n'
+        'git update-index --add --cacheinfo "100644,$blob,two.json"\n'
+        'git push -q origin "$(git commit-tree "$(git write-tree)" -p FETCH_HEAD -m other)":refs/heads/badges\n'
+    )
+    hook.chmod(0o755)
+    done = bench.run(steps(GPU)["Badge"]["run"], CODE="1", BRANCH="badges", NAME="one")
+    assert done.returncode == 0, done.stderr
+    assert git_project.git(bench.origin, "ls-tree", "--name-only", "badges").split() == ["one.json", "two.json"]
+    assert "regression" in git_project.git(bench.origin, "show", "badges:one.json")
 
 
 @pytest.mark.parametrize("path", [GPU, NIGHTLY], ids=lambda path: path.stem)
@@ -165,8 +243,11 @@ def test_the_nightly_run_is_published_with_failed_cases_and_fails_without_a_run(
     done = bench.run(step["Measure"]["run"], PROFILE="full", GATE_CODE="1")
     assert done.returncode == 0, done.stderr
     for name in ("History", "Pages"):
-        done = bench.run(step[name]["run"])
+        done = bench.run(step[name]["run"], BRANCH="harness-history")
         assert done.returncode == 0, done.stderr
+    done = bench.run(step["Push the history"]["run"], BRANCH="harness-history")
+    assert done.returncode == 0, done.stderr
+    assert git_project.git(bench.origin, "rev-parse", "harness-history") == bench.head
     for words in ("run --profile full", "history push", "history pull", "report out/nightly.json", "history plot"):
         assert words in bench.log()
     shutil.rmtree(bench.project / "out")
@@ -174,27 +255,68 @@ def test_the_nightly_run_is_published_with_failed_cases_and_fails_without_a_run(
     assert bench.run(step["Measure"]["run"], PROFILE="full").returncode != 0
 
 
-@pytest.mark.parametrize("job", ["gate", "pages"])
-def test_gitlabs_scripts_run(bench, job):
+def run_gitlab(bench, job, **more):
     found = yaml.safe_load(GITLAB.read_text())
-    script = "\n".join([*found["default"]["before_script"], *found[job]["script"]])
+    before = found[job].get("before_script", found["default"]["before_script"])
     env = {
         "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "CI_API_V4_URL": "http://x/api/v4", "CI_PROJECT_ID": "3",
-        "CI_MERGE_REQUEST_IID": "5", "HARNESS_TOKEN": "t", "HARNESS_PUSH_TOKEN": "p", "CI_SERVER_HOST": "x",
+        "CI_MERGE_REQUEST_IID": "5", "HARNESS_TOKEN": "t", "HARNESS_PUSH_TOKEN": "secret", "CI_SERVER_HOST": "x",
         "CI_PROJECT_PATH": "me/mine",
     }  # fmt: skip
-    for code in ("1", "0") if job == "gate" else ("0",):
-        done = bench.run(script, GATE_CODE=code, **env)
+    return bench.run("\n".join([*before, *found[job]["script"]]), **env | more)
+
+
+def test_gitlabs_gate_comments_once_and_changes_only_its_own_comment(bench):
+    for code in ("1", "0"):
+        done = run_gitlab(bench, "gate", GATE_CODE=code)
         assert done.returncode == int(code), done.stderr
+        done = run_gitlab(bench, "comment")
+        assert done.returncode == 0, done.stderr
     log = bench.log()
-    if job == "pages":
-        assert "history push out/nightly.json" in log
-        return
     assert f"harness ab {bench.base} HEAD" in log
-    assert "--request POST" in log
-    assert "--request PUT" in log
+    assert log.count("--request POST") == log.count("--request PUT") == 1
     assert "notes/41" in log
     assert bench.comment.read_text() == "<!-- harness gate -->verdict 0\n"
+
+
+def test_gitlabs_history_is_pushed_and_no_token_stays_in_a_file(bench):
+    done = run_gitlab(bench, "pages")
+    assert done.returncode == 0, done.stderr
+    assert "history push out/nightly.json" in bench.log()
+    # git sends "https://harness@x/me/mine.git" to the bare repository instead.
+    git_project.git(bench.project, "config", f"url.{bench.origin}.insteadOf", "https://harness@x/me/mine.git")
+    done = run_gitlab(bench, "history", TMPDIR=str(bench.stubs))
+    assert done.returncode == 0, done.stderr
+    assert git_project.git(bench.origin, "rev-parse", "harness-history") == bench.head
+    files = [path for folder in (bench.project, bench.stubs) for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"secret" in path.read_bytes()]
+    (askpass,) = bench.stubs.glob("tmp.*")
+    asked = subprocess.run(
+        [askpass, "Password: "], env={"HARNESS_PUSH_TOKEN": "secret"}, capture_output=True, text=True
+    )
+    assert asked.stdout == "secret\n"
+
+
+def test_every_action_is_pinned_to_a_commit():
+    for path in (ACTION, GPU, NIGHTLY):
+        for line in path.read_text().splitlines():
+            if "uses: " in line and "uses: ./" not in line:
+                assert re.search(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
+
+
+def test_a_job_that_runs_code_of_the_project_has_no_token_that_can_write():
+    for path in (GPU, NIGHTLY):
+        found = yaml.safe_load(path.read_text())
+        assert set(found["permissions"].values()) == {"read"}
+        for name, job in found["jobs"].items():
+            scripts = "\n".join(step.get("run", "") for step in job["steps"])
+            runs_project = bool(re.search(PROJECT_CODE, scripts, re.MULTILINE))
+            if runs_project:
+                assert "permissions" not in job, name
+            assert runs_project == (name in ("gate", "measure"))
+    gate = yaml.safe_load(GPU.read_text())["jobs"]["gate"]["steps"]
+    assert gate[0]["with"]["persist-credentials"] is False
+    assert all("token" not in step.get("with", {}) and "pull-request" not in step.get("with", {}) for step in gate)
 
 
 @pytest.mark.parametrize("path", [ACTION, GPU, NIGHTLY], ids=lambda path: path.stem)
@@ -213,8 +335,8 @@ def test_every_shell_step_is_run_by_a_test_of_this_file():
 
 def test_the_workflow_passes_only_inputs_that_the_action_has():
     inputs = yaml.safe_load(ACTION.read_text())["inputs"]
-    passed = steps(GPU)["Gate against the merge base"]["with"]
-    assert set(passed) <= set(inputs)
+    for step in ("Gate against the merge base", "Comment"):
+        assert set(steps(GPU)[step]["with"]) <= set(inputs)
     used = set(re.findall(r"inputs\.([\w-]+)", ACTION.read_text()))
     assert used == set(inputs)
 

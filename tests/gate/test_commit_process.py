@@ -1,15 +1,17 @@
 """The process of one commit in ``harness ab``: its requests, which module it starts, and the memory that it keeps."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import synthetic
 from pydantic import TypeAdapter
 
 from harness.core.spec import AnySpec, OperationSpec
-from harness.gate.commits.commit_process import KEEP_MEMORY, CommitProcess
+from harness.gate.commits.commit_process import KEEP_MEMORY, CommitProcess, UnreadableAnswer
 from harness.processes.protocol import ProcessClient, ProcessEnded
 
 OLDER_SPEC = {"kind": "quality", "attention": "yoso", "seq_len": 64, "draws": 1, "knobs": {"num_hash": 8}}
@@ -66,6 +68,39 @@ def test_a_process_that_does_not_start_says_how_it_ended(tmp_path: Path) -> None
     process.begin_prepare(OperationSpec(attention="sdpa", seq_len=64), verified=False, observed=False)
     record = process.prepared()
     assert (record.status, record.reasons) == ("crashed", ["its process did not start"])
+
+
+NEWER = """
+import json, sys
+print("ready", flush=True)
+for line in sys.stdin:
+    print(json.dumps(json.load(open("answers.json"))[[*json.loads(line)][0]]), flush=True)
+"""
+
+
+def test_answers_of_a_newer_commit_are_read_without_what_this_version_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "harness" / "processes").mkdir(parents=True)
+    for folder in ("harness", "harness/processes"):
+        (tmp_path / folder / "__init__.py").write_text("")
+    (tmp_path / "harness" / "processes" / "commit_worker.py").write_text(NEWER)
+    spec = OperationSpec(attention="sdpa", seq_len=64)
+    record = synthetic.record(spec).model_dump(mode="json") | {"energy_joules": 3}
+    timing = {"wall_seconds": [0.5], "warmup_calls": 1, "clock": "newer"}
+    answers = {"prepare": record, "sample": timing}
+    (tmp_path / "answers.json").write_text(json.dumps(answers))
+    process = CommitProcess(tmp_path, timeout=20.0)
+    try:
+        process.begin_prepare(spec, verified=False, observed=False)
+        assert process.prepared() == synthetic.record(spec)
+        assert process.sample({}).wall_seconds == [0.5]
+        assert process.unknown_fields == {"energy_joules", "clock"}
+        answers["prepare"] = {"case_id": 3}
+        (tmp_path / "answers.json").write_text(json.dumps(answers))
+        process.begin_prepare(spec, verified=False, observed=False)
+        with pytest.raises(UnreadableAnswer, match="cannot read as a Record"):
+            process.prepared()
+    finally:
+        process.close()
 
 
 HELD_MEMORY = """

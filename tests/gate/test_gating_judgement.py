@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import gate_runs
 import numpy as np
@@ -8,6 +9,7 @@ from gate_runs import SPECS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.core.record import Record, Status
 from harness.core.spec import OperationSpec
 from harness.gate.judge import judgement, metric_change
 from harness.gate.judge.gated_metrics import METRICS
@@ -182,7 +184,9 @@ def test_a_case_that_fails_only_in_head_is_a_regression(after):
     ],
 )
 def test_a_failure_that_is_more_severe_than_before_is_a_regression(before, after, code):
-    base, head = (synthetic.run([synthetic.record(SPECS[0], status)]) for status in (before, after))
+    good = gate_runs.pair(rounds=1, specs=SPECS[1:2])[0].records
+    records = ([synthetic.record(SPECS[0], status), *good] for status in (before, after))
+    base, head = (synthetic.run(own, session="one") for own in records)
     assert judge(base, head).exit_code == code
 
 
@@ -238,9 +242,71 @@ def test_other_settings_are_invalid():
     assert "threads: base has 2, head 1" in judge(base, head).with_weight("inconclusive")[0].reason
 
 
-def test_a_run_without_cases_does_not_pass():
-    empty = synthetic.run([])
-    assert judge(empty, empty).exit_code == 2
+def run_with(*statuses, session=None):
+    specs = [OperationSpec(attention="sdpa", seq_len=16 * (number + 1)) for number in range(len(statuses))]
+    return synthetic.run(
+        [synthetic.record(spec, status) for spec, status in zip(specs, statuses, strict=True)], session=session
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "head"),
+    [
+        ((), ()),
+        ((), ("ok",)),
+        (("ok",), ()),
+        (("crashed",), ("crashed",)),
+        (("unsupported", "timeout"), ("unsupported", "timeout")),
+        (("diverged",), ("unsupported",)),
+        (("ok",), ("ok",)),  # neither has any metric
+    ],
+)
+def test_a_comparison_in_which_nothing_is_judged_does_not_pass_and_says_so(base, head):
+    judged = judge(run_with(*base), run_with(*head))
+    assert judged.exit_code == 2
+    assert "nothing was judged" in judged.with_weight("inconclusive")[0].reason
+    assert judged.with_weight("regression") == []
+
+
+def test_runs_without_a_common_case_are_not_judged():
+    base, head = gate_runs.pair(specs=SPECS[:1])[0], gate_runs.pair(specs=SPECS[1:3])[1]
+    judged = judge(base, head)
+    assert judged.exit_code == 2
+    assert "base has 1 case, head 2 cases, and none is in both" in judged.findings[0].reason
+
+
+@pytest.mark.parametrize("before", get_args(Status))
+@pytest.mark.parametrize("after", get_args(Status))
+def test_every_pair_of_statuses_has_a_verdict(before, after):
+    good, _ = gate_runs.pair(rounds=1, specs=SPECS[1:2])
+    runs = [
+        synthetic.run([synthetic.record(SPECS[0], status), *good.records], session="one") for status in (before, after)
+    ]
+    assert judge(*runs).exit_code in (0, 1)
+    new = synthetic.run(good.records, session="one")
+    assert judge(new, runs[1]).exit_code == (0 if after in ("ok", "unsupported") else 1)
+
+
+def as_read(run, without=()):
+    """The run as it is read from a file of a version of the harness that does not have these fields."""
+    records = [
+        Record.model_validate({name: value for name, value in record.model_dump().items() if name not in without})
+        for record in run.records
+    ]
+    return run.model_copy(update={"records": records})
+
+
+def test_a_field_that_one_version_lacks_is_not_compared_and_a_note_says_so():
+    base, head = gate_runs.pair(slower={SPECS[0]: 1.3})
+    for record in base.records:
+        record.kernel_launches = 3
+    judged = judge(as_read(base), as_read(head, without=("kernel_launches", "memory", "compile_seconds", "checks")))
+    assert {finding.metric.name for finding in judged.findings} == {"time"}
+    assert [finding.case_id for finding in judged.with_weight("regression")] == [SPECS[0].case_id]
+    assert len(judged.notes) == 4
+    assert "memory is not compared: the version of the harness that measured head lacks it" in judged.notes
+    same = judge(as_read(base, without=("memory", "kernel_launches")), as_read(head))
+    assert [finding.verdict for finding in same.with_weight("regression")] == ["SLOWER"]
 
 
 def test_a_sample_that_is_not_finite_is_invalid():

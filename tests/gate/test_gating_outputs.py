@@ -4,14 +4,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import gate_runs
+import git_project
 import pytest
 import synthetic
 from gate_runs import SPECS
 from typer.testing import CliRunner
 
 from harness.commands.app import app
+from harness.core.spec import OperationSpec
 from harness.gate.judge import judgement, outputs
-from harness.gate.judge.thresholds import Settings, SettingsError, load
+from harness.gate.judge.thresholds import Settings, SettingsError, load, of_base
 
 NASTY = "no `luck` | <script>alert(1)</script> @everyone [x](http://y) \x00\n# heading"
 
@@ -242,6 +244,9 @@ def test_bad_input_is_an_invalid_verdict_and_never_a_traceback(files, tmp_path, 
         found = json.loads((tmp_path / "found.json").read_text())
         assert [row["verdict"] for row in found["findings"]] == ["INVALID"]
         assert words in found["findings"][0]["reason"]
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: bad.json: ")
+        assert words in line
     assert gate(good, "nope.json").exit_code == 2
 
 
@@ -262,6 +267,119 @@ def test_an_error_in_the_thresholds_names_the_key(files, tmp_path, text, words):
         load(tmp_path)
     assert words in str(error.value)
     assert gate(good, good).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = " + "9" * 5000, "not TOML: Exceeds the limit"),
+        ("a = " + "[" * 100_000, "not TOML: "),
+        ("[tool.harness.gate]\ntime = { floor = inf }", "floor: Input should be less than or equal to 1000000000"),
+        ("[tool.harness.gate]\ntime = { floor = nan }", "floor: "),
+        ("[tool.harness.gate]\n'a\u2028b' = '" + "x" * 5000 + "'", "tool.harness.gate.a b: Extra inputs"),
+    ],
+    ids=["digits", "depth", "inf", "nan", "long"],
+)
+def test_thresholds_of_an_absurd_file_are_refused_in_one_short_line(tmp_path, text, words):
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(SettingsError) as error:
+        load(tmp_path)
+    assert words in str(error.value)
+    assert len(str(error.value)) < 600
+    assert len(str(error.value).splitlines()) == 1
+
+
+LOOSER = "[tool.harness.gate]\ntime = { floor = 5.0 }\nmemory = false\n"
+STRICTER = "[tool.harness.gate]\ntime = { floor = 0.05 }\n"
+
+
+def test_a_commit_does_not_loosen_its_own_thresholds_and_the_change_is_said(files, tmp_path):
+    git_project.new(tmp_path)
+    commits = [git_project.commit(tmp_path, pyproject_dot_toml=text) for text in (STRICTER, LOOSER)]
+    base, head = gate_runs.pair(slower={SPECS[0]: 2.0}, larger={SPECS[1]: 2.0})
+    paths = [
+        files(f"{number}.json", run.model_copy(update={"commit": f"{commit}+dirty"}))
+        for number, (run, commit) in enumerate(zip((base, head), commits, strict=True))
+    ]
+    done = gate(*paths, "--json", "found.json", "--markdown", "found.md")
+    assert done.exit_code == 1
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert {row["verdict"] for row in found["findings"] if row["weight"] == "regression"} == {"SLOWER", "LARGER"}
+    assert found["notes"] == [
+        "head changes a threshold, and base's applies: time: base has floor 0.05, head floor 5",
+        "head changes a threshold, and base's applies: memory: base has the default, head no gate",
+    ]
+    assert "time: base has floor 0.05, head floor 5" in done.stdout.replace("\n", "")
+    assert "time: base has floor 0.05, head floor 5" in (tmp_path / "found.md").read_text()
+    assert gate(paths[1], paths[1], "--json", "found.json").exit_code == 0
+    assert json.loads((tmp_path / "found.json").read_text())["notes"] == []
+
+
+def test_thresholds_of_the_folder_are_used_with_a_note_where_git_lacks_the_commit(files, tmp_path):
+    (tmp_path / "pyproject.toml").write_text(LOOSER)
+    paths = [files(f"{number}.json", run) for number, run in enumerate(gate_runs.pair(slower={SPECS[0]: 1.3}))]
+    done = gate(*paths, "--json", "found.json")
+    assert done.exit_code == 0
+    (note,) = json.loads((tmp_path / "found.json").read_text())["notes"]
+    assert f"the thresholds are those of {tmp_path}: base's commit 0123456789abcdef+dirty" in note
+
+
+def test_patterns_and_their_order_are_thresholds_too():
+    def settings(*patterns):
+        return Settings.model_validate({"cases": [{"pattern": name, "time": value} for name, value in patterns]})
+
+    loose, strict = ("a*", False), ("*b", {"floor": 0.1})
+    assert of_base(settings(strict), settings(strict)) == (settings(strict), ())
+    (note,) = of_base(settings(strict), settings(loose, strict))[1]
+    assert note.endswith("time of cases a*: base has the default, head no gate")
+    (note,) = of_base(settings(loose, strict), settings(strict, loose))[1]
+    assert note.endswith("the order of its patterns of cases")
+
+
+@pytest.mark.parametrize("unwritable", ["--markdown", "--junit", "--json"])
+def test_a_file_that_cannot_be_written_does_not_lose_the_others(files, tmp_path, unwritable):
+    paths = [files(f"{number}.json", run) for number, run in enumerate(gate_runs.pair(slower={SPECS[0]: 1.3}))]
+    (tmp_path / "a file").write_text("")
+    names = {option: str(tmp_path / option.strip("-")) for option in ("--markdown", "--junit", "--json")}
+    names[unwritable] = str(tmp_path / "a file" / "inside")
+    done = gate(*paths, *(word for pair in names.items() for word in pair))
+    assert done.exit_code == 2
+    assert "SLOWER" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: cannot be written: ")
+    assert "a file" in line
+    assert sum(Path(name).exists() for name in names.values()) == 2
+
+
+def test_names_from_outside_are_no_markup_in_any_output(files, tmp_path):
+    base, head = gate_runs.pair(rounds=1)
+    nasty = "a`b`\n# heading\u2028| x | [y](javascript:z) \x1b[31m &lt;"
+    paths = [
+        files(f"{number}.json", run.model_copy(update={"commit": nasty})) for number, run in enumerate((base, head))
+    ]
+    head.records[0].case_id = nasty
+    paths.append(files("3.json", head))
+    for pair in (paths[:2], paths[1:]):
+        done = gate(*pair, "--markdown", "g.md", "--json", "g.json", "--junit", "g.xml")
+        text = (tmp_path / "g.md").read_text()
+        assert not any(line.startswith("#") for line in text.splitlines()[2:])
+        assert "\x1b" not in text + done.output
+        assert "a\\`b\\` \\# heading" in text
+        ElementTree.fromstring((tmp_path / "g.xml").read_bytes())
+
+
+def test_a_comment_is_never_longer_than_github_allows():
+    specs = [OperationSpec(attention="x" * 200, seq_len=n) for n in range(1, 1500)]
+    failing = synthetic.run([synthetic.record(spec, "crashed", reasons=["`" * 3000]) for spec in specs])
+    good = synthetic.run([synthetic.record(spec) for spec in specs])
+    judged = judgement.judge(good, failing, Settings())
+    judged = replace(judged, base="`" * 10**5, differences=("\u4e2d" * 900,) * 900, notes=("#" * 900,) * 900)
+    text = outputs.markdown(judged)
+    assert 40_000 < len(text.encode()) <= outputs.COMMENT_BYTES
+    (sentence,) = (line for line in text.splitlines() if line.startswith("The table is shortened"))
+    rows = sum(line.startswith("| operation") for line in text.splitlines())
+    assert sentence.endswith(f"it leaves out {1499 - rows:,} regressions.")
+    assert "more" in text.splitlines()[-1]
 
 
 def test_thresholds_are_read_from_the_nearest_parent_folder(tmp_path):

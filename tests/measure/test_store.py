@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+import synthetic
 
 from harness.core import store
 from harness.core.record import Record, Run
@@ -219,3 +220,72 @@ def test_names_of_runs_have_names_of_logs(tmp_path):
     assert len(set(logs)) == len(names)
     assert logs[0] == tmp_path / "run.log.jsonl"
     assert all(path.name.endswith(".log.jsonl") for path in logs)
+
+
+UNUSABLE = {
+    "a time of 0": ("wall_seconds", "[0.0]", "wall_seconds.0: expected a number from 1e-12 to 1e+12, found 0.0"),
+    "a negative time": ("wall_seconds", "[1.0, -1.0]", "wall_seconds.1: expected a number from"),
+    "a time that is not a number": ("wall_seconds", "[NaN]", "wall_seconds.0: expected a finite number, found nan"),
+    "an infinite time": ("wall_seconds", "[1e400]", "wall_seconds.0: expected a finite number, found inf"),
+    "an infinite peak": ("peak_bytes", "1e400", "peak_bytes: expected a finite number"),
+    "a peak of 401 digits": ("peak_bytes", "1" + "0" * 400, "peak_bytes: expected a number from 0 to"),
+    "a number of 5,000 digits": ("peak_bytes", "9" * 5000, "cannot be parsed: Exceeds the limit"),
+    "a lone surrogate": ("source", '"\\ud800"', "source: expected text that UTF-8 can encode"),
+    "deep nesting": ("source", "[" * 200_000 + "]" * 200_000, "cannot be parsed: maximum recursion depth"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_value_that_no_run_has_is_refused_with_its_place(tmp_path, name):
+    field, text, message = UNUSABLE[name]
+    timing = {"wall_seconds": [0.5], "warmup_calls": 1}
+    memory = {"peak_bytes": 3, "input_bytes": 3, "source": "made up"}
+    measured = record(status="ok", reasons=[], timing=timing, memory=memory)
+    content = {"benchmarks": [], "harness": HEADER.model_copy(update={"records": [measured]}).model_dump(mode="json")}
+    part = content["harness"]["records"][0]["timing" if field == "wall_seconds" else "memory"]
+    part[field] = "HERE"
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(content).replace('"HERE"', text))
+    with pytest.raises(StoreError) as error:
+        load(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert message in str(error.value)
+    assert len(str(error.value)) < 500
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_field_of_a_newer_version_is_left_out_of_every_kind_of_spec(tmp_path):
+    content = synthetic.realistic(lengths=(512,)).model_dump(mode="json")
+    for stored in content["records"]:
+        stored["spec"]["new"] = 1
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"harness": content}))
+    assert {one.spec.kind for one in load(path).records} == {"operation", "model", "quality", "task"}
+
+
+def test_a_knob_may_have_any_name_and_value(tmp_path):
+    run = HEADER.model_copy(update={"records": [record(knobs={"batch": 0, "error": -1.5, "wall_seconds": -3})]})
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"harness": run.model_dump(mode="json")}))
+    assert load(path) == run
+
+
+@pytest.mark.parametrize("suffix", ["json", "log.jsonl"])
+def test_fields_of_a_newer_version_are_left_out_with_a_notice(tmp_path, suffix):
+    run = HEADER.model_copy(update={"records": [record(), record()]})
+    content = run.model_dump(mode="json")
+    for stored in content["records"]:
+        stored["energy_joules"] = 3
+        stored["spec"]["power_cap"] = {"watts": 3}
+    records = content["records"]
+    path = tmp_path / f"run.{suffix}"
+    if suffix == "json":
+        path.write_text(json.dumps({"harness": content}))
+    else:
+        path.write_text("\n".join(map(json.dumps, [content | {"records": []}, *records])) + "\n")
+    notices = []
+    assert load(path, notices.append) == run
+    (notice,) = notices
+    assert "does not know: " in notice
+    assert "energy_joules" in notice
+    assert "power_cap" in notice

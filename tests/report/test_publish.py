@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import report_page
@@ -82,3 +83,47 @@ def test_a_file_that_is_no_run_gives_a_one_line_error(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "expected a benchmark JSON" in done.stderr
     assert not (tmp_path / "reports").exists()
+
+
+def test_a_folder_whose_name_looks_like_a_script_is_linked_as_a_folder(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    published_runs.publish(save(tmp_path / "a.json"), reports, "mine")
+    (reports / "mine").rename(reports / "javascript:alert(1)")
+    published_runs.write_index(reports)
+    index = report_page.Page((reports / "index.html").read_text(encoding="utf-8"))
+    links = [address for address in index.addresses if address.endswith((".html", ".json"))]
+    assert "javascript%3Aalert%281%29/report.html" in links
+    assert not any(":" in address for address in links)
+    assert all((reports / unquote(address)).exists() for address in links)
+
+
+def test_a_published_file_that_is_no_run_is_left_out_of_the_index_with_its_reason(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    (reports / "odd").mkdir(parents=True)
+    (reports / "odd" / "run.json").write_text("{", encoding="utf-8")
+    done = CliRunner().invoke(app, ["publish", str(save(tmp_path / "a.json")), "--reports", str(reports)])
+    assert done.exit_code == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"left out of the index: {reports / 'odd' / 'run.json'}: expected JSON")
+
+
+def test_a_reading_that_is_no_text_publishes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "words.md").write_bytes(b"\xff")
+    command = ["publish", str(save(tmp_path / "a.json")), "--reports", str(tmp_path / "r")]
+    done = CliRunner().invoke(app, [*command, "--reading", str(tmp_path / "words.md")])
+    assert (done.exit_code, done.stderr) == (
+        2, f"error: {tmp_path / 'words.md'}: expected text in UTF-8, found other bytes at offset 0\n"
+    )  # fmt: skip
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("sample", ["NaN", "Infinity", "0.0", "-1.0"])
+def test_a_report_of_impossible_samples_is_refused_in_one_line(tmp_path: Path, sample: str) -> None:
+    path = save(tmp_path / "a.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["harness"]["records"][0]["timing"]["wall_seconds"][0] = float(sample)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    done = CliRunner().invoke(app, ["report", str(path), "--out", str(tmp_path / "page.html")])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"error: {path}: not a run: records.0.timing.wall_seconds.0: expected a ")
+    assert len(done.stderr.splitlines()) == 1

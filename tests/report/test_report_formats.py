@@ -9,6 +9,7 @@ import synthetic
 from typer.testing import CliRunner
 
 from harness.commands.app import app
+from harness.core import escaping
 from harness.core.record import Check, Run
 from harness.core.spec import OperationSpec
 from harness.report.comparison import Comparison, compare
@@ -67,6 +68,32 @@ def test_csv_has_every_case_with_every_digit(comparison: Comparison, tmp_path: P
     assert {row["status"] for row in rows} > {"ok", "unsupported"}
 
 
+def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path) -> None:
+    rows = [{"case": text, "seconds": -0.5} for text in ("=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "plain")]
+    csv_table.write(rows, tmp_path / "cases.csv")
+    with (tmp_path / "cases.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["case"] for row in found] == ["'=1+1", "'+1", "'-1", "'@x", "'\t=1", "'\r=1", "plain"]
+    assert {row["seconds"] for row in found} == {"-0.5"}
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a`b`\n# c", "a\\`b\\` \\# c"),
+        ("- x", "\\- x"),
+        ("1. x", "1\\. x"),
+        ("---", "\\---"),
+        ("+30.0%", "+30.0%"),
+        ("@me &lt; <b>", "&#64;me &#38;lt; &#60;b&#62;"),
+        ("a\u2028b\x1b\ud800", "a b\ufffd\ufffd"),
+        ("$x$ ~y~ [z](u)", "\\$x\\$ \\~y\\~ \\[z\\](u)"),
+    ],
+)
+def test_nothing_of_a_text_is_markdown(text: str, escaped: str) -> None:
+    assert escaping.markdown(text) == escaped
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here: apt-get install chromium")
 def test_a_folder_gets_every_format(tmp_path: Path) -> None:
     run = synthetic.realistic(lengths=(512, 1024), modes=("forward",))
@@ -91,7 +118,7 @@ def test_without_a_browser_everything_but_the_pictures_is_written(
     monkeypatch.setattr(images, "write", fail)
     source = ROOT / "reports/cpu-yoso/model.json"
     done = CliRunner().invoke(app, ["report", str(source), "-o", str(tmp_path / "out")])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "without pictures: found none" in done.stderr
     assert (tmp_path / "out" / "index.html").exists()
     assert (tmp_path / "out" / "cases.csv").exists()

@@ -83,7 +83,7 @@ def test_a_case_that_stopped_running_is_listed() -> None:
 def test_a_file_of_another_schema_version_is_left_out_with_a_notice(tmp_path: Path) -> None:
     good, old = save(timed(0), tmp_path / "good.json"), save(timed(1), tmp_path / "old.json", schema_version=0)
     done = CliRunner().invoke(app, ["report", str(good), str(old), "-o", str(tmp_path / "r.html")])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "expected schema version 1, found 0" in done.stderr
     text = report_page.Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
     assert "Left out:" in text

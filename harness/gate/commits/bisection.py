@@ -4,8 +4,10 @@ The bisection runs in its own worktree, and the user's checkout is left alone. E
 one, so that several small regressions are found where their sum exceeds the floor.
 
 ``python -m harness.gate.commits.bisection GOOD CASE -- [SUITE OPTIONS]`` is what git runs in the worktree for every
-commit. Its exit code is 0 if the case is not worse than at GOOD, 1 if it is worse, and 125 if the commit cannot be
-judged: it does not build, or the comparison is inconclusive.
+commit, through a shell. The shell's exit code is 0 if the case is not worse than at GOOD, 1 if it is worse, and 125 if
+the commit cannot be judged: it does not build, it does not have the case, the comparison is inconclusive, or anything
+went wrong. So no commit is blamed for an error: Python's own exit code of an error is 1, which git would read as
+"worse".
 """
 
 import os
@@ -17,12 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import git
+from harness.core.record_text import exception_text
 from harness.gate.commits import worktrees
 from harness.gate.commits.two_commits import compare_commits
 from harness.gate.judge.outputs import print_table
-from harness.gate.judge.thresholds import SettingsError
-from harness.processes.protocol import ProcessFailure
 
+WORSE = 64
+"""The exit code of the module for a case that is worse, which Python has for nothing else."""
+STEP = f'"$@"; case $? in 0) exit 0 ;; {WORSE}) exit 1 ;; *) exit 125 ;; esac'
+"""Shell code that runs its arguments and translates their exit code for git."""
 SKIP = 125
 """The exit code by which ``git bisect run`` skips a commit."""
 MINUTES = 10.0
@@ -41,8 +46,9 @@ class BisectResult:
 
 
 def step_command(good: str, case: str, suite_options: Sequence[str]) -> list[str]:
-    """The command that ``git bisect run`` runs for every commit: this module."""
-    return [sys.executable, "-P", "-m", "harness.gate.commits.bisection", good, case, "--", *suite_options]
+    """The command that ``git bisect run`` runs for every commit: this module, through a shell."""
+    module = [sys.executable, "-P", "-m", "harness.gate.commits.bisection", good, case, "--", *suite_options]
+    return ["sh", "-c", STEP, "sh", *module]
 
 
 def run(folder: Path, good: str, bad: str, step: Callable[[str], list[str]]) -> BisectResult:
@@ -73,16 +79,18 @@ def run(folder: Path, good: str, bad: str, step: Callable[[str], list[str]]) -> 
 
 
 def main(good: str, case: str, suite_options: list[str]) -> int:
-    """Compare the commit that is checked out in the current folder with ``good``; the exit code for git."""
+    """Compare the commit that is checked out here with ``good``; the exit code for git."""
     here = Path.cwd()
     try:
         commit = worktrees.resolve(here, "HEAD")
         found = compare_commits(good, commit, tuple(suite_options), MINUTES, TIMEOUT, case, print, lambda *runs: None)
-    except (worktrees.CommitError, SettingsError, ProcessFailure) as error:
-        print(error)
+    except Exception as error:  # whatever it is, it says nothing about the speed of this commit
+        print(f"this commit is skipped: {exception_text(error)}")
         return SKIP
     print_table(found)
-    return SKIP if found.exit_code == 2 else found.exit_code
+    if any(finding.verdict != "VANISHED" or finding.metric for finding in found.with_weight("regression")):
+        return 1
+    return 0 if found.exit_code == 0 else SKIP
 
 
 def _environment() -> dict[str, str]:
@@ -95,4 +103,5 @@ def _environment() -> dict[str, str]:
 if __name__ == "__main__":
     split = sys.argv.index("--")
     good_commit, case_pattern = sys.argv[1:split]
-    sys.exit(main(good_commit, case_pattern, sys.argv[split + 1 :]))
+    code = main(good_commit, case_pattern, sys.argv[split + 1 :])
+    sys.exit(WORSE if code == 1 else code)

@@ -14,7 +14,9 @@ from typing import Any
 
 import psutil
 
+from harness.core.other_versions import Model, known_part
 from harness.core.record import Record, Timing
+from harness.core.record_text import clean_text
 from harness.core.spec import AnySpec
 from harness.processes.commit_worker import start_command
 from harness.processes.protocol import ProcessClient, ProcessFailure
@@ -44,6 +46,10 @@ class Failed:
     reasons: list[str]
 
 
+class UnreadableAnswer(ValueError):
+    """A commit's process answered with what this version of the harness cannot read, so that nothing can be judged."""
+
+
 class CommitProcess:
     """Holds one prepared case of one commit. A process that dies or exceeds its timeout is replaced at the next case.
 
@@ -57,6 +63,8 @@ class CommitProcess:
         self.folder = folder
         self._timeout = timeout
         self._verifies = False
+        self.unknown_fields: set[str] = set()
+        """Fields of the answers that only the commit's version of the harness knows; they are left out."""
         self._client = ProcessClient(start_command(), folder, KEEP_MEMORY | STOP_WAITING | dict(env or {}))
 
     def start(self) -> None:
@@ -91,19 +99,23 @@ class CommitProcess:
             )
 
     def prepared(self) -> Record:
-        """Wait for the case that ``begin_prepare`` started and return its record, which has no timing."""
+        """Wait for the case that ``begin_prepare`` started and return its record, which has no timing.
+
+        Raises:
+            UnreadableAnswer: the answer is no record that this version of the harness can read.
+        """
         try:
-            return Record.model_validate_json(self._client.receive(self._timeout))
+            return self._read(Record, self._client.receive(self._timeout))
         except ProcessFailure as error:
             return self._failed(error.status, error.reasons)
 
     def sample(self, effort: Mapping[str, Any]) -> Timing | Failed:
-        """Take a few samples of the prepared case."""
+        """Take a few samples of the prepared case; raises as ``prepared`` does."""
         try:
-            answer = json.loads(self._client.request({"sample": effort}, self._timeout))
+            answer = self._client.request({"sample": effort}, self._timeout)
         except ProcessFailure as error:
             return Failed(error.status, error.reasons)
-        return Failed(**answer) if "status" in answer else Timing.model_validate(answer)
+        return self._failure(answer) or self._read(Timing, answer)
 
     def begin_verify(self) -> None:
         """Start verifying results of the timed calls without waiting; see ``verified``."""
@@ -119,10 +131,26 @@ class CommitProcess:
         if not self._verifies:
             return None
         try:
-            answer = json.loads(self._client.receive(self._timeout))
+            return self._failure(self._client.receive(self._timeout))
         except ProcessFailure as error:
             return Failed(error.status, error.reasons)
-        return Failed(**answer) if answer else None
+
+    def _read(self, model: type[Model], answer: bytes) -> Model:
+        """The answer as a model, without the fields that only the commit's version of the harness knows."""
+        try:
+            found, unknown = known_part(model, json.loads(answer))
+        except (ValueError, RecursionError) as error:
+            raise UnreadableAnswer(
+                f"the commit in {self.folder} answers {self._spec.case_id} with what this version of the harness "
+                f"cannot read as a {model.__name__}: {clean_text(error)}; compare commits that are closer together"
+            ) from error
+        self.unknown_fields.update(unknown)
+        return found
+
+    def _failure(self, answer: bytes) -> Failed | None:
+        """Why a case failed, if the answer says that it did."""
+        fields = json.loads(answer)
+        return Failed(fields["status"], fields["reasons"]) if "status" in fields else None
 
     def close(self) -> None:
         """End the process."""

@@ -151,9 +151,10 @@ def compare_commits(
             suite's path exists in only one of them.
         SettingsError: the thresholds are wrong.
         ProcessFailure: a process does not start.
+        UnreadableAnswer: a process answers with what this version of the harness cannot read.
     """
     here = Path.cwd()
-    settings = thresholds.load(here)
+    build = thresholds.load(here).build
     env = environment()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-ab-")))
@@ -162,9 +163,12 @@ def compare_commits(
             commit = worktrees.resolve(here, revision)
             progress(f"{name}: {commit[:12]}, checked out and built")
             folder = stack.enter_context(worktrees.checkout(here, commit, scratch / name))
-            worktrees.build(folder, commit, settings.build, env)
+            worktrees.build(folder, commit, build, env)
             ids.append(commit)
             folders.append(folder)
+        settings, notes = thresholds.of_base(*(thresholds.load(folder) for folder in folders))
+        for note in notes:
+            progress(note)
         commits: list[Commit] = []
         renamed = worktrees.follow_renames(here, (ids[0], ids[1]), (folders[0], folders[1]), arguments)
         for name, commit, folder, own_arguments in zip(("base", "head"), ids, folders, renamed, strict=True):
@@ -181,7 +185,14 @@ def compare_commits(
         cores = bind_to_idle_cores()
         progress(f"measured on cores: {'all' if cores is None else ', '.join(map(str, cores))}")
         command = f"harness ab {base} {head} -- {shlex.join(arguments)}"
-        return compare(commits[0], commits[1], settings, command, minutes, progress, save)
+        found = compare(commits[0], commits[1], settings, command, minutes, progress, save)
+        unknown = [
+            f"{name}'s records have fields that this version of the harness does not know and does not compare: "
+            + ", ".join(sorted(commit.process.unknown_fields))
+            for name, commit in zip(("base", "head"), commits, strict=True)
+            if commit.process.unknown_fields
+        ]
+        return found.with_notes([*notes, *unknown])
 
 
 def environment() -> dict[str, str]:
@@ -237,5 +248,6 @@ def _fresh_round(base: Commit, head: Commit, specs: dict[str, AnySpec], number: 
         records = measure(base.process, head.process, spec, plan, head_first=head_first, again=True)
         for commit, record in zip((base, head), records, strict=True):
             # The first pass verified and observed the case, and the code is the same: its results are copied.
-            first = {name: getattr(commit.first_pass[case_id], name) for name in MEASURED_ONCE}
+            once = commit.first_pass[case_id]
+            first = {name: getattr(once, name) for name in MEASURED_ONCE if name in once.model_fields_set}
             commit.fresh_rounds.setdefault(case_id, []).append(record.model_copy(update=first))

@@ -73,7 +73,7 @@ def _plot(key: SeriesKey, points: Sequence[Point], changes: Sequence[LevelChange
             x=list(range(len(points))),
             y=[point.value for point in points],
             mode="lines+markers",
-            text=[f"{point.commit[:12]}<br>{escape(point.started)}" for point in points],
+            text=[f"{escape(point.commit[:12])}<br>{escape(point.started)}" for point in points],
         )
     )
     for change in changes:

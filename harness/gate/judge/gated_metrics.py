@@ -18,10 +18,10 @@ SHORT_COMPILE_SECONDS = 1.0
 class Metric:
     """One metric of a case.
 
-    ``read`` returns its raw samples in ``unit``, or None if the record has none. ``scale``: "ratio" compares
-    logarithms, "difference" the values themselves. ``replicate`` is the unit that is independent: "process" (the
-    samples inside one share its addresses, memory pages and neighbours) or "draw" (each has its own seed, the same at
-    both commits).
+    ``read`` returns its raw samples in ``unit``, or None if the record has none. ``field`` is the record's field
+    that it reads, which records of another version of the harness may lack. ``scale``: "ratio" compares logarithms,
+    "difference" the values themselves. ``replicate`` is the unit that is independent: "process" (the samples inside one
+    share its addresses, memory pages and neighbours) or "draw" (each has its own seed, the same at both commits).
 
     Thresholds, as a share (ratio) or in ``unit`` (difference), which ``pyproject.toml`` may change: ``floor`` is the
     smallest change that matters; ``spread`` is the standard deviation of a process's value from that of another
@@ -34,6 +34,7 @@ class Metric:
     name: str
     unit: str
     read: Callable[[Record], list[float] | None]
+    field: str
     floor: float
     better: str
     worse: str
@@ -49,7 +50,7 @@ def _time(record: Record) -> list[float] | None:
     timing = record.timing
     if timing is None:
         return None
-    return timing.wall_seconds if timing.device_seconds is None else timing.device_seconds
+    return timing.device_seconds or timing.wall_seconds
 
 
 def _memory(record: Record) -> list[float] | None:
@@ -66,11 +67,12 @@ def _check(record: Record) -> list[float] | None:
 
 
 def _error(record: Record) -> list[float] | None:
-    return None if record.quality is None else [max(error, ROUNDING) for error in record.quality.errors["output"]]
+    errors = [] if record.quality is None else record.quality.errors.get("output", [])
+    return [max(error, ROUNDING) for error in errors] or None
 
 
 def _accuracy(record: Record) -> list[float] | None:
-    return None if record.task is None else record.task.scores
+    return None if record.task is None else record.task.scores or None
 
 
 def _compile(record: Record) -> list[float] | None:
@@ -89,19 +91,22 @@ def _operators(record: Record) -> list[float] | None:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("time", "s", _time, 0.04, "FASTER", "SLOWER", spread=0.01, spread_apart=0.2),
-        Metric("memory", "byte", _memory, 0.005, "SMALLER", "LARGER"),
-        Metric("check", "share of what is allowed", _check, 0.25, "BETTER", "WORSE", scale="difference"),
-        Metric("error", "relative error", _error, 0.05, "BETTER", "WORSE", replicate="draw"),
+        Metric("time", "s", _time, "timing", 0.04, "FASTER", "SLOWER", spread=0.01, spread_apart=0.2),
+        Metric("memory", "byte", _memory, "memory", 0.005, "SMALLER", "LARGER"),
+        Metric("check", "share of what is allowed", _check, "checks", 0.25, "BETTER", "WORSE", scale="difference"),
+        Metric("error", "relative error", _error, "quality", 0.05, "BETTER", "WORSE", replicate="draw"),
         Metric(
-            "accuracy", "share of 1", _accuracy, 0.02, "BETTER", "WORSE",
+            "accuracy", "share of 1", _accuracy, "task", 0.02, "BETTER", "WORSE",
             scale="difference", replicate="draw", higher_is_worse=False,
         ),
-        Metric("compile_time", "s", _compile, 0.25, "FASTER", "SLOWER", spread=0.1, spread_apart=0.1),
+        Metric(
+            "compile_time", "s", _compile, "compile_seconds", 0.25, "FASTER", "SLOWER", spread=0.1, spread_apart=0.1
+        ),
         # Counts: one more is a regression. They may be 0, so that they have no ratio.
-        Metric("launches", "kernel launches", _launches, 0.0, "FEWER", "MORE", scale="difference"),
+        Metric("launches", "kernel launches", _launches, "kernel_launches", 0.0, "FEWER", "MORE", scale="difference"),
         Metric(  # the operators of a compiled call cannot be counted
-            "operators", "operators", _operators, 0.0, "FEWER", "MORE", scale="difference", may_vanish=True
+            "operators", "operators", _operators, "conditions", 0.0, "FEWER", "MORE",
+            scale="difference", may_vanish=True,
         ),
     )
 }  # fmt: skip

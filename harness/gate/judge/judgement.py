@@ -1,7 +1,7 @@
-"""From two runs to verdicts and an exit code: 0 pass, 1 regression, 2 inconclusive."""
+"""From two runs to verdicts and an exit code: 0 pass, 1 regression, 2 inconclusive or nothing was judged."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -62,12 +62,20 @@ class GateFinding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """All findings, regressions first, and what differs between the two runs besides the commit."""
+    """All findings, regressions first; what differs between the two runs besides the commit; and notes for the reader.
+
+    A note says what else decided the verdicts, for example a threshold that head changes.
+    """
 
     base: str
     head: str
     findings: tuple[GateFinding, ...]
     differences: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def with_notes(self, notes: Iterable[str]) -> "Judgement":
+        """The same judgement with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
 
     @property
     def exit_code(self) -> int:
@@ -94,19 +102,36 @@ def judge(base: Run, head: Run, settings: Settings, anyway: bool = False) -> Jud
     if differences and not anyway:
         reason = "the runs cannot be compared: " + "; ".join(differences)
         return Judgement(*names, (invalid(reason),), tuple(differences))
-    if not base.records:
-        return Judgement(*names, (invalid("base has no case"),), tuple(differences))
     interleaved = base.session is not None and base.session == head.session
     base_records, head_records = _by_case(base.records), _by_case(head.records)
     findings: list[GateFinding] = []
+    if not base_records.keys() & head_records.keys():
+        reason = (
+            f"nothing was judged: base has {_cases(base_records)}, head {_cases(head_records)}, and none is in both; "
+            "measure both with the same suites and options"
+        )
+        return Judgement(*names, (invalid(reason),), tuple(differences))
     for case_id in dict.fromkeys([*base_records, *head_records]):
         findings += _case(case_id, base_records.get(case_id, []), head_records.get(case_id, []), interleaved, settings)
-    return Judgement(*names, decide(findings, settings.false_discovery_rate), tuple(differences))
+    if not any(_is_judged(finding) for finding in findings):
+        both = len(base_records.keys() & head_records.keys())
+        reason = (
+            f"nothing was judged: no case was measured at both commits ({both:,} in both, which failed or have no "
+            "metric that is gated)"
+        )
+        findings.append(invalid(reason))
+    notes = _missing_fields(base.records, head.records)
+    return Judgement(*names, decide(findings, settings.false_discovery_rate), tuple(differences), notes)
 
 
 def judge_case(base: Record, head: Record, settings: Settings) -> tuple[GateFinding, ...]:
     """The findings of one case that one process per commit measured in turns."""
     return decide(_case(base.case_id, [base], [head], True, settings), settings.false_discovery_rate)
+
+
+def not_judged(base: str, head: str, reason: str) -> Judgement:
+    """The judgement of two runs or commits that cannot be compared at all."""
+    return Judgement(base, head, (invalid(reason),), ())
 
 
 def invalid(reason: str, case_id: str = "", metric: Metric | None = None) -> GateFinding:
@@ -197,6 +222,8 @@ def _metric(
     metric = settings.threshold(name, case_id)
     if metric is None:
         return []
+    if _has_field(base, metric.field) != _has_field(head, metric.field):
+        return []  # a note of the judgement says so
     base = [record for record in base if metric.read(record) is not None]
     head = [record for record in head if metric.read(record) is not None]
     if not base or not head:
@@ -220,6 +247,31 @@ def _metric(
         return [invalid(estimate, case_id, metric)]
     tested = not interleaved or estimate.rounds > 1 or metric.replicate == "draw"
     return [GateFinding(case_id, metric, "AMBIGUOUS", "inconclusive", "", estimate, floor, tested)]
+
+
+def _is_judged(finding: GateFinding) -> bool:
+    """Whether the finding says anything about head that a run in which every case fails would not say, too."""
+    return finding.estimate is not None or finding.weight != "fine" or finding.verdict == "NOW RUNS"
+
+
+def _has_field(records: Iterable[Record], field: str) -> bool:
+    """Whether the version of the harness that wrote the records knew the field, even where it is None or empty."""
+    return any(field in record.model_fields_set for record in records)
+
+
+def _missing_fields(base: Sequence[Record], head: Sequence[Record]) -> tuple[str, ...]:
+    """A note on each gated field that only one run has, because the other is from another version of the harness."""
+    notes = []
+    for field in dict.fromkeys(metric.field for metric in METRICS.values()):
+        having = [_has_field(records, field) for records in (base, head)]
+        if having[0] != having[1]:
+            lacking = "head" if having[0] else "base"
+            notes.append(f"{field} is not compared: the version of the harness that measured {lacking} lacks it")
+    return tuple(notes)
+
+
+def _cases(records: Mapping[str, object]) -> str:
+    return f"{len(records):,} case" + ("" if len(records) == 1 else "s")
 
 
 def _is_disturbed(record: Record) -> bool:

@@ -3,10 +3,13 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 from xml.etree import ElementTree
 
+from harness.core.escaping import markdown as markdown_text
+from harness.core.escaping import one_line
 from harness.gate.judge.judgement import GateFinding, Judgement
 
 MARKER = "<!-- harness gate -->"
@@ -14,6 +17,17 @@ MARKER = "<!-- harness gate -->"
 JSON_VERSION = 2
 """2: ``weight`` says "inconclusive" and ``outcome`` says "INCONCLUSIVE"; version 1 had other words for it."""
 HEADINGS = ("case", "metric", "verdict", "change", "interval", "why")
+COMMENT_BYTES = 65_000
+"""GitHub refuses a comment of more than 65,536 characters."""
+SENTENCE_BYTES = 400
+"""Room for what is added to a shortened comment, and for the head of its table."""
+CELL_LENGTH = 500
+"""Characters of a cell of a comment; the JSON has the whole text."""
+NAMES_OF_WEIGHTS = {
+    "regression": "regressions",
+    "inconclusive": "inconclusive findings",
+    "fine": "findings that are no regression",
+}
 LARGEST = math.log(1e6)
 """A ratio beyond a million is not printed: only a bound that the data do not determine is so large."""
 OUTCOMES = {0: "PASS: no regression", 1: "REGRESSION", 2: "INCONCLUSIVE"}
@@ -63,26 +77,46 @@ def print_table(judgement: Judgement) -> None:
     if findings:
         table = Table(*HEADINGS, box=box.SIMPLE_HEAD)
         for finding in findings:
-            cells = [escape(cell) for cell in row(finding)]
+            cells = [escape(one_line(cell)) for cell in row(finding)]
             cells[2] = f"[{colours[finding.weight]}]{cells[2]}[/]"
             table.add_row(*cells)
         console.print(table)
     for difference in judgement.differences:
-        console.print(f"difference between the runs: {difference}", markup=False)
+        console.print(f"difference between the runs: {one_line(difference)}", markup=False)
+    for note in judgement.notes:
+        console.print(f"note: {one_line(note)}", markup=False)
     console.print(summary(judgement), markup=False)
 
 
 def markdown(judgement: Judgement) -> str:
-    """A comment for a pull request: the outcome with all verdicts counted, and a row for each notable finding."""
-    lines = [MARKER, f"### Gate: {_escaped(summary(judgement))}", "", f"`{judgement.base}` against `{judgement.head}`"]
+    """A comment for a pull request: the outcome with all verdicts counted, and a row for each notable finding.
+
+    It has at most ``COMMENT_BYTES``. What does not fit is left out from the end, where the least important findings
+    are, and a sentence counts it.
+    """
+    names = [markdown_text(name[:CELL_LENGTH]) for name in (judgement.base, judgement.head)]
+    head = [MARKER, f"### Gate: {markdown_text(summary(judgement))}", "", f"base: {names[0]}, head: {names[1]}"]
+    lists = [
+        ("Differences between the two runs:", judgement.differences),
+        ("Notes:", judgement.notes),
+    ]
     findings = notable(judgement)
-    if findings:
-        lines += ["", _table_line(HEADINGS), _table_line(["---"] * len(HEADINGS))]
-        lines += [_table_line(_escaped(cell) for cell in row(finding)) for finding in findings]
-    if judgement.differences:
-        lines += ["", "Differences between the two runs:", ""]
-        lines += [f"- {_escaped(difference)}" for difference in judgement.differences]
-    return "\n".join(lines) + "\n"
+    rows = [_table_line(markdown_text(_shortened(cell)) for cell in row(finding)) for finding in findings]
+    room = COMMENT_BYTES - _bytes(head) - SENTENCE_BYTES
+    parts: list[str] = []
+    for heading, texts in lists:
+        lines = [f"- {markdown_text(_shortened(text))}" for text in texts]
+        fitting = _fitting(lines, min(room, COMMENT_BYTES // 8))
+        if texts:
+            parts += ["", heading, "", *fitting]
+            parts += [f"- and {len(lines) - len(fitting):,} more"] if len(fitting) < len(lines) else []
+    fitting = _fitting(rows, room - _bytes(parts))
+    table = ["", _table_line(HEADINGS), _table_line(["---"] * len(HEADINGS)), *fitting] if findings else []
+    left_out = Counter(finding.weight for finding in findings[len(fitting) :])
+    if left_out:
+        counts = ", ".join(f"{count:,} {NAMES_OF_WEIGHTS[weight]}" for weight, count in left_out.items())
+        table += ["", f"The table is shortened to the length of a comment: it leaves out {counts}."]
+    return "\n".join([*head, *table, *parts]) + "\n"
 
 
 def junit(judgement: Judgement) -> str:
@@ -115,6 +149,7 @@ def as_json(judgement: Judgement) -> str:
             "base": judgement.base,
             "head": judgement.head,
             "differences": list(judgement.differences),
+            "notes": list(judgement.notes),
             "findings": [_fields(finding) for finding in judgement.findings],
         },
         indent=1,
@@ -157,16 +192,25 @@ def _fields(finding: GateFinding) -> dict[str, Any]:
     return fields
 
 
+def _fitting(lines: Sequence[str], room: int) -> list[str]:
+    """The first lines, as many as fit into so many bytes."""
+    ends = accumulate(_bytes([line]) for line in lines)
+    return [line for line, end in zip(lines, ends, strict=True) if end <= room]
+
+
+def _bytes(lines: Iterable[str]) -> int:
+    """Bytes of the lines with their line breaks: at least as many as characters, which GitHub counts."""
+    return sum(len(line.encode()) + 1 for line in lines)
+
+
+def _shortened(cell: str) -> str:
+    return (
+        cell if len(cell) <= CELL_LENGTH else f"{cell[:CELL_LENGTH]}... ({len(cell) - CELL_LENGTH:,} more characters)"
+    )
+
+
 def _table_line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    """``text`` on one line, with everything escaped that Markdown or HTML would interpret."""
-    text = " ".join(text.split())
-    for sign in "\\`*_{}[]<>|#@":
-        text = text.replace(sign, f"\\{sign}" if sign not in "<>@" else f"&#{ord(sign)};")
-    return text
 
 
 def _xml(text: str) -> str:

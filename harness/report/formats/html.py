@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.core.escaping import relative_link
 from harness.report.comparison import Comparison
 from harness.report.model import style
 from harness.report.model.page_parts import Panel
@@ -62,13 +63,15 @@ def render(comparison: Comparison) -> str:
 
 def environment() -> Environment:
     """The Jinja environment of the page's templates, which escapes everything."""
-    return Environment(
+    found = Environment(
         loader=PackageLoader("harness.report", "page/templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.filters["relative_link"] = relative_link
+    return found
 
 
 def template_text(name: str) -> Markup:

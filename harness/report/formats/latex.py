@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from harness.core.escaping import latex
 from harness.report.comparison import Comparison
 from harness.report.model.tables import Table
 
@@ -20,20 +21,7 @@ def _longtable(section: str, table: Table) -> str:
     formats = "".join("r" if name in table.numeric_columns else "l" for name in table.columns)
     caption = ". ".join(part for part in (section, table.title, table.note.removesuffix(".")) if part)
     return str(
-        cells.map(_escaped)
-        .rename(columns=_escaped)
-        .to_latex(index=False, escape=False, longtable=True, column_format=formats, caption=_escaped(caption))
+        cells.map(latex)
+        .rename(columns=latex)
+        .to_latex(index=False, escape=False, longtable=True, column_format=formats, caption=latex(caption))
     )
-
-
-_SPECIAL = {character: "\\" + character for character in "#$%&_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\n": " ",
-    "\r": " ",
-}
-
-
-def _escaped(words: str) -> str:
-    return "".join(_SPECIAL.get(character, character) for character in words)

@@ -64,21 +64,32 @@ def publish(source: Path, reports: Path, name: str | None = None, reading: Path 
         raise AlreadyPublished(
             f"{others[0]} contains another run, and published data is never rewritten; give another name"
         )
+    # Before anything is written, so that no data is published without its page.
+    page = html.render(compare([run], reading=paragraphs(reading or folder / READING)))
+    words = None if reading is None else reading.read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
     if not data.exists():
         data.write_bytes(content)
-    if reading is not None:
-        (folder / READING).write_text(reading.read_text(encoding="utf-8"), encoding="utf-8")
-    html.write(compare([run], reading=paragraphs(folder / READING)), folder / "report.html")
+    if words is not None:
+        (folder / READING).write_bytes(words)
+    (folder / "report.html").write_text(page, encoding="utf-8")
     write_index(reports)
     return folder
 
 
 def paragraphs(path: Path) -> list[str]:
-    """The paragraphs of a text file; none where the file does not exist."""
+    """The paragraphs of a text file; none where the file does not exist.
+
+    Raises:
+        ValueError: it is not in UTF-8.
+    """
     if not path.exists():
         return []
-    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")) if part.strip()]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8, found other bytes at offset {error.start}") from error
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
 def write_index(reports: Path) -> Path:
@@ -101,12 +112,13 @@ def write_index(reports: Path) -> Path:
 
 
 def published_runs(reports: Path) -> list[PublishedRun]:
-    """Every run under ``reports``, newest first; files that are not runs are skipped."""
+    """Every run under ``reports``, newest first; files that are not runs are skipped, and named on standard error."""
     runs = []
     for path in sorted([*reports.glob("*/*.json"), *reports.glob("*/*.jsonl")]):
         try:
             run = store.load(path)
-        except store.StoreError:
+        except store.StoreError as error:
+            store.to_stderr(f"left out of the index: {error}")
             continue
         runs.append(_published_run(run, path, reports))
     return sorted(runs, key=lambda run: (run.started, run.data), reverse=True)
