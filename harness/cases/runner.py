@@ -3,7 +3,7 @@
 import math
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +17,7 @@ from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Divergence, Record
 from harness.core.record_text import MAX_INTEGER, clean_reasons, clean_text, exception_text
 from harness.core.spec import AnySpec, Effort, Scalar
+from harness.core.stored_values import first_fault
 from harness.measure import failure_reasons, launches, neighbours
 from harness.measure.sampled_rows import OracleTimeout
 from harness.training import Diverged
@@ -100,7 +101,7 @@ def kernel_launches(spec: AnySpec) -> int | None:
 
 def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields]) -> Record:
     """The record of ``measure``, or of the reason why it was not called or failed."""
-    started, began, compiled_before = datetime.now(UTC), perf_counter(), _compile_seconds()
+    started, began, compiled = datetime.now(UTC), perf_counter(), _Compiled()
     fields: RecordFields = {"status": "ok"}
     try:
         plugin = registry.get(spec.attention)
@@ -112,7 +113,7 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields])
         else:
             fields["kernel"] = _kernel(plugin, spec)
             fields |= measure(plugin)
-            fields["compile_seconds"] = _compile_seconds() - compiled_before or None
+            fields["compile_seconds"] = compiled.seconds() or None
     except Diverged as error:
         where = Divergence(seed=error.seed, step=error.step)
         fields |= {"status": "diverged", "reasons": [str(error)], "divergence": where}
@@ -123,9 +124,16 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields])
     return _storable_record(spec, started.isoformat(timespec="seconds"), perf_counter() - began, fields)
 
 
-def _compile_seconds() -> float:
-    """Seconds that ``torch.compile`` has worked on cases in this process, without the neighbours that verify them."""
-    return compile_seconds() - neighbours.compile_seconds()
+class _Compiled:
+    """Counts the seconds that ``torch.compile`` works on a case, from now on and without its neighbours."""
+
+    def __init__(self) -> None:
+        self._before, self._resets = compile_seconds(), neighbours.resets()
+
+    def seconds(self) -> float:
+        """So far. The neighbours come first, and torch counts from zero again after they were compiled."""
+        is_counted_anew = neighbours.resets() > self._resets
+        return compile_seconds() - (0.0 if is_counted_anew else self._before)
 
 
 def _storable_record(spec: AnySpec, started: str, seconds: float, fields: RecordFields) -> Record:
@@ -136,29 +144,15 @@ def _storable_record(spec: AnySpec, started: str, seconds: float, fields: Record
             check.model_copy(update={"what": clean_text(check.what)}) for check in fields.get("checks", [])
         ]
         record = Record(case_id=spec.case_id, spec=spec, started=started, took_seconds=seconds, **fields)
-        record.model_dump_json()  # raises for text that is not Unicode
-        not_finite = sorted(_not_finite(record.model_dump(), ""))
-        if not_finite:  # JSON has no such numbers: written as null, they would make the record unreadable
-            raise ContractError(f"not a finite number: {', '.join(not_finite)}")
+        fault = first_fault(record.model_dump())  # no reader of the file would take it
+        if fault is not None:
+            raise ContractError(fault)
     except Exception as error:
         reason = clean_text(f"the values that its plugin gave cannot be stored: {exception_text(error)}")
         record = Record(
             case_id=spec.case_id, spec=spec, status="crashed", reasons=[reason], started=started, took_seconds=seconds
         )
     return record
-
-
-def _not_finite(value: object, where: str) -> Iterator[str]:
-    """Where in a dumped record the numbers are that are not finite, such as ``quality.errors.output.0``."""
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            yield where.removeprefix(".")
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            yield from _not_finite(part, f"{where}.{name}")
-    elif isinstance(value, list | tuple):
-        for position, part in enumerate(value):
-            yield from _not_finite(part, f"{where}.{position}")
 
 
 def _knobs(plugin: AttentionPlugin, spec: AnySpec) -> dict[str, Scalar]:

@@ -2,7 +2,7 @@
 
 Pydantic checks types; this checks what no type says. It reads the parsed JSON before it becomes a ``Run``, so that a
 file with an infinite time or a memory of 10^400 bytes is refused with the place of that value, before anything is
-computed from it.
+computed from it. A record is checked by the same limits before it is written, so that every file can be read.
 """
 
 import math
@@ -66,7 +66,7 @@ def first_fault(content: Any) -> str | None:
                 if _unstorable(key):
                     return _fault((*place, key), "a name that UTF-8 can encode", key)
                 pending.append((inner, (*place, key), field if field in MAPPINGS else key))
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             pending += [(inner, (*place, number), field) for number, inner in enumerate(value)]
         elif isinstance(value, str):
             if _unstorable(value):

@@ -93,7 +93,8 @@ class _PluginAndCase:
         return hash((id(self.plugin), self.spec))
 
 
-_compile_seconds: list[float] = []
+_resets: list[OperationSpec] = []
+"""The cases whose neighbours were compiled, after which torch forgot all compiled code."""
 
 
 def check(plugin: AttentionPlugin, spec: OperationSpec) -> list[Check]:
@@ -110,9 +111,9 @@ def check(plugin: AttentionPlugin, spec: OperationSpec) -> list[Check]:
     return list(_checked(_PluginAndCase(plugin, spec.model_copy(update=any_size))))
 
 
-def compile_seconds() -> float:
-    """Seconds that ``torch.compile`` has worked on neighbours in this process; no case's own."""
-    return sum(_compile_seconds)
+def resets() -> int:
+    """How often torch was made to forget all compiled code, and with it the seconds of compilation that it counted."""
+    return len(_resets)
 
 
 @cache
@@ -135,9 +136,8 @@ def _checked(case: _PluginAndCase) -> tuple[Check, ...]:
         # Each further neighbour of a compiled attention would be compiled again, for seconds.
         is_compiled = torch_private.compile_seconds() > compiled_before
         deadline = min(deadline, time.monotonic() + (0.0 if is_compiled else TIME_LIMIT))
-    compiled = torch_private.compile_seconds() - compiled_before
-    if compiled > 0:
-        _compile_seconds.append(compiled)
+    if torch_private.compile_seconds() > compiled_before:
+        _resets.append(case.spec)
         torch.compiler.reset()
     return (*failed, _summary(ratios, refused, left_out))
 

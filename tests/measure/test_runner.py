@@ -244,7 +244,14 @@ def test_numbers_that_json_does_not_have_are_refused_with_their_place(added, tmp
     spec = spec_of("right")
     stored = runner._storable_record(spec, "2026-01-01", 1.0, {"status": "ok", "work": {"copy": number}})
     assert stored.status == "crashed"
-    assert "not a finite number: work.copy" in stored.reasons[0]
+    assert f"work.copy: expected a finite number, found {number}" in stored.reasons[0]
+
+
+def test_a_number_that_no_reader_takes_is_not_written():
+    fields = {"status": "ok", "compile_seconds": -2.9}
+    stored = runner._storable_record(spec_of("right"), "2026-01-01", 1.0, fields)
+    assert stored.status == "crashed"
+    assert "compile_seconds: expected a number from 0 to 1e+12, found -2.9" in stored.reasons[0]
 
 
 def test_an_unsupported_record_has_every_reason():
