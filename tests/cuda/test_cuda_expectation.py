@@ -159,7 +159,7 @@ def test_unrounded_sums_are_float32(shim, dtype, dim, value_dim):
     assert sums.dtype == torch.float32
     assert torch.equal(sums.to(dtype), shim.expectation(query, key, value, *args))
     large = shim.expectation(query[:, :, :1], query[:, :, :1].expand_as(key), torch.full_like(value, 4e4), *args, True)
-    torch.testing.assert_close(large, torch.full_like(large, 70 * 4e4), rtol=0.1, atol=0)
+    torch.testing.assert_close(large, torch.full_like(large, 70 * 4e4), rtol=0.25, atol=0)
 
 
 def test_a_gradient_of_float32_is_rounded_to_the_dtype_of_the_values(shim):
