@@ -7,11 +7,11 @@ weighted sum of the values is l2-normalised.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn import functional
 
-from yoso.ops import operators
+from yoso.ops import operators, portable
 from yoso.ops.arguments import check_attention, check_hash_code_len, check_num_hash
-from yoso.ops.autocast import to_autocast_dtype
+from yoso.ops.autocast import to_autocast_dtype, without_autocast
 from yoso.ops.hashing import check_family, draw_planes
 
 
@@ -53,8 +53,9 @@ def yoso_e(
         key_padding_mask,
         hash_code_len=hash_code_len,
         exact_gradient=exact_gradient,
+        unrounded=True,
     )
-    return operators.unit_rows_overwriting(context)
+    return operators.unit_rows_overwriting(context, value.dtype)
 
 
 def yoso_sampling(
@@ -122,17 +123,24 @@ def yoso_sampling(
         key_padding_mask,
         hash_code_len=hash_code_len,
         lsh_backward=lsh_backward,
+        unrounded=True,
     )
-    return operators.unit_rows_overwriting(context)
+    return operators.unit_rows_overwriting(context, value.dtype)
 
 
 def expectation_weights(
-    query: Tensor, key: Tensor, key_padding_mask: Tensor | None = None, *, hash_code_len: int = 9
+    query: Tensor,
+    key: Tensor,
+    key_padding_mask: Tensor | None = None,
+    *,
+    hash_code_len: int = 9,
+    unrounded: bool = False,
 ) -> Tensor:
     """The collision probabilities as a dense matrix ``[B, H, N_q, N_k]``, zero at padded keys and queries.
 
     Plain torch, differentiable any number of times, with the true derivative. Cosines are clamped just inside [-1, 1],
-    so that the derivative stays finite at rows of equal direction.
+    so that the derivative stays finite at rows of equal direction. Computed in float32 (float64 for float64) and then
+    rounded to query's dtype, unless ``unrounded``.
 
     Raises:
         ValueError: as for ``yoso_e``.
@@ -141,14 +149,47 @@ def expectation_weights(
     query, key = to_autocast_dtype(query, key)
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, key, query_mask, key_padding_mask, hash_code_len)
-    limit = 1 - torch.finfo(query.dtype).eps
-    cosine = normalize(query, dim=-1) @ normalize(key, dim=-1).transpose(-1, -2)
+    dtype = portable.sum_dtype(query)
+    limit = 1 - torch.finfo(dtype).eps
+    with without_autocast(query):
+        cosine = portable.unit_rows(query, dtype) @ portable.unit_rows(key, dtype).transpose(-1, -2)
     weights = (1 - torch.arccos(cosine.clamp(-limit, limit)) / torch.pi) ** hash_code_len
     if query_mask is not None:
         weights = weights.masked_fill(~query_mask[:, None, :, None], 0)
     if key_padding_mask is not None:
         weights = weights.masked_fill(~key_padding_mask[:, None, None, :], 0)
-    return weights
+    return weights if unrounded else weights.to(query.dtype)
+
+
+def dense_yoso_e(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None = None,
+    *,
+    hash_code_len: int = 9,
+    dropout: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """YOSO-E in plain torch with its true derivative, in O(N^2) memory, with dropout of its weights.
+
+    Sums are in float32 (float64 for float64) and are rounded to value's dtype once, after they have been normalised.
+
+    Returns:
+        The output ``[B, H, N, D_v]`` and the weights before dropout ``[B, H, N_q, N_k]``.
+
+    Raises:
+        ValueError: as for ``yoso_e``.
+    """
+    query, key, value = to_autocast_dtype(query, key, value)
+    query_mask = _query_mask(query, key, key_padding_mask)
+    check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
+    # A weight of 0 does not remove NaN or infinity.
+    query = portable.real_rows(query, query_mask)
+    key, value = (portable.real_rows(x, key_padding_mask) for x in (key, value))
+    weights = expectation_weights(query, key, key_padding_mask, hash_code_len=hash_code_len, unrounded=True)
+    with without_autocast(value):
+        sums = functional.dropout(weights, dropout) @ value.to(weights.dtype)
+        return portable.unit_rows(sums, value.dtype), weights.to(value.dtype)
 
 
 def _query_mask(query: Tensor, key: Tensor, key_padding_mask: Tensor | None) -> Tensor | None:

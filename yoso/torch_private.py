@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch._library.utils import fill_defaults
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -39,10 +40,12 @@ __all__ = [
     "import_inductor",
     "inside_functorch_transform",
     "is_compiled",
+    "is_fake",
     "operator_schema",
     "profiler_events",
     "sdpa_backend_number",
     "tree_leaves",
+    "values_are_readable",
 ]
 
 # --- Operators and their gradients -----------------------------------------------------------------------------------
@@ -91,6 +94,23 @@ def apply_at_current_transform(function: type[torch.autograd.Function], args: tu
 def forward_mode_is_active() -> bool:
     """Whether the call is inside ``torch.autograd.forward_ad.dual_level``. No public equivalent."""
     return forward_ad._current_level >= 0
+
+
+def is_fake(x: Tensor) -> bool:
+    """Whether x has no values because of ``FakeTensorMode``. No public equivalent."""
+    return isinstance(x, FakeTensor)
+
+
+def values_are_readable(x: Tensor) -> bool:
+    """Whether Python may branch on the values of x.
+
+    It may not where x has none (the meta device, ``FakeTensorMode``), where it stands for several tensors
+    (``torch.vmap``), or where the branch would be recorded for all later inputs (``torch.compile``,
+    ``torch.jit.trace``). No public equivalent covers all of these.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or inside_functorch_transform():
+        return False
+    return x.device.type != "meta" and not is_fake(x)
 
 
 # --- Modules ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils import logging
 
 from yoso.attention import expectation_weights, yoso_e, yoso_sampling
+from yoso.torch_private import values_are_readable
 
 logger = logging.get_logger(__name__)
 
@@ -28,9 +29,9 @@ def key_padding_mask(*, attention_mask: Tensor | None = None, **_: Any) -> Tenso
         attention_mask: bool ``[B, N]``, True for a real token, or None.
 
     Returns:
-        The mask, or None where every token is real. Under ``torch.compile`` the values are not checked.
+        The mask, or None where every token is real. A mask whose values cannot be read is passed on.
     """
-    if attention_mask is None or (not torch.compiler.is_compiling() and bool(attention_mask.all())):
+    if attention_mask is not None and values_are_readable(attention_mask) and bool(attention_mask.all()):
         return None
     return attention_mask
 

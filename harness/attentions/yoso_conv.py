@@ -11,13 +11,13 @@ from harness.core.attention_shape import batch_and_heads
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin, torch_dtype
 from harness.core.spec import ModelSpec, OperationSpec, Scalar, Spec
-from yoso.models.convolution import ValueConvolution
+from yoso.models.convolution import convolve, make_convolution
 
 
 class YosoWithConvolution(nn.Module):
     """The sum of an attention's output and a convolution of the values; see ``AttentionPlugin`` for the call."""
 
-    def __init__(self, attention: nn.Module, convolution: ValueConvolution) -> None:
+    def __init__(self, attention: nn.Module, convolution: nn.Conv2d) -> None:
         super().__init__()
         self.attention = attention
         self.convolution = convolution
@@ -25,7 +25,7 @@ class YosoWithConvolution(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``."""
         out: Tensor = self.attention(q, k, v, key_padding_mask)
-        return out + self.convolution(v, key_padding_mask)
+        return out + convolve(self.convolution, v, key_padding_mask)
 
 
 class YosoConvolutionPlugin(AttentionPlugin):
@@ -72,7 +72,7 @@ class YosoConvolutionPlugin(AttentionPlugin):
     def build(self, spec: Spec) -> nn.Module:
         """The module, with initial weights drawn from the spec's seed."""
         weight = self._initial_weight(spec)
-        convolution = ValueConvolution(weight.shape[0], weight.shape[2])
+        convolution = make_convolution(weight.shape[0], weight.shape[2])
         convolution.weight = nn.Parameter(weight)
         return YosoWithConvolution(registry.get("yoso").build(_without_window(spec)), convolution).to(spec.device)
 

@@ -21,14 +21,17 @@ from transformers.masking_utils import AttentionMaskInterface
 import yoso.transformers_attention as yoso_attention
 from harness.core import registry
 from harness.core.attention_shape import has_backward, head_dim
+from harness.core.plugin import AttentionPlugin
 from harness.core.spec import ModelSpec, OperationSpec, Scalar, TaskSpec
-from yoso.torch_private import child_module
+from yoso.torch_private import child_module, values_are_readable
 
 # The last modules that each layer built, by what they were built for. Building may cost more than the attention itself,
 # and a module that is used again in training after an evaluation is the one whose calls were verified.
 _built: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], nn.Module]] = WeakKeyDictionary()
 MODULES_PER_LAYER = 8
 """How many of them a layer keeps."""
+# The names of the knobs that each plugin's modules were built with so far, in one order.
+_knob_names: WeakKeyDictionary[AttentionPlugin, tuple[str, ...]] = WeakKeyDictionary()
 # What ``attach`` returned for each model whose attention has weights of its own.
 _attached: WeakKeyDictionary[nn.Module, "list[LayerAttention]"] = WeakKeyDictionary()
 
@@ -224,14 +227,20 @@ def _attend(
 
 def _without_weights(name: str, module: nn.Module, query: Tensor, attention_mask: Tensor | None) -> nn.Module:
     """The attention that the layer ``module`` runs, built at its first call of each kind."""
-    backward = query.requires_grad
-    wanted = (name, query.shape, query.dtype, query.device, backward, attention_mask is not None)
+    plugin, config, backward = registry.get(name), getattr(module, "config", None), query.requires_grad
+
+    def wanted() -> tuple[Any, ...]:
+        """All that a module is built from. The text of a knob, because 1 and True are equal and a list has no hash."""
+        knobs = [repr(getattr(config, knob, None)) for knob in _knob_names.get(plugin, ())]
+        return (plugin, query.shape, query.dtype, query.device, backward, attention_mask is not None, *knobs)
+
     of_layer = _built.setdefault(module, {})
-    if wanted not in of_layer:
+    found = of_layer.get(wanted())
+    if found is None:
         batch, heads, length, head_dim = query.shape
         spec = _spec(
             name,
-            getattr(module, "config", None),
+            config,
             seq_len=length,
             batch=batch,
             heads=heads,
@@ -239,18 +248,30 @@ def _without_weights(name: str, module: nn.Module, query: Tensor, attention_mask
             device=str(query.device),
             dtype=str(query.dtype).removeprefix("torch."),
             mode="forward_backward" if backward else "forward",
-            padding=0.0 if attention_mask is None else 1.0 - attention_mask.float().mean().item(),
+            padding=0.0 if attention_mask is None else _padded_fraction(attention_mask),
         )
-        built = _build(spec)
-        if next(built.parameters(), None) is not None:
+        found = _build(spec)
+        if next(found.parameters(), None) is not None:
             raise ValueError(
                 f"attention {name!r} has weights of its own, and {type(module).__name__} does not have them; add them "
                 f"with harness.models.transformers_seam.attach(model, {name!r}, seq_len=...)"
             )
         if len(of_layer) == MODULES_PER_LAYER:
             del of_layer[next(iter(of_layer))]
-        of_layer[wanted] = built
-    return of_layer[wanted]
+        # Before the module is stored, so that its key has all of its knobs.
+        _knob_names[plugin] = tuple(sorted({*_knob_names.get(plugin, ()), *plugin.default_knobs(spec)}))
+        of_layer[wanted()] = found
+    return found
+
+
+def _padded_fraction(mask: Tensor) -> float:
+    """The fraction of padding, below 1 even where every token is padding, because a case has at least one real token.
+
+    Half where the mask's values cannot be read.
+    """
+    if not values_are_readable(mask):
+        return 0.5
+    return min(1.0 - mask.float().mean().item(), 1.0 - 1.0 / mask.shape[1])
 
 
 def _spec(name: str, config: PreTrainedConfig | None, **fields: Any) -> OperationSpec:

@@ -150,6 +150,25 @@ def test_the_collision_probability(shim, dtype, tau):
     assert ((weights - right).abs() <= relative * right + absolute).all()
 
 
+@DTYPES
+@pytest.mark.parametrize(("dim", "value_dim"), [(64, 64), (32, 5)])
+def test_unrounded_sums_are_float32(shim, dtype, dim, value_dim):
+    query, key, value, _ = draw(40, 70, dim, value_dim, dtype)
+    args = None, None, 9, False
+    sums = shim.expectation(query, key, value, *args, True)
+    assert sums.dtype == torch.float32
+    assert torch.equal(sums.to(dtype), shim.expectation(query, key, value, *args))
+    large = shim.expectation(query[:, :, :1], query[:, :, :1].expand_as(key), torch.full_like(value, 4e4), *args, True)
+    torch.testing.assert_close(large, torch.full_like(large, 70 * 4e4), rtol=0.25, atol=0)
+
+
+def test_a_gradient_of_float32_is_rounded_to_the_dtype_of_the_values(shim):
+    query, key, value, grad = draw(20, 30, 32, 32, torch.bfloat16)
+    rounded = shim.expectation_backward(grad, query, key, value, None, None, 9, False)
+    for a, b in zip(rounded, shim.expectation_backward(grad.float(), query, key, value, None, None, 9), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_nan_affects_only_its_row_and_its_head(shim):
     query, key, value, grad = draw(40, 40, 64, 64, torch.bfloat16)
     query[0, 0, 3] = torch.nan

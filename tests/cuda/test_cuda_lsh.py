@@ -69,6 +69,19 @@ def test_sums_are_added_hash_by_hash_in_the_order_of_the_keys(shim, hash_code_le
         assert torch.equal(out[0, 0, i], total / 4)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("width", [24, 64, 5, 256])
+def test_unrounded_sums_are_float32(shim, dtype, width):
+    case = make(33, 40, 3, 4, 8, width, dtype, heads=(1, 2))
+    args = case.query_codes, case.key_codes, case.value, case.query_mask, case.key_mask, case.hash_code_len
+    sums = shim.lsh_cumulation(*args, True)
+    assert sums.dtype == torch.float32
+    assert torch.equal(sums.to(dtype), shim.lsh_cumulation(*args))
+    codes = torch.zeros_like(case.query_codes), torch.zeros_like(case.key_codes)
+    large = shim.lsh_cumulation(*codes, torch.full_like(case.value, 4e4), None, None, case.hash_code_len, True)
+    torch.testing.assert_close(large, torch.full_like(large, 40 * 4e4), rtol=0.01, atol=0)
+
+
 def test_masks_that_leave_no_token(shim):
     for dtype in TOLERANCE:
         case = make(33, 33, 3, 4, dtype=dtype, heads=(3, 2))

@@ -64,6 +64,28 @@ def test_the_norm_of_a_float16_row_may_exceed_float16(shim):
     torch.testing.assert_close(shim.unit_rows(x), torch.full_like(x, 0.125))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dim", [64, 33], ids=str)
+def test_float32_rows_become_unit_rows_of_16_bits(shim, dtype, dim):
+    x = rows(33, dim) * 1e6
+    out, grad = shim.unit_rows(x, dtype), rows(33, dim, dtype).flip(-1)
+    assert torch.equal(out, shim.unit_rows(x).to(dtype))
+    gradient = shim.unit_rows_backward(grad, x)
+    assert gradient.dtype == torch.float32
+    assert torch.equal(gradient, shim.unit_rows_backward(grad.float(), x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("scale", [1e-34, 1e-23, 1e20, 1e37])
+def test_rows_of_any_length(shim, scale, dtype):
+    x, grad = rows(33, 48).to(dtype), rows(33, 48, dtype).flip(-1)
+    scaled = x * torch.where(torch.arange(33) % 3 == 0, 1.0, scale)[:, None].to(dtype)
+    tolerance = 3 * TOLERANCE[dtype]
+    torch.testing.assert_close(shim.unit_rows(scaled), shim.unit_rows(x), atol=tolerance, rtol=0)
+    gradient = shim.unit_rows_backward(grad, scaled).double() * (scaled / x).double()
+    torch.testing.assert_close(gradient, shim.unit_rows_backward(grad, x).double(), atol=tolerance, rtol=tolerance)
+
+
 def test_a_row_of_one_entry_becomes_exactly_one(shim):
     x = rows(1000, 1)
     assert torch.equal(shim.unit_rows(x), x.sign())
@@ -83,4 +105,6 @@ def test_invalid_arguments_are_refused(shim):
     with pytest.raises(ValueError, match="must be floating"):
         shim.unit_rows(x[0])
     with pytest.raises(ValueError, match="like x, got"):
-        shim.unit_rows_backward(x.half(), x)
+        shim.unit_rows_backward(x, x.half())
+    with pytest.raises(ValueError, match="only float32 rows become unit rows of another dtype"):
+        shim.unit_rows(x.half(), torch.bfloat16)

@@ -162,6 +162,34 @@ def test_an_attention_is_built_once_per_layer_and_again_for_another_call(recorde
     assert (spec.mode, spec.dtype, spec.device, dict(spec.knobs)) == ("forward", "float32", "cpu", {"window": 9})
 
 
+def test_a_changed_knob_gives_another_module(recorded):
+    model = make_bert("recorded", window=9)
+    layers = SMALL["num_hidden_layers"]
+    for window in (9, 1, True, 1, None):
+        model.config.window = window
+        output(model)
+    assert [spec.knobs.get("window") for spec in recorded.specs[::layers]] == [9, 1, True, None]
+
+
+@pytest.mark.parametrize("attention", ["local_window", "cosformer"])
+def test_a_changed_knob_gives_the_output_of_a_new_model(attention):
+    fields = {"window": 20, "epsilon": 0.5}
+    model = make_bert(attention, **fields)
+    output(model)
+    model.config.window, model.config.epsilon = 1, 1e-6
+    expected = output(make_bert(attention, **fields | {"window": 1, "epsilon": 1e-6}))
+    assert torch.equal(output(model), expected)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "local_window", "linear", "nystromformer", "yoso", "yoso_e"])
+def test_a_first_batch_of_padding_alone_gives_finite_outputs(attention):
+    model = make_bert(attention)
+    assert torch.isfinite(output(model, torch.zeros_like(MASK))).all()
+    some = MASK.clone()
+    some[1] = 0
+    assert torch.isfinite(output(model, some)).all()
+
+
 @pytest.mark.parametrize("recorded", [{"weights": True}], indirect=True)
 def test_an_attention_with_weights_is_refused_without_attach(recorded):
     with pytest.raises(ValueError, match="'recorded' has weights of its own"):

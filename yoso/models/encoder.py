@@ -12,6 +12,7 @@ from transformers.utils import can_return_tuple
 import yoso.transformers_attention  # noqa: F401  registers "yoso" and "yoso_e"
 from yoso.models.config import YosoConfig
 from yoso.models.layers import YosoEmbeddings, YosoLayer
+from yoso.torch_private import values_are_readable
 
 
 class YosoPreTrainedModel(PreTrainedModel):
@@ -163,7 +164,8 @@ class YosoModel(YosoPreTrainedModel):
         if name == "input_ids":
             if inputs.dim() != 2:
                 raise ValueError(f"input_ids: expected [batch, length], got {list(inputs.shape)}")
-            self.warn_if_padding_and_no_attention_mask(inputs, attention_mask)
+            if values_are_readable(inputs):
+                self.warn_if_padding_and_no_attention_mask(inputs, attention_mask)
             return self.embeddings.word_embeddings(inputs)
         if inputs.dim() != 3 or inputs.shape[-1] != self.config.hidden_size:
             raise ValueError(
@@ -204,8 +206,8 @@ def _as_key_padding_mask(attention_mask: Tensor | None, batch: int, length: int,
             f"{list(attention_mask.shape)}; a mask of pairs [B, 1, N, N] is not supported"
         )
     # An additive mask (0: keep, -inf: drop) means the opposite and would otherwise be accepted.
-    looks_additive = attention_mask.is_floating_point() and not torch.compiler.is_compiling()
-    if looks_additive and not bool(((attention_mask == 0) | (attention_mask == 1)).all()):
+    may_be_additive = attention_mask.is_floating_point() and values_are_readable(attention_mask)
+    if may_be_additive and not bool(((attention_mask == 0) | (attention_mask == 1)).all()):
         raise ValueError(
             "attention_mask: expected only 0 (padding) and 1 (real token), got values from "
             f"{attention_mask.min().item():g} to {attention_mask.max().item():g}; an additive mask is not supported"

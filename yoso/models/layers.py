@@ -4,15 +4,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.pytorch_utils import apply_chunking_to_forward
 
-from yoso.attention import expectation_weights
+from yoso.attention import dense_yoso_e
 from yoso.models.config import YosoConfig
-from yoso.models.convolution import ValueConvolution
+from yoso.models.convolution import convolve, make_convolution
 
 POSITION_OFFSET = 2
 """The first position, independent of padding: the convention of RoBERTa's checkpoints."""
@@ -66,8 +65,8 @@ def eager_attention_forward(
     Returns:
         ``[B, N, H, D]`` and the weights ``[B, H, N, N]``.
     """
-    weights = expectation_weights(query, key, attention_mask, hash_code_len=module.config.hash_code_len)
-    output = F.normalize(F.dropout(weights, dropout) @ value, dim=-1)
+    hash_code_len = module.config.hash_code_len
+    output, weights = dense_yoso_e(query, key, value, attention_mask, hash_code_len=hash_code_len, dropout=dropout)
     return output.transpose(1, 2).contiguous(), weights
 
 
@@ -83,9 +82,9 @@ class YosoSelfAttention(nn.Module):
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.conv = None
+        self.conv: nn.Module | None = None
         if config.conv_window is not None:
-            self.conv = ValueConvolution(config.num_attention_heads, config.conv_window)
+            self.conv = make_convolution(config.num_attention_heads, config.conv_window)
 
     def forward(
         self, hidden: Tensor, attention_mask: Any, key_padding_mask: Tensor | None, output_attentions: bool
@@ -126,7 +125,7 @@ class YosoSelfAttention(nn.Module):
                 "use attn_implementation 'yoso_e', 'yoso' or 'eager'"
             )
         if self.conv is not None:
-            context = context + self.conv(value, key_padding_mask).transpose(1, 2)
+            context = context + convolve(self.conv, value, key_padding_mask).transpose(1, 2)
         return context.flatten(-2), weights if output_attentions else None
 
 

@@ -6,6 +6,7 @@ traffic, and the operators sum in float32 in any case.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +27,11 @@ def to_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which torch's own operations on x's device keep the dtype of their inputs."""
+    return torch.autocast(x.device.type, enabled=False) if x.device.type in _DEVICES else nullcontext()
 
 
 def _autocast_rule(name: str, first: int, last: int) -> Callable[..., Any]:

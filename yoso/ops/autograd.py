@@ -88,7 +88,8 @@ def _refuse_forward_mode(ctx: Any, *tangents: Any) -> Any:
 
 def _save_lsh_cumulation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     del output
-    query_codes, key_codes, _value, query_mask, key_mask, ctx.hash_code_len = inputs
+    query_codes, key_codes, value, query_mask, key_mask, ctx.hash_code_len, _unrounded = inputs
+    ctx.value_dtype = value.dtype
     ctx.save_for_backward(query_codes, key_codes, query_mask, key_mask)
 
 
@@ -96,7 +97,7 @@ def _lsh_cumulation_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     query_codes, key_codes, query_mask, key_mask = ctx.saved_tensors
     # Collisions are symmetric: the gradient of value is the same sum with queries and keys exchanged.
     grad_value = _ops.lsh_cumulation(key_codes, query_codes, grad, key_mask, query_mask, ctx.hash_code_len)
-    return None, None, grad_value, None, None, None
+    return None, None, grad_value.to(ctx.value_dtype), *(None,) * 4
 
 
 _register("lsh_cumulation", _lsh_cumulation_backward, _save_lsh_cumulation)
@@ -104,7 +105,7 @@ _register("lsh_cumulation", _lsh_cumulation_backward, _save_lsh_cumulation)
 
 def _save_lsh_attention(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     del output
-    *tensors, ctx.hash_code_len, ctx.lsh_backward = inputs
+    *tensors, ctx.hash_code_len, ctx.lsh_backward, _unrounded = inputs
     ctx.save_for_backward(*tensors)
 
 
@@ -112,13 +113,13 @@ def _lsh_attention_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     query, key, value, query_codes, key_codes, query_mask, key_mask = ctx.saved_tensors
     tau = ctx.hash_code_len
     if not ctx.lsh_backward:
-        return *_ops.expectation_backward(grad, query, key, value, query_mask, key_mask, tau), *(None,) * 6
+        return *_ops.expectation_backward(grad, query, key, value, query_mask, key_mask, tau), *(None,) * 7
     codes_and_masks = query_codes, key_codes, query_mask, key_mask
     if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
         grads = _ops.lsh_attention_backward(grad, query, key, value, *codes_and_masks, tau)
-        return *grads, *(None,) * 6
+        return *grads, *(None,) * 7
     grad_value = _ops.lsh_cumulation(key_codes, query_codes, grad, key_mask, query_mask, tau)
-    return None, None, grad_value, *(None,) * 6
+    return None, None, grad_value.to(value.dtype), *(None,) * 7
 
 
 _register("lsh_attention", _lsh_attention_backward, _save_lsh_attention)
@@ -126,13 +127,13 @@ _register("lsh_attention", _lsh_attention_backward, _save_lsh_attention)
 
 def _save_expectation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     del output
-    *tensors, ctx.hash_code_len, ctx.exact_gradient = inputs
+    *tensors, ctx.hash_code_len, ctx.exact_gradient, _unrounded = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _expectation_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     grads = _ops.expectation_backward(grad, *ctx.saved_tensors, ctx.hash_code_len, ctx.exact_gradient)
-    return *grads, None, None, None, None
+    return *grads, *(None,) * 5
 
 
 _register("expectation", _expectation_backward, _save_expectation)
@@ -140,11 +141,12 @@ _register("expectation", _expectation_backward, _save_expectation)
 
 def _save_unit_rows(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     del output
-    ctx.save_for_backward(*inputs)
+    x, _dtype = inputs
+    ctx.save_for_backward(x)
 
 
-def _unit_rows_backward(ctx: Any, grad: Tensor) -> Tensor:
-    return _ops.unit_rows_backward(grad, *ctx.saved_tensors)
+def _unit_rows_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return _ops.unit_rows_backward(grad, *ctx.saved_tensors), None
 
 
 _register("unit_rows", _unit_rows_backward, _save_unit_rows)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yoso.torch_private import inside_functorch_transform
+from yoso.torch_private import inside_functorch_transform, is_fake
 
 _SIGNS_PER_DRAW = 32
 _BITS = torch.arange(256, device="cpu")[:, None] >> torch.arange(8, device="cpu") & 1
@@ -58,7 +58,7 @@ def default_hash_code_len(seq_len: int) -> int:
 
 def padded_dim(head_dim: int) -> int:
     """The smallest power of two that is at least ``head_dim``: the size of a Hadamard rotation."""
-    return 1 << (head_dim - 1).bit_length()
+    return 1 << (int(head_dim) - 1).bit_length()  # in torch.jit.trace sizes are tensors
 
 
 def num_blocks(hash_family: str, *, head_dim: int, num_hash: int, hash_code_len: int) -> int:
@@ -151,7 +151,9 @@ def draw_planes(
     count = math.prod(shape)
     drawn = torch.randint(0, 1 << _SIGNS_PER_DRAW, (-(-count // _SIGNS_PER_DRAW),), device="cpu", **source)
     octets = drawn[:, None] >> torch.arange(0, _SIGNS_PER_DRAW, 8, device="cpu") & 0xFF
-    signs = _SIGNS_OF_OCTET.index_select(0, octets.flatten()).flatten()[:count]
+    # FakeTensorMode refuses a real table.
+    table = torch.empty(256, 8, dtype=torch.int8) if is_fake(drawn) else _SIGNS_OF_OCTET
+    signs = table.index_select(0, octets.flatten()).flatten()[:count]
     # A clone, because torch.compile would take the 8 columns of the table for a dynamic length in a view.
     return _to_device(signs.clone().view(shape), device)
 

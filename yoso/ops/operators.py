@@ -49,6 +49,7 @@ def lsh_cumulation(
     key_mask: Tensor | None = None,
     *,
     hash_code_len: int,
+    unrounded: bool = False,
 ) -> Tensor:
     """``out[i] = 1/m sum_h sum_j [query_codes[h, i] == key_codes[h, j]] value[j]`` in O(m (N_q + N_k) D_v).
 
@@ -56,14 +57,15 @@ def lsh_cumulation(
     shapes.
 
     Returns:
-        ``[B, H, N_q, D_v]`` in value's dtype, summed in float32 (float64 for float64).
+        ``[B, H, N_q, D_v]`` in value's dtype, summed in float32 (float64 for float64); with ``unrounded`` in the dtype
+        of the sums.
 
     Raises:
         ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
     (value,) = to_autocast_dtype(value)
     check_codes(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
-    return _ops.lsh_cumulation(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
+    return _ops.lsh_cumulation(query_codes, key_codes, value, query_mask, key_mask, hash_code_len, unrounded)
 
 
 def lsh_attention(
@@ -77,6 +79,7 @@ def lsh_attention(
     *,
     hash_code_len: int,
     lsh_backward: bool = True,
+    unrounded: bool = False,
 ) -> Tensor:
     """``lsh_cumulation``, with the authors' gradient for query and key.
 
@@ -94,9 +97,10 @@ def lsh_attention(
         hash_code_len: tau, the bits of a code, 1 to 16.
         lsh_backward: True: all three gradients are estimated from the collisions. False: they are computed over all
             pairs from the collision probability, in O(N_q N_k D).
+        unrounded: True: the output keeps the dtype of its sums, float32 for 16-bit inputs.
 
     Returns:
-        ``[B, H, N_q, D_v]`` in value's dtype.
+        ``[B, H, N_q, D_v]`` in value's dtype, or unrounded.
 
     Raises:
         ValueError: a wrong dtype, shape, device or size; the message names the argument.
@@ -105,7 +109,7 @@ def lsh_attention(
     check_attention(query, key, value, query_mask, key_mask, hash_code_len)
     check_codes(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
     return _ops.lsh_attention(
-        query, key, value, query_codes, key_codes, query_mask, key_mask, hash_code_len, lsh_backward
+        query, key, value, query_codes, key_codes, query_mask, key_mask, hash_code_len, lsh_backward, unrounded
     )
 
 
@@ -118,6 +122,7 @@ def expectation(
     *,
     hash_code_len: int,
     exact_gradient: bool = False,
+    unrounded: bool = False,
 ) -> Tensor:
     """``out[i] = sum_j (1 - angle(query[i], key[j]) / pi) ** tau value[j]`` over all pairs, in O(N) memory.
 
@@ -126,28 +131,35 @@ def expectation(
     ``exact_gradient``, the true derivative, whose pole at angle 0 is cut off at an angle of 1e-3.
 
     Returns:
-        ``[B, H, N_q, D_v]`` in value's dtype; ``yoso.ops.schemas`` has the other shapes.
+        ``[B, H, N_q, D_v]`` in value's dtype or, with ``unrounded``, in that of the sums, float32 for 16-bit inputs;
+        ``yoso.ops.schemas`` has the other shapes.
 
     Raises:
         ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
     query, key, value = to_autocast_dtype(query, key, value)
     check_attention(query, key, value, query_mask, key_mask, hash_code_len)
-    return _ops.expectation(query, key, value, query_mask, key_mask, hash_code_len, exact_gradient)
+    return _ops.expectation(query, key, value, query_mask, key_mask, hash_code_len, exact_gradient, unrounded)
 
 
-def unit_rows(x: Tensor) -> Tensor:
+def unit_rows(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """``x / |x|`` over the last dimension of ``[B, H, N, D]``; a zero row stays zero and has a zero gradient.
 
-    The norm is computed in float32 (float64 for float64), so that float16 rows neither overflow nor divide by zero.
+    The norm is computed in float32 (float64 for float64), of rows that are scaled before they are squared: rows of any
+    length that the dtype holds neither overflow nor divide by zero. The result is rounded once, to ``dtype`` or, if
+    that is None, to x's.
     """
-    return _ops.unit_rows(x)
+    return _ops.unit_rows(x, dtype)
 
 
-def unit_rows_overwriting(x: Tensor) -> Tensor:
-    """``unit_rows`` of a tensor with no other user: in place, unless a gradient or a transform needs the input."""
-    if (torch.is_grad_enabled() and x.requires_grad) or torch.compiler.is_compiling() or inside_functorch_transform():
-        return _ops.unit_rows(x)
+def unit_rows_overwriting(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``unit_rows`` of a tensor with no other user: in place, unless dtypes differ or the input is still needed.
+
+    A gradient or a transform needs it.
+    """
+    needed = (torch.is_grad_enabled() and x.requires_grad) or inside_functorch_transform()
+    if needed or x.dtype != dtype or torch.compiler.is_compiling():
+        return _ops.unit_rows(x, dtype)
     _ops.unit_rows_(x)
     return x
 
@@ -179,9 +191,10 @@ def _lsh_attention(
     key_mask: Tensor | None,
     hash_code_len: int,
     lsh_backward: bool,
+    unrounded: bool = False,
 ) -> Tensor:
     del query, key, lsh_backward  # only the gradient depends on them
-    return _ops.lsh_cumulation(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
+    return _ops.lsh_cumulation(query_codes, key_codes, value, query_mask, key_mask, hash_code_len, unrounded)
 
 
 @torch.library.register_fake("yoso::fast_hash")
@@ -190,31 +203,60 @@ def _(x: Tensor, planes: Tensor, num_hash: int, hash_code_len: int, hash_family:
     return x.new_empty((x.shape[0], x.shape[1], num_hash, x.shape[2]), dtype=torch.uint16)
 
 
-def _like_output(value: Tensor, num_query: Any) -> Tensor:
-    return value.new_empty((value.shape[0], value.shape[1], num_query, value.shape[3]))
+def _like_output(value: Tensor, num_query: Any, unrounded: bool) -> Tensor:
+    dtype = portable.sum_dtype(value) if unrounded else value.dtype
+    return value.new_empty((value.shape[0], value.shape[1], num_query, value.shape[3]), dtype=dtype)
 
 
 @torch.library.register_fake("yoso::lsh_cumulation")
-def _(query_codes: Tensor, key_codes: Tensor, value: Tensor, *_rest: Any) -> Tensor:
-    del key_codes
-    return _like_output(value, query_codes.shape[3])
+def _(
+    query_codes: Tensor,
+    key_codes: Tensor,
+    value: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+    unrounded: bool = False,
+) -> Tensor:
+    del key_codes, query_mask, key_mask, hash_code_len
+    return _like_output(value, query_codes.shape[3], unrounded)
 
 
 @torch.library.register_fake("yoso::lsh_attention")
-def _(query: Tensor, key: Tensor, value: Tensor, *_rest: Any) -> Tensor:
-    del key
-    return _like_output(value, query.shape[2])
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_codes: Tensor,
+    key_codes: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+    lsh_backward: bool,
+    unrounded: bool = False,
+) -> Tensor:
+    del key, query_codes, key_codes, query_mask, key_mask, hash_code_len, lsh_backward
+    return _like_output(value, query.shape[2], unrounded)
 
 
 @torch.library.register_fake("yoso::expectation")
-def _(query: Tensor, key: Tensor, value: Tensor, *_rest: Any) -> Tensor:
-    del key
-    return _like_output(value, query.shape[2])
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+    exact_gradient: bool = False,
+    unrounded: bool = False,
+) -> Tensor:
+    del key, query_mask, key_mask, hash_code_len, exact_gradient
+    return _like_output(value, query.shape[2], unrounded)
 
 
 @torch.library.register_fake("yoso::unit_rows")
-def _(x: Tensor) -> Tensor:
-    return x.new_empty(x.shape)
+def _(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    return x.new_empty(x.shape, dtype=dtype or x.dtype)
 
 
 @torch.library.register_fake("yoso::unit_rows_")

@@ -24,14 +24,30 @@ def _check_range(codes: Tensor, hash_code_len: int) -> None:
         )
 
 
+def real_rows(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x ``[B, H, N, D]`` with masked rows set to zero, so that NaN in a masked row affects no result."""
+    return x if mask is None else x.masked_fill(~mask[:, None, :, None], 0)
+
+
 def _real(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Rows in the dtype of the sums, with masked rows set to zero, so that NaN in a masked row affects no result."""
-    rows = x.to(_accumulate_dtype(x))
-    return rows if mask is None else rows.masked_fill(~mask[:, None, :, None], 0)
+    """``real_rows`` in the dtype of the sums."""
+    return real_rows(x.to(sum_dtype(x)), mask)
 
 
-def _accumulate_dtype(x: Tensor) -> torch.dtype:
+def sum_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of sums over x: float64 for float64, otherwise float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _largest_magnitude(rows: Tensor) -> Tensor:
+    """The largest magnitude of each row ``[..., 1]``; 1 for a row that is zero or not finite.
+
+    Rows are divided by it before they are squared, because the squares of long and short rows overflow and vanish.
+    """
+    if rows.shape[-1] == 0:
+        return rows.new_ones(*rows.shape[:-1], 1)
+    largest = rows.detach().abs().amax(-1, keepdim=True)
+    return torch.where((largest > 0) & (largest < math.inf), largest, 1.0)
 
 
 def _rotate(x: Tensor, signs: Tensor) -> Tensor:
@@ -50,7 +66,11 @@ def _rotate(x: Tensor, signs: Tensor) -> Tensor:
 def fast_hash(x: Tensor, planes: Tensor, num_hash: int, hash_code_len: int, hash_family: str) -> Tensor:
     """See ``yoso.ops.fast_hash``."""
     batch, heads, length, dim = x.shape
-    vectors = x.reshape(batch * heads, length, dim).to(_accumulate_dtype(x))
+    vectors = x.reshape(batch * heads, length, dim).to(sum_dtype(x))
+    # Powers of two for vectors whose projections would overflow or vanish: a code does not depend on the length.
+    largest = _largest_magnitude(vectors)
+    vectors = torch.where(largest < 2.0**-60, vectors * 2.0**100, vectors)
+    vectors = torch.where(largest > 2.0**60, vectors * 2.0**-100, vectors)
     repeats = batch * heads // planes.shape[0]
     planes = planes.to(vectors.dtype).repeat(repeats, *[1] * (planes.dim() - 1))
     codes = torch.zeros(batch * heads, num_hash, length, dtype=torch.int32, device=x.device)
@@ -81,6 +101,7 @@ def lsh_cumulation(
     query_mask: Tensor | None,
     key_mask: Tensor | None,
     hash_code_len: int,
+    unrounded: bool = False,
 ) -> Tensor:
     """See ``yoso.ops.lsh_cumulation``."""
     batch, heads, num_hash, num_query = query_codes.shape
@@ -97,14 +118,17 @@ def lsh_cumulation(
     out = (total / num_hash).reshape(batch, heads, num_query, dim)
     if query_mask is not None:
         out = out.masked_fill(~query_mask[:, None, :, None], 0)
-    return out.to(value.dtype)
+    return out if unrounded else out.to(value.dtype)
 
 
-def unit_rows(x: Tensor) -> Tensor:
-    """See ``yoso.ops.unit_rows``."""
-    rows = x.to(_accumulate_dtype(x))
-    norm = rows.norm(dim=-1, keepdim=True)
-    return (rows / norm.masked_fill(norm == 0, 1)).to(x.dtype)
+def unit_rows(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """See ``yoso.ops.unit_rows``. Differentiable any number of times by torch; the gradient of a zero row is zero."""
+    rows = x.to(sum_dtype(x))
+    scaled = rows / _largest_magnitude(rows)
+    zero = (scaled == 0).all(-1, keepdim=True)
+    # The norm is never taken of a zero row, because its second derivative there is NaN even where it is not used.
+    norm = torch.linalg.vector_norm(torch.where(zero, 1.0, scaled), dim=-1, keepdim=True)
+    return torch.where(zero, 0.0, scaled / norm).to(dtype or x.dtype)
 
 
 def unit_rows_(x: Tensor) -> None:
@@ -114,11 +138,13 @@ def unit_rows_(x: Tensor) -> None:
 
 def unit_rows_backward(grad: Tensor, x: Tensor) -> Tensor:
     """The gradient of y = x / |x|: (grad - y (y . grad)) / |x|; zero for a zero row."""
-    rows, grads = x.to(_accumulate_dtype(x)), grad.to(_accumulate_dtype(x))
-    norm = rows.norm(dim=-1, keepdim=True)
+    rows, grads = x.to(sum_dtype(x)), grad.to(sum_dtype(x))
+    largest = _largest_magnitude(rows)
+    scaled = rows / largest
+    norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
     safe = norm.masked_fill(norm == 0, 1)
-    unit = rows / safe
-    out = (grads - unit * (unit * grads).sum(-1, keepdim=True)) / safe
+    unit = scaled / safe
+    out = (grads - unit * (unit * grads).sum(-1, keepdim=True)) / safe / largest
     return out.masked_fill(norm == 0, 0).to(x.dtype)
 
 
@@ -149,6 +175,7 @@ def expectation(
     key_mask: Tensor | None,
     hash_code_len: int,
     exact_gradient: bool = False,
+    unrounded: bool = False,
 ) -> Tensor:
     """See ``yoso.ops.expectation``."""
     del exact_gradient  # it concerns the backward pass only
@@ -158,7 +185,7 @@ def expectation(
     for rows in _row_blocks(query, key):
         weights = _collision_probability(queries[:, :, rows] @ keys.transpose(-1, -2), hash_code_len)
         out[:, :, rows] = _mask_block(weights, rows, query_mask, key_mask) @ values
-    return out.to(value.dtype)
+    return out if unrounded else out.to(value.dtype)
 
 
 def _surrogate_slope(weights: Tensor, cosine: Tensor, hash_code_len: int) -> Tensor:
@@ -189,7 +216,7 @@ def _backward(
 
     ``slope(weights, cosine, hash_code_len)`` is the derivative of the weights with respect to the cosine.
     """
-    dtype = _accumulate_dtype(value)
+    dtype = sum_dtype(value)
     query_rows, key_rows = _real(query, query_mask), _real(key, key_mask)
     all_queries, all_grads = unit_rows(query_rows), _real(grad, query_mask)
     keys, values = unit_rows(key_rows), _real(value, key_mask)

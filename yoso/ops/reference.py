@@ -111,8 +111,11 @@ def with_surrogate_gradient(weights: Tensor, cosine: Tensor, hash_code_len: int)
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows of length 1; a zero row stays zero."""
-    return torch.nn.functional.normalize(x, dim=-1)
+    """Rows of length 1, however short or long they were; a zero row stays zero and has a zero gradient."""
+    zero = (x == 0).all(-1, keepdim=True)
+    rows = torch.where(zero, 1.0, x)
+    rows = rows / rows.detach().abs().amax(-1, keepdim=True)
+    return torch.where(zero, 0.0, rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True))
 
 
 def weighted_sum(

@@ -63,20 +63,21 @@ void cumulate_heads(const at::Tensor& query_codes, const at::Tensor& key_codes, 
 }  // namespace
 
 at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value,
-                          const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len) {
+                          const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len, bool unrounded) {
   check_hash_code_len(hash_code_len);
   check_codes(query_codes, key_codes, value);
   check_code_range(query_codes, hash_code_len);
   check_code_range(key_codes, hash_code_len);
   check_mask(query_mask, value.size(0), query_codes.size(3), "query_mask");
   check_mask(key_mask, value.size(0), value.size(2), "key_mask");
-  at::Tensor out = at::empty({value.size(0), value.size(1), query_codes.size(3), value.size(3)}, value.options());
+  at::Tensor out = at::empty({value.size(0), value.size(1), query_codes.size(3), value.size(3)},
+                             value.options().dtype(unrounded ? accumulate_type(value) : value.scalar_type()));
   const at::Tensor q = query_codes.contiguous(), k = key_codes.contiguous();
   const at::Tensor rows = as_rows(value, accumulate_type(value));
   const Mask q_mask = contiguous(query_mask), k_mask = contiguous(key_mask);
-  if (value.scalar_type() == at::kDouble) {
+  if (out.scalar_type() == at::kDouble) {
     cumulate_heads<double, double>(q, k, rows, q_mask, k_mask, hash_code_len, out);
-  } else if (value.scalar_type() == at::kFloat) {
+  } else if (out.scalar_type() == at::kFloat) {
     cumulate_heads<float, float>(q, k, rows, q_mask, k_mask, hash_code_len, out);
   } else if (value.scalar_type() == at::kBFloat16) {
     cumulate_heads<float, at::BFloat16>(q, k, rows, q_mask, k_mask, hash_code_len, out);

@@ -96,7 +96,7 @@ void check_arguments(const at::Tensor& query, const at::Tensor& key, const at::T
 
 at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
                        const Mask& key_mask, int64_t hash_code_len,
-                       bool /*exact_gradient: used by the backward pass only*/) {
+                       bool /*exact_gradient: used by the backward pass only*/, bool unrounded) {
   check_arguments(query, key, value, query_mask, key_mask, hash_code_len);
   const int64_t heads = query.size(0) * query.size(1), num_query = query.size(2), num_key = key.size(2);
   const at::TensorOptions options = value.options().dtype(accumulate_type(value));
@@ -125,7 +125,7 @@ at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at:
   });
   out = out.view({query.size(0), query.size(1), num_query, value.size(3)});
   if (query_mask) out.masked_fill_(query_mask->logical_not().unsqueeze(1).unsqueeze(-1), 0);
-  return out.to(value.scalar_type());
+  return unrounded ? out : out.to(value.scalar_type());
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Tensor& grad, const at::Tensor& query,

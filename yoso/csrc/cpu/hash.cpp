@@ -82,7 +82,9 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
   const HashSizes s = check_sizes(x, planes, num_hash, hash_code_len, family);
   const int64_t heads = x.size(0) * x.size(1), length = x.size(2);
   at::Tensor codes = at::empty({x.size(0), x.size(1), num_hash, length}, x.options().dtype(at::kUInt16));
-  const at::Tensor rows_tensor = as_rows(x, at::kFloat), factors = planes.to(at::kFloat).contiguous();
+  // Rows of float64 are scaled to length 1 before they become float32, whose range is smaller.
+  const at::Tensor rows_tensor = as_rows(x.scalar_type() == at::kDouble ? unit_rows(x, std::nullopt) : x, at::kFloat);
+  const at::Tensor factors = planes.to(at::kFloat).contiguous();
   const Rows<float> rows(rows_tensor);
   const at::Tensor bits = s.gaussian ? at::Tensor() : bit_map(s, family == "hadamard_authors");
   uint16_t* out = codes.mutable_data_ptr<uint16_t>();

@@ -15,7 +15,7 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
                      const std::string& hash_family);
 
 at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value,
-                          const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len);
+                          const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len, bool unrounded);
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query,
                                                                       const at::Tensor& key, const at::Tensor& value,
@@ -25,14 +25,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
                                                                       int64_t hash_code_len);
 
 at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
-                       const Mask& key_mask, int64_t hash_code_len, bool exact_gradient);
+                       const Mask& key_mask, int64_t hash_code_len, bool exact_gradient, bool unrounded);
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Tensor& grad, const at::Tensor& query,
                                                                     const at::Tensor& key, const at::Tensor& value,
                                                                     const Mask& query_mask, const Mask& key_mask,
                                                                     int64_t hash_code_len, bool exact_gradient);
 
-at::Tensor unit_rows(const at::Tensor& x);
+at::Tensor unit_rows(const at::Tensor& x, std::optional<at::ScalarType> dtype);
 
 void unit_rows_(at::Tensor& x);
 

@@ -27,7 +27,7 @@ void scale_heads(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out) {
   });
 }
 
-at::Tensor scale(const at::Tensor& x, const at::Tensor* grad) {
+at::Tensor scale(const at::Tensor& x, const at::Tensor* grad, at::ScalarType out_type) {
   const at::ScalarType type = accumulate_type(x);
   const at::Tensor rows = as_rows(x, type), grads = grad ? as_rows(*grad, type) : rows;
   at::Tensor out = at::empty(x.sizes(), x.options().dtype(type));
@@ -36,20 +36,20 @@ at::Tensor scale(const at::Tensor& x, const at::Tensor* grad) {
   } else {
     scale_heads<float>(rows, grad ? &grads : nullptr, out);
   }
-  return out.to(x.scalar_type());
+  return out.to(out_type);
 }
 
 }  // namespace
 
-at::Tensor unit_rows(const at::Tensor& x) {
+at::Tensor unit_rows(const at::Tensor& x, std::optional<at::ScalarType> dtype) {
   check_floating(x, "x");
-  return scale(x, nullptr);
+  return scale(x, nullptr, dtype.value_or(x.scalar_type()));
 }
 
 void unit_rows_(at::Tensor& x) {
   check_floating(x, "x");
   if (!x.is_contiguous() || x.scalar_type() != accumulate_type(x)) {
-    x.copy_(scale(x, nullptr));
+    x.copy_(scale(x, nullptr, x.scalar_type()));
   } else if (x.scalar_type() == at::kDouble) {
     scale_heads<double>(x, nullptr, x);
   } else {
@@ -60,7 +60,7 @@ void unit_rows_(at::Tensor& x) {
 at::Tensor unit_rows_backward(const at::Tensor& grad, const at::Tensor& x) {
   check_floating(x, "x");
   TORCH_CHECK_VALUE(grad.sizes() == x.sizes(), "grad must have x's shape ", x.sizes(), ", got ", grad.sizes());
-  return scale(x, &grad);
+  return scale(x, &grad, x.scalar_type());
 }
 
 }  // namespace yoso

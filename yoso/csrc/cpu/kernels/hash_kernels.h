@@ -43,6 +43,27 @@ inline void transpose(Float::Vec row[kLanes]) {
   swap_halves<1>(row);
 }
 
+// Multiplies vectors [dim][16] by powers of two where their projections would overflow or vanish; no sign changes. A
+// vector with an infinity is left as it is.
+inline void bring_into_range(float* columns, int64_t dim) {
+  constexpr float kSmallest = 0x1p-60f, kLargest = 0x1p+60f;
+  Float::Vec largest{};
+  for (int64_t c = 0; c < dim; ++c) {
+    const Float::Vec x = Float::load(columns + c * kLanes), magnitude = x < 0.0f ? -x : x;
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  Float::Vec scale = Float::splat(1.0f);
+  bool ordinary = true;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const float magnitude = largest[lane];
+    if (magnitude == 0 || (kSmallest <= magnitude && magnitude <= kLargest) || __builtin_isinf(magnitude)) continue;
+    scale[lane] = magnitude < 1 ? 0x1p+100f : 0x1p-100f;
+    ordinary = false;
+  }
+  if (ordinary) return;
+  for (int64_t c = 0; c < dim; ++c) Float::store(columns + c * kLanes, Float::load(columns + c * kLanes) * scale);
+}
+
 // Transposes the tile's vectors to [padded_dim][16]. Lanes beyond the last vector and rows beyond dim are zero.
 inline void transpose_tile(const HashTile& tile, float* columns) {
   for (int64_t first = 0; first < tile.padded_dim; first += kLanes) {
@@ -64,6 +85,7 @@ inline void transpose_tile(const HashTile& tile, float* columns) {
       Float::store(columns + c * kLanes, row[c - first]);
     }
   }
+  bring_into_range(columns, tile.dim);
 }
 
 // Sets a bit in the code of each lane whose projection is positive.

@@ -25,15 +25,61 @@ inline T dot_rows(const T* a, const T* b, int64_t dim) {
 inline float square_root(float x) { return __builtin_sqrtf(x); }
 inline double square_root(double x) { return __builtin_sqrt(x); }
 
+// Sums of squares in this range are exact to rounding: no square that matters has underflowed, and none overflowed.
+template <typename T>
+constexpr T kSmallestSquare = T(0x1p-80);
+template <typename T>
+constexpr T kLargestSquare = T(0x1p+120);
+template <>
+inline constexpr double kSmallestSquare<double> = 0x1p-900;
+template <>
+inline constexpr double kLargestSquare<double> = 0x1p+1000;
+
+// A power of two that brings the largest magnitude of a row near 1; 1 for a row that is zero or has an infinity.
+template <typename T>
+inline T scale_of(const T* x, int64_t dim) {
+  T largest = 0;
+  for (int64_t c = 0; c < dim; ++c) {
+    const T magnitude = x[c] < 0 ? -x[c] : x[c];
+    if (magnitude > largest) largest = magnitude;
+  }
+  if (largest == 0 || __builtin_isinf(largest)) return T{1};
+  // The power of two and its reciprocal must both be normal numbers.
+  constexpr int kMostExponent = sizeof(T) == sizeof(float) ? 126 : 1022;
+  int exponent;
+  __builtin_frexp(static_cast<double>(largest), &exponent);
+  exponent = exponent > kMostExponent ? kMostExponent : (exponent < -kMostExponent ? -kMostExponent : exponent);
+  return static_cast<T>(__builtin_ldexp(1.0, -exponent));
+}
+
+template <typename T>
+inline T dot_scaled_row(const T* x, T scale, const T* other, T other_scale, int64_t dim) {
+  T sum = 0;
+  for (int64_t c = 0; c < dim; ++c) sum += (x[c] * scale) * (other[c] * other_scale);
+  return sum;
+}
+
+// The length of a row x of any magnitude: `square` is the sum of squares of x * scale. The scale of ordinary rows is 1.
+template <typename T>
+struct RowLength {
+  T scale, square;
+
+  RowLength(const T* x, int64_t dim) : scale(1), square(dot_rows(x, x, dim)) {
+    if (kSmallestSquare<T> <= square && square <= kLargestSquare<T>) return;
+    scale = scale_of(x, dim);
+    square = dot_scaled_row(x, scale, x, scale, dim);
+  }
+};
+
 template <typename T>
 void unit_rows(const RowBlock<T>& rows) {
   for (int64_t i = 0; i < rows.count; ++i) {
     const T* x = rows.x + i * rows.x_stride;
     T* out = rows.out + i * rows.out_stride;
-    const T square = dot_rows(x, x, rows.dim);
+    const RowLength<T> length(x, rows.dim);
     // Division, unlike multiplication by the reciprocal, makes a row of one entry exactly 1 or -1.
-    const T norm = square == 0 ? T{1} : square_root(square);
-    for (int64_t c = 0; c < rows.dim; ++c) out[c] = x[c] / norm;
+    const T norm = length.square == 0 ? T{1} : square_root(length.square);
+    for (int64_t c = 0; c < rows.dim; ++c) out[c] = x[c] * length.scale / norm;
   }
 }
 
@@ -43,10 +89,12 @@ void unit_rows_backward(const RowBlock<T>& rows) {
   for (int64_t i = 0; i < rows.count; ++i) {
     const T *x = rows.x + i * rows.x_stride, *grad = rows.grad + i * rows.grad_stride;
     T* out = rows.out + i * rows.out_stride;
-    const T square = dot_rows(x, x, rows.dim);
-    const T scale = square == 0 ? T{0} : T{1} / square_root(square);
-    const T projection = square == 0 ? T{0} : dot_rows(x, grad, rows.dim) / square;
-    for (int64_t c = 0; c < rows.dim; ++c) out[c] = (grad[c] - x[c] * projection) * scale;
+    const RowLength<T> length(x, rows.dim);
+    const T square = length.square, scale = length.scale;
+    const T along = scale == 1 ? dot_rows(x, grad, rows.dim) : dot_scaled_row(x, scale, grad, T{1}, rows.dim);
+    const T inverse = square == 0 ? T{0} : T{1} / square_root(square);
+    const T projection = square == 0 ? T{0} : along / square;
+    for (int64_t c = 0; c < rows.dim; ++c) out[c] = (grad[c] - x[c] * scale * projection) * inverse * scale;
   }
 }
 

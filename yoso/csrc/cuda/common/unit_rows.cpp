@@ -15,9 +15,15 @@ void scale_rows(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out, co
   if (out.numel() == 0) return;
   const Device device(x);
   const at::Tensor rows = with_dense_rows(x), grads = grad ? with_dense_rows(*grad) : at::Tensor();
-  const UnitRowsParams params{
-      rows_of(rows), grad ? rows_of(grads) : Rows{}, out.mutable_data_ptr(), x.size(0), x.size(1), x.size(2), x.size(3),
-      dtype};
+  const UnitRowsParams params{rows_of(rows),
+                              grad ? rows_of(grads) : Rows{},
+                              out.mutable_data_ptr(),
+                              x.size(0),
+                              x.size(1),
+                              x.size(2),
+                              x.size(3),
+                              dtype,
+                              dtype_of(grad ? *grad : out, grad ? "grad" : "the unit rows")};
   check_launch(launch_unit_rows(params, device.stream()), name);
 }
 
@@ -35,21 +41,30 @@ void backward_through_unit_rows(const at::Tensor& x, const std::optional<at::Ten
 
 namespace {
 
-at::Tensor unit_rows(const at::Tensor& x) {
+void check_unit_dtype(const at::Tensor& x, at::ScalarType type, const char* name) {
+  TORCH_CHECK_VALUE(type == x.scalar_type() || x.scalar_type() == at::kFloat, name, " must be ", x.scalar_type(),
+                    " like x, got ", type, "; only float32 rows become unit rows of another dtype");
+}
+
+at::Tensor unit_rows(const at::Tensor& x, std::optional<at::ScalarType> dtype) {
   check_floating(x, "x");
-  return to_unit_rows(x, "unit_rows");
+  const at::ScalarType type = dtype.value_or(x.scalar_type());
+  check_unit_dtype(x, type, "dtype");
+  at::Tensor out = at::empty(x.sizes(), x.options().dtype(type));
+  scale_rows(x, nullptr, out, "unit_rows");
+  return out;
 }
 
 void unit_rows_(at::Tensor& x) {
   check_floating(x, "x");
   if (x.is_contiguous()) return scale_rows(x, nullptr, x, "unit_rows_");
-  x.copy_(unit_rows(x));
+  x.copy_(to_unit_rows(x, "unit_rows_"));
 }
 
 at::Tensor unit_rows_backward(const at::Tensor& grad, const at::Tensor& x) {
   check_floating(x, "x");
-  TORCH_CHECK_VALUE(grad.sizes() == x.sizes() && grad.scalar_type() == x.scalar_type(), "grad must be ",
-                    x.scalar_type(), " ", x.sizes(), " like x, got ", grad.scalar_type(), " ", grad.sizes());
+  TORCH_CHECK_VALUE(grad.sizes() == x.sizes(), "grad must be ", x.sizes(), " like x, got ", grad.sizes());
+  check_unit_dtype(x, grad.scalar_type(), "grad");
   check_one_device("unit_rows_backward", x, grad);
   at::Tensor out = at::empty(x.sizes(), x.options());
   scale_rows(x, &grad, out, "unit_rows_backward");

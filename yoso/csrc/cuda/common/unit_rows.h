@@ -10,7 +10,8 @@ struct UnitRowsParams {
   Rows grad;  // the gradient of the scaled rows; with null data the kernel scales rows instead
   void* out;  // contiguous
   int64_t batch, heads, length, dim;
-  Dtype dtype;  // of x, grad and out
+  Dtype dtype;       // of x, and of out if there is grad
+  Dtype unit_dtype;  // of the unit rows: of grad or, without it, of out; differs from dtype only if that is float32
 };
 
 cudaError_t launch_unit_rows(const UnitRowsParams& params, cudaStream_t stream);

@@ -48,6 +48,7 @@ void run(const RowTensors& own, const RowTensors& other, at::Tensor* sum, at::Te
   p.own = own.params();
   p.other = other.params();
   p.sum = sum ? sum->mutable_data_ptr() : nullptr;
+  p.float32_sum = sum && sum->scalar_type() == at::kFloat;
   p.grad_x = grad_x ? grad_x->mutable_data_ptr() : nullptr;
   p.batch = own.x.size(0);
   p.heads = own.x.size(1);
@@ -61,9 +62,10 @@ void run(const RowTensors& own, const RowTensors& other, at::Tensor* sum, at::Te
 
 at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
                        const Mask& key_mask, int64_t hash_code_len,
-                       bool /*exact_gradient: used only in the backward pass*/) {
+                       bool /*exact_gradient: used only in the backward pass*/, bool unrounded) {
   check(query, key, value, query_mask, key_mask, hash_code_len);
-  at::Tensor out = at::empty({query.size(0), query.size(1), query.size(2), value.size(3)}, value.options());
+  at::Tensor out = at::empty({query.size(0), query.size(1), query.size(2), value.size(3)},
+                             value.options().dtype(unrounded ? at::kFloat : value.scalar_type()));
   const Device device(query);
   const RowTensors queries(to_unit_rows(query, "expectation"), at::Tensor(), query_mask);
   const RowTensors keys(to_unit_rows(key, "expectation"), value, key_mask);
@@ -78,12 +80,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
   check(query, key, value, query_mask, key_mask, hash_code_len);
   check_one_device("expectation_backward", query, grad);
   check_grad(grad, query, value);
-  TORCH_CHECK_VALUE(grad.scalar_type() == value.scalar_type(), "grad must be ", value.scalar_type(),
-                    " like value, got ", grad.scalar_type());
+  TORCH_CHECK_VALUE(grad.scalar_type() == value.scalar_type() || grad.scalar_type() == at::kFloat, "grad must be ",
+                    value.scalar_type(), " like value, or float32, got ", grad.scalar_type());
   at::Tensor grad_query = at::empty(query.sizes(), query.options()), grad_key = at::empty(key.sizes(), key.options());
   at::Tensor grad_value = at::empty(value.sizes(), value.options());
   const Device device(query);
-  const RowTensors queries(to_unit_rows(query, "expectation_backward"), grad, query_mask);
+  const RowTensors queries(to_unit_rows(query, "expectation_backward"), grad.to(value.scalar_type()),
+                           query_mask);
   const RowTensors keys(to_unit_rows(key, "expectation_backward"), value, key_mask);
   run(queries, keys, nullptr, &grad_query, hash_code_len, exact_gradient, device, "expectation_backward");
   run(keys, queries, &grad_value, &grad_key, hash_code_len, exact_gradient, device, "expectation_backward");

@@ -25,6 +25,7 @@ struct ExpectationRows {
 struct ExpectationParams {
   ExpectationRows own, other;  // own.value is read only for grad_x
   void* sum;                   // contiguous [B, H, own.count, value_dim], or null if not wanted
+  bool float32_sum;            // sum is float32, whatever dtype is; only without grad_x
   void* grad_x;                // contiguous [B, H, own.count, x_dim], or null if not wanted
   int64_t batch, heads;
   int32_t x_dim, value_dim;  // 1 to 256

@@ -135,7 +135,11 @@ __global__ void __launch_bounds__(ExpectationTiling<T, kDim, kSum, kGradX>::kThr
   for (int fragment = 0; fragment < kRowFragments; ++fragment) {
     const int row = first + warp_row + fragment * 16;
     if constexpr (kSum) {
-      store_rows<T>(p.sum, head, row, own_count, p.value_dim, own_mask, sum[fragment], layout.sum_scale);
+      if (!kGradX && p.float32_sum) {
+        store_rows<float>(p.sum, head, row, own_count, p.value_dim, own_mask, sum[fragment], layout.sum_scale);
+      } else {
+        store_rows<T>(p.sum, head, row, own_count, p.value_dim, own_mask, sum[fragment], layout.sum_scale);
+      }
     }
     if constexpr (kGradX) {
       store_rows<T>(p.grad_x, head, row, own_count, p.x_dim, own_mask, grad_x[fragment], layout.grad_x_scale);

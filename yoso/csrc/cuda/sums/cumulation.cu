@@ -46,9 +46,12 @@ __global__ void __launch_bounds__(kWarps* kWarp, kCtasPerSm<Layout>)
     add_crowded_sums<Layout>(keys, buckets, head, first_hash, params.crowded_sums, columns, x);
   }
   if (!wanted) return;
-  auto* out = static_cast<typename Layout::T*>(params.out);
-  out += (global_head * buckets.num_query + query) * params.columns;
-  store_row<Layout>(x, params.scale, out, columns);
+  const int64_t first = (global_head * buckets.num_query + query) * params.columns;
+  if (params.float32_out) {
+    store_row<Layout>(x, params.scale, static_cast<float*>(params.out) + first, columns);
+  } else {
+    store_row<Layout>(x, params.scale, static_cast<typename Layout::T*>(params.out) + first, columns);
+  }
 }
 
 template <typename Layout>

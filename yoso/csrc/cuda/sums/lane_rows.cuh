@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "../common/elements.cuh"
 #include "../common/launch.h"
@@ -119,14 +120,21 @@ struct RowPart {
   }
 };
 
-template <typename Layout>
-__device__ inline void store_row(const float* x, float scale, typename Layout::T* row, int columns) {
+// Stores this lane's part of a row, multiplied by scale, in the layout's type or in float32.
+template <typename Layout, typename Out>
+__device__ inline void store_row(const float* x, float scale, Out* row, int columns) {
+  static_assert(std::is_same_v<Out, typename Layout::T> || std::is_same_v<Out, float>);
+  constexpr int kElements = Layout::kVectorElements == 1 ? 1 : 16 / static_cast<int>(sizeof(Out));  // of one store
 #pragma unroll
   for (int v = 0; v < Layout::kVectorsPerLane; ++v) {
     float scaled[Layout::kVectorElements];
 #pragma unroll
     for (int c = 0; c < Layout::kVectorElements; ++c) scaled[c] = x[v * Layout::kVectorElements + c] * scale;
-    if (Layout::column(v) < columns) Layout::Vec::store(scaled, row + Layout::column(v));
+    if (Layout::column(v) >= columns) continue;
+#pragma unroll
+    for (int c = 0; c < Layout::kVectorElements; c += kElements) {
+      Vector<Out, kElements>::store(scaled + c, row + Layout::column(v) + c);
+    }
   }
 }
 

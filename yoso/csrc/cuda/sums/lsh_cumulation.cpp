@@ -15,7 +15,7 @@ namespace {
 
 at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& value,
                           const std::optional<at::Tensor>& query_mask, const std::optional<at::Tensor>& key_mask,
-                          int64_t hash_code_len) {
+                          int64_t hash_code_len, bool unrounded) {
   check_hash_code_len(hash_code_len);
   check_codes(query_codes, key_codes, value);
   check_one_device("lsh_cumulation", value, query_codes, key_codes, query_mask, key_mask);
@@ -24,7 +24,8 @@ at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_c
   const Dtype dtype = dtype_of(value, "value");
   check_head_dim(value, "value");
   const int64_t dim = value.size(3);
-  at::Tensor out = at::empty({value.size(0), value.size(1), query_codes.size(3), dim}, value.options());
+  at::Tensor out = at::empty({value.size(0), value.size(1), query_codes.size(3), dim},
+                             value.options().dtype(unrounded ? at::kFloat : value.scalar_type()));
   if (out.numel() == 0) return out;
   const Device device(value);
   const CodedTokens queries(query_codes, query_mask), keys(key_codes, key_mask);
@@ -44,6 +45,7 @@ at::Tensor lsh_cumulation(const at::Tensor& query_codes, const at::Tensor& key_c
     params.buckets = buckets;
     params.value = rows_of(rows);
     params.out = out.mutable_data_ptr();
+    params.float32_out = unrounded;
     params.columns = dim;
     params.scale = 1.0f / static_cast<float>(sizes.num_hash);
     params.crowded_sums = sums;
