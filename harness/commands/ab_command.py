@@ -44,9 +44,12 @@ def ab(
     from harness.gate.judge.thresholds import SettingsError
     from harness.processes.protocol import ProcessFailure
 
-    def keep(base_run: "Run", head_run: "Run") -> None:
-        _save(base_run, out / "base.json")
-        _save(head_run, out / "head.json")
+    def keep(base_run: "Run", head_run: "Run", complete: bool) -> None:
+        for name, run in (("base", base_run), ("head", head_run)):
+            # What `harness gate` would judge has every case. A part of the cases has another name.
+            _save(run, out / f"{name}{'' if complete else '.partial'}.json")
+            if complete:
+                (out / f"{name}.partial.json").unlink(missing_ok=True)
 
     try:
         found = two_commits.compare_commits(
@@ -54,6 +57,9 @@ def ab(
         )
     except (CommitError, SettingsError, ProcessFailure) as error:
         found = judgement.Judgement(base, head, (judgement.invalid(str(error)),), ())
+    except OSError as error:  # for example a full disk
+        where = "" if error.filename is None else f"{error.filename}: "
+        found = judgement.Judgement(base, head, (judgement.invalid(f"{where}{error.strerror}"),), ())
     write_judgement(found, markdown, junit, json)
     raise typer.Exit(found.exit_code)
 
