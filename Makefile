@@ -6,7 +6,7 @@ PROFILE ?= quick
 OUT ?= out
 WORKERS ?= 2
 
-.PHONY: report check test durations lint sanitize gate-proof gpu gpu-device clean
+.PHONY: report check test kill durations lint sanitize gate-proof gpu gpu-device clean
 
 report: $(VENV)/.ready
 	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
@@ -19,6 +19,10 @@ check: lint
 # Everything, as CI runs it.
 test: lint
 	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal
+
+# Strikes runs, comparisons, builds, pushes and trainings at many random moments with every signal and a full disk: hours.
+kill: $(VENV)/.ready
+	HARNESS_KILL_MOMENTS=$(or $(MOMENTS),10) $(BIN)/python -m pytest tests/kill
 
 # Measure again which tests `make check` leaves out, on a machine that runs nothing else.
 durations: $(VENV)/.ready

@@ -115,6 +115,7 @@ def _remove_scratch(folder: Path, scratch: Path) -> None:
     for worktree in _worktrees_by_scratch(folder).get(scratch, []):
         # Twice: a killed `git worktree add` leaves its worktree locked.
         git.run(folder, "worktree", "remove", "--force", "--force", str(worktree))
+    git.run(folder, "branch", "-D", scratch.name)  # that of a first push of the history, if it was killed
     shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -1,13 +1,13 @@
 """The store of runs as a git branch of its own, which has no ancestor in common with the code."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.core import git
 from harness.core.record import Run
+from harness.gate.commits import worktrees
 from harness.gate.history import run_history
 from harness.gate.history.run_history import HistoryError
 
@@ -67,8 +67,8 @@ def pull(repository: Path, remote: str, branch: str, into: Path) -> int:
 def _branch(repository: Path, remote: str, branch: str) -> Iterator[Path]:
     """A worktree of the branch as it is at the remote; an empty one if the branch does not exist."""
     git.output(repository, "check-ref-format", "--branch", branch)
-    with tempfile.TemporaryDirectory(prefix="harness-history-") as scratch:
-        folder = Path(scratch) / "branch"
+    with worktrees.scratch_folder(repository) as scratch:
+        folder = scratch / "branch"
         exists = bool(git.output(repository, "ls-remote", "--heads", remote, f"refs/heads/{branch}"))
         first_branch = folder.parent.name  # local name of a new branch until it is pushed
         if exists:
