@@ -6,7 +6,7 @@ PROFILE ?= quick
 OUT ?= out
 WORKERS ?= 2
 
-.PHONY: report check test fuzz durations lint sanitize gate-proof gpu gpu-device clean
+.PHONY: report check test fuzz kill durations lint sanitize gate-proof gpu gpu-device clean
 
 report: $(VENV)/.ready
 	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
@@ -23,6 +23,10 @@ test: lint
 # Every command that reads files, on 2,000 damaged runs, logs and pyproject.toml files; it takes about half an hour.
 fuzz: $(VENV)/.ready
 	HARNESS_FUZZ=2000 $(BIN)/python -m pytest tests/fuzz -q -n $(WORKERS)
+
+# Strikes runs, comparisons, builds, pushes and trainings at many random moments with every signal and a full disk: hours.
+kill: $(VENV)/.ready
+	HARNESS_KILL_MOMENTS=$(or $(MOMENTS),10) $(BIN)/python -m pytest tests/kill
 
 # Measure again which tests `make check` leaves out, on a machine that runs nothing else.
 durations: $(VENV)/.ready

@@ -1,3 +1,8 @@
 """The suites run under the harness's pytest plugin."""
 
-pytest_plugins = ["harness.pytest_plugin"]
+import pytest
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Load the plugin. Not with the variable ``pytest_plugins``, which pytest refuses here where it collects ``.``."""
+    pluginmanager.import_plugin("harness.pytest_plugin")

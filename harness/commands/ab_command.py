@@ -44,11 +44,15 @@ def ab(
 
     unsaved: dict[Path, OSError] = {}
 
-    def keep(base_run: "Run", head_run: "Run") -> None:
-        for run, path in ((base_run, out / "base.json"), (head_run, out / "head.json")):
+    def keep(base_run: "Run", head_run: "Run", complete: bool) -> None:
+        for name, run in (("base", base_run), ("head", head_run)):
+            # What `harness gate` would judge has every case. A part of the cases has another name.
+            path = out / f"{name}{'' if complete else '.partial'}.json"
             try:
                 _save(run, path)
                 unsaved.pop(path, None)
+                if complete:
+                    (out / f"{name}.partial.json").unlink(missing_ok=True)
             except OSError as error:  # minutes of measurements must not be lost for it
                 unsaved[path] = error
 

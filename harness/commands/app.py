@@ -5,13 +5,32 @@ The modules import torch, pandas and the like inside their functions, so that ``
 
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 import typer
 
 from harness import commands
 from harness.commands.error_boundary import DEBUG, CommandGroup
+from harness.processes import ending_signals
 
-app = typer.Typer(
+
+class _App(typer.Typer):
+    """Ends with exit code 130, 143 or 129 where Ctrl-C, SIGTERM or SIGHUP ended the command, after its clean-up."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        restore = ending_signals.install()
+        try:
+            return super().__call__(*args, **kwargs)
+        except SystemExit as end:
+            code = ending_signals.exit_code()
+            if code is None:
+                raise
+            raise SystemExit(code) from end
+        finally:
+            restore()
+
+
+app = _App(
     cls=CommandGroup,
     help="Compare attentions by speed, memory and accuracy.",
     epilog=f"{DEBUG}, with any command: print the traceback of an error.",

@@ -17,8 +17,6 @@ from harness.core import registry
 from harness.core.record_text import exception_text
 from harness.pytest_plugin import selection
 
-pytest_plugins = ["harness.pytest_plugin"]
-
 HERE = Path(__file__).parent
 PYTEST = Path(_pytest.__file__).parent
 NAMED_REASONS = 2
@@ -59,6 +57,11 @@ class _Tested:
 
 
 _TESTED = pytest.StashKey[_Tested]()
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Load the plugin. Not with the variable ``pytest_plugins``, which pytest refuses below the first conftest."""
+    pluginmanager.import_plugin("harness.pytest_plugin")
 
 
 def _tested(config: pytest.Config) -> _Tested:

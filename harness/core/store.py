@@ -90,9 +90,11 @@ class Log:
             while data:
                 data = data[self._file.write(data) :]
             os.fsync(self._file.fileno())
-        except OSError as error:
+        except BaseException as error:  # also an interruption: no part of a record stays in the file
             self._file.truncate(end_of_last_record)
             self._file.seek(end_of_last_record)
+            if not isinstance(error, OSError):
+                raise
             raise StoreError(
                 f"{self.path}: cannot write the log: {error.strerror}; the records in it are complete: free some space "
                 f"and continue with --resume {self.path}"

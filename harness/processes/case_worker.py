@@ -5,8 +5,9 @@ process ends and the next one starts. A setting that an attention changes, a thr
 fault then stays with it. ``--isolate`` asks for a fresh process per case, ``--worker`` for one process for all cases.
 
 ``python -m harness.processes.case_worker`` is the process. A request is a ``CaseRequest``; the answer is its record.
-The process compares its state after each case with its state before it loaded any plugin. What differs is in the
-record's ``findings``, and then the process takes no further case.
+The next request, ``{"findings": DEVICE}``, lets the process compare its state with its state before it loaded any
+plugin. What differs is in the record's ``findings``, and then the process takes no further case and is killed with all
+that it left running. The record is in this process by then, so that nothing that a case leaves behind can take it back.
 
 Idle processes are ended instead of kept for later: a stopped process would still hold memory of the device. So that few
 processes start, the pytest plugin runs all cases attention by attention. A start takes about two seconds on two idle
@@ -21,10 +22,11 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+import psutil
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.core.record import Record, Status
 from harness.core.record_text import clean_reasons
@@ -45,6 +47,14 @@ PING = "ping"
 """A request that is answered with itself: it shows that an idle process can still take a case."""
 PING_SECONDS = 10.0
 """Timeout for that answer."""
+FINDINGS = "findings"
+"""The request for what a case on the device that is its value has left behind; the answer is a list of sentences."""
+FINDINGS_SECONDS = 30.0
+"""Timeout for that answer. The process waits seconds for child processes that are still at work."""
+CHILDREN_END_SECONDS = 0.25
+"""How long an idle child process may take to end when its case has ended."""
+KEPT_CHILDREN = ("torch/_inductor/compile_worker", "multiprocessing.resource_tracker", "multiprocessing.forkserver")
+"""Parts of the command lines of child processes that torch and Python keep for later, with all that these start."""
 _PONG = json.dumps({PING: True}).encode()
 
 
@@ -95,6 +105,7 @@ class CaseWorker:
         if record.case_id != spec.case_id:
             self.close()
             return failed("crashed", clean_reasons([f"its process answered with the record of {record.case_id}"]))
+        record = record.model_copy(update={"findings": [*record.findings, *self._findings(spec.device)]})
         # After a crash too: a CUDA fault makes all later CUDA work of the process fail.
         if self.shared_by == "case" or record.status == "crashed" or record.findings:
             self.close()
@@ -114,6 +125,16 @@ class CaseWorker:
                 if self._client.request({PING: True}, PING_SECONDS) != _PONG:
                     self.close()
 
+    def _findings(self, device: str) -> list[str]:
+        """What the case that has just ended left behind; also a sentence if its process no longer answers."""
+        try:
+            answer = self._client.request({FINDINGS: device}, FINDINGS_SECONDS)
+            return TypeAdapter(list[str]).validate_json(answer)
+        except ProcessFailure as error:
+            return clean_reasons([f"its process gave its record and then no answer: {error.reasons[0]}"])
+        except ValidationError:
+            return ["something else than its record was in the pipe of its answers"]
+
     def close(self) -> None:
         """End the process; the next case starts another one."""
         self._client.close()
@@ -128,8 +149,12 @@ def _load_handler() -> Handler:
 
     def run_case(line: str) -> str:
         nonlocal modules
-        if PING in json.loads(line):
+        asked = json.loads(line)
+        if PING in asked:
             return line.strip()
+        if FINDINGS in asked:
+            found = process_state.findings(before, asked[FINDINGS])
+            return json.dumps(clean_reasons([*found, *left_running()]))
         request = CaseRequest.model_validate_json(line)
         if len(sys.modules) > modules:
             # Objects of modules are excluded from later collections: each case has several, of a tenth of a second.
@@ -137,11 +162,29 @@ def _load_handler() -> Handler:
             gc.freeze()
             modules = len(sys.modules)
         record = runner.run(request.spec, request.effort)
-        findings = clean_reasons(process_state.findings(before, request.spec.device))
         memory.release()  # leaves device memory to the process that counts kernels
-        return record.model_copy(update={"findings": [*record.findings, *findings]}).model_dump_json()
+        return record.model_dump_json()
 
     return run_case
+
+
+def left_running() -> list[str]:
+    """A sentence that names the child processes of this process that have not ended; empty where there are none."""
+    deadline = monotonic() + CHILDREN_END_SECONDS
+    while (names := _children()) and monotonic() < deadline:
+        sleep(0.02)
+    return [f"processes were left running: {', '.join(names)}"] if names else []
+
+
+def _children() -> list[str]:
+    """The names of the child processes that run and are not in ``KEPT_CHILDREN``."""
+    names = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended
+            command = " ".join(child.cmdline())
+            if child.status() != psutil.STATUS_ZOMBIE and not any(part in command for part in KEPT_CHILDREN):
+                names.append(child.name())
+    return sorted(names)
 
 
 if __name__ == "__main__":

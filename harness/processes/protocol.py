@@ -1,7 +1,8 @@
 """The wire protocol of all child processes: one line of JSON per request and one line of JSON per answer.
 
 A process writes ``ready`` as its first line when its imports are done. ``serve`` is the loop inside the process;
-``ProcessClient`` starts the process, sends the requests, and kills it together with everything that it started.
+``ProcessClient`` starts the process, sends the requests, and kills it together with everything that it started
+(``owned_process``).
 """
 
 import ctypes
@@ -18,9 +19,8 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, ClassVar, Literal
 
-import psutil
-
 from harness.core.record_text import clean_reasons
+from harness.processes.owned_process import OwnedProcess
 
 START_SECONDS = 120.0
 """Timeout for the ready line. The timeout of a request begins only when the process is ready."""
@@ -37,6 +37,12 @@ LINE_LIMIT = 2**28
 POLL_SECONDS = 1.0
 """How often it is checked whether a silent process has ended. The end of its output alone does not show this: a child
 that it forked may keep the pipe open."""
+EXIT_SECONDS = 2.0
+"""How long a process that has closed its pipes may take to end; then it is killed, for no answer can come any more."""
+LATE_SECONDS = 1.0
+"""How long an answer that has arrived in part when the time is over may take to arrive whole."""
+PART_SECONDS = 0.1
+"""How long the next part of such an answer may take."""
 Handler = Callable[[str], str]
 """Answers one request: takes a line of JSON and returns a line of JSON."""
 
@@ -67,7 +73,7 @@ class AnswerTimeout(ProcessFailure):
 class ProcessClient:
     """Sends requests to one child process, which starts with the first request.
 
-    A process that ends or exceeds a timeout is killed with its whole process group; the next request starts a new one.
+    A process that ends or exceeds a timeout is killed with all that it started; the next request starts a new one.
 
     Args:
         command: the command line of the process.
@@ -75,7 +81,7 @@ class ProcessClient:
         extra_env: variables that are added to this process's environment when the process starts.
     """
 
-    process: "subprocess.Popen[bytes] | None" = None
+    process: OwnedProcess | None = None
     """The process; None while none is running."""
 
     def __init__(
@@ -92,14 +98,13 @@ class ProcessClient:
         self._ready = False
         self._unread = bytearray()
         self._stderr: IO[bytes] = tempfile.TemporaryFile(prefix="harness-")  # noqa: SIM115  `close` closes it
-        self.process = subprocess.Popen(
+        self.process = OwnedProcess(
             self._command,
+            self._folder,
+            os.environ | self._extra_env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            cwd=self._folder,
-            env=os.environ | self._extra_env,
-            start_new_session=True,  # a process group of its own, which `close` kills
         )
 
     def request(self, request: Mapping[str, object], timeout: float | None) -> bytes:
@@ -135,15 +140,7 @@ class ProcessClient:
         """Kill the process, if it is running, and everything that it started."""
         if self.process is None:
             return
-        children: list[psutil.Process] = []
-        with suppress(psutil.Error):  # it has ended
-            children = psutil.Process(self.process.pid).children(recursive=True)
-        with suppress(ProcessLookupError):  # also where it has ended itself: what it started may be running
-            os.killpg(self.process.pid, signal.SIGKILL)
-        for child in children:  # those that left the process group
-            with suppress(psutil.Error):
-                child.kill()
-        self.process.wait()
+        self.process.kill_whole()
         for file in (self.process.stdin, self.process.stdout, self._stderr):
             with suppress(BrokenPipeError):  # closing standard input writes what a dead process has not read
                 if file is not None:
@@ -172,6 +169,7 @@ class ProcessClient:
         assert self.process.stdout is not None
         stdout = self.process.stdout.fileno()
         deadline = None if timeout is None else monotonic() + timeout
+        late_since: float | None = None
         searched = 0
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
@@ -179,13 +177,20 @@ class ProcessClient:
                 searched = len(self._unread)
                 if searched > LINE_LIMIT:
                     raise ProcessEnded(f"its process wrote {searched:,} bytes to the pipe of its answers, in one line")
-                left = POLL_SECONDS if deadline is None else max(deadline - monotonic(), 0.0)
+                now = monotonic()
+                wait = POLL_SECONDS if deadline is None else min(deadline - now, POLL_SECONDS)
+                # When the time is over, an answer that is in the pipe is still read: this process may have been late.
+                if wait <= 0:
+                    late_since = late_since or now
+                    wait = PART_SECONDS if self._unread else 0.0
+                    if now - late_since > LATE_SECONDS:
+                        raise AnswerTimeout(f"stopped after {timeout:g} s")
                 has_ended = self.process.poll() is not None
                 self._limit_stderr()
-                if not selector.select(min(left, POLL_SECONDS)):
+                if not selector.select(wait):
                     if has_ended:
                         raise ProcessEnded(self._how_it_ended())
-                    if deadline is not None and monotonic() >= deadline:
+                    if late_since is not None:
                         raise AnswerTimeout(f"stopped after {timeout:g} s")
                     continue
                 part = os.read(stdout, 2**16)
@@ -215,11 +220,14 @@ class ProcessClient:
 
     def _how_it_ended(self) -> str:
         assert self.process is not None
-        code = self.process.wait()
+        try:
+            how = describe_exit(self.process.wait(EXIT_SECONDS))
+        except subprocess.TimeoutExpired:
+            how = "its process closed the pipes of its requests and answers, and was killed"
         self._stderr.seek(max(self._stderr.seek(0, os.SEEK_END) - STDERR_BYTES, 0))
         written = self._stderr.read(STDERR_BYTES).replace(b"\0", b"")  # a hole is read as zeros
         tail = written.decode(errors="replace").strip().split("\n")[-STDERR_LINES:]
-        return "\n".join([describe_exit(code), *(line for line in tail if line.strip())])
+        return "\n".join([how, *(line for line in tail if line.strip())])
 
 
 def describe_exit(code: int) -> str:

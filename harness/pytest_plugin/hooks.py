@@ -19,6 +19,7 @@ and a line names the attention with the reasons.
 """
 
 import json
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -28,9 +29,11 @@ import pytest
 from harness.core.record import Record, Status
 from harness.core.spec import AnySpec, Spec
 from harness.core.store import StoreError
+from harness.processes import ending_signals
 from harness.profiles import cases
 from harness.profiles.selection import Selection
 from harness.pytest_plugin.options import add_options, json_path, session_of
+from harness.pytest_plugin.other_plugins import reason_against_launcher, reason_against_plugins
 from harness.pytest_plugin.session import HarnessSession
 from harness.pytest_plugin.terminal import one_line, tables
 
@@ -42,6 +45,7 @@ KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
 }
 TIMED_KINDS = ("operation", "model")
 _SESSION = pytest.StashKey[HarnessSession]()
+_RESTORE_SIGNALS = pytest.StashKey[Callable[[], None]]()
 _HAS_CASES = pytest.StashKey[bool]()
 """Set where a collected test uses ``case``. The conformance tests have the same options and no cases."""
 
@@ -63,11 +67,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options before anything is collected."""
     for kind in KINDS:
         config.addinivalue_line("markers", f"{kind}(specs=None): parametrise `case` with the profile's {kind} cases")
-    if config.getoption("numprocesses", None):
-        raise pytest.UsageError("-n (xdist) must be left out: cases that run in parallel disturb each other's timings")
+    reason = reason_against_plugins(config)
+    if reason is not None:
+        raise pytest.UsageError(reason)
+    config.stash[_RESTORE_SIGNALS] = ending_signals.install()
     config.stash[_SESSION] = session_of(config)
     if not config.getoption("benchmark_verbose"):
         config.option.benchmark_quiet = True  # its table has one row per case, ours one row per attention
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Restore the handlers of signals."""
+    config.stash.get(_RESTORE_SIGNALS, lambda: None)()
 
 
 def selection(config: pytest.Config) -> Selection:
@@ -81,11 +92,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marker = next((mark for mark in metafunc.definition.iter_markers() if mark.name in KINDS), None)
     if marker is None:
+        if not _is_our_case(metafunc):
+            return
         raise pytest.UsageError(f"{metafunc.definition.nodeid} uses `case` without one of the markers {[*KINDS]}")
     metafunc.config.stash[_HAS_CASES] = True
     make_specs = marker.kwargs.get("specs", KINDS[marker.name])
     specs = make_specs(selection(metafunc.config))
     metafunc.parametrize("case", [pytest.param(spec, id=spec.case_id) for spec in specs], indirect=True)
+
+
+def _is_our_case(metafunc: pytest.Metafunc) -> bool:
+    """Whether the argument ``case`` of a test is this module's fixture, and not a parameter or fixture of its own."""
+    if any("case" in str(mark.args[:1]) for mark in metafunc.definition.iter_markers("parametrize")):
+        return False
+    fixtures = metafunc.definition._fixtureinfo.name2fixturedefs.get("case", ())
+    return bool(fixtures) and fixtures[-1].func.__module__ == __name__
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -95,6 +116,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Where each attention has a process of its own, the cases then run attention by attention, so that each process
     starts once. ``--harness-cases`` keeps the order of the suites.
     """
+    if config.stash.get(_HAS_CASES, False) and (reason := reason_against_launcher()):
+        pytest.exit(reason, returncode=pytest.ExitCode.INTERRUPTED)
     for item in items:
         spec = _spec(item)
         if getattr(spec, "kind", None) in TIMED_KINDS and "benchmark" not in item.fixturenames:  # type: ignore[attr-defined]
@@ -159,7 +182,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
         benchmark.params = {"case": case.spec.case_id}
         benchmark.group = f"{case.spec.kind} n={case.spec.seq_len}"
     try:
-        case.record = pyfuncitem.config.stash[_SESSION].measure(case.spec)
+        case.record = pyfuncitem.config.stash[_SESSION].measure(case.spec, pyfuncitem.nodeid)
+    except pytest.fail.Exception as error:  # another plugin has stopped the test, as pytest-timeout does
+        reason = f"stopped by another plugin of pytest: {error.msg}"
+        case.record = pyfuncitem.config.stash[_SESSION].add_stopped(case.spec, reason, pyfuncitem.nodeid)
     except StoreError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)  # later records could not be logged either
     pyfuncitem.user_properties.append(("harness", one_line(case.record)))
@@ -169,14 +195,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     if status != "ok":
         pytest.fail("\n".join([f"{status}: {reasons[0]}", *reasons[1:]]), pytrace=False)
     if benchmark is not None and benchmark.enabled:
-        _copy_samples(benchmark, case.record)
+        _copy_samples(pyfuncitem.config, benchmark, case.record)
 
 
-def _copy_samples(benchmark: Any, record: Record) -> None:
+def _copy_samples(config: pytest.Config, benchmark: Any, record: Record) -> None:
     """Copy the record's samples into pytest-benchmark's statistics, which has no public way to do so."""
     timing = record.timing
     if timing is None:
         return
+    stored = config._benchmarksession.benchmarks  # type: ignore[attr-defined]
+    # Those of the same test are replaced when it is run again, as pytest-rerunfailures does.
+    stored[:] = [stats for stats in stored if stats.fullname != benchmark.fullname]
     benchmark.extra_info.update(record.model_dump(mode="json", exclude={"timing"}))
     stats = benchmark._make_stats(timing.calls_per_sample)
     for seconds in timing.wall_seconds:
@@ -189,11 +218,13 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
     return ("passed", ".", str(result)) if result else None
 
 
+@pytest.hookimpl(optionalhook=True)  # without pytest-benchmark, `pytest_configure` says so
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """Remove the host name, so that a published run does not have it."""
     machine_info.pop("node", None)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Add the run to the benchmark JSON."""
     output_json["harness"] = config.stash[_SESSION].run().model_dump(mode="json")
@@ -216,6 +247,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
             benchmarks.save_json(output)
         benchmarks.json = None  # otherwise pytest-benchmark warns that there is nothing to save
     config.stash[_SESSION].close()
+    if (code := ending_signals.exit_code()) is not None and ending_signals.received != signal.SIGINT:
+        session.exitstatus = code  # pytest's own code for Ctrl-C is 2
     if session.exitstatus == pytest.ExitCode.OK and _without_result(config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return (yield)

@@ -17,6 +17,7 @@ from harness.core.record_text import clean_reasons
 from harness.core.spec import AnySpec, TaskSpec
 from harness.core.store import LOG_SUFFIX, Log, StoreError, read_part
 from harness.measure import ceilings, machine, process_state
+from harness.processes import ending_signals
 from harness.processes.case_worker import CaseWorker
 from harness.processes.launch_counter import LaunchCounter
 from harness.profiles.selection import Selection
@@ -69,6 +70,7 @@ class HarnessSession:
         self._header: Run | None = None
         self._log: Log | None = None
         self._finished: dict[str, Record] = {}
+        self._by_test: dict[str, Record] = {}
         if resume is not None:
             interrupted = read_part(resume, self.notices.append)
             self._header = self._resumed_header(interrupted)
@@ -94,22 +96,68 @@ class HarnessSession:
             )
         return interrupted.model_copy(update={"records": []})
 
-    def measure(self, spec: AnySpec) -> Record:
+    def measure(self, spec: AnySpec, test: str | None = None) -> Record:
         """Run one case; its record is in the log when this returns.
+
+        Args:
+            spec: the case.
+            test: the test that it is measured for. When the same test is run again, the new record replaces the old
+                one; two tests of one case give two records, which are read as rounds.
 
         Raises:
             StoreError: the log cannot be written, or another run writes it.
         """
+        self._begin_log()
+        record = self._finished.get(spec.case_id)
+        if record is None or test in self._by_test:
+            record = self._launch_counter.counted(self._measure(spec))
+            self._add(record, test)
+        else:
+            self._keep(record, test)
+        return record
+
+    def add_stopped(self, spec: AnySpec, reason: str, test: str | None = None) -> Record:
+        """The record of a case that something else than this session has stopped, of status timeout; it is logged."""
+        self.close_processes()
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        record = Record(
+            case_id=spec.case_id,
+            spec=spec,
+            status="timeout",
+            reasons=clean_reasons([reason]),
+            started=started,
+            took_seconds=0.0,
+        )
+        self._begin_log()
+        self._add(record, test)
+        return record
+
+    def _begin_log(self) -> Log:
         if self._log is None:
             self.is_refused = True
             self._log = Log(self.log_path, self.header, self._finished.values())
             self.is_refused = False
-        record = self._finished.get(spec.case_id)
-        if record is None:
-            record = self._launch_counter.counted(self._measure(spec))
-            self._log.append(record)
+        return self._log
+
+    def _add(self, record: Record, test: str | None) -> None:
+        """Put a new record into the log and into the run, in place of the one that the test had before."""
+        replaced = self._by_test.get(test) if test is not None else None
+        log = self._begin_log()
+        with ending_signals.deferred():  # a record is in the log and in the run, or in neither
+            if replaced is None:
+                log.append(record)
+            else:
+                self.records = [other for other in self.records if other is not replaced]
+                self._finished = {name: other for name, other in self._finished.items() if other is not replaced}
+                kept = {id(other): other for other in (*self._finished.values(), *self.records, record)}
+                log.close()
+                self._log = Log(self.log_path, self.header, kept.values())
+            self._keep(record, test)
+
+    def _keep(self, record: Record, test: str | None) -> None:
         self.records.append(record)
-        return record
+        if test is not None:
+            self._by_test[test] = record
 
     def _measure(self, spec: AnySpec) -> Record:
         if self._deadline is not None and monotonic() - self._began > self._deadline:
@@ -201,11 +249,15 @@ class HarnessSession:
             lines.append(f"attention {name}, {cases}: {'; '.join([*sentences[:NAMED_REASONS], *more])}")
         return lines
 
-    def close(self) -> None:
-        """End the other processes and close the log."""
+    def close_processes(self) -> None:
+        """End the other processes; the next case starts new ones."""
         self._launch_counter.close()
         if self._case_worker is not None:
             self._case_worker.close()
+
+    def close(self) -> None:
+        """End the other processes and close the log."""
+        self.close_processes()
         if self._log is not None:
             self._log.close()
 

@@ -22,7 +22,7 @@ from harness.measure.process_state import keep_python_generators
 from harness.models import transformers_seam
 from harness.tasks.data_files import DATA_DIR
 from harness.tasks.task import LabelledSequences, Task, examples_sha256
-from harness.training import Diverged
+from harness.training import Diverged, ranks
 from harness.training.checkpoints import SAVE_SECONDS, SavePeriodically, SeedFolder, SeedResult
 from harness.training.model_verification import Verification
 from harness.training.task_models import make_model
@@ -77,11 +77,14 @@ def train(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     results = []
     with tempfile.TemporaryDirectory(prefix="harness-train-") as temporary:
+        ranks.join(spec.device, temporary)
+        if checkpoints is not None:
+            ranks.require_shared(checkpoints)
         for index in range(spec.seeds):
             seed = spec.seed + index
             tell = _LOGGER.warning if verification is None else verification.findings.append
             folder = SeedFolder(checkpoints or Path(temporary), spec, data.sha256, seed, tell)
-            result = folder.finished()
+            result = ranks.from_first(folder.finished())
             if result is not None and verification is not None:
                 verification.resumed(seed)
             if result is None:
@@ -90,6 +93,7 @@ def train(
                     report = ReportProgress(progress, index * spec.steps, spec.seeds * spec.steps)
                 saving = save_seconds if checkpoints else None
                 result = _train_seed(spec, task, data, seed, folder, report, runnable, saving, verification)
+                result = ranks.from_first(result)
                 folder.finish(result)
             results.append(result)
         train_memory = _train_memory(spec, task, data.train, temporary)
@@ -167,7 +171,7 @@ def _train_seed(
 ) -> SeedResult:
     model = make_model(spec, task, seed)
     trainer = make_trainer(spec, task, model, data.train, seed, str(folder.path))
-    last = folder.last_checkpoint()
+    last = ranks.from_first(folder.last_checkpoint())
     clock = TrainingClock(last[1] if last else 0.0, spec.seconds)
     for callback in (report, clock, None if save_seconds is None else SavePeriodically(clock, save_seconds)):
         if callback is not None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 
 from harness.core.spec import TaskSpec
 from harness.tasks.task import LabelledSequences, Task
-from harness.training import Diverged
+from harness.training import Diverged, ranks
 
 ProgressCallback = Callable[[int, int], None]
 """Called after each optimizer step with the number of finished steps and the total, over all seeds."""
@@ -93,7 +93,11 @@ def answers(logits: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 class _TaskTrainer(Trainer):
-    """Stops at the first loss that is not finite; transformers' own trainer would continue with NaN weights."""
+    """Stops at the first loss that is not finite; transformers' own trainer would continue with NaN weights.
+
+    Where several processes train together, all of them stop at that step. If only one did, the others would wait for it
+    in their next collective operation.
+    """
 
     one_cycle = False
 
@@ -101,10 +105,10 @@ class _TaskTrainer(Trainer):
         """Forward and backward pass of one batch; returns its loss.
 
         Raises:
-            Diverged: the loss is not finite.
+            Diverged: the loss is not finite in this process or in another.
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if not loss.isfinite():
+        if not ranks.all_true(bool(loss.isfinite()), loss.device):
             raise Diverged(self.args.seed, self.state.global_step + 1)
         return loss
 

@@ -74,25 +74,39 @@ class Sleeping(AttentionPlugin):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_signal_to_the_run_ends_the_process_of_its_case_and_leaves_the_log(pytester, suite, install, number):
+RUN = ["-c", "import sys, pytest; sys.exit(pytest.main(['--benchmark-json=out/run.json']))"]
+HARNESS_RUN = ["-c", "from harness.commands.app import app; app()", "run", "test_suite.py", "--out=out/run.json"]
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "ignored", "code"),
+    [
+        (RUN, signal.SIGINT, "", pytest.ExitCode.INTERRUPTED),
+        (RUN, signal.SIGTERM, "SIGINT", 143),
+        (HARNESS_RUN, signal.SIGINT, "", 130),
+        (HARNESS_RUN, signal.SIGHUP, "SIGINT", 129),
+    ],
+    ids=["pytest SIGINT", "pytest SIGTERM", "harness run SIGINT", "harness run SIGHUP"],
+)
+def test_a_signal_ends_the_run_and_the_process_of_its_case_and_keeps_the_finished_records(
+    pytester, suite, install, command, number, ignored, code
+):
     install("sleeping_plugin", SLEEPING, sleeping="Sleeping")
     suite(["none", "sleeping"])
     began = pytester.path / "sleeping-began"
-    restore = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import pytest; "
-    command = [sys.executable, "-c", restore + "sys.exit(pytest.main(['--benchmark-json=out/run.json']))"]
-    with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL) as process:
+    # A shell starts background processes with SIGINT ignored, and Python then installs no handler.
+    shell = f"import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_{'IGN' if ignored else 'DFL'}); "
+    start = [sys.executable, "-c", shell + "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])", *command]
+    with subprocess.Popen(start, cwd=pytester.path, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 100
         while not began.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)
         process.wait(timeout=30)
-    assert process.returncode == (pytest.ExitCode.INTERRUPTED if number == signal.SIGINT else -signal.SIGTERM)
-    stored = load(pytester.path / "out" / "run.log.jsonl")
-    assert [(record.spec.attention, record.status) for record in stored.records] == [("none", "ok")]
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and psutil.pid_exists(int(began.read_text())):
-        time.sleep(0.05)
+    assert process.returncode == code
+    for name in ("run.log.jsonl", "run.json"):
+        stored = load(pytester.path / "out" / name)
+        assert [(record.spec.attention, record.status) for record in stored.records] == [("none", "ok")]
     assert not psutil.pid_exists(int(began.read_text()))
 
 

@@ -93,9 +93,12 @@ def compare(seed=0, cost=None, base_specs=SPECS, head_specs=SPECS, settings=None
     ]
     lines = []
     saved = []
-    judged = two_commits.compare(
-        *commits, settings or Settings(), "harness ab", 10.0, lines.append, lambda *runs: saved.append(runs)
-    )
+
+    def save(base_run, head_run, complete):
+        if complete:
+            saved.append((base_run, head_run))
+
+    judged = two_commits.compare(*commits, settings or Settings(), "harness ab", 10.0, lines.append, save)
     base, head = saved[-1]
     assert len(saved) == commits[0].process.started  # after the first pass, and after every round of fresh processes
     return base, head, judged, commits, lines

@@ -1,6 +1,13 @@
-"""Paths that were renamed between two commits, and errors of git."""
+"""Worktrees of killed processes, submodules, paths that were renamed between two commits, and errors of git."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import git_project
+import psutil
 import pytest
 
 from harness.core import git
@@ -73,3 +80,103 @@ def test_an_error_of_git_has_its_command_and_its_own_words(tmp_path):
     assert not result.ok
     assert result.exit_code == 128
     assert "nope" in result.stderr
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from harness.gate.commits import worktrees
+here = Path.cwd()
+with worktrees.scratch_folder(here) as scratch:
+    with worktrees.checkout(here, sys.argv[1], scratch / "base"):
+        print(scratch, flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_worktrees_of_a_killed_process_are_removed_by_the_next_and_those_of_a_living_one_are_not(tmp_path):
+    project = git_project.new(tmp_path / "project")
+    commit = git_project.commit(project, a="1")
+    start = [sys.executable, "-c", HOLDER, commit]
+    holders = [
+        subprocess.Popen(start, cwd=project, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    killed, living = (Path(holder.stdout.readline().strip()) for holder in holders)
+    assert f"-{holders[0].pid}-" in killed.name
+    holders[0].kill()
+    holders[0].communicate()
+    user_worktree = tmp_path / "mine"
+    git_project.git(project, "worktree", "add", "--quiet", "--detach", str(user_worktree), commit)
+    user_worktree.rename(tmp_path / "on a drive that is not mounted")
+    try:
+        with worktrees.scratch_folder(project) as scratch:
+            assert not killed.exists()
+            listed = git_project.git(project, "worktree", "list")
+            assert str(killed) not in listed
+            assert str(living / "base") in listed
+            assert str(user_worktree) in listed
+            assert (living / "base" / "a").exists()
+            with worktrees.checkout(project, commit, scratch / "head"):
+                pass
+        assert not scratch.exists()
+    finally:
+        holders[1].communicate("")
+    assert not living.exists()
+    assert git_project.git(project, "worktree", "list").count("\n") == 1  # the project and the user's own
+
+
+def test_an_interrupted_checkout_leaves_no_worktree(tmp_path, monkeypatch):
+    project = git_project.new(tmp_path / "project")
+    commit = git_project.commit(project, a="1")
+    run = git.run
+
+    def interrupted(folder, *arguments, **options):
+        result = run(folder, *arguments, **options)
+        if arguments[:2] == ("worktree", "add"):
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(git, "run", interrupted)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        worktrees.scratch_folder(project) as scratch,
+        worktrees.checkout(project, commit, scratch / "base"),
+    ):
+        pass
+    assert not scratch.exists()
+    assert git_project.git(project, "worktree", "list").count("\n") == 0
+
+
+def test_a_build_without_the_submodules_says_that_they_are_not_checked_out(tmp_path):
+    library = git_project.new(tmp_path / "library")
+    git_project.commit(library, kernel_dot_c="int main() { return 0; }")
+    project = git_project.new(tmp_path / "project")
+    git_project.git(project, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "libs/x")
+    commit = git_project.commit(project, a="1")
+    allowed = os.environ | {"GIT_ALLOW_PROTOCOL": "file"}
+    with worktrees.scratch_folder(project) as scratch, worktrees.checkout(project, commit, scratch / "base") as folder:
+        with pytest.raises(CommitError, match=r"its submodules are not checked out: libs/x; .*git submodule update"):
+            worktrees.build(folder, commit, ["cat libs/x/kernel.c"], allowed)
+        worktrees.build(folder, commit, [worktrees.INIT_SUBMODULES, "cat libs/x/kernel.c"], allowed)
+        assert worktrees.missing_submodules(folder) is None
+    assert git_project.git(project, "worktree", "list").count("\n") == 0
+
+
+def test_git_says_itself_why_a_checkout_cannot_be_read(tmp_path, monkeypatch):
+    project = git_project.new(tmp_path / "project")
+    git_project.commit(project, a="1")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own tests make a foreign checkout like this
+    with pytest.raises(CommitError, match=r"git says: fatal: detected dubious ownership .*safe\.directory"):
+        worktrees.resolve(project, "HEAD")
+    monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
+    with pytest.raises(CommitError, match=r"git says: fatal: not a git repository"):
+        worktrees.resolve(tmp_path, "HEAD")
+
+
+def test_a_build_that_leaves_a_process_ends_and_the_process_is_killed(tmp_path):
+    command = "sh -c 'sleep 60 & echo $! > pid'"  # it keeps the standard output of the build open
+    began = time.monotonic()
+    worktrees.build(tmp_path, "0" * 40, [command], os.environ)
+    assert time.monotonic() - began < 30
+    left = [process for process in psutil.process_iter() if process.pid == int((tmp_path / "pid").read_text())]
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in left)

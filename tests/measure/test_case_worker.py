@@ -7,10 +7,12 @@ import sys
 import time
 
 import pytest
+import synthetic
 
 from harness.core.spec import Effort, OperationSpec
 from harness.processes import protocol
 from harness.processes.case_worker import CaseWorker
+from harness.processes.owned_process import OwnedProcess
 
 pytest_plugins = ["installed_attentions"]
 
@@ -37,9 +39,10 @@ def replace_process(monkeypatch):
     """Makes the worker start other code instead of its own module."""
 
     def replace(code):
-        popen = subprocess.Popen
         monkeypatch.setattr(
-            protocol.subprocess, "Popen", lambda command, **options: popen([sys.executable, "-c", code], **options)
+            protocol,
+            "OwnedProcess",
+            lambda command, *rest, **options: OwnedProcess([sys.executable, "-c", code], *rest, **options),
         )
 
     return replace
@@ -58,13 +61,13 @@ def test_cases_share_a_process_until_one_crashes(new_worker):
 
 
 def test_an_isolated_case_has_a_fresh_process_that_ends_with_it(new_worker, monkeypatch):
-    popen, started = subprocess.Popen, []
+    started = []
 
-    def start(command, **options):
-        started.append(popen(command, **options))
+    def start(*arguments, **options):
+        started.append(OwnedProcess(*arguments, **options))
         return started[-1]
 
-    monkeypatch.setattr(protocol.subprocess, "Popen", start)
+    monkeypatch.setattr(protocol, "OwnedProcess", start)
     worker = new_worker(shared_by="case")
     for seq_len in (64, 32):
         spec = SPEC.model_copy(update={"seq_len": seq_len})
@@ -292,37 +295,126 @@ def test_no_case_is_lost_whatever_an_attention_does_to_its_process(new_worker, i
         assert record.spec.seq_len == seq_len
         return record
 
-    def between_cases(action):
-        """Code that starts a process which waits for the file ``now``, and then does ``action`` and tells so."""
-        wait = f"while not os.path.exists('{tmp_path}/now'): time.sleep(0.02)"
-        return f"if os.fork() == 0:\n    {wait}\n    {action}\n    os.mkdir('{tmp_path}/done'); os._exit(0)"
-
-    def let_it_happen():
-        (tmp_path / "now").touch()
-        deadline = time.monotonic() + 10
-        while not (tmp_path / "done").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        (tmp_path / "now").unlink()
-        (tmp_path / "done").rmdir()
-
     # Megabytes of output, a closed standard output, and a copy of the process that comes back from the plugin, too.
     chatty = "print('x' * 3_000_000); print('y' * 3_000_000, file=sys.stderr); os.fork(); sys.stdout.close()"
     assert run(chatty, 16).status == "ok"
-    # A background process keeps the pipe open: the record is good. It ends the process of the cases between two cases.
-    dying = run(between_cases("os.kill(os.getppid(), 9)"), 17)
-    assert (dying.status, dying.findings) == ("ok", [])
-    let_it_happen()
-    after = run("", 18)
-    assert after.status == "ok"
-    assert after.kernel != dying.kernel
-    # Lines in the pipe of the answers, while no case runs and in one, which is the only one without a record.
-    assert run(between_cases("[os.write(fd, b'{}\\n') for fd in answer_pipes()]"), 19).status == "ok"
-    let_it_happen()
-    assert run("", 20).status == "ok"
+    first = run("", 17)
+    # Lines in the pipe of the answers: the case is the only one without a record.
     written = run("for fd in answer_pipes(): os.write(fd, b'{}\\n{}\\n')", 21)
     assert written.status == "crashed"
     assert "did not answer with a record" in written.reasons[0]
-    assert run("", 22).status == "ok"
+    after = run("", 22)
+    assert after.status == "ok"
+    assert after.kernel != first.kernel
+
+
+FORKED = """
+if os.fork() == 0:
+    os.setsid()
+    open("{pid}", "w").write(str(os.getpid()))
+    while True: {then}
+while not os.path.exists("{pid}") or not os.path.getsize("{pid}"): time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "timeout"), [("time.sleep(60)", 60.0), ("pass", 4.5)], ids=["idle", "at work for longer than the timeout"]
+)
+def test_a_case_that_leaves_a_process_has_its_record_with_a_finding_and_the_process_is_killed(
+    new_worker, install, tmp_path, then, timeout
+):
+    install("hostile_plugin", HOSTILE_PLUGIN, hostile="Hostile")
+    worker = new_worker(timeout)
+    assert worker.run(hostile(""), EFFORT).status == "ok"  # what takes long the first time is imported
+    pid = tmp_path / "pid"
+    record = worker.run(hostile(FORKED.format(pid=pid, then=then)), EFFORT)
+    assert (record.status, record.reasons) == ("ok", [])
+    assert [finding for finding in record.findings if finding.startswith("processes were left running: ")], (
+        record.findings
+    )
+    assert _ends(int(pid.read_text()))
+
+
+def test_a_case_that_writes_and_ends_its_process_after_its_record_keeps_it(replace_process, new_worker):
+    record = synthetic.record(SPEC).model_dump_json()
+    answers = [("[1, {}]", "something else than its record was in the pipe of its answers")]
+    answers += [("", "its process gave its record and then no answer: its process ended with code 3 and no record")]
+    for second, finding in answers:
+        replace_process(f"import sys; {READY}; input(); print({record!r}, flush=True); print({second!r}); sys.exit(3)")
+        if not second:
+            replace_process(f"import sys; {READY}; input(); print({record!r}, flush=True); sys.exit(3)")
+        kept = new_worker().run(SPEC, EFFORT)
+        assert (kept.status, kept.findings) == ("ok", [finding])
+
+
+@pytest.mark.alone
+def test_a_process_that_closes_its_pipes_and_goes_on_is_not_waited_for(replace_process, new_worker):
+    replace_process(f"import os, time; {READY}; input(); os.closerange(0, 2); time.sleep(60)")
+    began = time.monotonic()
+    record = new_worker(timeout=3.0).run(SPEC, EFFORT)
+    assert record.reasons == ["its process closed the pipes of its requests and answers, and was killed"]
+    assert time.monotonic() - began < 20
+
+
+@pytest.fixture
+def client():
+    clients = []
+
+    def new(code):
+        clients.append(protocol.ProcessClient([sys.executable, "-c", f"import sys, time; {READY}; input()\n{code}"]))
+        clients[-1].send({})
+        return clients[-1]
+
+    yield new
+    for one in clients:
+        one.close()
+
+
+def test_an_answer_that_arrived_in_time_is_read_even_if_this_process_was_late(client):
+    late = client("print('x' * 3_000_000, flush=True); time.sleep(60)")
+    time.sleep(0.5)
+    assert len(late.receive(0.0)) == 3_000_000  # larger than the pipe, so that it is still being written
+
+
+@pytest.mark.alone
+def test_an_answer_that_arrives_byte_by_byte_ends_with_the_timeout(client):
+    slow = client("while True: sys.stdout.write('x'); sys.stdout.flush(); time.sleep(0.01)")
+    began = time.monotonic()
+    with pytest.raises(protocol.AnswerTimeout, match=r"stopped after 0\.2 s"):
+        slow.receive(0.2)
+    assert time.monotonic() - began < 10
+
+
+LEAVING = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open("orphan", "w").write(str(os.getpid()))
+        time.sleep(120)
+    os._exit(0)
+os.wait()
+while not os.path.exists("orphan") or not os.path.getsize("orphan"): time.sleep(0.01)
+open("child", "w").write(str(os.getpid()))
+print("ready", flush=True)
+time.sleep(120)
+"""
+PARENT = f"""
+import sys, time
+from harness.processes.protocol import ProcessClient
+client = ProcessClient([sys.executable, "-c", {LEAVING!r}])
+client.send({{}})
+print("sent", flush=True)
+time.sleep(120)
+"""
+
+
+def test_when_the_run_is_killed_its_processes_and_what_they_started_are_killed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", PARENT], cwd=tmp_path, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"sent\n"
+        parent.kill()
+    for name in ("child", "orphan"):
+        assert _ends(int((tmp_path / name).read_text())), name
 
 
 def test_an_answer_that_is_not_a_record_is_a_crash(replace_process, new_worker):

@@ -1,6 +1,5 @@
 """Kernels are counted in another process, and a record is kept even if the counting fails."""
 
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +10,7 @@ from harness.core.spec import OperationSpec
 from harness.measure import launches
 from harness.processes import protocol
 from harness.processes.launch_counter import LaunchCounter
+from harness.processes.owned_process import OwnedProcess
 from harness.profiles.selection import Selection
 from harness.pytest_plugin import session
 
@@ -27,14 +27,14 @@ def counter():
 @pytest.fixture
 def replace_process(monkeypatch):
     """Makes the counter start other code instead of its own module; returns the commands that were started."""
-    popen, started = subprocess.Popen, []
+    started = []
 
     def replace(code):
-        def start(command, **options):
+        def start(command, *rest, **options):
             started.append(command)
-            return popen([sys.executable, "-c", code], **options)
+            return OwnedProcess([sys.executable, "-c", code], *rest, **options)
 
-        monkeypatch.setattr(protocol.subprocess, "Popen", start)
+        monkeypatch.setattr(protocol, "OwnedProcess", start)
         return started
 
     return replace

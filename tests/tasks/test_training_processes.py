@@ -40,8 +40,10 @@ if os.environ["RANK"] == "0":
 """
 
 
-def torchrun(folder: Path, changes: dict[str, int], kept: str) -> subprocess.CompletedProcess[str]:
-    (folder / "script.py").write_text(SCRIPT)
+def torchrun(
+    folder: Path, changes: dict[str, int], kept: str, script: str = SCRIPT
+) -> subprocess.CompletedProcess[str]:
+    (folder / "script.py").write_text(script)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "script.py"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -65,3 +67,42 @@ def test_a_batch_that_two_processes_cannot_share_is_an_error(tmp_path):
     done = torchrun(tmp_path, {"batch": 15}, "kept")
     assert done.returncode != 0
     assert "batch must be a multiple of the 2 processes that share it, got 15" in done.stderr
+
+
+DISAGREEING = f"""
+import os
+from pathlib import Path
+from harness.core.spec import TaskSpec
+from harness.training import Diverged, trainer
+from harness.training.train import train
+
+spec = TaskSpec.model_validate_json({SPEC.model_copy(update={"steps": 6}).model_dump_json()!r})
+rank = os.environ["RANK"]
+said = []
+try:
+    train(spec, checkpoints=Path(f"own-{{rank}}"))
+except ValueError as error:
+    said.append(str(error))
+training_step = trainer.Trainer.training_step
+
+def nan_in_one(self, *arguments):
+    loss = training_step(self, *arguments)
+    return loss * float("nan") if rank == "1" and self.state.global_step == 2 else loss
+
+trainer.Trainer.training_step = nan_in_one
+try:
+    train(spec, checkpoints=Path("shared"))
+except Diverged as error:
+    said.append(f"diverged at step {{error.step}}")
+Path(f"said-{{rank}}").write_text("\\n".join(said))
+"""
+
+
+def test_processes_agree_on_the_folder_and_on_the_end_of_a_training_that_diverged_in_one(tmp_path):
+    done = torchrun(tmp_path, {}, "kept", DISAGREEING)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = [(tmp_path / f"said-{rank}").read_text().splitlines() for rank in (0, 1)]
+    assert said[0] == said[1]
+    refused, diverged = said[0]
+    assert refused.startswith("the folder of checkpoints must be shared by all 2 processes, but own-0 of rank 0 is not")
+    assert diverged == "diverged at step 3"

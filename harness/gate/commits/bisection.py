@@ -13,7 +13,6 @@ went wrong. So no commit is blamed for an error: Python's own exit code of an er
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from harness.core.record_text import exception_text
 from harness.gate.commits import worktrees
 from harness.gate.commits.two_commits import compare_commits
 from harness.gate.judge.outputs import print_table
+from harness.processes.owned_process import run_to_end
 
 WORSE = 64
 """The exit code of the module for a case that is worse, which Python has for nothing else."""
@@ -67,13 +67,14 @@ def run(folder: Path, good: str, bad: str, step: Callable[[str], list[str]]) -> 
     if not git.run(folder, "merge-base", "--is-ancestor", good_id, bad_id).ok:
         raise worktrees.CommitError(f"good commit {good!r} is not an ancestor of bad commit {bad!r}; are they swapped?")
     with (
-        tempfile.TemporaryDirectory(prefix="harness-bisect-") as scratch,
-        worktrees.checkout(folder, bad_id, Path(scratch) / "tree") as tree,
+        worktrees.scratch_folder(folder) as scratch,
+        worktrees.checkout(folder, bad_id, scratch / "tree") as tree,
     ):
         started = git.run(tree, "bisect", "start", bad_id, good_id)
         if not started.ok:
             raise worktrees.CommitError(f"git bisect start: {started.stderr.strip()}")
-        done = git.run(tree, "bisect", "run", *step(good_id), env=_environment())
+        # Not `git.run`: its steps take minutes, and must end with this process.
+        done = run_to_end(["git", "bisect", "run", *step(good_id)], tree, _environment())
     first_bad = FIRST_BAD.search(done.stdout)
     return BisectResult(first_bad.group(1) if first_bad else None, done.stdout + done.stderr)
 

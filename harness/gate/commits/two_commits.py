@@ -8,9 +8,8 @@ A flagged case that turns out to be the SAME is dropped from further rounds, and
 
 import os
 import shlex
-import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -36,7 +35,10 @@ SAME_FROM = 2
 MEASURED_ONCE = ("checks", "conditions", "kernel_launches", "memory")
 """Fields of a record that are equal in every process of one commit."""
 Progress = Callable[[str], None]
-SaveRuns = Callable[[Run, Run], None]
+SaveRuns = Callable[[Run, Run, bool], None]
+"""Saves the runs of base and head so far; True: every case is in them, and they can be judged."""
+SAVING_SHARE = 0.05
+"""The largest share of the first pass's time that goes into saving what it has measured so far."""
 
 
 @dataclass
@@ -83,12 +85,12 @@ def compare(
         command: the command line that reproduces this comparison.
         minutes: time limit. After ``MIN_ROUNDS`` rounds, no round starts that would exceed it.
         progress: called with one line of progress at a time.
-        save: called with the runs of base and head so far, after the first pass and after every round.
+        save: called with the runs of base and head so far: after the first pass and every round, while the first pass
+            lasts, and when an exception ends the comparison, such as Ctrl-C.
 
     Raises:
         ProcessFailure: a process does not start; the message says how it ended.
     """
-    began = monotonic()
     session, started = uuid4().hex, datetime.now(UTC).isoformat(timespec="seconds")
 
     def runs() -> tuple[Run, Run]:
@@ -98,9 +100,27 @@ def compare(
         commit.process.start()
     for commit in (base, head):
         commit.machine = commit.process.machine(commit.cases.device)["machine"]
+    try:
+        return _measure_and_judge(base, head, settings, minutes, progress, runs, save)
+    except BaseException:
+        with suppress(OSError):  # the first error is the reason
+            save(*runs(), False)
+        raise
+
+
+def _measure_and_judge(
+    base: Commit,
+    head: Commit,
+    settings: Settings,
+    minutes: float,
+    progress: Progress,
+    runs: Callable[[], tuple[Run, Run]],
+    save: SaveRuns,
+) -> Judgement:
+    began = monotonic()
     specs = head.cases.specs | base.cases.specs
-    _first_pass(base, head, specs, settings, progress)
-    save(*runs())
+    _first_pass(base, head, specs, settings, progress, lambda: save(*runs(), False))
+    save(*runs(), True)
     found = judgement.judge(*runs(), settings)
     again = {case_id: specs[case_id] for case_id in flagged(found.findings)}
     progress(f"first pass: {len(specs)} cases in {monotonic() - began:.0f} s, {len(again)} to measure again")
@@ -113,7 +133,7 @@ def compare(
             progress(f"time limit reached after {number} of {ROUNDS} rounds")
             break
         _fresh_round(base, head, again, number)
-        save(*runs())
+        save(*runs(), True)
         if number + 1 >= SAME_FROM:
             # A case that is the SAME by now needs no more rounds. Whether a case is worse is decided only at the end.
             unsettled = set(flagged(judgement.judge(*runs(), settings).findings))
@@ -157,14 +177,15 @@ def compare_commits(
     build = thresholds.load(here).build
     env = environment()
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-ab-")))
-        ids, folders = [], []
-        for name, revision in (("base", base), ("head", head)):
-            commit = worktrees.resolve(here, revision)
+        ids = [worktrees.resolve(here, revision) for revision in (base, head)]
+        scratch = stack.enter_context(worktrees.scratch_folder(here))
+        folders = []
+        for name, commit in zip(("base", "head"), ids, strict=True):
             progress(f"{name}: {commit[:12]}, checked out and built")
             folder = stack.enter_context(worktrees.checkout(here, commit, scratch / name))
             worktrees.build(folder, commit, build, env)
-            ids.append(commit)
+            if missing := worktrees.missing_submodules(folder):
+                progress(f"{name}: {missing}")
             folders.append(folder)
         settings, notes = thresholds.of_base(*(thresholds.load(folder) for folder in folders))
         for note in notes:
@@ -214,10 +235,18 @@ def flagged(findings: Iterable[GateFinding]) -> Iterable[str]:
     )
 
 
-def _first_pass(base: Commit, head: Commit, specs: dict[str, AnySpec], settings: Settings, progress: Progress) -> None:
+def _first_pass(
+    base: Commit,
+    head: Commit,
+    specs: dict[str, AnySpec],
+    settings: Settings,
+    progress: Progress,
+    save_part: Callable[[], None],
+) -> None:
     def settled(base_record: Record, head_record: Record) -> bool:
         return not flagged(judgement.judge_case(base_record, head_record, settings))
 
+    next_save = monotonic()
     for number, (case_id, spec) in enumerate(specs.items()):
         began = monotonic()
         having = [commit for commit in (base, head) if case_id in commit.cases.specs]
@@ -232,6 +261,9 @@ def _first_pass(base: Commit, head: Commit, specs: dict[str, AnySpec], settings:
             commit.first_pass[case_id] = record
         status = " ".join(dict.fromkeys(record.status for record in records))
         progress(f"{number + 1}/{len(specs)} {case_id}: {status}, {monotonic() - began:.1f} s")
+        if (save_began := monotonic()) >= next_save:
+            save_part()
+            next_save = monotonic() + (monotonic() - save_began) / SAVING_SHARE
 
 
 def _fresh_round(base: Commit, head: Commit, specs: dict[str, AnySpec], number: int) -> None:

@@ -1,21 +1,33 @@
 """Commits checked out in worktrees, built, and asked which cases their suites have."""
 
+import fcntl
 import json
+import os
 import shlex
-import subprocess
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+import psutil
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.core import git
 from harness.core.spec import AnySpec
+from harness.processes.owned_process import Finished, run_to_end
 
 LAST_LINES = 15
 """Lines of a failed command's output that its error quotes, from the end."""
+SCRATCH_PREFIX = "harness-worktrees-"
+"""Beginning of the name of a folder of worktrees; its owner's process id and start time follow."""
+LOCK = "owner.lock"
+"""The file in such a folder that its owner keeps locked. The lock ends with the process, however it ends."""
+NEW_SECONDS = 60.0
+"""A folder without that file is not abandoned before this age: its owner may be about to write it."""
+INIT_SUBMODULES = "git submodule update --init --recursive"
 
 
 class CommitError(ValueError):
@@ -38,33 +50,109 @@ def resolve(folder: Path, revision: str) -> str:
     """
     result = git.run(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if not result.ok:
+        repository = git.run(folder, "rev-parse", "--git-dir")
         raise CommitError(
             f"commit {revision!r} is not in this repository; if the clone is shallow, run git fetch --unshallow"
-            if git.run(folder, "rev-parse", "--git-dir").ok
-            else f"{folder} is not in a git checkout; run the command from your project's root"
+            if repository.ok
+            else f"{folder} cannot be read as a git checkout; run the command from your project's root. "
+            f"git says: {' '.join(repository.stderr.split())}"
         )
     return result.stdout.strip()
 
 
 @contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder for worktrees of the repository around ``folder``, which is removed at the end with them.
+
+    What killed processes have left of such folders and worktrees is removed at the start.
+    """
+    for abandoned in filter(_is_abandoned, {*_all_scratch_folders(), *_worktrees_by_scratch(folder)}):
+        _remove_scratch(folder, abandoned)
+    owner = psutil.Process()
+    prefix = f"{SCRATCH_PREFIX}{owner.pid}-{owner.create_time():.0f}-"
+    scratch = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
+    lock = os.open(scratch / LOCK, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield scratch
+    finally:
+        _remove_scratch(folder, scratch)
+        os.close(lock)
+
+
+def _all_scratch_folders() -> list[Path]:
+    return [path.resolve() for path in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*")]
+
+
+def _worktrees_by_scratch(folder: Path) -> dict[Path, list[Path]]:
+    """The repository's worktrees in folders of this module, by folder; also those that no longer exist."""
+    found: dict[Path, list[Path]] = {}
+    for line in git.run(folder, "worktree", "list", "--porcelain", "-z").stdout.split("\0"):
+        path = Path(line.removeprefix("worktree "))
+        if line.startswith("worktree ") and path.parent.name.startswith(SCRATCH_PREFIX):
+            found.setdefault(path.parent, []).append(path)
+    return found
+
+
+def _is_abandoned(scratch: Path) -> bool:
+    """Whether the process that made a folder has ended."""
+    try:
+        lock = os.open(scratch / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return not scratch.exists() or time.time() - scratch.stat().st_mtime > NEW_SECONDS
+    except OSError:  # another user's
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True
+
+
+def _remove_scratch(folder: Path, scratch: Path) -> None:
+    for worktree in _worktrees_by_scratch(folder).get(scratch, []):
+        # Twice: a killed `git worktree add` leaves its worktree locked.
+        git.run(folder, "worktree", "remove", "--force", "--force", str(worktree))
+    git.run(folder, "branch", "-D", scratch.name)  # that of a first push of the history, if it was killed
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
 def checkout(folder: Path, commit: str, into: Path) -> Iterator[Path]:
-    """A worktree of ``commit``, which is removed at the end.
+    """A worktree of ``commit``, which is removed at the end. Submodules are not checked out in it.
 
     Args:
         folder: the project's folder in the user's checkout.
         commit: full id.
-        into: folder of the new worktree; it must not exist yet.
+        into: folder of the new worktree, in a ``scratch_folder``; it must not exist yet.
 
     Yields:
         The project's folder in the worktree.
     """
-    result = git.run(folder, "worktree", "add", "--quiet", "--detach", str(into), commit)
-    if not result.ok:
-        raise CommitError(f"commit {commit[:12]} cannot be checked out: {result.stderr.strip()}")
     try:
+        result = git.run(folder, "worktree", "add", "--quiet", "--detach", str(into), commit)
+        if not result.ok:
+            raise CommitError(f"commit {commit[:12]} cannot be checked out: {result.stderr.strip()}")
         yield into / git.run(folder, "rev-parse", "--show-prefix").stdout.strip()
     finally:
-        git.run(folder, "worktree", "remove", "--force", str(into))
+        git.run(folder, "worktree", "remove", "--force", "--force", str(into))
+
+
+def missing_submodules(folder: Path) -> str | None:
+    """A sentence that names the submodules of a checkout that are not checked out; None if none is missing."""
+    root = Path(git.run(folder, "rev-parse", "--show-toplevel").stdout.strip())
+    if not (root / ".gitmodules").exists():
+        return None
+    lines = git.run(root, "submodule", "status", "--recursive").stdout.splitlines()
+    names = [line.split()[1] for line in lines if line.startswith("-")]
+    if not names:
+        return None
+    return (
+        f"its submodules are not checked out: {', '.join(names)}; if its code needs them, let the first command of "
+        f'`build` in [tool.harness.gate] be "{INIT_SUBMODULES}"'
+    )
 
 
 def build(folder: Path, commit: str, commands: Sequence[str], env: Mapping[str, str]) -> None:
@@ -76,12 +164,13 @@ def build(folder: Path, commit: str, commands: Sequence[str], env: Mapping[str, 
     for command in commands:
         words = [word.replace("{python}", sys.executable) for word in shlex.split(command)]
         try:
-            done = subprocess.run(words, cwd=folder, env=dict(env), capture_output=True, text=True, errors="replace")
+            done = run_to_end(words, folder, env)
         except OSError as error:
             raise CommitError(f"commit {commit[:12]} does not build: {command}: {error.strerror}") from error
-        if done.returncode != 0:
+        if done.exit_code != 0:
             raise CommitError(
-                f"commit {commit[:12]} does not build: {command} ended with exit code {done.returncode}\n{_tail(done)}"
+                f"commit {commit[:12]} does not build: {command} ended with exit code {done.exit_code}\n"
+                f"{_explained(done, folder)}"
             )
 
 
@@ -101,9 +190,9 @@ def collect(folder: Path, commit: str, arguments: Sequence[str], env: Mapping[st
         answer = Path(scratch) / "cases.json"
         options = ["-p", "harness.pytest_plugin", "--collect-only", "-q", f"--harness-cases={answer}"]
         command = [sys.executable, "-m", "pytest", *options, *arguments]
-        done = subprocess.run(command, cwd=folder, env=dict(env), capture_output=True, text=True, errors="replace")
-        if done.returncode != 0 or not answer.exists():
-            raise CommitError(f"commit {commit[:12]}: pytest cannot collect its suites:\n{_tail(done)}")
+        done = run_to_end(command, folder, env)
+        if done.exit_code != 0 or not answer.exists():
+            raise CommitError(f"commit {commit[:12]}: pytest cannot collect its suites:\n{_explained(done, folder)}")
         collected = json.loads(answer.read_text())
         try:
             specs = [TypeAdapter(AnySpec).validate_python(spec) for spec in collected["specs"]]
@@ -184,5 +273,6 @@ def _renamed(path: str, renames: Mapping[str, str]) -> str | None:
     return folders.pop() if len(folders) == 1 else None
 
 
-def _tail(done: "subprocess.CompletedProcess[str]") -> str:
-    return "\n".join((done.stdout + done.stderr).strip().splitlines()[-LAST_LINES:])
+def _explained(done: Finished, folder: Path) -> str:
+    """The last lines of a failed command in a checkout, and what the checkout lacks."""
+    return "\n".join(filter(None, [done.last_lines(LAST_LINES), missing_submodules(folder)]))
