@@ -42,7 +42,7 @@ def ab(
     from harness.gate.commits import two_commits
     from harness.gate.judge import judgement
 
-    unsaved: dict[Path, OSError] = {}
+    unsaved: dict[str, OSError] = {}
 
     def keep(base_run: "Run", head_run: "Run", complete: bool) -> None:
         for name, run in (("base", base_run), ("head", head_run)):
@@ -50,11 +50,11 @@ def ab(
             path = out / f"{name}{'' if complete else '.partial'}.json"
             try:
                 _save(run, path)
-                unsaved.pop(path, None)
+                unsaved.pop(name, None)
                 if complete:
                     (out / f"{name}.partial.json").unlink(missing_ok=True)
             except OSError as error:  # minutes of measurements must not be lost for it
-                unsaved[path] = error
+                unsaved[name] = error
 
     cause: Exception | None = None
     try:
