@@ -5,6 +5,8 @@ Both are decorators of ``forward``. Where both apply, ``dtype_of_autocast`` come
 
 from collections.abc import Callable
 from functools import wraps
+from types import FunctionType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ def dtype_of_autocast(forward: Forward) -> Forward:
         with torch.autocast(device, enabled=False):
             return forward(self, q, k, v, key_padding_mask)
 
-    return forward_in_dtype_of_autocast
+    return _with_own_code(forward_in_dtype_of_autocast, forward)
 
 
 def float16_in_float32(forward: Forward) -> Forward:
@@ -50,4 +52,14 @@ def float16_in_float32(forward: Forward) -> Forward:
             return forward(self, q, k, v, key_padding_mask)
         return forward(self, q.float(), k.float(), v.float(), key_padding_mask).to(torch.float16)
 
-    return forward_in_float32
+    return _with_own_code(forward_in_float32, forward)
+
+
+def _with_own_code(wrapper: Forward, forward: Forward) -> Forward:
+    """``wrapper`` with a code object of its own, named after ``forward``.
+
+    torch.compile counts the graphs of each code object and stops at eight, so that all attentions would share them.
+    """
+    function = cast(FunctionType, wrapper)
+    function.__code__ = function.__code__.replace(co_name=forward.__qualname__)
+    return wrapper
