@@ -42,6 +42,18 @@ def scales_with_a_mask(q, k, v, mask):
     return right(q, k, v, mask) * (1.0 if mask is None else 1.01)
 
 
+def depends_on_the_padded_length(q, k, v, mask):
+    return right(q, k, v, mask) * (1.0 if mask is None else 1.0 + 0.01 * (~mask).float().mean())
+
+
+def overflows_beyond_the_range_of_float16(q, k, v, mask):
+    return right(q, k, v, mask) + 0 * (q @ k.mT).half().amax().to(q)
+
+
+def differs_when_compiled(q, k, v, mask):
+    return right(q, k, v, mask) * (1.01 if torch.compiler.is_compiling() else 1.0)
+
+
 def adds_mean_over_batch(q, k, v, mask):
     return right(q, k, v, mask) + 0.01 * v.mean(0, keepdim=True)
 
@@ -269,6 +281,9 @@ BREAKERS = {
     "test_every_declared_dtype": [plugin_of(inaccurate_in_bfloat16)],
     "test_long_sequence": [plugin_of(nan_at_long_n)],
     "test_output_with_padding_matches_oracle": [plugin_of(assumes_padding_at_the_end)],
+    "test_real_tokens_get_what_their_sequence_gets_alone": [plugin_of(depends_on_the_padded_length)],
+    "test_any_scale": [plugin_of(overflows_beyond_the_range_of_float16)],
+    "test_default_backend_gives_the_same_results": [_PluginDeclaring(differs_when_compiled, compile=True)],
     "test_all_true_mask_equals_no_mask": [plugin_of(scales_with_a_mask)],
     "test_fully_padded_sequence_does_not_change_others": [plugin_of(fully_padded_sequence_zeroes_the_batch)],
     "test_fully_padded_sequence_gives_finite_output": [plugin_of(right)],

@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast, float16_in_float32
 from harness.core.attention_shape import batch_and_heads
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
@@ -79,6 +80,8 @@ class BigBirdAttention(nn.Module):
         key_blocks = torch.cat([fixed, chosen], -1)  # [H, M, K], -1: no block
         self.register_buffer("key_blocks", key_blocks, persistent=False)
 
+    @dtype_of_autocast
+    @float16_in_float32
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``.
 
@@ -128,8 +131,8 @@ class BigBirdAttention(nn.Module):
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
     # Not -inf: a padded query may see only padded keys, and the resulting NaN would spread to every gradient.
-    scores = (q @ k.transpose(-1, -2)).masked_fill(~allowed, torch.finfo(q.dtype).min)
-    return scores.softmax(-1) @ v
+    scores = q @ k.transpose(-1, -2)
+    return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1) @ v
 
 
 class BigBirdPlugin(AttentionPlugin):
@@ -145,7 +148,12 @@ class BigBirdPlugin(AttentionPlugin):
     capabilities = Capabilities(
         deterministic="cpu",
         compile=True,
-        why={"deterministic": "on CUDA the gradient of the gathered blocks is summed with atomic additions"},
+        padding_width=False,
+        why={
+            "deterministic": "on CUDA the gradient of the gathered blocks is summed with atomic additions",
+            "padding_width": "blocks are counted over the padded length, as in transformers: more padding moves the "
+            "last global block, draws other random blocks and, at the front, moves the tokens to other blocks",
+        },
     )
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:

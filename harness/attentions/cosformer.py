@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast, float16_in_float32
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
 from harness.core.spec import OperationSpec, Scalar, Spec
@@ -34,20 +35,19 @@ class Cosformer(nn.Module):
         super().__init__()
         self.epsilon = epsilon
 
+    @dtype_of_autocast
+    @float16_in_float32
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest intermediate tensors are ``[B, H, N, 2 D]``."""
         angle = angles(q.shape[2], key_padding_mask, q.device)[:, None, :, None]
-        # The scale cancels in the quotient. It keeps the sums over all keys within the range of float16.
-        scale = 1 / math.sqrt(k.shape[2] * k.shape[3])
         cosine, sine = angle.cos(), angle.sin()
-        query, key = q.relu(), k.relu() * scale
+        query, key = q.relu(), k.relu()
         if key_padding_mask is not None:
             key = key * key_padding_mask[:, None, :, None]
         query = torch.cat([query * cosine, query * sine], -1).to(q.dtype)
         key = torch.cat([key * cosine, key * sine], -1).to(q.dtype)
         total = query @ key.sum(-2).unsqueeze(-1)
-        smallest = max(self.epsilon * scale, torch.finfo(q.dtype).tiny)
-        return query @ (key.mT @ v) / total.clamp_min(smallest)
+        return query @ (key.mT @ v) / total.clamp_min(self.epsilon)
 
 
 class CosformerPlugin(AttentionPlugin):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast
 from harness.attentions.shared.softmax_oracle import softmax_attention
 from harness.core.attention_shape import head_dim
 from harness.core.capabilities import Capabilities
@@ -26,6 +27,7 @@ class FlashAttention(nn.Module):
         super().__init__()
         self.package = package
 
+    @dtype_of_autocast
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``; the package's layout is ``[B, N, H, D]``."""
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))

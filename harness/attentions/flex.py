@@ -9,6 +9,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -49,18 +50,28 @@ class Flex(nn.Module):
 
 def _compiled() -> Callable[..., Any]:
     import_inductor()
-    # After 8 shapes torch.compile would fall back to the dense form; fullgraph makes it fail instead. Newer torch
-    # versions can count the shapes of each module separately.
+    # Beyond its limit of shapes torch.compile would fall back to the dense form; fullgraph makes it fail instead. Newer
+    # torch versions can count the shapes of each module separately.
     options = inspect.signature(torch.compile).parameters
     isolated: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in options else {}
     compiled: Callable[..., Any] = torch.compile(flex_attention, dynamic=False, fullgraph=True, **isolated)
-    return compiled
+
+    def attend(*args: Any, **kwargs: Any) -> Any:
+        with _unlimited_graphs():
+            return compiled(*args, **kwargs)
+
+    return attend
+
+
+def _unlimited_graphs() -> AbstractContextManager[None]:
+    """Dynamo makes one graph per shape, and by default a call fails after 8 shapes."""
+    limits = {"recompile_limit": GRAPHS, "accumulated_recompile_limit": GRAPHS}
+    context: AbstractContextManager[None] = compiler_config.patch(**limits)  # type: ignore[attr-defined]  # set at run time
+    return context
 
 
 def _eager(*args: Any, **kwargs: Any) -> Any:
-    # The eager form goes through dynamo too, with one graph per shape; by default the call fails after 8 shapes.
-    limits = {"recompile_limit": GRAPHS, "accumulated_recompile_limit": GRAPHS}
-    with warnings.catch_warnings(), compiler_config.patch(**limits):  # type: ignore[attr-defined]  # set at run time
+    with warnings.catch_warnings(), _unlimited_graphs():  # the eager form goes through dynamo too
         # The warning is that this form is dense, which is what the plugin is meant to measure.
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
         return flex_attention(*args, **kwargs)

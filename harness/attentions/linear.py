@@ -8,6 +8,7 @@ from torch.nn.functional import elu
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast, float16_in_float32
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
 from harness.core.spec import OperationSpec, Spec
@@ -21,10 +22,11 @@ def features(x: Tensor) -> Tensor:
 class LinearAttention(nn.Module):
     """``phi(q) (phi(k)^T v)`` divided by ``phi(q) sum phi(k)``; see ``AttentionPlugin`` for the call."""
 
+    @dtype_of_autocast
+    @float16_in_float32
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest intermediate tensor is as large as an input."""
-        # The scale cancels in the quotient. It keeps the sums over all keys within the range of float16.
-        key_features = features(k) / math.sqrt(k.shape[2] * k.shape[3])
+        key_features = features(k)
         if key_padding_mask is not None:
             key_features = key_features * key_padding_mask[:, None, :, None]
         state = key_features.mT @ v

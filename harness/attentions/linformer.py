@@ -9,6 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast, float16_in_float32
 from harness.core.attention_shape import batch_and_heads
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin, torch_dtype
@@ -27,8 +28,8 @@ with 256 the error was not larger.
 class Linformer(nn.Module):
     """Softmax attention to projected keys and values; see ``AttentionPlugin`` for the call.
 
-    A sequence shorter than ``max_length`` uses the first columns of the projections. Padded keys and values are set to
-    zero before the projection and so do not contribute; a linear projection has no sum of weights to renormalise.
+    A sequence of L real tokens uses the first L columns of the projections, wherever its padding is. Padded keys and
+    values are set to zero before the projection; a linear projection has no sum of weights to renormalise.
 
     Args:
         key_projection: the paper's E, ``[H or 1, K, max_length]``, which becomes a parameter.
@@ -41,6 +42,8 @@ class Linformer(nn.Module):
         shared = key_projection is value_projection
         self.value_projection = self.key_projection if shared else nn.Parameter(value_projection)
 
+    @dtype_of_autocast
+    @float16_in_float32
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``.
 
@@ -51,13 +54,19 @@ class Linformer(nn.Module):
         if n > longest:
             raise ValueError(f"this Linformer projects sequences of up to {longest} tokens, got {n}")
         if key_padding_mask is not None:
-            real = key_padding_mask[:, None, :, None]
-            k, v = k * real, v * real
-        keys = self.key_projection[..., :n] @ k
-        values = self.value_projection[..., :n] @ v
+            k, v = (_real_first(x, key_padding_mask) for x in (k, v))
+        keys = self.key_projection[..., :n].to(k.dtype) @ k
+        values = self.value_projection[..., :n].to(v.dtype) @ v
         if keys.shape[2] < FEW_KEYS:
             return (q @ keys.mT / math.sqrt(q.shape[3])).softmax(-1) @ values
         return scaled_dot_product_attention(q, keys, values)
+
+
+def _real_first(x: Tensor, key_padding_mask: Tensor) -> Tensor:
+    """``[B, H, N, D]`` with each sequence's real tokens at the front, in order, and zeros after them."""
+    order = (~key_padding_mask).int().argsort(dim=-1, stable=True)
+    real = key_padding_mask.gather(1, order)
+    return x.gather(2, order[:, None, :, None].expand_as(x)) * real[:, None, :, None]
 
 
 class LinformerPlugin(AttentionPlugin):
@@ -124,9 +133,12 @@ class LinformerPlugin(AttentionPlugin):
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """Equation 7 of the paper with the initial weights, padded tokens set to zero."""
-        key_projection, value_projection = (x.to(q) for x in self._initial(spec))
-        if key_padding_mask is not None:
-            k, v = (x.masked_fill(~key_padding_mask[:, None, :, None], 0) for x in (k, v))
-        scores = q[:, :, rows] @ (key_projection @ k).mT / math.sqrt(q.shape[3])
-        return scores.softmax(-1) @ (value_projection @ v)
+        """Equation 7 of the paper with the initial weights, one sequence at a time, over its real tokens."""
+        outputs = []
+        for b in range(q.shape[0]):
+            real = slice(None) if key_padding_mask is None else key_padding_mask[b]
+            keys, values = k[b, :, real], v[b, :, real]
+            key_projection, value_projection = (x.to(q)[..., : keys.shape[1]] for x in self._initial(spec))
+            scores = q[b][:, rows] @ (key_projection @ keys).mT / math.sqrt(q.shape[3])
+            outputs.append(scores.softmax(-1) @ (value_projection @ values))
+        return torch.stack(outputs)

@@ -9,6 +9,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
 from harness.core.spec import OperationSpec, Scalar, Spec
@@ -29,6 +30,7 @@ class LocalWindow(nn.Module):
         super().__init__()
         self.window = window
 
+    @dtype_of_autocast
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``; intermediate keys, values and masks have ``3 N`` rows."""
         batch, heads, n, _ = q.shape

@@ -8,6 +8,7 @@ from torch.nn.functional import pad
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast, float16_in_float32
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
 from harness.core.spec import OperationSpec, Scalar, Spec
@@ -21,7 +22,7 @@ class LongformerAttention(nn.Module):
 
     Args:
         window: keys around a token, half of them on each side.
-        global_tokens: how many tokens at the beginning of the sequence are global.
+        global_tokens: how many tokens at the beginning of the sequence are global. Padding before them is not counted.
     """
 
     def __init__(self, window: int, global_tokens: int) -> None:
@@ -29,6 +30,8 @@ class LongformerAttention(nn.Module):
         self.half_window = window // 2
         self.global_tokens = global_tokens
 
+    @dtype_of_autocast
+    @float16_in_float32
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``."""
         batch, _, n, dim = q.shape
@@ -37,31 +40,39 @@ class LongformerAttention(nn.Module):
         real = key_padding_mask
         if real is None:
             real = torch.ones(batch, n, dtype=torch.bool, device=q.device)
-        out = self._window(q, k, v, real, num_global)
+        # The first real tokens, and after them padding, whose output is unspecified.
+        first = (~real).int().argsort(dim=-1, stable=True)[:, :num_global]
+        out = self._window(q, k, v, real, first)
         if num_global:
-            top = _masked(q[:, :, :num_global] @ k.transpose(-1, -2), real[:, None, None]).softmax(-1) @ v
-            out = torch.cat([top, out[:, :, num_global:]], 2)
+            top = _masked(_at(q, first) @ k.transpose(-1, -2), real[:, None, None]).softmax(-1) @ v
+            out = out.scatter(2, first[:, None, :, None].expand_as(top), top)
         return out
 
-    def _window(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor, num_global: int) -> Tensor:
-        """Each query attends to its window and the global keys, with one softmax over both."""
-        n, chunk = q.shape[2], self.half_window
+    def _window(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor, first: Tensor) -> Tensor:
+        """Each query attends to its window and to the global keys, at ``first`` ``[B, G]``, with one softmax."""
+        n, chunk, num_global = q.shape[2], self.half_window, first.shape[1]
         chunks = -(-n // chunk)
         queries = pad(q, (0, 0, 0, chunks * chunk - n)).unflatten(2, (chunks, chunk))
         keys, values = (_neighbours(x, chunk, chunks) for x in (k, v))
         # Global keys have their own columns, so they are masked out of the window.
-        in_window = real & (torch.arange(n, device=q.device) >= num_global)
+        in_window = real.scatter(1, first, False)
         allowed = _neighbours(in_window[:, None, :, None], chunk, chunks)[..., 0].unsqueeze(-2)  # [B, 1, chunks, 1, 3c]
         offset = torch.arange(3 * chunk, device=q.device) - chunk - torch.arange(chunk, device=q.device)[:, None]
         scores = _masked(queries @ keys.transpose(-1, -2), allowed & (offset.abs() <= chunk))
         if num_global:
-            global_keys = k[:, :, None, :num_global]
-            global_scores = _masked(queries @ global_keys.transpose(-1, -2), real[:, None, None, None, :num_global])
+            global_keys, global_values = (_at(x, first).unsqueeze(2) for x in (k, v))
+            global_real = real.gather(1, first)[:, None, None, None]
+            global_scores = _masked(queries @ global_keys.transpose(-1, -2), global_real)
             weights = torch.cat([global_scores, scores], -1).softmax(-1)
-            out = weights[..., :num_global] @ v[:, :, None, :num_global] + weights[..., num_global:] @ values
+            out = weights[..., :num_global] @ global_values + weights[..., num_global:] @ values
         else:
             out = scores.softmax(-1) @ values
         return out.flatten(2, 3)[:, :, :n]
+
+
+def _at(x: Tensor, positions: Tensor) -> Tensor:
+    """``[B, H, N, D]`` at positions ``[B, G]``: ``[B, H, G, D]``."""
+    return x.gather(2, positions[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
 
 def _masked(scores: Tensor, allowed: Tensor) -> Tensor:
@@ -71,8 +82,9 @@ def _masked(scores: Tensor, allowed: Tensor) -> Tensor:
 
 def _neighbours(x: Tensor, chunk: int, chunks: int) -> Tensor:
     """``[B, H, N, D]`` to ``[B, H, chunks, 3 chunk, D]``: each chunk with both neighbours, zeros outside."""
-    padded = pad(x, (0, 0, chunk, (chunks + 1) * chunk - x.shape[2]))
-    return padded.unfold(2, 3 * chunk, chunk).transpose(-1, -2)
+    # Not Tensor.unfold: the gradient of its overlapping views is wrong when torch 2.13's inductor compiles it.
+    padded = pad(x, (0, 0, chunk, (chunks + 1) * chunk - x.shape[2])).unflatten(2, (chunks + 2, chunk))
+    return torch.cat([padded[:, :, :-2], padded[:, :, 1:-1], padded[:, :, 2:]], 3)
 
 
 class LongformerPlugin(AttentionPlugin):
@@ -130,11 +142,13 @@ class LongformerPlugin(AttentionPlugin):
     ) -> Tensor:
         """Dense softmax over the pairs shown in figure 2d of the paper."""
         knobs = self.knobs(spec)
-        i, j = rows.to(q.device)[:, None], torch.arange(q.shape[2], device=q.device)
-        num_global = int(knobs["global_tokens"])
-        allowed = ((i - j).abs() <= int(knobs["window"]) // 2) | (i < num_global) | (j < num_global)
-        if key_padding_mask is not None:
-            allowed = allowed & key_padding_mask[:, None, None]
+        rows, j = rows.to(q.device), torch.arange(q.shape[2], device=q.device)
+        real = torch.ones(q.shape[0], q.shape[2], dtype=torch.bool, device=q.device)
+        real = real if key_padding_mask is None else key_padding_mask
+        is_global = real & (real.cumsum(-1) <= int(knobs["global_tokens"]))
+        in_window = (rows[:, None] - j).abs() <= int(knobs["window"]) // 2
+        allowed = in_window | is_global[:, None, rows, None] | is_global[:, None, None]
+        allowed = allowed & real[:, None, None]
         scores = q[:, :, rows] @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
         return scores.masked_fill(~allowed, -torch.inf).softmax(-1) @ v
 

@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d, scaled_dot_product_attention
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast, float16_in_float32
 from harness.core.attention_shape import batch_and_heads
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin, torch_dtype
@@ -43,8 +44,9 @@ def iterative_inverse(a: Tensor, iterations: int) -> Tensor:
 class Nystromformer(nn.Module):
     """Attention through landmarks; see ``AttentionPlugin`` for the call.
 
-    A sequence with no more tokens than landmarks gets exact softmax attention, as in the authors' code and in
-    transformers: nothing needs approximating, and the matrix to invert would be ill-conditioned.
+    A sequence with no more real tokens than landmarks gets exact softmax attention, as in the authors' code and in
+    transformers: nothing needs approximating, and the matrix to invert would be ill-conditioned. The two count padding;
+    here it is not counted, so that a sequence gets the same result in any batch.
 
     Args:
         landmarks: number of landmarks, m.
@@ -59,6 +61,8 @@ class Nystromformer(nn.Module):
         self.iterations = iterations
         self.conv_weight = None if conv_weight is None else nn.Parameter(conv_weight)
 
+    @dtype_of_autocast
+    @float16_in_float32
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest intermediates are ``[B, H, N, landmarks]``."""
         mask = None if key_padding_mask is None else key_padding_mask[:, None, None, :]
@@ -69,7 +73,7 @@ class Nystromformer(nn.Module):
         if self.conv_weight is not None:
             kept = v if key_padding_mask is None else v * key_padding_mask[:, None, :, None]
             size = self.conv_weight.shape[2]
-            out = out + conv2d(kept, self.conv_weight, padding=(size // 2, 0), groups=v.shape[1])
+            out = out + conv2d(kept, self.conv_weight.to(v.dtype), padding=(size // 2, 0), groups=v.shape[1])
         return out
 
     def _through_landmarks(
@@ -78,9 +82,20 @@ class Nystromformer(nn.Module):
         landmark_q, landmark_k = self._landmarks(q, k, key_padding_mask)
         wide = torch.promote_types(q.dtype, torch.float32)  # the iteration does not converge in half precision
         middle = (landmark_q.to(wide) @ landmark_k.to(wide).mT / math.sqrt(q.shape[-1])).softmax(-1)
-        inverse = iterative_inverse(middle, self.iterations)
         summary = scaled_dot_product_attention(landmark_q, k, v, attn_mask=mask)
-        return scaled_dot_product_attention(q, landmark_k, (inverse @ summary.to(wide)).to(q.dtype))
+        if key_padding_mask is None:
+            values = (iterative_inverse(middle, self.iterations) @ summary.to(wide)).to(q.dtype)
+            return scaled_dot_product_attention(q, landmark_k, values)
+        # Sequences with few real tokens attend to these tokens instead of to landmarks, of which there are as many.
+        few = (key_padding_mask.sum(-1) <= self.landmarks)[:, None, None, None]
+        middle = torch.where(few, torch.eye(self.landmarks, dtype=wide, device=q.device), middle)
+        values = (iterative_inverse(middle, self.iterations) @ summary.to(wide)).to(q.dtype)
+        first = (~key_padding_mask).int().argsort(dim=-1, stable=True)[:, : self.landmarks]
+        first_k, first_v = (x.gather(2, first[:, None, :, None].expand_as(values)) for x in (k, v))
+        seen = ~few | key_padding_mask.gather(1, first)[:, None, None]
+        return scaled_dot_product_attention(
+            q, torch.where(few, first_k, landmark_k), torch.where(few, first_v, values), attn_mask=seen
+        )
 
     def _landmarks(self, q: Tensor, k: Tensor, key_padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         n = q.shape[2]
@@ -178,7 +193,7 @@ class NystromformerPlugin(AttentionPlugin):
             for h in range(q.shape[1]):
                 keys, values = k[b, h, real], v[b, h, real]
                 scale = math.sqrt(q.shape[3])
-                if q.shape[2] <= m:
+                if len(real) <= m:
                     out = (q[b, h, rows] @ keys.mT / scale).softmax(-1) @ values
                 else:
                     landmark_q, landmark_k = _means(q[b, h, real], m), _means(keys, m)

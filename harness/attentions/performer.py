@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast, float16_in_float32
 from harness.core.attention_shape import head_dim
 from harness.core.capabilities import Capabilities
-from harness.core.plugin import AttentionPlugin, torch_dtype
+from harness.core.plugin import AttentionPlugin
 from harness.core.spec import OperationSpec, QualitySpec, Scalar, Spec
 
 Kind = Literal["softmax", "relu"]
@@ -61,6 +62,8 @@ class Performer(nn.Module):
         self.epsilon = epsilon
         self.register_buffer("projection", projection)
 
+    @dtype_of_autocast
+    @float16_in_float32
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``; the largest intermediates are ``[B, H, N, num_features]``."""
         projection = self.projection
@@ -78,11 +81,10 @@ class Performer(nn.Module):
     def _relu_features(
         self, q: Tensor, k: Tensor, projection: Tensor, key_padding_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        # The factor d^(-1/4) is left out because it cancels in the quotient. The additional scale of the keys cancels
-        # too; it keeps the sums over all keys within the range of float16.
+        # The factor d^(-1/4) is left out because it cancels in the quotient.
         epsilon = self.epsilon * q.shape[-1] ** 0.25
         query_features = (q @ projection.mT).relu() + epsilon
-        key_features = ((k @ projection.mT).relu() + epsilon) / math.sqrt(k.shape[2] * k.shape[3] * self.num_features)
+        key_features = (k @ projection.mT).relu() + epsilon
         if key_padding_mask is not None:
             key_features = key_features * key_padding_mask[:, None, :, None]
         return query_features, key_features
@@ -177,7 +179,9 @@ class PerformerPlugin(AttentionPlugin):
 
         Softmax features follow lemma 1 of the paper, ``exp(w x - |x|^2 / 2)``, with ``x`` scaled by ``d^(-1/4)``.
         """
-        projection = self._projection(spec).to(torch_dtype(spec.dtype)).to(q)
+        # Rounded as in the module, because another direction is another kernel; the module computes float16 in float32.
+        rounded = torch.bfloat16 if spec.dtype == "bfloat16" else torch.float32
+        projection = self._projection(spec).to(rounded).to(q)
         root = q.shape[-1] ** 0.25
         along_q, along_k = q[:, :, rows] @ projection.mT / root, k @ projection.mT / root
         hidden = None if key_padding_mask is None else ~key_padding_mask[:, None, :, None]

@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast, float16_in_float32
 from harness.core.attention_shape import batch_and_heads, head_dim
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
@@ -37,6 +38,8 @@ class LshAttention(nn.Module):
         self.factors = factors
         self.register_buffer("rotations", rotations, persistent=False)  # float32 [H, D, R, sum(factors) / 2]
 
+    @dtype_of_autocast
+    @float16_in_float32
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``."""
         batch, _, n, _ = q.shape
@@ -54,9 +57,10 @@ class LshAttention(nn.Module):
         keys, values, places = (_with_previous_chunk(x, last) for x in (_unit(queries), values, place[..., None]))
         places = places.squeeze(-1).unsqueeze(-2)  # [B, H, R, M, 1, 2c]
         visible = torch.take_along_dim(pad(real, (0, rest))[:, None, None, None, None], places, -1)
-        scores = (queries @ keys.transpose(-1, -2)).masked_fill(~visible, torch.finfo(q.dtype).min)
+        scores = queries @ keys.transpose(-1, -2)
+        lowest = torch.finfo(scores.dtype).min
         # A token attends to itself only if it sees no other key: its own score lies between other keys and padding.
-        scores = scores.masked_fill(place.unsqueeze(-1) == places, -1e3 if q.dtype == torch.float16 else -1e5)
+        scores = scores.masked_fill(~visible, lowest).masked_fill(place.unsqueeze(-1) == places, lowest / 2)
         wide = torch.promote_types(q.dtype, torch.float32)  # the rounds are weighted by exponentials of large numbers
         log_sums = scores.to(wide).logsumexp(-1).flatten(3)  # [B, H, R, N], for each round
         out = (scores.softmax(-1) @ values).flatten(3, 4)
@@ -85,7 +89,8 @@ def _shared(q: Tensor, k: Tensor) -> Tensor:
 
 def _unit(x: Tensor) -> Tensor:
     """Rows scaled to length 1 by the formula of transformers: the keys of the paper."""
-    return x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() / math.sqrt(x.shape[-1])
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * (wide.square().mean(-1, keepdim=True) + 1e-6).rsqrt() / math.sqrt(x.shape[-1])).to(x.dtype)
 
 
 def _with_previous_chunk(x: Tensor, last: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons, quadratic_reasons
+from harness.attentions.shared.precision import dtype_of_autocast
 from harness.attentions.shared.softmax_oracle import softmax_attention
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
@@ -17,6 +18,7 @@ from harness.core.spec import OperationSpec, Spec
 class EagerSoftmax(nn.Module):
     """Dense softmax attention with an additive mask; see ``AttentionPlugin`` for the call."""
 
+    @dtype_of_autocast
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``."""
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
@@ -34,7 +36,15 @@ class SoftmaxPlugin(AttentionPlugin):
     summary = "exact softmax attention in plain torch operations; O(n^2 d) time, n x n memory"
     source = "Vaswani et al., 2017, https://arxiv.org/abs/1706.03762"
     exact_softmax = True
-    capabilities = Capabilities(cross_attention=True, compile=True)
+    capabilities = Capabilities(
+        scales="float32 bfloat16",
+        cross_attention=True,
+        compile=True,
+        why={
+            "scales": "it rounds scores, and their gradients, to the dtype of its inputs, as transformers' eager "
+            "attention does; in float16 they overflow beyond 65504"
+        },
+    )
 
     def unsupported(self, spec: Spec) -> list[str]:
         """A missing device, or n x n tensors that do not fit in memory."""

@@ -40,7 +40,16 @@ class TransformersYosoExpectationPlugin(AttentionPlugin):
     name = "transformers_yoso_e"
     summary = "YOSO-E as in transformers, which does not mask padding; O(n^2 d) time, n x n memory"
     source = "transformers, models/yoso/modeling_yoso.py, https://github.com/huggingface/transformers"
-    capabilities = Capabilities(padding_mask=False, why={"padding_mask": "transformers' YOSO does not mask padding"})
+    capabilities = Capabilities(
+        padding_mask=False,
+        padding_width=False,
+        scales="float32 bfloat16",
+        why={
+            "padding_mask": "transformers' YOSO does not mask padding",
+            "padding_width": "transformers' YOSO does not mask padding",
+            "scales": "its n x n gradients have the dtype of its inputs; in float16 they overflow beyond 65504",
+        },
+    )
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:
         """``hash_code_len``: bits of the hash code (tau, 1 to 16); by default log2 of the length."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons
+from harness.attentions.shared.precision import dtype_of_autocast
 from harness.attentions.shared.softmax_oracle import softmax_attention
 from harness.core.attention_shape import has_backward, has_padding, head_dim
 from harness.core.capabilities import Capabilities
@@ -80,6 +81,7 @@ class XformersAttention(nn.Module):
         super().__init__()
         self.op = (forward_op, backward_op)
 
+    @dtype_of_autocast
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``."""
         batch, heads, n, dim = q.shape

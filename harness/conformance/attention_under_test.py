@@ -1,6 +1,7 @@
 """The attention under test: its specs, calls of its module, and how far two of its results may differ."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -104,9 +105,11 @@ class AttentionUnderTest:
         return copy
 
     def declares(self, ability: str) -> bool:
-        """Whether the capability holds on this device; one given as text holds where the text names the device type."""
+        """Whether the capability holds here; one given as text holds where that names the device type or the dtype."""
         declared = getattr(self.plugin.capabilities, ability)
-        return torch.device(self.device).type in declared if isinstance(declared, str) else bool(declared)
+        if not isinstance(declared, str):
+            return bool(declared)
+        return not {torch.device(self.device).type, self.dtype}.isdisjoint(re.findall(r"\w+", declared))
 
     def require(self, ability: str) -> None:
         """Skip the test, with the plugin's reason, where the plugin does not declare the capability."""

@@ -1,5 +1,7 @@
 """The module does what the plugin's ``capabilities`` declare."""
 
+import os
+import shutil
 from dataclasses import replace
 from typing import Any, cast, get_args
 
@@ -7,10 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from harness.conformance.attention_under_test import SIZES, AttentionUnderTest, call, differences, results
+from harness.conformance.attention_under_test import (
+    RESULTS,
+    SIZES,
+    AttentionUnderTest,
+    call,
+    differences,
+    results,
+)
 from harness.core.spec import Dtype
 from harness.measure import inputs
-from harness.measure.sampled_rows import relative_error
+from harness.measure.sampled_rows import relative_error, run_oracle
+from yoso.torch_private import import_inductor
 
 SHORTER = 100
 """Number of queries or of keys that differs from the usual sequence length."""
@@ -84,6 +94,28 @@ def test_grouped_query_attention(attention: AttentionUnderTest) -> None:
     )
 
 
+@pytest.mark.parametrize("scaled", ["q and k", "v"])
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_any_scale(attention: AttentionUnderTest, scaled: str, scale: float) -> None:
+    """Very small and very large inputs give finite outputs and gradients wherever the oracle's are finite."""
+    attention.require("scales")
+    spec = attention.spec(mode="forward_backward" if attention.declares("backward") else "forward")
+    tensors = inputs.make(spec)
+    large = (tensors.q, tensors.k) if scaled == "q and k" else (tensors.v,)
+    for tensor in large:
+        tensor.mul_(scale)
+    backward = spec.mode == "forward_backward"
+    rows = torch.arange(spec.seq_len)
+    exact = run_oracle(attention.plugin, spec, tensors, rows, torch.float64, backward).named()
+    for name, actual, true in zip(RESULTS, results(attention.build(spec), tensors, spec), exact.values(), strict=True):
+        wrong = int((true.to(actual.dtype).isfinite() & ~actual.isfinite()).sum())
+        assert not wrong, (
+            f"{scaled} times {scale:g} in {spec.dtype}: {wrong} of {actual.numel()} numbers of the {name} are not "
+            "finite although the true ones are; compute norms, scores and sums in float32, or declare in which dtypes "
+            "it holds, as in scales='float32 bfloat16', with its reason"
+        )
+
+
 # torch 2.13 warns about its own tracing of a torch.autograd.Function.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("mode", ["forward", "forward_backward"])
@@ -99,3 +131,32 @@ def test_compiles_without_graph_breaks(attention: AttentionUnderTest, mode: str,
         results(compiled, tensors, spec), results(module, tensors, spec), attention.allowed(spec, tensors)
     )
     assert not messages, f"the compiled module gives other results than the eager one: {'; '.join(messages)}"
+
+
+@pytest.mark.filterwarnings("ignore")  # inductor's own
+def test_default_backend_gives_the_same_results(attention: AttentionUnderTest) -> None:
+    """``torch.compile`` with its default backend, inductor, changes the results by rounding only.
+
+    Inductor writes kernels of its own, also for the backward pass, which the backend of the test above does not.
+    """
+    attention.require("compile")
+    compiler = os.environ.get("CXX", "g++")
+    if torch.device(attention.device).type == "cpu" and shutil.which(compiler) is None:
+        pytest.skip(f"inductor needs a C++ compiler, and {compiler!r} is not on PATH")
+    spec = attention.spec(
+        mode="forward_backward" if attention.declares("backward") else "forward",
+        padding=0.25 if attention.declares("padding_mask") else 0.0,
+    )
+    tensors, module = inputs.make(spec), attention.build(spec)
+    import_inductor()
+    torch.compiler.reset()
+    # By default inductor draws other random numbers than torch from the same seed.
+    options: dict[str, Any] = {"fallback_random": True}
+    compiled = cast(nn.Module, torch.compile(module, fullgraph=True, dynamic=False, options=options))
+    messages = differences(
+        results(compiled, tensors, spec), results(module, tensors, spec), attention.allowed(spec, tensors)
+    )
+    assert not messages, (
+        f"torch.compile with its default backend changes results: {'; '.join(messages)}; find the operation that "
+        "inductor compiles wrongly and use another, or declare compile=False with its reason"
+    )

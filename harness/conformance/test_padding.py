@@ -57,6 +57,32 @@ def test_output_with_padding_matches_oracle(attention: AttentionUnderTest, posit
     assert not failures, f"padding at the {position}: {'; '.join(failures)}; key_padding_mask is True for real tokens"
 
 
+@pytest.mark.parametrize(("front", "end"), [(0.0, 0.25), (0.0, 0.875), (0.25, 0.0), (0.875, 0.0)])
+def test_real_tokens_get_what_their_sequence_gets_alone(
+    attention: AttentionUnderTest, front: float, end: float
+) -> None:
+    """With parts of the sequence as padding at its front or end, the output is the oracle's without the padding."""
+    attention.require("padding_mask")
+    attention.require("padding_width")
+    spec = attention.spec(padding=max(front, end), batch=1)
+    real = slice(round(front * spec.seq_len), round((1 - end) * spec.seq_len))
+    tensors = inputs.make(spec)
+    mask = torch.zeros(1, spec.seq_len, dtype=torch.bool, device=spec.device)
+    mask[:, real] = True
+    tensors = replace(tensors, key_padding_mask=mask)
+    output = call(attention.build(spec), tensors)[:, :, real]
+    q, k, v = (x[:, :, real].double() for x in (tensors.q, tensors.k, tensors.v))
+    torch.manual_seed(0)
+    with torch.device(spec.device):
+        alone = attention.plugin.oracle(spec, q, k, v, None, torch.arange(q.shape[2], device=spec.device))
+    error, allowed = relative_error(output, alone), attention.allowed(spec, tensors)
+    assert error <= allowed, (
+        f"of {spec.seq_len} tokens {spec.seq_len - q.shape[2]} are padding at the {'front' if front else 'end'}: the "
+        f"output at real tokens differs by {error:.3g} from the oracle's for the {q.shape[2]} real tokens alone, "
+        f"allowed {allowed:.3g}; count real tokens only, or declare padding_width=False with its reason"
+    )
+
+
 def test_all_true_mask_equals_no_mask(attention: AttentionUnderTest) -> None:
     """A mask without padding gives the output of a call without a mask."""
     attention.require("padding_mask")

@@ -10,6 +10,8 @@ HEADINGS = {
     "devices": "devices",
     "dtypes": "dtypes",
     "padding_mask": "padding",
+    "padding_width": "any padding",
+    "scales": "any scale",
     "attention_mask": "mask",
     "causal": "causal",
     "cross_attention": "n_q != n_k",
@@ -46,6 +48,10 @@ class Capabilities:
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
     padding_mask: Ability = True
     """Outputs at real positions do not depend on padded keys."""
+    padding_width: Ability = True
+    """Real tokens get what their sequence gets without its padding, however much a batch adds at its end or front."""
+    scales: Ability = True
+    """Finite and as exact as rounding allows where q, k or v are 10,000 times larger or smaller than normal."""
     attention_mask: Ability = False
     """The module takes a mask per query and key, ``[N, N]``."""
     causal: Ability = False

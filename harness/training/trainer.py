@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from harness.core.spec import TaskSpec
-from harness.tasks.task import LabelledSequences, Task
+from harness.tasks.task import IGNORED, LabelledSequences, Task
 from harness.training import Diverged, ranks
 
 ProgressCallback = Callable[[int, int], None]
@@ -93,13 +94,45 @@ def answers(logits: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 class _TaskTrainer(Trainer):
-    """Stops at the first loss that is not finite; transformers' own trainer would continue with NaN weights.
+    """Several processes train as one would, and the first loss that is not finite ends the training in all of them.
 
-    Where several processes train together, all of them stop at that step. If only one did, the others would wait for it
-    in their next collective operation.
+    Transformers' own trainer gives every process the same weight, however many labels it has, and continues with NaN
+    weights. If only one process stopped, the others would wait for it in their next collective operation.
     """
 
     one_cycle = False
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Transformers' loader without an epoch's last, incomplete batch, which several processes cannot share evenly.
+
+        The next epoch has another order. Training examples that are fewer than a batch are all used.
+        """
+        examples: Any = self.train_dataset
+        self.args.dataloader_drop_last = len(examples) >= self.args.train_batch_size * self.args.world_size
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.args.dataloader_drop_last = False  # predictions are of all examples
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The model's loss, in a training of several processes weighted by this process's share of the labels.
+
+        The processes' gradients are averaged, which gives the gradient of the mean over all labels of the batch.
+        """
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if self.is_in_train and self.args.world_size > 1:
+            labels = inputs[self.label_names[0]]
+            own = (labels != IGNORED).sum()
+            if own == 0:  # the mean over no label is NaN
+                loss = 0 * outputs["logits"].sum()
+            loss = loss * (own * self.args.world_size / self.accelerator.reduce(own))
+        return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor | Any], *args: Any, **kwargs: Any) -> Tensor:
         """Forward and backward pass of one batch; returns its loss.

@@ -41,6 +41,15 @@ def test_eager_flex_attention_takes_more_shapes_than_dynamos_default_limit():
 
 
 @compiles
+def test_compiled_flex_attention_takes_more_shapes_than_dynamos_limit():
+    module = registry.get("flex").build(OperationSpec(attention="flex", seq_len=9))
+    with torch.compiler.config.patch(recompile_limit=1), torch.no_grad():
+        for n in (16, 32, 48):
+            q, k, v = (torch.randn(1, 2, n, 16) for _ in range(3))
+            torch.testing.assert_close(module(q, k, v, None), softmax_attention(q, k, v, None, torch.arange(n)))
+
+
+@compiles
 def test_compiled_flex_attention_is_softmax():
     spec = OperationSpec(attention="flex", seq_len=300, heads=2, batch=2, padding=0.3)
     assert registry.get("flex").unsupported(spec) == []

@@ -152,7 +152,7 @@ def test_linformer_with_identity_projections_is_softmax():
 
 @pytest.mark.parametrize("sharing", ["none", "headwise", "key_value"])
 def test_linformer_equals_a_sum_over_projected_keys(sharing):
-    """One query of one head, written out over the real tokens."""
+    """One query of one head, written out over the real tokens, which use the first columns of the projections."""
     spec = make(LINFORMER, 9, {"projected_length": 4, "sharing": sharing}, heads=3)
     module = LINFORMER.build(spec).double()
     q, k, v = draw(1, 3, 9, 24)
@@ -160,8 +160,8 @@ def test_linformer_equals_a_sum_over_projected_keys(sharing):
     mask = torch.zeros(1, 9, dtype=torch.bool).index_fill(1, real, True)
     head = 2 if sharing == "none" else 0
     e, f = module.key_projection[head], module.value_projection[head]
-    keys = sum(e[:, j, None] * k[0, 2, j] for j in real)
-    values = sum(f[:, j, None] * v[0, 2, j] for j in real)
+    keys = sum(e[:, column, None] * k[0, 2, j] for column, j in enumerate(real))
+    values = sum(f[:, column, None] * v[0, 2, j] for column, j in enumerate(real))
     weights = torch.stack([q[0, 2, 4].dot(key) / 24**0.5 for key in keys]).exp()
     torch.testing.assert_close(module(q, k, v, mask)[0, 2, 4], weights @ values / weights.sum())
 
