@@ -45,7 +45,8 @@ class Flex(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Tensor:
         """``[B, H, N, D]`` to ``[B, H, N, D]``."""
         mask = None if key_padding_mask is None else _block_mask(key_padding_mask, q.shape[2])
-        return self.attend(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+        with _unlimited_graphs():
+            return self.attend(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
 
 
 def _compiled() -> Callable[..., Any]:
@@ -55,23 +56,18 @@ def _compiled() -> Callable[..., Any]:
     options = inspect.signature(torch.compile).parameters
     isolated: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in options else {}
     compiled: Callable[..., Any] = torch.compile(flex_attention, dynamic=False, fullgraph=True, **isolated)
-
-    def attend(*args: Any, **kwargs: Any) -> Any:
-        with _unlimited_graphs():
-            return compiled(*args, **kwargs)
-
-    return attend
+    return compiled
 
 
 def _unlimited_graphs() -> AbstractContextManager[None]:
-    """Dynamo makes one graph per shape, and by default a call fails after 8 shapes."""
+    """Dynamo makes one graph per shape, in the eager form too, and by default a call fails after 8 shapes."""
     limits = {"recompile_limit": GRAPHS, "accumulated_recompile_limit": GRAPHS}
     context: AbstractContextManager[None] = compiler_config.patch(**limits)  # type: ignore[attr-defined]  # set at run time
     return context
 
 
 def _eager(*args: Any, **kwargs: Any) -> Any:
-    with warnings.catch_warnings(), _unlimited_graphs():  # the eager form goes through dynamo too
+    with warnings.catch_warnings():
         # The warning is that this form is dense, which is what the plugin is meant to measure.
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
         return flex_attention(*args, **kwargs)

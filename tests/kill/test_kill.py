@@ -143,7 +143,11 @@ class HistoryPush(Activity):
         self.write("a" * 40)
         self.finish(self.command)
         self.before = self.stored()
+        self.objects = self.count_objects()
         self.write("b" * 40)
+
+    def count_objects(self) -> int:
+        return len([*self.folder.glob(".git/objects/??/*")])
 
     def write(self, commit: str) -> None:
         base, _ = gate_runs.pair(0, rounds=1, session=None, specs=gate_runs.SPECS[:1])
@@ -155,7 +159,7 @@ class HistoryPush(Activity):
         return git_project.git(self.remote, "ls-tree", "-r", "--name-only", "harness-history").splitlines()
 
     def begun(self) -> bool:
-        return len(git_project.git(self.folder, "worktree", "list").splitlines()) > 1
+        return self.count_objects() > self.objects
 
     def check(self) -> None:
         git_project.git(self.remote, "fsck", "--strict")

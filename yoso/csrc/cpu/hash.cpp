@@ -1,5 +1,8 @@
 // fast_hash: hashes sixteen vectors at a time with the chosen hash family.
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/exp2.h>
+#include <ATen/ops/frexp.h>
 
 #include "../checks.h"
 #include "ops.h"
@@ -75,6 +78,16 @@ at::Tensor bit_map(const HashSizes& s, bool authors) {
   return map;
 }
 
+// Rows of float64, those outside the range of float32 multiplied by a power of two: no sign of a projection changes.
+at::Tensor in_range_of_float(const at::Tensor& x) {
+  constexpr double kRange = 60, kMostAtOnce = 1000;  // exponents of two; 2^1074 would overflow
+  if (x.numel() == 0) return x;
+  const at::Tensor largest = x.detach().abs().amax(-1, /*keepdim=*/true);
+  const at::Tensor exponent = std::get<1>(at::frexp(largest)).to(at::kDouble);
+  const at::Tensor ordinary = exponent.abs().le(kRange).logical_or(largest.eq(0)).logical_or(largest.isinf());
+  return x.mul(at::exp2(-exponent.clamp(-kMostAtOnce, kMostAtOnce)).masked_fill(ordinary, 1.0));
+}
+
 }  // namespace
 
 at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_hash, int64_t hash_code_len,
@@ -82,8 +95,7 @@ at::Tensor fast_hash(const at::Tensor& x, const at::Tensor& planes, int64_t num_
   const HashSizes s = check_sizes(x, planes, num_hash, hash_code_len, family);
   const int64_t heads = x.size(0) * x.size(1), length = x.size(2);
   at::Tensor codes = at::empty({x.size(0), x.size(1), num_hash, length}, x.options().dtype(at::kUInt16));
-  // Rows of float64 are scaled to length 1 before they become float32, whose range is smaller.
-  const at::Tensor rows_tensor = as_rows(x.scalar_type() == at::kDouble ? unit_rows(x, std::nullopt) : x, at::kFloat);
+  const at::Tensor rows_tensor = as_rows(x.scalar_type() == at::kDouble ? in_range_of_float(x) : x, at::kFloat);
   const at::Tensor factors = planes.to(at::kFloat).contiguous();
   const Rows<float> rows(rows_tensor);
   const at::Tensor bits = s.gaussian ? at::Tensor() : bit_map(s, family == "hadamard_authors");
