@@ -9,7 +9,8 @@ namespace yoso::cuda {
 
 // Without grad: writes the rows of x, scaled to length 1, to out. With grad, the gradient of the scaled rows: writes
 // the gradient of x to out, which has x's dtype. out is contiguous. It may be x, or *grad if that is contiguous and has
-// its dtype, because a row is read before it is written. x may be float32 where the unit rows are of a 16-bit dtype. `name` is the operator that error messages name.
+// its dtype, because a row is read before it is written. x may be float32 where the unit rows are of a 16-bit dtype.
+// `name` is the operator that error messages name.
 void scale_rows(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out, const char* name);
 
 // The rows of x scaled to length 1, in a new contiguous tensor.

@@ -85,8 +85,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> expectation_backward(const at::Te
   at::Tensor grad_query = at::empty(query.sizes(), query.options()), grad_key = at::empty(key.sizes(), key.options());
   at::Tensor grad_value = at::empty(value.sizes(), value.options());
   const Device device(query);
-  const RowTensors queries(to_unit_rows(query, "expectation_backward"), grad.to(value.scalar_type()),
-                           query_mask);
+  const RowTensors queries(to_unit_rows(query, "expectation_backward"), grad.to(value.scalar_type()), query_mask);
   const RowTensors keys(to_unit_rows(key, "expectation_backward"), value, key_mask);
   run(queries, keys, nullptr, &grad_query, hash_code_len, exact_gradient, device, "expectation_backward");
   run(keys, queries, &grad_value, &grad_key, hash_code_len, exact_gradient, device, "expectation_backward");
