@@ -179,8 +179,11 @@ def _device(name: str) -> str:
 
 
 def _words(lists: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The words of several comma-separated lists."""
-    return None if lists is None else tuple(word.strip() for text in lists for word in text.split(",") if word.strip())
+    """The words of several comma-separated lists, each once."""
+    if lists is None:
+        return None
+    words = (word.strip() for text in lists for word in text.split(","))
+    return tuple(dict.fromkeys(word for word in words if word))
 
 
 def _numbers(lists: Sequence[str] | None) -> tuple[int, ...] | None:
@@ -188,4 +191,4 @@ def _numbers(lists: Sequence[str] | None) -> tuple[int, ...] | None:
     wrong = [word for word in words or () if not word.isdecimal()]
     if wrong:
         raise ValueError(f"--seq-len must be whole numbers, got {', '.join(wrong)}")
-    return None if words is None else tuple(int(word) for word in words)
+    return None if words is None else tuple(dict.fromkeys(int(word) for word in words))

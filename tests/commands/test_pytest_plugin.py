@@ -117,7 +117,7 @@ def test_benchmark_skip_and_only_apply_to_the_cases(suite, run_session):
 def test_without_specs_the_cases_are_the_profiles(pytester, run_session, stored_run):
     pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
     pytester.makepyfile("import pytest\n@pytest.mark.operation\ndef test_operation(case): pass")
-    result = run_session("--seq-len=64,32", "--seq-len=16", "--attention", "sdpa", "--dtype=bfloat16")
+    result = run_session("--seq-len=64,32,064", "--seq-len=16,32", "--attention", "sdpa,sdpa", "--dtype=bfloat16")
     result.assert_outcomes(passed=6)
     specs = [record.spec for record in stored_run().records]
     assert {(spec.seq_len, spec.dtype, spec.attention) for spec in specs} == {
