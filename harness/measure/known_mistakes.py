@@ -25,7 +25,7 @@ CLOSE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 MUCH_CLOSER = 0.1
 """Largest error to what a mistake computes, in errors to the right result."""
 FACTOR_TOLERANCE = 0.2
-"""How far the error may be from that of a lower precision, in relative terms of its logarithm to base 10."""
+"""How far the error may be from that of a lower precision: the difference of their logarithms to base 10."""
 
 
 @clean_numerics()
