@@ -38,7 +38,7 @@ class _Owner:
         self.token = uuid4().hex
         self._numbers = count()
         self._watcher = subprocess.Popen(
-            [sys.executable, watcher.__file__, self.token],
+            [sys.executable, watcher.__file__, str(self.pid), self.token],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,12 +1,13 @@
 """Kills what a run has started when the run itself can no longer do it, because it was killed.
 
-``python watcher.py TOKEN`` is the process; it is started by path and imports nothing of this package, so that it is
-small. Its standard input is a pipe that nobody writes to: its end is the end of the process that holds the other end.
+``python watcher.py PARENT TOKEN`` is the process, and PARENT the process ID of the one that starts it. It is started by
+path and imports nothing of this package, so that it is small. Its standard input is a pipe that nobody writes to: its
+end is the end of the process that holds the other end.
 Then every process is killed whose environment has a mark that begins with the token (``owned_process``).
 """
 
-import ctypes
 import os
+import select
 import signal
 import sys
 import time
@@ -45,30 +46,22 @@ def _is_marked(process: psutil.Process, mark: str) -> bool:
 
 
 def _wait_for_the_end_of(parent: int) -> None:
-    """Wait for the end of standard input, or for the end of the parent: a copy of it may keep the pipe open."""
-    with suppress(KeyboardInterrupt):
-        while os.getppid() == parent and os.read(0, 1):
-            pass
+    """Wait for the end of standard input, or for the end of the parent: a copy of it may keep the pipe open.
 
+    No signal tells of the parent's end, because it could arrive after the wait and interrupt what follows.
+    """
+    inputs = [0]
+    if hasattr(os, "pidfd_open"):  # on Linux
+        with suppress(OSError):  # the kernel has none, or the parent has ended, which is seen below
+            inputs.append(os.pidfd_open(parent))
+    while os.getppid() == parent:
+        ready = select.select(inputs, [], [])[0]
+        if 0 not in ready or not os.read(0, 1):
+            return
 
-def _interrupt_with_parent(parent: int) -> None:
-    """Let the system interrupt ``os.read`` when the thread that started this process ends. On Linux only."""
-
-    def parent_may_have_ended(*_: object) -> None:
-        if os.getppid() != parent:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGUSR1, parent_may_have_ended)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
-
-
-_PR_SET_PDEATHSIG = 1
 
 if __name__ == "__main__":
-    _parent = os.getppid()
     for _ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(_ignored, signal.SIG_IGN)
-    _interrupt_with_parent(_parent)
-    _wait_for_the_end_of(_parent)
-    kill_marked(sys.argv[1])
+    _wait_for_the_end_of(int(sys.argv[1]))
+    kill_marked(sys.argv[2])

@@ -206,6 +206,20 @@ def test_row_may_err_by_more_than_half_only_where_the_oracle_errs_by_much(oracle
     assert (worst.error <= worst.allowed) == passes
 
 
+@pytest.mark.parametrize(("shift", "passes"), [(0.035, True), (0.045, False)])
+def test_head_may_shift_by_twice_what_the_oracle_shifts_its_most_shifted_head(shift, passes):
+    """As in Performer in bfloat16: the oracle shifted this head by 0.004, another by 0.009, and the module by 0.010."""
+    alternating = torch.ones(1, 2, 100, 16, dtype=torch.float64)
+    alternating[:, :, ::2] = -1  # an error of alternating sign shifts nothing
+    truth = torch.ones(1, 2, 100, 16, dtype=torch.float64)
+    rounded = truth + 0.1 * alternating + torch.tensor([0.005, 0.02]).view(1, 2, 1, 1)
+    measured = truth + torch.tensor([shift, 0.0]).view(1, 2, 1, 1)
+    worst = Comparison(measured, truth, rounded, torch.arange(100), floor=1e-3, limit=0.5).worst_shift(100_000)
+    assert worst.where == "head 0"
+    assert worst.error == pytest.approx(shift)
+    assert (worst.error <= worst.allowed) == passes
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("attention", ["softmax", "sdpa", "yoso", "yoso_e"])
 def test_right_attention_passes_with_many_seeds(attention, dtype):

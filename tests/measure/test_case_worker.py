@@ -185,7 +185,7 @@ def test_child_processes_of_a_dead_process_are_killed(replace_process, new_worke
 
 
 def _ends(pid):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline and _is_running(pid):
         time.sleep(0.05)
     return not _is_running(pid)
@@ -415,6 +415,24 @@ def test_when_the_run_is_killed_its_processes_and_what_they_started_are_killed(t
         parent.kill()
     for name in ("child", "orphan"):
         assert _ends(int((tmp_path / name).read_text())), name
+
+
+DYING = """
+import os, subprocess, sys, time
+from harness.processes import owned_process
+child = owned_process.OwnedProcess([sys.executable, "-c", "import time; time.sleep(120)"], stdout=subprocess.DEVNULL)
+time.sleep(2)  # for the watcher to begin to wait
+print(child.pid, flush=True)
+owned_process._owner._watcher.stdin.close()  # a process that is killed closes its files, and ends some time later
+time.sleep(float(sys.argv[1]))
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.01, 0.05])
+def test_the_watcher_goes_on_when_its_parent_ends_after_its_files_were_closed(seconds):
+    child = subprocess.check_output([sys.executable, "-c", DYING, str(seconds)])
+    assert _ends(int(child))
 
 
 def test_an_answer_that_is_not_a_record_is_a_crash(replace_process, new_worker):
