@@ -1,6 +1,5 @@
 """Runs a case from its spec to its record. Every failure becomes a record with a status and a reason."""
 
-import math
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -13,10 +12,11 @@ import torch
 from harness.cases import prepared
 from harness.cases.prepared import Incorrect, PreparedCase, RecordFields
 from harness.core import registry
+from harness.core.knobs import plain_knobs
 from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Divergence, Record
-from harness.core.record_text import MAX_INTEGER, clean_reasons, clean_text, exception_text
-from harness.core.spec import AnySpec, Effort, Scalar
+from harness.core.record_text import clean_reasons, clean_text, exception_text
+from harness.core.spec import AnySpec, Effort
 from harness.core.stored_values import first_fault
 from harness.measure import failure_reasons, launches, neighbours
 from harness.measure.sampled_rows import OracleTimeout
@@ -106,7 +106,7 @@ def _recorded(spec: AnySpec, measure: Callable[[AttentionPlugin], RecordFields])
     try:
         plugin = registry.get(spec.attention)
         fields["exact_softmax"] = plugin.exact_softmax
-        fields["knobs"] = _knobs(plugin, spec)
+        fields["knobs"] = plain_knobs(plugin, spec)
         reasons = _unsupported(plugin, spec)
         if reasons:
             fields |= {"status": "unsupported", "reasons": reasons}
@@ -153,31 +153,6 @@ def _storable_record(spec: AnySpec, started: str, seconds: float, fields: Record
             case_id=spec.case_id, spec=spec, status="crashed", reasons=[reason], started=started, took_seconds=seconds
         )
     return record
-
-
-def _knobs(plugin: AttentionPlugin, spec: AnySpec) -> dict[str, Scalar]:
-    """The plugin's knobs, each a plain value.
-
-    Raises:
-        ContractError: a knob is not a finite number, a bool or text.
-    """
-    return {clean_text(name): _plain_scalar(name, value) for name, value in dict(plugin.knobs(spec)).items()}
-
-
-def _plain_scalar(name: str, value: object) -> Scalar:
-    match value:
-        case bool():
-            return value
-        case str():
-            return clean_text(value)
-        case int() if abs(value) < MAX_INTEGER:
-            return int(value)
-        case float() if math.isfinite(value):
-            return float(value)
-    received = str(value) if isinstance(value, float) else f"a value of type {type(value).__name__}"
-    if isinstance(value, int):
-        received = "an integer of more than 63 bits"
-    raise ContractError(f"knob {name!r} must be a finite number, a bool or text, got {received}")
 
 
 def _unsupported(plugin: AttentionPlugin, spec: AnySpec) -> list[str]:

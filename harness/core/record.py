@@ -1,11 +1,11 @@
 """Results: one record per case, whether it succeeded or not, with raw samples and no statistics."""
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.core.record_text import encodable, json_scalar
+from harness.core.record_text import encodable
 from harness.core.spec import AnySpec, Scalar
 
 SCHEMA_VERSION = 1
@@ -14,14 +14,13 @@ NOT_BEGUN = "not begun"
 """Prefix of the reason of a case that was not started before its run's deadline; its status is timeout."""
 
 
-StoredScalar = Annotated[Scalar, BeforeValidator(json_scalar)]
-"""A scalar that is read from JSON as it was written."""
-
-
 class _Strict(BaseModel):
-    """What is written can be read again: numbers that JSON does not have are written as text, "NaN" or "Infinity"."""
+    """What is written can be read again: numbers are finite, because JSON has no others, and text can be encoded.
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+    ``harness.core.stored_values`` has the limits of each number.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -227,7 +226,7 @@ class Swapped(_Strict):
     """
 
     attention: str
-    knobs: dict[str, StoredScalar] = Field(description="the attention's parameters, defaults included")
+    knobs: dict[str, Scalar] = Field(description="the attention's parameters, defaults included")
     scores: list[float]
     eval_seconds: list[float] = Field(description="per seed, over all held-out examples")
     reason: str | None = None
@@ -304,9 +303,7 @@ class Record(_Strict):
     spec: AnySpec
     status: Status
     reasons: list[str] = Field(default_factory=list, description="why the status is not ok; empty only with status ok")
-    knobs: dict[str, StoredScalar] = Field(
-        default_factory=dict, description="the attention's parameters, defaults included"
-    )
+    knobs: dict[str, Scalar] = Field(default_factory=dict, description="the attention's parameters, defaults included")
     exact_softmax: bool | None = Field(
         default=None,
         description="the attention computes softmax attention exactly, up to rounding, as its plugin declares; "
@@ -369,9 +366,7 @@ class Run(_Strict):
     command: str = Field(description="command that reproduces the run, from the project's root")
     profile: str
     commit: str | None = Field(description="git commit of the code, with '+dirty' where the working tree had changes")
-    machine: dict[str, StoredScalar | None] = Field(
-        description="fingerprint of the machine, see harness.measure.machine"
-    )
+    machine: dict[str, Scalar | None] = Field(description="fingerprint of the machine, see harness.measure.machine")
     ceilings: list[Ceiling] = Field(default_factory=list, description="see harness.measure.ceilings")
     session: str | None = Field(
         default=None, description="id shared by the two runs of one harness ab, one per commit; None: not from ab"

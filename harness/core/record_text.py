@@ -1,8 +1,5 @@
-"""Text and values that come from plugins, made safe to store: text in one line, limited in length, and encodable as
-UTF-8; numbers that JSON has.
-"""
+"""Text that comes from plugins, made safe to store: in one line, limited in length, and encodable as UTF-8."""
 
-import math
 import re
 import sys
 from collections.abc import Iterable
@@ -17,8 +14,6 @@ _LINE_BREAKS = re.compile("[ \t]*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+\\s*")
 _UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and surrogates, which UTF-8 cannot encode."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
-MAX_INTEGER = 2**63
-"""Limit of an integer's magnitude: readers of JSON refuse integers of thousands of digits."""
 _OUTCOMES = {
     "Skipped": "called pytest.skip, which a plugin must not do; declare it in `unsupported`",
     "XFailed": "called pytest.xfail, which a plugin must not do; declare it in `unsupported`",
@@ -67,18 +62,6 @@ def encodable(value: object) -> object:
             return [encodable(part) for part in value]
         case tuple() if type(value) is tuple:
             return tuple(encodable(part) for part in value)
-    return value
-
-
-def json_scalar(value: object) -> object:
-    """The same value; as text where it is a number that JSON or its readers do not have."""
-    match value:
-        case bool():
-            return value
-        case float() if not math.isfinite(value):
-            return str(float(value))
-        case int() if abs(value) >= MAX_INTEGER:
-            return "an integer of more than 63 bits"
     return value
 
 

@@ -52,17 +52,10 @@ class Log:
         except OSError as error:
             raise StoreError(f"{path}: cannot write the log: {error.strerror}; choose another path") from error
         with old:
-            new = path.with_name(path.name + ".new")  # no other run has this name, because `old` is locked
-            self._file = new.open("wb", buffering=0)
+            self._header = (header() if callable(header) else header).model_dump_json(exclude={"records"})
             try:
-                _lock(self._file)
-                self._write((header() if callable(header) else header).model_dump_json(exclude={"records"}))
-                for record in finished:
-                    self.append(record)
-                new.replace(path)
+                self._file = self._replaced(finished)
             except BaseException:
-                self.close()
-                new.unlink(missing_ok=True)
                 if not path.stat().st_size:  # there was no log before
                     path.unlink()
                 raise
@@ -74,31 +67,64 @@ class Log:
             StoreError: the record cannot be written, for example because the disk is full; no part of it stays in the
                 file.
         """
-        self._write(record.model_dump_json())
+        self._write(self._file, record.model_dump_json())
+
+    def rewrite(self, records: Iterable[Record]) -> None:
+        """Replace all records by these.
+
+        Raises:
+            StoreError: they cannot be written; the file has all that it had before, and more can be appended to it.
+        """
+        old = self._file
+        self._file = self._replaced(records)
+        _close(old)
 
     def close(self) -> None:
         """Close the file, so that another run may replace it."""
-        if not self._file.closed:
-            with suppress(OSError):  # a process that was forked from this one and still runs would keep the lock
-                fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._file.close()
+        _close(self._file)
 
-    def _write(self, line: str) -> None:
-        end_of_last_record = self._file.tell()
+    def _replaced(self, records: Iterable[Record]) -> IO[bytes]:
+        """The open and locked file that has the place of the log now; a fault leaves the old one there."""
+        new = self.path.with_name(self.path.name + ".new")  # no other run has this name, because the log is locked
+        try:
+            file = new.open("wb", buffering=0)
+        except OSError as error:
+            raise StoreError(f"{new}: cannot write the log: {error.strerror}") from error
+        try:
+            _lock(file)
+            self._write(file, self._header)
+            for record in records:
+                self._write(file, record.model_dump_json())
+            new.replace(self.path)
+        except BaseException:
+            _close(file)
+            new.unlink(missing_ok=True)
+            raise
+        return file
+
+    def _write(self, file: IO[bytes], line: str) -> None:
+        end_of_last_record = file.tell()
         data = line.encode() + b"\n"
         try:
             while data:
-                data = data[self._file.write(data) :]
-            os.fsync(self._file.fileno())
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
         except BaseException as error:  # also an interruption: no part of a record stays in the file
-            self._file.truncate(end_of_last_record)
-            self._file.seek(end_of_last_record)
+            file.truncate(end_of_last_record)
+            file.seek(end_of_last_record)
             if not isinstance(error, OSError):
                 raise
             raise StoreError(
                 f"{self.path}: cannot write the log: {error.strerror}; the records in it are complete: free some space "
                 f"and continue with --resume {self.path}"
             ) from error
+
+
+def _close(file: IO[bytes]) -> None:
+    if not file.closed:
+        with suppress(OSError):  # a process that was forked from this one and still runs would keep the lock
+            fcntl.flock(file, fcntl.LOCK_UN)
+    file.close()
 
 
 def _locked(path: Path) -> IO[bytes]:

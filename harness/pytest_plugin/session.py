@@ -147,11 +147,10 @@ class HarnessSession:
             if replaced is None:
                 log.append(record)
             else:
-                self.records = [other for other in self.records if other is not replaced]
-                self._finished = {name: other for name, other in self._finished.items() if other is not replaced}
-                kept = {id(other): other for other in (*self._finished.values(), *self.records, record)}
-                log.close()
-                self._log = Log(self.log_path, self.header, kept.values())
+                finished = {name: other for name, other in self._finished.items() if other is not replaced}
+                records = [other for other in self.records if other is not replaced]
+                log.rewrite({id(other): other for other in (*finished.values(), *records, record)}.values())
+                self._finished, self.records = finished, records
             self._keep(record, test)
 
     def _keep(self, record: Record, test: str | None) -> None:

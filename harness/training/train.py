@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import PreTrainedModel, Trainer
 
 from harness.core import registry
+from harness.core.knobs import plain_knobs
 from harness.core.record import Memory, Swapped, TaskResult
 from harness.core.spec import Swap, TaskSpec
 from harness.measure import memory
@@ -210,7 +211,7 @@ def _cannot_swap(spec: TaskSpec, swap: Swap) -> str | None:
     """Why a model of ``spec`` cannot run the attention of ``swap``; None if it can."""
     swapped = _with(spec, swap)
     plugin = registry.get(swap.attention)
-    plugin.knobs(swapped)  # raises for an unknown knob before any training
+    plain_knobs(plugin, swapped)  # raises for a knob that is unknown or cannot be stored, before any training
     reasons = plugin.unsupported(swapped) or plugin.unsupported(transformers_seam.layer_case(swapped))
     return "; ".join(reasons) or _lacks_weights(spec, swapped)
 
@@ -258,7 +259,7 @@ def _swapped(
     position = None if reason else runnable.index(swap)
     return Swapped(
         attention=swap.attention,
-        knobs=registry.get(swap.attention).knobs(_with(spec, swap)),
+        knobs=plain_knobs(registry.get(swap.attention), _with(spec, swap)),
         scores=[] if position is None else [result.swapped[position] for result in results],
         eval_seconds=[] if position is None else [result.swapped_seconds[position] for result in results],
         reason=reason,

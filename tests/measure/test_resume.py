@@ -139,6 +139,22 @@ def small_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_a_full_disk_when_a_test_is_run_again_keeps_all_records_and_the_run_goes_on(tmp_path, small_disk):
+    path = tmp_path / "run.log.jsonl"
+    run = session(path)
+    first, second = run.measure(SPEC, "test one"), run.measure(SPEC, "test two")
+    small_disk(path.stat().st_size - 100)
+    with pytest.raises(StoreError, match="cannot write the log"):
+        run.measure(SPEC, "test one")
+    assert run.records == load(path).records == [first, second]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    small_disk(resource.RLIM_INFINITY)
+    again = run.measure(SPEC, "test one")
+    third = run.measure(SPEC, "test three")
+    assert run.records == load(path).records == [second, again, third]
+    run.close()
+
+
 def test_a_full_disk_leaves_no_partial_record(tmp_path, small_disk):
     path = tmp_path / "run.log.jsonl"
     log = Log(path, HEADER)
