@@ -85,11 +85,12 @@ def _mean(context: Tensor, value: Tensor, norm_floor: float) -> Tensor:
 
 def _root_mean_square(value: Tensor, key_mask: Tensor | None) -> Tensor:
     """The root of the mean squared length of each head's real value rows, ``[B, H]`` in the dtype of the sums."""
-    rows = portable.real_rows(value.to(portable.sum_dtype(value)), key_mask)
+    # Contiguous, because the order of torch's sums depends on the strides.
+    rows = portable.real_rows(value.to(portable.sum_dtype(value)).contiguous(), key_mask)
     largest = portable.largest_magnitude(rows.flatten(2))  # so that no square overflows or vanishes
     with without_autocast(rows):
         lengths = torch.linalg.vector_norm(rows / largest[..., None], dim=-1)
         total = torch.linalg.vector_norm(lengths, dim=-1) * largest[..., 0]
     if key_mask is not None:
-        return total / key_mask.sum(-1, keepdim=True).clamp(min=1).sqrt()
+        return total / key_mask.sum(-1, keepdim=True).clamp(min=1).to(total.dtype).sqrt()
     return total / max(value.shape[2], 1) ** 0.5
