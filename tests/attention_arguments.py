@@ -20,11 +20,14 @@ def make_qkv(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, T
 
 def make_attention(name: str, *, groups: int = 4, head_dim: int = 16) -> Any:
     """``yoso_e``, or ``yoso_sampling`` with fixed planes: a function of query, key, value and a mask."""
+    name, _, normalization = name.partition(", ")
+    options = NORMALIZATIONS[normalization]
     if name == "yoso_e":
-        return partial(yoso_e, hash_code_len=4)
+        return partial(yoso_e, hash_code_len=4, **options)
     generator = torch.Generator().manual_seed(1)
     planes = draw_planes("hadamard", groups=groups, head_dim=head_dim, generator=generator, **SIZES)
-    return partial(yoso_sampling, planes=planes, lsh_backward=name == "yoso_sampling", **SIZES)
+    return partial(yoso_sampling, planes=planes, lsh_backward=name == "yoso_sampling", **SIZES, **options)
 
 
-ATTENTIONS = ("yoso_e", "yoso_sampling", "yoso_sampling over all pairs")
+NORMALIZATIONS: dict[str, Any] = {"": {}, "floor": {"norm_floor": 0.1}, "sum": {"normalization": "sum"}}
+ATTENTIONS = ("yoso_e", "yoso_sampling", "yoso_sampling over all pairs", "yoso_e, sum", "yoso_sampling, floor")

@@ -2,7 +2,7 @@
 
 Source: Zeng et al., "You Only Sample (Almost) Once", ICML 2021 (arXiv 2111.09714). There is no softmax and no scale:
 rows of query and key are l2-normalised, the weight of a pair is the probability that its hash codes are equal, and the
-weighted sum of the values is l2-normalised.
+weighted sum of the values is l2-normalised, unless the parameters of ``yoso.ops.normalization`` say otherwise.
 """
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from yoso.ops import operators, portable
-from yoso.ops.arguments import check_attention, check_hash_code_len, check_num_hash
+from yoso.ops.arguments import check_attention, check_hash_code_len, check_normalization, check_num_hash
 from yoso.ops.autocast import to_autocast_dtype, without_autocast
 from yoso.ops.hashing import check_family, draw_planes
+from yoso.ops.normalization import normalized, summands
 
 
 def yoso_e(
@@ -23,6 +24,8 @@ def yoso_e(
     *,
     hash_code_len: int = 9,
     exact_gradient: bool = False,
+    normalization: str = "l2",
+    norm_floor: float = 0.0,
 ) -> Tensor:
     """YOSO-E: every pair is weighted by its collision probability. O(N^2 D) time, O(N) memory.
 
@@ -35,27 +38,30 @@ def yoso_e(
         exact_gradient: False: the gradient is the authors' surrogate, at most 0.91 times the derivative. True: it is
             the derivative itself, whose pole at rows of equal direction is cut off at an angle of 1e-3. Use float32
             inputs with it on CUDA: in 16 bits, rounding moves the pole so that its terms no longer cancel.
+        normalization: "l2" or "sum"; see ``yoso.ops.normalization``.
+        norm_floor: at least 0; a positive one shortens rows whose weights nearly vanish, see there.
 
     Returns:
-        ``[B, H, N, D_v]`` in value's dtype; rows have length 1, and a row without any key is zero.
+        ``[B, H, N, D_v]`` in value's dtype; by default rows have length 1, and a row without any key is zero.
 
     Raises:
         ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
+    check_normalization(normalization, norm_floor)
     query, key, value = to_autocast_dtype(query, key, value)
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
     context = operators.expectation(
         query,
         key,
-        value,
+        summands(value, normalization),
         query_mask,
         key_padding_mask,
         hash_code_len=hash_code_len,
         exact_gradient=exact_gradient,
         unrounded=True,
     )
-    return operators.unit_rows_overwriting(context, value.dtype)
+    return normalized(context, value, key_padding_mask, normalization, norm_floor)
 
 
 def yoso_sampling(
@@ -69,12 +75,14 @@ def yoso_sampling(
     hash_family: str = "hadamard",
     lsh_backward: bool = True,
     planes: Tensor | None = None,
+    normalization: str = "l2",
+    norm_floor: float = 0.0,
 ) -> Tensor:
     """Sampled YOSO: the collision probability is estimated from ``num_hash`` hashes. O(N num_hash D) time, O(N) memory.
 
     A row of query or key with NaN or infinity is hashed like any other (a projection that is NaN counts as not
     positive). It does not affect other rows, and its own output is finite. NaN or infinity in a row of value reaches
-    every query that collides with that row.
+    every query that collides with that row; with "l2" and a ``norm_floor`` above 0, every query of the head.
 
     Args:
         query: float ``[B, H, N, D]``; its rows may have any length.
@@ -88,15 +96,18 @@ def yoso_sampling(
             collision probability over all pairs, in O(N^2 D).
         planes: from ``yoso.ops.hashing.draw_planes``; None: new planes are drawn from torch's default CPU generator,
             one set per head and sequence.
+        normalization: "l2" or "sum"; see ``yoso.ops.normalization``.
+        norm_floor: at least 0; a positive one shortens rows with few collisions, see there.
 
     Returns:
-        ``[B, H, N, D_v]`` in value's dtype; rows have length 1, and a row without any collision is zero.
+        ``[B, H, N, D_v]`` in value's dtype; by default rows have length 1, and a row without any collision is zero.
 
     Raises:
         ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
     check_num_hash(num_hash)
     check_family(hash_family)
+    check_normalization(normalization, norm_floor)
     query, key, value = to_autocast_dtype(query, key, value)
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
@@ -116,7 +127,7 @@ def yoso_sampling(
     context = operators.lsh_attention(
         query,
         key,
-        value,
+        summands(value, normalization),
         query_codes,
         key_codes,
         query_mask,
@@ -125,7 +136,7 @@ def yoso_sampling(
         lsh_backward=lsh_backward,
         unrounded=True,
     )
-    return operators.unit_rows_overwriting(context, value.dtype)
+    return normalized(context, value, key_padding_mask, normalization, norm_floor)
 
 
 def expectation_weights(
@@ -137,6 +148,8 @@ def expectation_weights(
     unrounded: bool = False,
 ) -> Tensor:
     """The collision probabilities as a dense matrix ``[B, H, N_q, N_k]``, zero at padded keys and queries.
+
+    They are the weights of the sum of values, before it is normalised.
 
     Plain torch, differentiable any number of times, with the true derivative. Cosines are clamped just inside [-1, 1],
     so that the derivative stays finite at rows of equal direction. Computed in float32 (float64 for float64) and then
@@ -169,10 +182,13 @@ def dense_yoso_e(
     *,
     hash_code_len: int = 9,
     dropout: float = 0.0,
+    normalization: str = "l2",
+    norm_floor: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """YOSO-E in plain torch with its true derivative, in O(N^2) memory, with dropout of its weights.
 
     Sums are in float32 (float64 for float64) and are rounded to value's dtype once, after they have been normalised.
+    Normalization "sum" divides by the sum of the weights that dropout leaves.
 
     Returns:
         The output ``[B, H, N, D_v]`` and the weights before dropout ``[B, H, N_q, N_k]``.
@@ -180,6 +196,7 @@ def dense_yoso_e(
     Raises:
         ValueError: as for ``yoso_e``.
     """
+    check_normalization(normalization, norm_floor)
     query, key, value = to_autocast_dtype(query, key, value)
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
@@ -188,8 +205,9 @@ def dense_yoso_e(
     key, value = (portable.real_rows(x, key_padding_mask) for x in (key, value))
     weights = expectation_weights(query, key, key_padding_mask, hash_code_len=hash_code_len, unrounded=True)
     with without_autocast(value):
-        sums = functional.dropout(weights, dropout) @ value.to(weights.dtype)
-        return portable.unit_rows(sums, value.dtype), weights.to(value.dtype)
+        sums = functional.dropout(weights, dropout) @ summands(value, normalization).to(weights.dtype)
+        output = normalized(sums, value, key_padding_mask, normalization, norm_floor, plain_torch=True)
+        return output, weights.to(value.dtype)
 
 
 def _query_mask(query: Tensor, key: Tensor, key_padding_mask: Tensor | None) -> Tensor | None:

@@ -1,8 +1,9 @@
 """YOSO in transformers' attention registry: importing this module registers ``"yoso"`` and ``"yoso_e"``.
 
 Any bidirectional transformers model that looks up its attention in ``AttentionInterface`` then accepts
-``attn_implementation="yoso"``. The parameters ``num_hash``, ``hash_code_len``, ``hash_family`` and ``lsh_backward`` are
-read from the model's configuration where it has them, so ``BertConfig(num_hash=32)`` works.
+``attn_implementation="yoso"``. The parameters ``num_hash``, ``hash_code_len``, ``hash_family``, ``lsh_backward``,
+``normalization`` and ``norm_floor`` are read from the model's configuration where it has them, so
+``BertConfig(num_hash=32)`` works.
 """
 
 from typing import Any
@@ -133,6 +134,7 @@ def yoso_attention(
         hash_code_len=hash_code_len,
         hash_family=family,
         lsh_backward=getattr(config, "lsh_backward", True),
+        **_normalization(config),
     )
     weights = None
     if output_attentions:
@@ -154,12 +156,17 @@ def yoso_e_attention(
     """YOSO-E with transformers' signature; arguments, results and errors are those of ``yoso_attention``."""
     check_self_attention("yoso_e", module, query, key, value, attention_mask, kwargs)
     _warn_that_dropout_has_no_effect("yoso_e", dropout)
-    hash_code_len = getattr(getattr(module, "config", None), "hash_code_len", 9)
-    output = yoso_e(query, key, value, attention_mask, hash_code_len=hash_code_len)
+    config = getattr(module, "config", None)
+    hash_code_len = getattr(config, "hash_code_len", 9)
+    output = yoso_e(query, key, value, attention_mask, hash_code_len=hash_code_len, **_normalization(config))
     weights = None
     if output_attentions:
         weights = expectation_weights(query, key, attention_mask, hash_code_len=hash_code_len)
     return output.transpose(1, 2).contiguous(), weights
+
+
+def _normalization(config: Any) -> dict[str, Any]:
+    return {name: getattr(config, name, default) for name, default in (("normalization", "l2"), ("norm_floor", 0.0))}
 
 
 def _warn_that_dropout_has_no_effect(name: str, dropout: float) -> None:

@@ -13,7 +13,7 @@ from harness.core.plugin import AttentionPlugin
 from harness.core.spec import OperationSpec, QualitySpec, Scalar, Spec
 from yoso.build import jit
 from yoso.ops import hashing, operators, reference
-from yoso.ops.arguments import check_hash_code_len, check_num_hash
+from yoso.ops.arguments import check_hash_code_len, check_normalization, check_num_hash
 
 POSITIONS_PER_STEP = {"cpu": 2**16, "cuda": 2**20}
 """How many positions, over all heads, the oracle hashes at a time, by device; other devices use the CPU's number."""
@@ -22,12 +22,22 @@ POSITIONS_PER_STEP = {"cpu": 2**16, "cuda": 2**20}
 class YosoSamplingModule(nn.Module):
     """``yoso.attention.yoso_sampling`` with fixed parameters; each call draws new hash planes."""
 
-    def __init__(self, num_hash: int, hash_code_len: int, hash_family: str, lsh_backward: bool) -> None:
+    def __init__(
+        self,
+        num_hash: int,
+        hash_code_len: int,
+        hash_family: str,
+        lsh_backward: bool,
+        normalization: str,
+        norm_floor: float,
+    ) -> None:
         super().__init__()
         self.num_hash = num_hash
         self.hash_code_len = hash_code_len
         self.hash_family = hash_family
         self.lsh_backward = lsh_backward
+        self.normalization = normalization
+        self.norm_floor = norm_floor
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """See ``harness.core.plugin.AttentionPlugin``."""
@@ -40,6 +50,8 @@ class YosoSamplingModule(nn.Module):
             hash_code_len=self.hash_code_len,
             hash_family=self.hash_family,
             lsh_backward=self.lsh_backward,
+            normalization=self.normalization,
+            norm_floor=self.norm_floor,
         )
 
 
@@ -60,16 +72,26 @@ class YosoSamplingPlugin(AttentionPlugin):
         - ``hash_code_len``: bits per hash (tau, 1 to 16); by default log2 of the length.
         - ``hash_family``: how hash planes are drawn: "gaussian", "hadamard" or "hadamard_authors".
         - ``lsh_backward``: True estimates gradients from the hash collisions; False computes them over all pairs.
+        - ``normalization``: "l2" scales the weighted sums to length 1, "sum" divides them by the sum of the weights.
+        - ``norm_floor``: at least 0; above 0, rows with few collisions become short (see ``yoso.ops.normalization``).
         """
         tau = hashing.default_hash_code_len(spec.seq_len)
-        return {"num_hash": 32, "hash_code_len": tau, "hash_family": "hadamard", "lsh_backward": True}
+        return {
+            "num_hash": 32,
+            "hash_code_len": tau,
+            "hash_family": "hadamard",
+            "lsh_backward": True,
+            "normalization": "l2",
+            "norm_floor": 0.0,
+        }
 
     def unsupported(self, spec: Spec) -> list[str]:
         """A missing device, knobs out of range, or a hash family that does not support these sizes."""
         knobs, missing = self.knobs(spec), device_reasons(spec)
-        if not isinstance(spec, OperationSpec | QualitySpec):
-            return missing
         try:
+            check_normalization(knobs["normalization"], knobs["norm_floor"])
+            if not isinstance(spec, OperationSpec | QualitySpec):
+                return missing
             check_num_hash(int(knobs["num_hash"]))
             check_hash_code_len(int(knobs["hash_code_len"]))
             hashing.planes_shape(
@@ -112,6 +134,8 @@ class YosoSamplingPlugin(AttentionPlugin):
             int(knobs["hash_code_len"]),
             str(knobs["hash_family"]),
             bool(knobs["lsh_backward"]),
+            str(knobs["normalization"]),
+            float(knobs["norm_floor"]),
         )
 
     def oracle(
@@ -153,5 +177,14 @@ class YosoSamplingPlugin(AttentionPlugin):
             return codes_of_heads.reshape(*x.shape[:2], *kernel_codes.shape[1:])
 
         return reference.yoso_sampling(
-            q[:, :, rows], k, v, codes(q[:, :, rows]), codes(k), None, key_padding_mask, hash_code_len=tau
+            q[:, :, rows],
+            k,
+            v,
+            codes(q[:, :, rows]),
+            codes(k),
+            None,
+            key_padding_mask,
+            hash_code_len=tau,
+            normalization=str(knobs["normalization"]),
+            norm_floor=float(knobs["norm_floor"]),
         )

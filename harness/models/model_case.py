@@ -190,6 +190,12 @@ def _transformers_yoso(spec: ModelSpec, knobs: Mapping[str, Any]) -> PreTrainedM
             "family 'transformers_yoso' contains its own attention: expected attention 'yoso_e', got "
             f"{spec.attention!r}; use family 'yoso' or 'bert', which run any attention"
         )
+    if knobs["normalization"] != "l2" or knobs["norm_floor"] != 0:
+        raise ValueError(
+            "family 'transformers_yoso' contains its own attention, which has normalization 'l2' without a floor: "
+            f"expected these knobs, got normalization {knobs['normalization']!r} and norm_floor "
+            f"{knobs['norm_floor']!r}; use family 'yoso' or 'bert' for others"
+        )
     config = transformers_yoso.YosoConfig(**_sizes(spec), **knobs)
     return getattr(transformers_yoso, f"Yoso{_CLASSES[spec.head]}")(config)
 

@@ -1,4 +1,4 @@
-"""The CUDA kernels of unit_rows and its gradient, run on the host shim, compared with plain torch in float64."""
+"""The CUDA kernels of unit_rows, floored_unit_rows and their gradients, run on the host shim, against float64."""
 
 import itertools
 
@@ -86,6 +86,66 @@ def test_rows_of_any_length(shim, scale, dtype):
     torch.testing.assert_close(gradient, shim.unit_rows_backward(grad, x).double(), atol=tolerance, rtol=tolerance)
 
 
+FLOOR = torch.tensor([[0.0, 0.5, 30.0], [2.0, 1e-3, 1.0]])
+
+
+def assert_floored(shim, x, grad, floor=FLOOR):
+    tolerance = TOLERANCE[x.dtype]
+    out, (gradient, of_floor) = shim.floored_unit_rows(x, floor), shim.floored_unit_rows_backward(grad, x, floor)
+    assert (out.dtype, gradient.dtype, of_floor.dtype) == (x.dtype, x.dtype, torch.float32)
+    wide = x.double(), floor.double()
+    torch.testing.assert_close(out.double(), portable.floored_unit_rows(*wide), atol=tolerance, rtol=0)
+    expected = portable.floored_unit_rows_backward(grad.double(), *wide)
+    lengths = (x.double().square().sum(-1) + floor.double()[..., None].square()).sqrt()
+    # A gradient is divided by the length of its row; that of the floor sums over the rows.
+    size = grad.double().norm(dim=-1) / lengths.clamp(min=1e-300)
+    error = (gradient.double() - expected[0]).abs()
+    assert (error <= 4 * tolerance * size[..., None] + torch.finfo(x.dtype).smallest_normal).all()
+    assert ((of_floor.double() - expected[1]).abs() <= 4e-6 * size.sum(-1)).all()
+
+
+@pytest.mark.parametrize(("length", "dim"), [*itertools.product([1, 33], [1, 3, 8, 64, 65, 200, 1024]), (1000, 48)])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_rows_with_a_floor(shim, length, dim, dtype):
+    assert_floored(shim, rows(length, dim, dtype), rows(length, dim, dtype).flip(-1))
+
+
+@pytest.mark.parametrize("scale", [1e-34, 1e-23, 1e20, 1e36])
+def test_a_floor_of_rows_of_any_length(shim, scale):
+    x, grad = rows(33, 48), rows(33, 48).flip(-1)
+    x[:, :, 3] = 0
+    scales = torch.where(torch.arange(33) % 3 == 0, 1.0, scale)[:, None]
+    for floor in (FLOOR, FLOOR * scale):
+        assert_floored(shim, x * scales, grad, floor)
+
+
+def test_rows_with_a_floor_in_any_layout_and_order(shim):
+    x, grad = rows(33, 64), rows(33, 64).flip(2)
+    try:
+        for order in (0, 1, 3):
+            shim.set_order(order)
+            assert_floored(shim, x.transpose(1, 2).contiguous().transpose(1, 2), grad.transpose(2, 3).contiguous().mT)
+            assert_floored(shim, x, grad[:1, :1, :1].expand_as(x), FLOOR.t().contiguous().t())
+    finally:
+        shim.set_order(0)
+
+
+def test_without_a_floor_the_bits_are_those_of_unit_rows(shim):
+    x, grad, floor = rows(33, 64), rows(33, 64).flip(2), torch.zeros(2, 3)
+    assert torch.equal(shim.floored_unit_rows(x, floor), shim.unit_rows(x))
+    gradient, of_floor = shim.floored_unit_rows_backward(grad, x, floor)
+    assert torch.equal(gradient, shim.unit_rows_backward(grad, x))
+    assert not of_floor.any()
+
+
+def test_float32_rows_with_a_floor_become_rows_of_16_bits(shim):
+    x, grad = rows(33, 64), rows(33, 64, torch.bfloat16).flip(-1)
+    out = shim.floored_unit_rows(x, FLOOR, torch.bfloat16)
+    assert torch.equal(out, shim.floored_unit_rows(x, FLOOR).bfloat16())
+    actual, expected = (shim.floored_unit_rows_backward(g, x, FLOOR) for g in (grad, grad.float()))
+    assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
+
+
 def test_a_row_of_one_entry_becomes_exactly_one(shim):
     x = rows(1000, 1)
     assert torch.equal(shim.unit_rows(x), x.sign())
@@ -96,6 +156,11 @@ def test_empty_inputs(shim, shape):
     x = torch.empty(shape)
     assert shim.unit_rows(x).shape == shape
     assert shim.unit_rows_backward(x, x).shape == shape
+    floor = torch.ones(shape[:2])
+    assert shim.floored_unit_rows(x, floor).shape == shape
+    gradient, of_floor = shim.floored_unit_rows_backward(x, x, floor)
+    assert gradient.shape == shape
+    assert torch.equal(of_floor, torch.zeros(shape[:2]))
 
 
 def test_invalid_arguments_are_refused(shim):
@@ -108,3 +173,9 @@ def test_invalid_arguments_are_refused(shim):
         shim.unit_rows_backward(x, x.half())
     with pytest.raises(ValueError, match="only float32 rows become unit rows of another dtype"):
         shim.unit_rows(x.half(), torch.bfloat16)
+    with pytest.raises(ValueError, match=r"floor must be Float \[2, 3\], one for each head of x, got"):
+        shim.floored_unit_rows(x, torch.ones(3, 2))
+    with pytest.raises(ValueError, match="float64 runs on the CPU"):
+        shim.floored_unit_rows(x.double(), FLOOR.double())
+    with pytest.raises(ValueError, match="like x, got"):
+        shim.floored_unit_rows_backward(x.half(), x.bfloat16(), FLOOR)

@@ -33,13 +33,13 @@ def test_an_operator_equals_its_definition(device, name, dtype, shape):
     case = make(shape, dtype)
     allowed = (BACKWARD if "backward" in name else FORWARD)[dtype]
     for actual, expected in zip(run(name, case, device), truth(name, case), strict=True):
-        assert actual.dtype == dtype
+        assert actual.dtype == (dtype if actual.dim() == 4 else torch.float32)  # of the floors
         # A gradient that is zero by definition (one key, or along a unit row) is the rounding error of its terms.
         assert_near(actual, expected, allowed, scale=1e-2 * case.grad.double().norm().item())
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("name", OPERATORS[2:])
+@pytest.mark.parametrize("name", OPERATORS[4:])
 def test_masks(device, name, mask):
     case = make(Shape(2, 3, 50, 70, 24, 40, 13, 7), mask=mask)
     for actual, expected in zip(run(name, case, device), truth(name, case), strict=True):
@@ -103,7 +103,7 @@ def test_many_equal_codes(device):
 def test_equal_rows_of_query_and_key_give_no_nan(device):
     case = make(Shape(1, 4, 200, 200, 64, 64, 2, 9))
     same = replace(case, key=case.query)
-    for name in OPERATORS[4:]:
+    for name in OPERATORS[6:]:
         assert all(result.isfinite().all() for result in run(name, same, device))
 
 

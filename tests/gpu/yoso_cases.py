@@ -72,6 +72,12 @@ class Case:
     def codes(self) -> tuple[Tensor, Tensor]:
         return self.query_codes, self.key_codes
 
+    @property
+    def floor(self) -> Tensor:
+        """A positive number for each head."""
+        batch, heads = self.value.shape[:2]
+        return torch.linspace(0.5, 4, batch * heads).reshape(batch, heads)
+
 
 def make(shape: Shape, dtype: torch.dtype = torch.float32, mask: str = "random") -> Case:
     generator = torch.Generator().manual_seed(shape.num_key + shape.tau)
@@ -111,6 +117,8 @@ def arguments(name: str, case: Case) -> tuple[Any, ...]:
     return {
         "unit_rows": (case.value,),
         "unit_rows_backward": (case.value.flip(2), case.value),
+        "floored_unit_rows": (case.value, case.floor),
+        "floored_unit_rows_backward": (case.value.flip(2), case.value, case.floor),
         "lsh_cumulation": (*case.codes, case.value, *case.masks, tau),
         "lsh_attention_backward": (case.grad, *qkv, *case.codes, *case.masks, tau),
         "expectation": (*qkv, *case.masks, tau),
@@ -122,6 +130,8 @@ def arguments(name: str, case: Case) -> tuple[Any, ...]:
 OPERATORS = (
     "unit_rows",
     "unit_rows_backward",
+    "floored_unit_rows",
+    "floored_unit_rows_backward",
     "lsh_cumulation",
     "lsh_attention_backward",
     "expectation",
@@ -137,6 +147,11 @@ def truth(name: str, case: Case) -> tuple[Tensor, ...]:
     if name.startswith("unit_rows"):
         out = reference.unit(value)
         return (out,) if name == "unit_rows" else torch.autograd.grad(out, value, case.value.flip(2).double())
+    if name.startswith("floored_unit_rows"):
+        floor = case.floor.double().requires_grad_()
+        out = reference.floored_unit(value, floor[..., None, None])
+        grad = case.value.flip(2).double()
+        return (out,) if name == "floored_unit_rows" else torch.autograd.grad(out, (value, floor), grad)
     if name.endswith("exact"):  # the limit at the pole is the operator's choice
         return portable.expectation_backward(*_double(arguments(name, case)))
     if name.startswith("lsh"):

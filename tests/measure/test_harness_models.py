@@ -86,11 +86,27 @@ def test_building_does_not_change_the_global_random_state():
 
 
 def test_knobs_reach_the_model():
-    knobs = {"num_hash": 5, "hash_code_len": 3, "hash_family": "gaussian"}
+    knobs = {"num_hash": 5, "hash_code_len": 3, "hash_family": "gaussian", "normalization": "sum", "norm_floor": 0.1}
     for family in ("yoso", "bert"):
         config = model_case.build(spec(family=family, attention="yoso", knobs=knobs)).model.config
         assert {name: getattr(config, name) for name in knobs} == knobs
         assert config._attn_implementation == "yoso"
+
+
+@pytest.mark.parametrize("family", ["yoso", "bert"])
+@pytest.mark.parametrize("attention", ["yoso", "yoso_e"])
+def test_a_model_with_any_normalization_is_verified(family, attention):
+    for knobs in ({"norm_floor": 0.5}, {"normalization": "sum", "norm_floor": 0.1}):
+        case = spec(family=family, attention=attention, knobs=knobs, mode="training_step")
+        checks = model_agreement.check(registry.get(attention), case, model_case.build(case))
+        assert "layers: output" in {check.what for check in checks}
+        assert [check for check in checks if not check.passed] == []
+        model = model_case.build(case)
+        model.model.config.norm_floor = 0.0  # other than the case says
+        failed = {
+            check.what for check in model_agreement.check(registry.get(attention), case, model) if not check.passed
+        }
+        assert "layers: output" in failed
 
 
 def test_our_model_and_transformers_model_compute_the_same():
@@ -129,6 +145,12 @@ def test_bad_specs_are_refused():
         model_case.build(spec(knobs={"depth": 1}))
     with pytest.raises(ValueError, match="expected attention 'yoso_e', got 'sdpa'"):
         model_case.build(spec(family="transformers_yoso", attention="sdpa"))
+    with pytest.raises(
+        ValueError, match=r"'transformers_yoso' contains its own.*got normalization 'l2' and norm_floor 0.1"
+    ):
+        model_case.build(spec(family="transformers_yoso", knobs={"norm_floor": 0.1}))
+    with pytest.raises(ValueError, match="norm_floor must be a finite number of at least 0, got -1"):
+        model_case.build(spec(knobs={"norm_floor": -1}))
     with pytest.raises(ValueError, match="vocab_size"):
         model_case.build(spec(vocab_size=3))
     with pytest.raises(ValueError, match="hidden_size"):

@@ -56,10 +56,11 @@ def test_softmax_attentions_equal_sdpa_in_yoso(attention):
     assert largest_difference(output(make_yoso(**SMALL, attn_implementation=attention)), expected) < 2e-5
 
 
+@pytest.mark.parametrize("normalization", [{}, {"norm_floor": 0.5}, {"normalization": "sum"}], ids=str)
 @pytest.mark.parametrize("attention", ["yoso", "yoso_e"])
-def test_yoso_runs_in_bert_with_the_configurations_parameters(attention):
+def test_yoso_runs_in_bert_with_the_configurations_parameters(attention, normalization):
     fields = {"num_hash": 8, "hash_code_len": 4, "hash_family": "gaussian"}
-    model = make_bert(**fields, attn_implementation=attention)
+    model = make_bert(**fields, **normalization, attn_implementation=attention)
     layer = model.encoder.layer[0].attention.self
     calls = []
     layer.register_forward_hook(lambda _module, args, result: calls.append((args[0], result[0])))
@@ -68,9 +69,9 @@ def test_yoso_runs_in_bert_with_the_configurations_parameters(attention):
     q, k, v = (p(hidden).view(2, 20, 4, 8).transpose(1, 2) for p in (layer.query, layer.key, layer.value))
     torch.manual_seed(0)
     if attention == "yoso_e":
-        expected = yoso_e(q, k, v, MASK.bool(), hash_code_len=4)
+        expected = yoso_e(q, k, v, MASK.bool(), hash_code_len=4, **normalization)
     else:
-        expected = yoso_sampling(q, k, v, MASK.bool(), num_hash=8, hash_code_len=4, hash_family="gaussian")
+        expected = yoso_sampling(q, k, v, MASK.bool(), **fields, **normalization)
     assert largest_difference(context, expected.transpose(1, 2).flatten(-2)) < 1e-6
 
 

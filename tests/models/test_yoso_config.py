@@ -11,14 +11,18 @@ from yoso import YosoConfig, YosoModel
 def test_defaults_are_those_of_transformers():
     fields = YosoConfig().to_dict()
     assert fields.pop("hash_family") is None
+    assert (fields.pop("normalization"), fields.pop("norm_floor")) == ("l2", 0.0)
     assert fields == transformers_yoso.YosoConfig().to_dict()
 
 
 def test_a_configuration_survives_a_dict_and_a_file(tmp_path):
-    config = YosoConfig(num_hash=16, conv_window=33, hash_family="gaussian", num_labels=7, hidden_act="relu")
+    normalization = {"normalization": "sum", "norm_floor": 0.1}
+    config = YosoConfig(num_hash=16, conv_window=33, hash_family="gaussian", num_labels=7, **normalization)
     assert YosoConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
     config.save_pretrained(tmp_path)
-    assert YosoConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+    loaded = YosoConfig.from_pretrained(tmp_path)
+    assert loaded.to_dict() == config.to_dict()
+    assert (loaded.normalization, loaded.norm_floor) == ("sum", 0.1)
 
 
 def test_a_configuration_of_transformers_with_old_fields_loads(tmp_path):
@@ -49,6 +53,8 @@ BAD = [
         {"hidden_size": 100, "num_attention_heads": 12},
         r"hidden_size: expected a multiple of num_attention_heads \(12\)",
     ),
+    ({"normalization": "layer"}, "normalization must be one of .*got 'layer'"),
+    ({"norm_floor": -1.0}, "norm_floor must be a finite number of at least 0, got -1.0"),
     ({"hash_family": "simhash"}, "hash_family: expected one of gaussian, hadamard, hadamard_authors.*'simhash'"),
 ]
 

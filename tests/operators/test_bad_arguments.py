@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from yoso.attention import yoso_e, yoso_sampling
+from yoso.attention import dense_yoso_e, yoso_e, yoso_sampling
 from yoso.ops import operators, portable
 from yoso.ops.hashing import draw_planes
 
@@ -35,6 +35,39 @@ def test_a_wrong_argument_of_an_attention_is_named(attention, overrides, message
     tensors = qkv(**{name: x for name, x in overrides.items() if name not in options})
     with pytest.raises(ValueError, match=message):
         attention(**tensors, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"normalization": "l1"}, r"normalization must be one of \('l2', 'sum'\), got 'l1'; 'l2' scales"),
+        ({"normalization": None}, "normalization must be one of .* got None"),
+        ({"norm_floor": -0.1}, "norm_floor must be a finite number of at least 0, got -0.1; 0 means no floor"),
+        ({"norm_floor": float("nan")}, "norm_floor must be a finite number of at least 0, got nan"),
+        ({"norm_floor": float("inf")}, "norm_floor must be .* got inf"),
+        ({"norm_floor": 10**400}, "norm_floor must be .* got 1000"),
+        ({"norm_floor": "0.1"}, "norm_floor must be .* got '0.1'"),
+        ({"norm_floor": True}, "norm_floor must be .* got True"),
+    ],
+)
+@pytest.mark.parametrize("attention", [yoso_e, yoso_sampling, dense_yoso_e])
+def test_a_wrong_normalization_is_named_before_any_work(attention, options, message):
+    with pytest.raises(ValueError, match=message):
+        attention(None, None, None, **options)
+
+
+def test_a_value_without_room_for_the_sum_of_the_weights_is_named():
+    wide = torch.ones(1, 1, 2, 1024)
+    with pytest.raises(ValueError, match=r"value's head_dim must be at most 1023 with normalization 'sum'.*got 1024"):
+        yoso_e(wide, wide, wide, normalization="sum")
+    assert torch.equal(yoso_e(wide, wide, wide[..., 1:], normalization="sum"), wide[..., 1:])
+
+
+def test_a_wrong_floor_of_rows_is_named():
+    x = torch.ones(2, 3, 4, 5)
+    for floor in (torch.ones(2, 4), torch.ones(2, 3, 1), torch.ones(2, 3).double()):
+        with pytest.raises(ValueError, match=r"floor must be .* \[2, 3\], one for each head of x, got"):
+            operators.floored_unit_rows(x, floor)
 
 
 def test_a_wrong_sampling_parameter_is_named():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from yoso.attention import expectation_weights, yoso_e
+from yoso.attention import dense_yoso_e, expectation_weights, yoso_e, yoso_sampling
 from yoso.ops import portable
 from yoso.ops.hashing import draw_planes
 
@@ -32,6 +32,26 @@ def test_the_gradient_of_value_passes_finite_differences_with_the_surrogate_too(
     assert torch.autograd.gradcheck(lambda v: yoso_e(query, key, v, hash_code_len=9), value)
     codes = torch.randint(0, 4, (1, 2, 3, 12)).to(torch.uint16)
     assert torch.autograd.gradcheck(lambda v: torch.ops.yoso.lsh_cumulation(codes, codes, v, None, None, 2), value)
+
+
+@pytest.mark.parametrize(("normalization", "norm_floor"), [("l2", 0.3), ("sum", 0.0), ("sum", 0.3)])
+def test_the_gradients_of_every_normalization_pass_finite_differences(normalization, norm_floor):
+    """Also through the values in the mean of the floor, and through the sum of the weights."""
+    inputs = [x.requires_grad_() for x in unit_inputs(length=5, dim=3, value_dim=2)]
+    mask = torch.tensor([[True, True, True, True, False]])
+    options = {"hash_code_len": 9, "normalization": normalization, "norm_floor": norm_floor}
+    assert torch.autograd.gradcheck(lambda q, k, v: yoso_e(q, k, v, mask, exact_gradient=True, **options), inputs)
+    assert torch.autograd.gradgradcheck(lambda q, k, v: dense_yoso_e(q, k, v, mask, **options)[0], inputs)
+    planes = draw_planes("gaussian", groups=1, head_dim=3, num_hash=4, hash_code_len=2)
+    options |= {"num_hash": 4, "hash_code_len": 2, "hash_family": "gaussian", "planes": planes}
+    query, key, value = inputs
+    assert torch.autograd.gradcheck(lambda v: yoso_sampling(query, key, v, mask, **options), value)
+
+
+def test_the_gradient_of_the_floor_of_rows_passes_finite_differences():
+    x = unit_inputs()[2].requires_grad_()
+    floor = torch.tensor([[0.5, 2.0]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(torch.ops.yoso.floored_unit_rows, (x, floor))
 
 
 def test_the_exact_gradient_is_finite_at_its_pole():

@@ -20,6 +20,8 @@ TAU, HASHES, DIM = 5, 12, 16
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 GRADIENT_FACTOR = 8
 ATTENTIONS = ("yoso_e", "yoso_sampling", "yoso_sampling over all pairs", "eager")
+NORMALIZATIONS = (("l2", 0.1), ("sum", 0.0), ("sum", 0.1))
+"""Those other than the default, with their floor."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -73,11 +75,17 @@ def portable_kernels(monkeypatch):
             lambda x: portable.unit_rows(x, dtype), lambda grad, x: (portable.unit_rows_backward(grad, x),), x
         )
 
+    def floored_unit_rows(x, floor, dtype):
+        return Lifted.apply(
+            lambda x, floor: portable.floored_unit_rows(x, floor, dtype), portable.floored_unit_rows_backward, x, floor
+        )
+
     def fast_hash(x, planes, *, num_hash, hash_code_len, hash_family):
         return portable.fast_hash(x, planes, num_hash, hash_code_len, hash_family)
 
     replaced = {"expectation": expectation, "lsh_attention": lsh_attention, "fast_hash": fast_hash}
-    for name, function in (replaced | {"unit_rows_overwriting": unit_rows}).items():
+    replaced |= {"unit_rows_overwriting": unit_rows, "floored_unit_rows": floored_unit_rows}
+    for name, function in replaced.items():
         monkeypatch.setattr(f"yoso.attention.operators.{name}", function)
 
 
@@ -87,36 +95,46 @@ def planes(hash_family="hadamard"):
     return draw_planes(hash_family, groups=1, head_dim=DIM, generator=generator, **sizes)
 
 
-def attend(name, query, key, value, mask=None):
+def attend(name, query, key, value, mask=None, normalization="l2", norm_floor=0.0):
+    options = {"normalization": normalization, "norm_floor": norm_floor}
     if name == "yoso_e":
-        return yoso_e(query, key, value, mask, hash_code_len=TAU)
+        return yoso_e(query, key, value, mask, hash_code_len=TAU, **options)
     if name == "eager":
-        return dense_yoso_e(query, key, value, mask, hash_code_len=TAU)[0]
+        return dense_yoso_e(query, key, value, mask, hash_code_len=TAU, **options)[0]
     sizes = {"num_hash": HASHES, "hash_code_len": TAU, "lsh_backward": name == "yoso_sampling"}
-    return yoso_sampling(query, key, value, mask, planes=planes(), **sizes)
+    return yoso_sampling(query, key, value, mask, planes=planes(), **sizes, **options)
 
 
-def with_exact_gradient(query, key, value):
-    """YOSO-E with its true derivative, whose clamp of the cosines is far from the angles of random rows."""
-    cosine = reference.unit(query) @ reference.unit(key).transpose(-1, -2)
-    return reference.unit(reference.collision_probability(cosine, TAU) @ value)
-
-
-def oracle(name, query, key, value):
+def oracle(name, query, key, value, normalization="l2", norm_floor=0.0):
     """The attention by its definition, without padding, in float64."""
-    if name == "eager":
-        return with_exact_gradient(query, key, value)
+    options = {"normalization": normalization, "norm_floor": norm_floor}
     if name == "yoso_e":
-        return reference.yoso_e(query, key, value, hash_code_len=TAU)
+        return reference.yoso_e(query, key, value, hash_code_len=TAU, **options)
     sizes = {"num_hash": HASHES, "hash_code_len": TAU, "hash_family": "hadamard"}
     codes = [reference.fast_hash(x.detach(), planes(), **sizes) for x in (query, key)]
     if name == "yoso_sampling":
-        return reference.yoso_sampling(query, key, value, *codes, hash_code_len=TAU)
-    units = reference.unit(query), reference.unit(key)
-    weights = reference.collision_probability((units[0] @ units[1].transpose(-1, -2)).detach(), TAU)
-    sums = reference.weighted_sum(weights, *units, value, None, None, TAU)
-    sampled = reference.collision_fraction(*codes, value.dtype) @ value
-    return reference.unit(sums + (sampled - sums).detach())
+        return reference.yoso_sampling(query, key, value, *codes, hash_code_len=TAU, **options)
+    cosine = reference.unit(query) @ reference.unit(key).transpose(-1, -2)
+    if name == "eager":  # the true derivative; the clamp of the cosines is far from the angles of random rows
+        weights = reference.collision_probability(cosine, TAU)
+    else:
+        probability = reference.collision_probability(cosine.detach(), TAU)
+        weights = reference.with_surrogate_gradient(probability, cosine, TAU)
+    sums, mass = weights @ value, weights.sum(-1, keepdim=True)
+    if name == "yoso_sampling over all pairs":
+        sampled = reference.collision_fraction(*codes, value.dtype)
+        # The gradient of the probability over all pairs, at the sampled sums.
+        sums = sums + (sampled @ value - sums).detach()
+        mass = mass + (sampled.sum(-1, keepdim=True) - mass).detach()
+    return by_definition(sums, mass, value, normalization, norm_floor)
+
+
+def by_definition(sums, mass, value, normalization, norm_floor):
+    """Rows normalised as ``yoso.ops.normalization`` defines it, in float64."""
+    if normalization == "sum":
+        return torch.where(mass > 0, sums / torch.where(mass > 0, mass + norm_floor, 1.0), 0.0)
+    floor = norm_floor * value.square().sum(-1).mean(-1)[..., None, None].sqrt()
+    return reference.unit(sums) if norm_floor == 0 else sums / (sums.square().sum(-1, keepdim=True) + floor**2).sqrt()
 
 
 def draw(dtype, scales=(1, 1, 1), mean=0.0, length=20):
@@ -133,7 +151,7 @@ def padded(x, padding, left):
     return torch.cat([tokens, x] if left else [x, tokens], 2)
 
 
-def check(name, qkv, *, padding=0, left=False, tolerance=None):
+def check(name, qkv, *, padding=0, left=False, tolerance=None, normalization="l2", norm_floor=0.0):
     dtype, length = qkv[0].dtype, qkv[0].shape[2]
     real = slice(padding, padding + length) if left else slice(0, length)
     inputs = [padded(x, padding, left).requires_grad_() for x in qkv]
@@ -141,23 +159,25 @@ def check(name, qkv, *, padding=0, left=False, tolerance=None):
     if padding:
         mask = torch.zeros(1, length + padding, dtype=torch.bool)
         mask[:, real] = True
-    out = attend(name, *inputs, mask)
+    out = attend(name, *inputs, mask, normalization, norm_floor)
     assert out.dtype == dtype
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     gradients = torch.autograd.grad(out, inputs, weight)
 
     wide = [x.double().requires_grad_() for x in qkv]
-    truth = oracle(name, *wide)
+    truth = oracle(name, *wide, normalization, norm_floor)
     expected = torch.autograd.grad(truth, wide, weight[:, :, real].double())
     tolerance = tolerance or TOLERANCE[dtype]
-    assert (out[:, :, real].double() - truth).abs().max() <= tolerance
+    # Means of values are as large as the values, and l2-normalised sums are at most 1.
+    size = qkv[2].double().abs().max().item() if normalization == "sum" else 1.0
+    assert (out[:, :, real].double() - truth).abs().max() <= tolerance * size
     for x, actual, right in zip(wide, gradients, expected, strict=True):
         assert torch.isfinite(actual[:, :, real]).all()
         # Compared after multiplication by the row's length, which the gradient is divided by. The terms of its sums are
         # then about 1, and where they cancel, their rounding errors remain.
         factor = x.detach().norm(dim=-1, keepdim=True)
         error = (actual[:, :, real].double() - right) * factor
-        scale = max((right * factor).abs().max().item(), 1.0)
+        scale = max((right * factor).abs().max().item(), size)
         # Gradients below a 16-bit dtype's range are rounded to multiples of its smallest number.
         least = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps * factor
         assert (error.abs() <= GRADIENT_FACTOR * tolerance * scale + least).all()
@@ -180,6 +200,20 @@ def test_any_scale_and_mean_equals_the_oracle(request, name, dtype, kernels, sca
 
 @ALL
 @DTYPES
+@pytest.mark.parametrize("kernels", ["native", "portable"])
+@pytest.mark.parametrize(("normalization", "norm_floor"), NORMALIZATIONS)
+def test_every_normalization_equals_the_oracle_at_any_scale_and_with_padding(
+    request, name, dtype, kernels, normalization, norm_floor
+):
+    if kernels == "portable":
+        request.getfixturevalue("portable_kernels")
+    options = {"normalization": normalization, "norm_floor": norm_floor}
+    for scale in (1e-4, 1.0, 1e3):
+        check(name, draw(dtype, (1.0, 1.0, scale), mean=0.5), padding=7, left=scale == 1.0, **options)
+
+
+@ALL
+@DTYPES
 @pytest.mark.parametrize("left", [True, False], ids=["left", "right"])
 def test_padding_of_nan_at_either_end_equals_the_unpadded_input(name, dtype, left):
     check(name, draw(dtype, mean=0.5), padding=7, left=left)
@@ -188,11 +222,19 @@ def test_padding_of_nan_at_either_end_equals_the_unpadded_input(name, dtype, lef
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_combination_of_scales_dtypes_and_padding_equals_the_oracle(data):
-    exponents = [data.draw(st.floats(-4, 4)) for _ in range(3)]
+    normalization, norm_floor = data.draw(st.sampled_from((("l2", 0.0), *NORMALIZATIONS)))
+    # The gradients of short queries and keys grow with the length of the mean, and float16 ends at 65504.
+    longest = 0 if normalization == "sum" else 4
+    exponents = [data.draw(st.floats(-4, top)) for top in (4, 4, longest)]
     dtype = data.draw(st.sampled_from(list(TOLERANCE)))
     qkv = draw(dtype, [10.0**e for e in exponents], data.draw(st.floats(-1, 1)), data.draw(st.integers(2, 40)))
     check(
-        data.draw(st.sampled_from(ATTENTIONS)), qkv, padding=data.draw(st.integers(0, 9)), left=data.draw(st.booleans())
+        data.draw(st.sampled_from(ATTENTIONS)),
+        qkv,
+        padding=data.draw(st.integers(0, 9)),
+        left=data.draw(st.booleans()),
+        normalization=normalization,
+        norm_floor=norm_floor,
     )
 
 
@@ -215,6 +257,7 @@ def test_very_long_and_short_sums_are_scaled_to_length_1(request, name, kernels,
     if kernels == "portable":
         request.getfixturevalue("portable_kernels")
     check(name, draw(torch.float32, (1, 1, scale)))
+    check(name, draw(torch.float32, (1, 1, scale)), norm_floor=0.5)
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
@@ -255,7 +298,8 @@ def test_a_large_sum_of_equal_rows_is_normalised_before_it_is_rounded(name, dtyp
 @pytest.mark.parametrize("name", ["yoso_e", "yoso_sampling"])
 def test_a_16_bit_output_is_the_float32_output_rounded_once(name, dtype):
     qkv = draw(dtype, mean=1.0, length=64)
-    assert torch.equal(attend(name, *qkv), attend(name, *(x.float() for x in qkv)).to(dtype))
+    for options in ((None, "l2", 0.0), *((None, *options) for options in NORMALIZATIONS)):
+        assert torch.equal(attend(name, *qkv, *options), attend(name, *(x.float() for x in qkv), *options).to(dtype))
 
 
 @ALL
@@ -266,11 +310,12 @@ def test_a_fully_padded_sequence_gives_zeros_and_zero_rows_have_zero_gradients(n
     mask = torch.ones(2, query.shape[2], dtype=torch.bool)
     mask[1] = False
     inputs = [x.requires_grad_() for x in (query, key, value)]
-    out = attend(name, *inputs, mask)
-    gradients = torch.autograd.grad(out.float().sum(), inputs)
-    assert (out[1] == 0).all()
-    for x in (out, *gradients):
-        assert torch.isfinite(x).all()
-    assert all((x[1] == 0).all() for x in gradients)
-    assert (gradients[0][0, 0, 3] == 0).all()
-    assert (gradients[1][0, 1, 5] == 0).all()
+    for options in (("l2", 0.0), *NORMALIZATIONS):
+        out = attend(name, *inputs, mask, *options)
+        gradients = torch.autograd.grad(out.float().sum(), inputs)
+        assert (out[1] == 0).all()
+        for x in (out, *gradients):
+            assert torch.isfinite(x).all()
+        assert all((x[1] == 0).all() for x in gradients)
+        assert (gradients[0][0, 0, 3] == 0).all()
+        assert (gradients[1][0, 1, 5] == 0).all()

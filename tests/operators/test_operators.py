@@ -157,6 +157,12 @@ def test_native_equals_plain_torch_on_any_shape(data):
         ),
         (torch.ops.yoso.unit_rows, portable.unit_rows, (value,)),
         (torch.ops.yoso.unit_rows_backward, portable.unit_rows_backward, (value.flip(2), value)),
+        (torch.ops.yoso.floored_unit_rows, portable.floored_unit_rows, (value, value[:, :, 0, 0])),
+        (
+            torch.ops.yoso.floored_unit_rows_backward,
+            portable.floored_unit_rows_backward,
+            (value.flip(2), value, value[:, :, 0, 0]),
+        ),
         (torch.ops.yoso.expectation, portable.expectation, (query, key, value, *masks, tau)),
         (torch.ops.yoso.expectation_backward, portable.expectation_backward, (grad, query, key, value, *masks, tau)),
         (

@@ -129,6 +129,9 @@ def test_native_operators_equal_plain_torch(drawn):
     assert_same("expectation_backward", (grad, query, key, value, *masks, tau), 10 * tolerance)
     assert_same("unit_rows", (value,), tolerance)
     assert_same("unit_rows_backward", (grad, 3 * grad.flip(2)), tolerance)
+    floor = value[:, :, 0, 0].to(torch.float64 if value.dtype == torch.float64 else torch.float32)
+    assert_same("floored_unit_rows", (value, floor), tolerance)
+    assert_same("floored_unit_rows_backward", (grad, 3 * grad.flip(2), floor), tolerance)
 
 
 @given(
@@ -202,6 +205,8 @@ def test_offsets_beyond_2_to_the_31_elements(tmp_path, shape, strides):
         "expectation_backward": lambda x: (x, x, x, x, None, None, 2),
         "unit_rows": lambda x: (x,),
         "unit_rows_backward": lambda x: (x, x),
+        "floored_unit_rows": lambda x: (x, torch.ones(x.shape[:2])),
+        "floored_unit_rows_backward": lambda x: (x, x, torch.ones(x.shape[:2])),
     }
     for name, arguments in calls.items():
         actual, expected = getattr(native, name)(*arguments(far_apart)), getattr(native, name)(*arguments(contiguous))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from yoso.attention import yoso_e, yoso_sampling
+from yoso.attention import dense_yoso_e, yoso_e, yoso_sampling
 from yoso.build import jit
 from yoso.ops.hashing import HASH_FAMILIES, draw_planes
 
@@ -128,6 +128,19 @@ def test_an_empty_sequence_gives_empty_or_zero_results(num_query, num_key):
     for shape, outs in results.items():
         assert all(torch.equal(out, torch.zeros(shape)) for out in outs)
     assert native.unit_rows(query).shape == native.unit_rows_backward(query, query).shape == query.shape
+    floor = torch.ones(1, 2)
+    assert native.floored_unit_rows(query, floor).shape == query.shape
+    grads = native.floored_unit_rows_backward(query, query, floor)
+    assert [x.shape for x in grads] == [query.shape, floor.shape]
+    assert num_query > 0 or not grads[1].any()
+    for options in ({"norm_floor": 0.1}, {"normalization": "sum"}):
+        for out in (
+            yoso_e(query, key, value, **options),
+            yoso_sampling(query, key, value, num_hash=3, **options),
+            dense_yoso_e(query, key, value, **options)[0],
+        ):
+            assert torch.equal(out, torch.zeros(1, 2, num_query, 5)) or num_key > 0
+            assert torch.isfinite(out).all()
 
 
 @pytest.mark.parametrize("tau", [-1, 0, 17, 2**40])

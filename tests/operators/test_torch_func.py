@@ -31,6 +31,8 @@ def operator_cases():
         "expectation_backward": (weight, query, key, value, mask, mask, 4, True),
         "unit_rows": (query,),
         "unit_rows_backward": (weight, query),
+        "floored_unit_rows": (query, query[:, :, :, 0, 0].exp()),
+        "floored_unit_rows_backward": (weight, query, query[:, :, :, 0, 0].exp()),
     }
 
 

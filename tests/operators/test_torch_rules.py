@@ -34,6 +34,8 @@ def test_opcheck_finds_nothing():
         (ops.unit_rows, (value,)),
         (ops.unit_rows_, (value.detach().clone(),)),
         (ops.unit_rows_backward, (grad, value.detach())),
+        (ops.floored_unit_rows, (value, torch.rand(2, 2, requires_grad=True))),
+        (ops.floored_unit_rows_backward, (grad, value.detach(), torch.rand(2, 2))),
         (ops.expectation, (query, key, value, mask, mask, 4)),
         (ops.expectation_backward, (grad, *plain, mask, mask, 4)),
     ]

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from yoso.ops.arguments import MAX_HASH_CODE_LEN
+from yoso.ops.arguments import MAX_HASH_CODE_LEN, check_normalization
 from yoso.ops.hashing import HASH_FAMILIES
 
 
@@ -36,6 +36,11 @@ class YosoConfig(PreTrainedConfig):
             pairs.
         hash_family: ``"gaussian"``, ``"hadamard"`` or ``"hadamard_authors"`` (see ``yoso.ops.hashing``); None follows
             ``use_fast_hash``. transformers does not have this field.
+        normalization: ``"l2"``, as transformers has it, scales every weighted sum of values to length 1; ``"sum"``
+            divides it by the sum of its weights. ``yoso.ops.normalization`` has both definitions. transformers does
+            not have this field.
+        norm_floor: at least 0; above 0, rows whose weights nearly vanish become short, where with 0 they become noise
+            of length 1. transformers does not have this field.
         pad_token_id: the padding token; its embedding stays zero.
         bos_token_id: the first token of a sequence.
         eos_token_id: the last token of a sequence.
@@ -70,6 +75,8 @@ class YosoConfig(PreTrainedConfig):
         use_fast_hash: bool = True,
         lsh_backward: bool = True,
         hash_family: str | None = None,
+        normalization: str = "l2",
+        norm_floor: float = 0.0,
         pad_token_id: int | None = 1,
         bos_token_id: int | None = 0,
         eos_token_id: int | list[int] | None = 2,
@@ -97,6 +104,8 @@ class YosoConfig(PreTrainedConfig):
         self.use_fast_hash = use_fast_hash
         self.lsh_backward = lsh_backward
         self.hash_family = hash_family
+        self.normalization = normalization
+        self.norm_floor = norm_floor
         self.pad_token_id = pad_token_id
         self.bos_token_id = bos_token_id
         self.eos_token_id = eos_token_id
@@ -150,6 +159,7 @@ class YosoConfig(PreTrainedConfig):
                 f"hash_family: expected one of {', '.join(HASH_FAMILIES)}, or None to follow use_fast_hash; "
                 f"got {self.hash_family!r}"
             )
+        check_normalization(self.normalization, self.norm_floor)
         for name in ("is_decoder", "add_cross_attention"):
             if getattr(self, name, False):
                 raise ValueError(f"{name}: expected False, got True; YOSO is a bidirectional encoder, it cannot decode")

@@ -65,8 +65,17 @@ def eager_attention_forward(
     Returns:
         ``[B, N, H, D]`` and the weights ``[B, H, N, N]``.
     """
-    hash_code_len = module.config.hash_code_len
-    output, weights = dense_yoso_e(query, key, value, attention_mask, hash_code_len=hash_code_len, dropout=dropout)
+    config = module.config
+    output, weights = dense_yoso_e(
+        query,
+        key,
+        value,
+        attention_mask,
+        hash_code_len=config.hash_code_len,
+        dropout=dropout,
+        normalization=config.normalization,
+        norm_floor=config.norm_floor,
+    )
     return output.transpose(1, 2).contiguous(), weights
 
 

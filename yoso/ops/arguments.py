@@ -3,6 +3,8 @@
 All of them raise ``ValueError``.
 """
 
+import sys
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from yoso.ops.hashing import check_family, planes_shape
 
 MAX_HASH_CODE_LEN = 16
 MAX_HEAD_DIM = 1024
+NORMALIZATIONS = ("l2", "sum")
+"""How the weighted sums of the values are normalised; ``yoso.ops.normalization`` has the definitions."""
 
 
 def check_hash_code_len(hash_code_len: int) -> None:
@@ -22,6 +26,18 @@ def check_num_hash(num_hash: int) -> None:
     """Check m: at least one hash."""
     if num_hash < 1:
         raise ValueError(f"num_hash must be at least 1, got {num_hash}")
+
+
+def check_normalization(normalization: object, norm_floor: object) -> None:
+    """Check the two parameters of ``yoso.ops.normalization``."""
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}; 'l2' scales rows to length 1, "
+            "'sum' divides them by the sum of their weights"
+        )
+    is_number = isinstance(norm_floor, int | float) and not isinstance(norm_floor, bool)
+    if not is_number or not 0 <= norm_floor <= sys.float_info.max:  # type: ignore[operator]  # is_number narrows it
+        raise ValueError(f"norm_floor must be a finite number of at least 0, got {norm_floor!r}; 0 means no floor")
 
 
 def _check_floating(name: str, x: Tensor) -> None:

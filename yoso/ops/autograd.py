@@ -152,6 +152,19 @@ def _unit_rows_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
 _register("unit_rows", _unit_rows_backward, _save_unit_rows)
 
 
+def _save_floored_unit_rows(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
+    x, floor, _dtype = inputs
+    ctx.save_for_backward(x, floor)
+
+
+def _floored_unit_rows_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    return *_ops.floored_unit_rows_backward(grad, *ctx.saved_tensors), None
+
+
+_register("floored_unit_rows", _floored_unit_rows_backward, _save_floored_unit_rows)
+
+
 def _refuse(ctx: Any, *grads: Any) -> Any:
     del ctx, grads
     raise NotImplementedError(
@@ -164,5 +177,10 @@ def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     del ctx, inputs, output
 
 
-for _name in ("lsh_attention_backward", "expectation_backward", "unit_rows_backward"):
+for _name in (
+    "lsh_attention_backward",
+    "expectation_backward",
+    "unit_rows_backward",
+    "floored_unit_rows_backward",
+):
     _register(_name, _refuse, _save_nothing)

@@ -164,6 +164,20 @@ def unit_rows_overwriting(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x
 
 
+def floored_unit_rows(x: Tensor, floor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """``x / sqrt(|x|^2 + floor^2)`` over the last dimension of ``[B, H, N, D]``: ``unit_rows`` with a floor.
+
+    Rows much longer than their floor become rows of length 1, and much shorter ones nearly ``x / floor``. Where row and
+    floor are zero, so is the result, and its gradients.
+
+    Args:
+        x: rows of any length.
+        floor: ``[B, H]``, one for each head, in float32 (float64 for float64). It has a gradient.
+        dtype: as for ``unit_rows``, as are the precision and the rounding.
+    """
+    return _ops.floored_unit_rows(x, floor, dtype)
+
+
 def _native_or(kernel: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The kernel for devices without a native one: load the native kernels and call those, or else run ``kernel``."""
 
@@ -268,6 +282,18 @@ def _(x: Tensor) -> None:
 def _(grad: Tensor, x: Tensor) -> Tensor:
     del grad
     return x.new_empty(x.shape)
+
+
+@torch.library.register_fake("yoso::floored_unit_rows")
+def _(x: Tensor, floor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    del floor
+    return x.new_empty(x.shape, dtype=dtype or x.dtype)
+
+
+@torch.library.register_fake("yoso::floored_unit_rows_backward")
+def _(grad: Tensor, x: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+    del grad
+    return x.new_empty(x.shape), floor.new_empty(floor.shape)
 
 
 @torch.library.register_fake("yoso::lsh_attention_backward")

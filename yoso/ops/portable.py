@@ -39,7 +39,7 @@ def sum_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _largest_magnitude(rows: Tensor) -> Tensor:
+def largest_magnitude(rows: Tensor) -> Tensor:
     """The largest magnitude of each row ``[..., 1]``; 1 for a row that is zero or not finite.
 
     Rows are divided by it before they are squared, because the squares of long and short rows overflow and vanish.
@@ -68,7 +68,7 @@ def fast_hash(x: Tensor, planes: Tensor, num_hash: int, hash_code_len: int, hash
     batch, heads, length, dim = x.shape
     vectors = x.reshape(batch * heads, length, dim).to(sum_dtype(x))
     # Powers of two for vectors whose projections would overflow or vanish: a code does not depend on the length.
-    largest = _largest_magnitude(vectors)
+    largest = largest_magnitude(vectors)
     vectors = torch.where(largest < 2.0**-60, vectors * 2.0**100, vectors)
     vectors = torch.where(largest > 2.0**60, vectors * 2.0**-100, vectors)
     repeats = batch * heads // planes.shape[0]
@@ -124,7 +124,7 @@ def lsh_cumulation(
 def unit_rows(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """See ``yoso.ops.unit_rows``. Differentiable any number of times by torch; the gradient of a zero row is zero."""
     rows = x.to(sum_dtype(x))
-    scaled = rows / _largest_magnitude(rows)
+    scaled = rows / largest_magnitude(rows)
     zero = (scaled == 0).all(-1, keepdim=True)
     # The norm is never taken of a zero row, because its second derivative there is NaN even where it is not used.
     norm = torch.linalg.vector_norm(torch.where(zero, 1.0, scaled), dim=-1, keepdim=True)
@@ -139,13 +139,30 @@ def unit_rows_(x: Tensor) -> None:
 def unit_rows_backward(grad: Tensor, x: Tensor) -> Tensor:
     """The gradient of y = x / |x|: (grad - y (y . grad)) / |x|; zero for a zero row."""
     rows, grads = x.to(sum_dtype(x)), grad.to(sum_dtype(x))
-    largest = _largest_magnitude(rows)
+    largest = largest_magnitude(rows)
     scaled = rows / largest
     norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
     safe = norm.masked_fill(norm == 0, 1)
     unit = scaled / safe
     out = (grads - unit * (unit * grads).sum(-1, keepdim=True)) / safe / largest
     return out.masked_fill(norm == 0, 0).to(x.dtype)
+
+
+def _with_floor(x: Tensor, floor: Tensor) -> Tensor:
+    """The rows with their floor as one more column: its square then counts in their length."""
+    rows = x.to(sum_dtype(x))
+    return torch.cat([rows, floor.to(rows.dtype)[..., None, None].expand(*rows.shape[:3], 1)], -1)
+
+
+def floored_unit_rows(x: Tensor, floor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """See ``yoso.ops.floored_unit_rows``. Differentiable any number of times by torch."""
+    return unit_rows(_with_floor(x, floor))[..., :-1].to(dtype or x.dtype)
+
+
+def floored_unit_rows_backward(grad: Tensor, x: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of ``floored_unit_rows`` for x and floor."""
+    grads = unit_rows_backward(torch.nn.functional.pad(grad, (0, 1)), _with_floor(x, floor))
+    return grads[..., :-1].to(x.dtype), grads[..., -1].sum(-1)
 
 
 def _row_blocks(query: Tensor, key: Tensor) -> Iterator[slice]:

@@ -132,6 +132,51 @@ def weighted_sum(
     return masked(with_surrogate_gradient(weights, cosine, hash_code_len), query_mask, key_mask) @ value
 
 
+def normalized_sum(
+    weights: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+    normalization: str = "l2",
+    norm_floor: float = 0.0,
+) -> Tensor:
+    """``weighted_sum``, normalised by one of the definitions of ``yoso.ops.normalization``."""
+
+    def total(x: Tensor) -> Tensor:
+        return weighted_sum(weights, query, key, x, query_mask, key_mask, hash_code_len)
+
+    sums = total(value)
+    if normalization == "sum":
+        divisor = total(torch.ones_like(value[..., :1]))
+        return torch.where(divisor > 0, sums / torch.where(divisor > 0, divisor + norm_floor, 1.0), 0.0)
+    if norm_floor == 0:
+        return unit(sums)
+    return floored_unit(sums, norm_floor * root_mean_square(value, key_mask))
+
+
+def root_mean_square(value: Tensor, key_mask: Tensor | None) -> Tensor:
+    """The root of the mean squared length of each head's real rows, ``[B, H, 1, 1]``; 0 for a head without any."""
+    real = torch.ones(value.shape[0], value.shape[2]) if key_mask is None else key_mask
+    real = real.to(value)[:, None, :, None]
+    value = torch.where(real > 0, value, 0.0)
+    largest = value.detach().abs().amax((2, 3), keepdim=True).clamp(min=torch.finfo(value.dtype).tiny)
+    mean = (value / largest).square().sum((2, 3), keepdim=True) / real.sum(2, keepdim=True).clamp(min=1)
+    # The square root has no derivative at 0.
+    return largest * torch.where(mean > 0, torch.where(mean > 0, mean, 1.0).sqrt(), 0.0)
+
+
+def floored_unit(x: Tensor, floor: Tensor) -> Tensor:
+    """``x / sqrt(|x|^2 + floor^2)`` for rows of any length; zero, with zero gradients, where row and floor are."""
+    zero = (x == 0).all(-1, keepdim=True) & (floor == 0)
+    x = torch.where(zero, 1.0, x)
+    scale = torch.maximum(x.detach().abs().amax(-1, keepdim=True), floor.detach().abs())
+    length = ((x / scale).square().sum(-1, keepdim=True) + (floor / scale).square()).sqrt()
+    return torch.where(zero, 0.0, x / scale / length)
+
+
 def yoso_e(
     query: Tensor,
     key: Tensor,
@@ -140,11 +185,14 @@ def yoso_e(
     key_mask: Tensor | None = None,
     *,
     hash_code_len: int,
+    normalization: str = "l2",
+    norm_floor: float = 0.0,
 ) -> Tensor:
-    """YOSO-E: the l2-normalised sum of the values, weighted by the collision probability. ``[B, H, N_q, D_v]``."""
+    """YOSO-E: the normalised sum of the values, weighted by the collision probability. ``[B, H, N_q, D_v]``."""
     query, key = unit(query), unit(key)
     weights = collision_probability(query.detach() @ key.detach().transpose(-1, -2), hash_code_len)
-    return unit(weighted_sum(weights, query, key, value, query_mask, key_mask, hash_code_len))
+    rows_and_masks = query, key, value, query_mask, key_mask
+    return normalized_sum(weights, *rows_and_masks, hash_code_len, normalization, norm_floor)
 
 
 def yoso_sampling(
@@ -157,7 +205,10 @@ def yoso_sampling(
     key_mask: Tensor | None = None,
     *,
     hash_code_len: int,
+    normalization: str = "l2",
+    norm_floor: float = 0.0,
 ) -> Tensor:
     """Sampled YOSO: as ``yoso_e``, with the probability estimated from the codes ``[B, H, num_hash, N]``."""
     weights = collision_fraction(query_codes, key_codes, value.dtype)
-    return unit(weighted_sum(weights, unit(query), unit(key), value, query_mask, key_mask, hash_code_len))
+    rows_and_masks = unit(query), unit(key), value, query_mask, key_mask
+    return normalized_sum(weights, *rows_and_masks, hash_code_len, normalization, norm_floor)

@@ -4,7 +4,7 @@ The schemas are defined here and not in C++, so that the operators exist even wh
 
 Shapes, for B sequences, H heads and m hashes of tau bits: query ``[B, H, N_q, D]``, key ``[B, H, N_k, D]``, value
 ``[B, H, N_k, D_v]``, codes uint16 ``[B, H, m, N_q]`` or ``[B, H, m, N_k]``, masks bool ``[B, N_q]`` or ``[B, N_k]``
-(True: a real token) or None.
+(True: a real token) or None, floor ``[B, H]`` in the dtype of the sums.
 
 The attentions have ``unrounded``: the output keeps the dtype of its sums, float32 for 16-bit inputs, so that the sums
 can be scaled to length 1 before they are rounded. In float16 they would overflow otherwise.
@@ -28,6 +28,8 @@ SCHEMAS = {
     "unit_rows": "(Tensor x, ScalarType? dtype=None) -> Tensor",
     "unit_rows_": "(Tensor(a!) x) -> ()",
     "unit_rows_backward": "(Tensor grad, Tensor x) -> Tensor",
+    "floored_unit_rows": "(Tensor x, Tensor floor, ScalarType? dtype=None) -> Tensor",
+    "floored_unit_rows_backward": "(Tensor grad, Tensor x, Tensor floor) -> (Tensor, Tensor)",
 }
 
 for _operator, _signature in SCHEMAS.items():

@@ -102,12 +102,15 @@ struct LargeBucketGradient {
   T scale;
 };
 
-// Rows to scale to length 1 or, if grad is not null, the gradient to pass back through that scaling.
+// Rows to divide by sqrt(|x|^2 + floor^2) or, if grad is not null, the gradient to pass back through that. With a floor
+// of 0, rows are scaled to length 1.
 template <typename T>
 struct RowBlock {
   const T *x, *grad;  // [count] rows of length dim at these strides; grad is null in the forward pass
   T* out;             // may be x or grad
   int64_t x_stride, grad_stride, out_stride, count, dim;
+  T floor = 0;
+  T* grad_floor = nullptr;  // [count], each row's share of the gradient of floor; or null
 };
 
 // One implementation of every kernel, compiled for the instruction set `isa`.

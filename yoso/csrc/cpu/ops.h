@@ -38,4 +38,9 @@ void unit_rows_(at::Tensor& x);
 
 at::Tensor unit_rows_backward(const at::Tensor& grad, const at::Tensor& x);
 
+at::Tensor floored_unit_rows(const at::Tensor& x, const at::Tensor& floor, std::optional<at::ScalarType> dtype);
+
+std::tuple<at::Tensor, at::Tensor> floored_unit_rows_backward(const at::Tensor& grad, const at::Tensor& x,
+                                                              const at::Tensor& floor);
+
 }  // namespace yoso

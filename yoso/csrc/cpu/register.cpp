@@ -13,6 +13,8 @@ TORCH_LIBRARY_IMPL(yoso, CPU, m) {
   m.impl("unit_rows", TORCH_FN(yoso::unit_rows));
   m.impl("unit_rows_", TORCH_FN(yoso::unit_rows_));
   m.impl("unit_rows_backward", TORCH_FN(yoso::unit_rows_backward));
+  m.impl("floored_unit_rows", TORCH_FN(yoso::floored_unit_rows));
+  m.impl("floored_unit_rows_backward", TORCH_FN(yoso::floored_unit_rows_backward));
 }
 
 TORCH_LIBRARY_FRAGMENT(yoso, m) {

@@ -1,4 +1,5 @@
-// Scales rows to length 1 (forward), and the gradient of that (backward). Plain loops that the compiler vectorises.
+// Divides rows by sqrt(|x|^2 + floor^2) (forward), and the gradient of that (backward). A floor of 0 scales rows to
+// length 1. Plain loops that the compiler vectorises.
 #pragma once
 
 #include "../kernel_interface.h"
@@ -35,10 +36,11 @@ inline constexpr double kSmallestSquare<double> = 0x1p-900;
 template <>
 inline constexpr double kLargestSquare<double> = 0x1p+1000;
 
-// A power of two that brings the largest magnitude of a row near 1; 1 for a row that is zero or has an infinity.
+// A power of two that brings the largest magnitude of a row and its floor near 1; 1 where all are zero or one is
+// infinite.
 template <typename T>
-inline T scale_of(const T* x, int64_t dim) {
-  T largest = 0;
+inline T scale_of(const T* x, int64_t dim, T floor) {
+  T largest = floor < 0 ? -floor : floor;
   for (int64_t c = 0; c < dim; ++c) {
     const T magnitude = x[c] < 0 ? -x[c] : x[c];
     if (magnitude > largest) largest = magnitude;
@@ -59,15 +61,16 @@ inline T dot_scaled_row(const T* x, T scale, const T* other, T other_scale, int6
   return sum;
 }
 
-// The length of a row x of any magnitude: `square` is the sum of squares of x * scale. The scale of ordinary rows is 1.
+// The length of a row x of any magnitude, with its floor: `square` is the sum of squares of x * scale and floor * scale.
+// The scale of ordinary rows is 1.
 template <typename T>
 struct RowLength {
   T scale, square;
 
-  RowLength(const T* x, int64_t dim) : scale(1), square(dot_rows(x, x, dim)) {
+  RowLength(const T* x, int64_t dim, T floor) : scale(1), square(dot_rows(x, x, dim) + floor * floor) {
     if (kSmallestSquare<T> <= square && square <= kLargestSquare<T>) return;
-    scale = scale_of(x, dim);
-    square = dot_scaled_row(x, scale, x, scale, dim);
+    scale = scale_of(x, dim, floor);
+    square = dot_scaled_row(x, scale, x, scale, dim) + (floor * scale) * (floor * scale);
   }
 };
 
@@ -76,24 +79,26 @@ void unit_rows(const RowBlock<T>& rows) {
   for (int64_t i = 0; i < rows.count; ++i) {
     const T* x = rows.x + i * rows.x_stride;
     T* out = rows.out + i * rows.out_stride;
-    const RowLength<T> length(x, rows.dim);
+    const RowLength<T> length(x, rows.dim, rows.floor);
     // Division, unlike multiplication by the reciprocal, makes a row of one entry exactly 1 or -1.
     const T norm = length.square == 0 ? T{1} : square_root(length.square);
     for (int64_t c = 0; c < rows.dim; ++c) out[c] = x[c] * length.scale / norm;
   }
 }
 
-// With y = x / |x|, the gradient is (grad - y (y . grad)) / |x|; it is zero for a zero row.
+// With n = sqrt(|x|^2 + floor^2) and y = x / n, the gradient of x is (grad - y (y . grad)) / n, and a row's share of the
+// gradient of floor is -(y . grad) floor / n^2. Both are zero where n is.
 template <typename T>
 void unit_rows_backward(const RowBlock<T>& rows) {
   for (int64_t i = 0; i < rows.count; ++i) {
     const T *x = rows.x + i * rows.x_stride, *grad = rows.grad + i * rows.grad_stride;
     T* out = rows.out + i * rows.out_stride;
-    const RowLength<T> length(x, rows.dim);
+    const RowLength<T> length(x, rows.dim, rows.floor);
     const T square = length.square, scale = length.scale;
     const T along = scale == 1 ? dot_rows(x, grad, rows.dim) : dot_scaled_row(x, scale, grad, T{1}, rows.dim);
     const T inverse = square == 0 ? T{0} : T{1} / square_root(square);
     const T projection = square == 0 ? T{0} : along / square;
+    if (rows.grad_floor) rows.grad_floor[i] = -projection * (rows.floor * scale) * inverse * scale;
     for (int64_t c = 0; c < rows.dim; ++c) out[c] = (grad[c] - x[c] * scale * projection) * inverse * scale;
   }
 }

@@ -11,7 +11,11 @@ namespace yoso::cuda {
 // the gradient of x to out, which has x's dtype. out is contiguous. It may be x, or *grad if that is contiguous and has
 // its dtype, because a row is read before it is written. x may be float32 where the unit rows are of a 16-bit dtype.
 // `name` is the operator that error messages name.
-void scale_rows(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out, const char* name);
+//
+// With floors, contiguous float32 [B, H], rows are divided by sqrt(|x|^2 + floor^2) instead. grad_floor, contiguous
+// float32 [B, H, N], then receives each row's share of the gradient of its floor.
+void scale_rows(const at::Tensor& x, const at::Tensor* grad, at::Tensor& out, const char* name,
+                const at::Tensor& floors = {}, const at::Tensor& grad_floor = {});
 
 // The rows of x scaled to length 1, in a new contiguous tensor.
 at::Tensor to_unit_rows(const at::Tensor& x, const char* name);

@@ -62,6 +62,11 @@ struct RowSums {
     }
   }
 
+  __device__ void add_floor(float floor) {
+    square += floor * floor;
+    largest = fmaxf(largest, fabsf(floor));
+  }
+
   __device__ bool ordinary() const {
     return (square == 0 && largest == 0) || (square >= kSmallestSquare && square <= kLargestSquare);
   }
@@ -88,19 +93,28 @@ __global__ void __launch_bounds__(kThreads) unit_rows_kernel(UnitRowsParams para
   const auto* x = row_start<T, kVector>(params.x, batch, head_of_batch, position);
   const auto* grad = row_start<U, kVector>(params.grad, batch, head_of_batch, position);
 
+  const float floor = params.floor ? params.floor[head] : 0.0f;
   RowSums sums;
   sums.add_row<kLanes, kBackward>(x, grad, 1.0f, vectors, lane);
+  sums.add_floor(floor);
   float scale = 1;
   // All rows of the warp are summed again where one is very long or short, because the sums need all lanes.
   if (__any_sync(kWholeWarp, !sums.ordinary())) {
     if (!sums.ordinary()) scale = power_of_two_for(sums.largest);
     sums = {};
     sums.add_row<kLanes, kBackward>(x, grad, scale, vectors, lane);
+    sums.add_floor(floor * scale);
   }
   const float norm = sums.square == 0 ? 1.0f : sqrtf(sums.square);
-  // With y = x / |x|, the gradient is (grad - y (y . grad)) / |x|; zero for a zero row.
+  // With n = sqrt(|x|^2 + floor^2) and y = x / n, the gradient of x is (grad - y (y . grad)) / n, and a row's share of
+  // the gradient of floor is -(y . grad) floor / n^2. Both are zero where n is.
   const float inverse = sums.square == 0 ? 0.0f : 1.0f / norm;
   const float along = sums.along * inverse * inverse;
+  if constexpr (kBackward) {
+    if (params.grad_floor && lane == 0 && position < params.length) {
+      params.grad_floor[int64_t{head} * params.length + position] = -along * (floor * scale) * inverse * scale;
+    }
+  }
 
   auto* out = reinterpret_cast<ElementVector<Out, kVector>*>(static_cast<Out*>(params.out) +
                                                              (int64_t{head} * params.length + position) * params.dim);
