@@ -24,7 +24,17 @@ def make_attention(name: str, *, groups: int = 4, head_dim: int = 16) -> Any:
         return partial(yoso_e, hash_code_len=4)
     generator = torch.Generator().manual_seed(1)
     planes = draw_planes("hadamard", groups=groups, head_dim=head_dim, generator=generator, **SIZES)
+    if name == "yoso_sampling rescored":
+        return partial(_rescored_with_fixed_keys, planes=planes, **SIZES)
     return partial(yoso_sampling, planes=planes, lsh_backward=name == "yoso_sampling", **SIZES)
 
 
-ATTENTIONS = ("yoso_e", "yoso_sampling", "yoso_sampling over all pairs")
+def _rescored_with_fixed_keys(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **options: Any
+) -> Tensor:
+    """The rescored estimator with every third key as a shared key, whatever the batch and the length."""
+    ids = torch.arange(0, key.shape[2], 3, device=key.device).expand(*key.shape[:2], -1)
+    return yoso_sampling(query, key, value, mask, estimator="rescored", shared_key_ids=ids, **options)
+
+
+ATTENTIONS = ("yoso_e", "yoso_sampling", "yoso_sampling over all pairs", "yoso_sampling rescored")

@@ -11,11 +11,16 @@ from yoso import YosoConfig, YosoModel
 def test_defaults_are_those_of_transformers():
     fields = YosoConfig().to_dict()
     assert fields.pop("hash_family") is None
+    assert fields.pop("estimator") == "collisions"
+    for name in ("shared_keys", "rescore_floor", "rescore_rest"):
+        fields.pop(name)
     assert fields == transformers_yoso.YosoConfig().to_dict()
 
 
 def test_a_configuration_survives_a_dict_and_a_file(tmp_path):
-    config = YosoConfig(num_hash=16, conv_window=33, hash_family="gaussian", num_labels=7, hidden_act="relu")
+    config = YosoConfig(
+        num_hash=16, estimator="rescored", conv_window=33, hash_family="gaussian", num_labels=7, hidden_act="relu"
+    )
     assert YosoConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
     config.save_pretrained(tmp_path)
     assert YosoConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
@@ -49,6 +54,9 @@ BAD = [
         {"hidden_size": 100, "num_attention_heads": 12},
         r"hidden_size: expected a multiple of num_attention_heads \(12\)",
     ),
+    ({"estimator": "sampled"}, "estimator must be one of .*'collisions', 'rescored'.*got 'sampled'"),
+    ({"shared_keys": 0}, "shared_keys: expected an integer of at least 1, got 0"),
+    ({"rescore_floor": 2}, "rescore_floor must be a number from 0 to 1, got 2"),
     ({"hash_family": "simhash"}, "hash_family: expected one of gaussian, hadamard, hadamard_authors.*'simhash'"),
 ]
 
