@@ -5,6 +5,8 @@ rows of query and key are l2-normalised, the weight of a pair is the probability
 weighted sum of the values is l2-normalised, unless the parameters of ``yoso.ops.normalization`` say otherwise.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,6 +14,7 @@ from torch.nn import functional
 from yoso.ops import operators, portable
 from yoso.ops.arguments import check_attention, check_hash_code_len, check_normalization, check_num_hash
 from yoso.ops.autocast import to_autocast_dtype, without_autocast
+from yoso.ops.estimators import check_estimator, check_shared_keys, draw_shared_keys
 from yoso.ops.hashing import check_family, draw_planes
 from yoso.ops.normalization import normalized, summands
 
@@ -77,6 +80,11 @@ def yoso_sampling(
     planes: Tensor | None = None,
     normalization: str = "l2",
     norm_floor: float = 0.0,
+    estimator: str = "collisions",
+    shared_keys: int = 64,
+    rescore_floor: float = 0.2,
+    rescore_rest: bool = True,
+    shared_key_ids: Tensor | None = None,
 ) -> Tensor:
     """Sampled YOSO: the collision probability is estimated from ``num_hash`` hashes. O(N num_hash D) time, O(N) memory.
 
@@ -98,6 +106,16 @@ def yoso_sampling(
             one set per head and sequence.
         normalization: "l2" or "sum"; see ``yoso.ops.normalization``.
         norm_floor: at least 0; a positive one shortens rows with few collisions, see there.
+        estimator: ``"collisions"``: a weight is the fraction of hashes whose codes are equal. ``"rescored"``: pairs
+            that collide, and ``shared_keys`` random keys for every query, get their exact weight, divided by the
+            probability that they are found (``yoso.ops.operators.rescored_attention``); NaN in a row of query or key
+            then reaches the outputs of its candidates. On CUDA it takes O(N^2), in plain torch.
+        shared_keys: c, the random keys per head of the rescored estimator, at most N.
+        rescore_floor: the smallest probability that it divides by; 0: none.
+        rescore_rest: whether it gives the weight that the floor takes away to the mean of the values. Floor 0 without
+            the rest is unbiased; the defaults are biased and have a smaller error.
+        shared_key_ids: int64 ``[B, H, c]`` from ``yoso.ops.estimators.draw_shared_keys``, instead of ``shared_keys``;
+            None: new ones are drawn from torch's default CPU generator, after the planes.
 
     Returns:
         ``[B, H, N, D_v]`` in value's dtype; by default rows have length 1, and a row without any collision is zero.
@@ -108,9 +126,11 @@ def yoso_sampling(
     check_num_hash(num_hash)
     check_family(hash_family)
     check_normalization(normalization, norm_floor)
+    check_estimator(estimator, rescore_floor)
     query, key, value = to_autocast_dtype(query, key, value)
     query_mask = _query_mask(query, key, key_padding_mask)
     check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
+    check_shared_keys(shared_keys, key.shape[2] if estimator == "rescored" and shared_key_ids is None else None)
     if planes is None:
         planes = draw_planes(
             hash_family,
@@ -124,18 +144,16 @@ def yoso_sampling(
         operators.fast_hash(x.detach(), planes, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family)
         for x in (query, key)
     )
-    context = operators.lsh_attention(
-        query,
-        key,
-        summands(value, normalization),
-        query_codes,
-        key_codes,
-        query_mask,
-        key_padding_mask,
-        hash_code_len=hash_code_len,
-        lsh_backward=lsh_backward,
-        unrounded=True,
-    )
+    tensors = query, key, summands(value, normalization), query_codes, key_codes
+    masks = query_mask, key_padding_mask
+    options: dict[str, Any] = {"hash_code_len": hash_code_len, "lsh_backward": lsh_backward, "unrounded": True}
+    if estimator == "rescored":
+        if shared_key_ids is None:
+            shared_key_ids = draw_shared_keys(shared_keys, key.shape[:3], key_padding_mask, device=key.device)
+        options |= {"floor": rescore_floor, "rest": rescore_rest}
+        context = operators.rescored_attention(*tensors, shared_key_ids, *masks, **options)
+    else:
+        context = operators.lsh_attention(*tensors, *masks, **options)
     return normalized(context, value, key_padding_mask, normalization, norm_floor)
 
 

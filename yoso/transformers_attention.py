@@ -1,8 +1,9 @@
 """YOSO in transformers' attention registry: importing this module registers ``"yoso"`` and ``"yoso_e"``.
 
 Any bidirectional transformers model that looks up its attention in ``AttentionInterface`` then accepts
-``attn_implementation="yoso"``. The parameters ``num_hash``, ``hash_code_len``, ``hash_family``, ``lsh_backward``,
-``normalization`` and ``norm_floor`` are read from the model's configuration where it has them, so
+``attn_implementation="yoso"``. The parameters ``num_hash``, ``hash_code_len``, ``hash_family``, ``lsh_backward``, those
+of the normalisation (``normalization``, ``norm_floor``) and those of the estimator (``estimator``, ``shared_keys``,
+``rescore_floor``, ``rescore_rest``) are read from the model's configuration where it has them, so
 ``BertConfig(num_hash=32)`` works.
 """
 
@@ -135,6 +136,10 @@ def yoso_attention(
         hash_family=family,
         lsh_backward=getattr(config, "lsh_backward", True),
         **_normalization(config),
+        estimator=getattr(config, "estimator", "collisions"),
+        shared_keys=min(getattr(config, "shared_keys", 64), key.shape[2]),
+        rescore_floor=getattr(config, "rescore_floor", 0.2),
+        rescore_rest=getattr(config, "rescore_rest", True),
     )
     weights = None
     if output_attentions:

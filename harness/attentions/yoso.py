@@ -1,6 +1,7 @@
 """Sampled YOSO: attention weights estimated from hash collisions, in linear time and memory."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,39 @@ from harness.core.spec import OperationSpec, QualitySpec, Scalar, Spec
 from yoso.build import jit
 from yoso.ops import hashing, operators, reference
 from yoso.ops.arguments import check_hash_code_len, check_normalization, check_num_hash
+from yoso.ops.estimators import KEYS_PER_HASH, check_estimator, check_shared_keys, draw_shared_keys
 
 POSITIONS_PER_STEP = {"cpu": 2**16, "cuda": 2**20}
 """How many positions, over all heads, the oracle hashes at a time, by device; other devices use the CPU's number."""
+
+
+@dataclass(frozen=True)
+class Rescoring:
+    """The knobs of the estimator."""
+
+    estimator: str
+    shared_keys: int
+    floor: float
+    rest: bool
+
+    @classmethod
+    def of(cls, knobs: Mapping[str, Scalar]) -> "Rescoring":
+        """Read from a plugin's knobs."""
+        return cls(
+            str(knobs["estimator"]),
+            int(knobs["shared_keys"]),
+            float(knobs["rescore_floor"]),
+            bool(knobs["rescore_rest"]),
+        )
+
+    def check(self, num_key: int) -> None:
+        """Raise ``ValueError`` for a value that sequences of this length do not allow."""
+        check_estimator(self.estimator, self.floor)
+        check_shared_keys(self.shared_keys, num_key if self.estimator == "rescored" else None)
+
+    def shared_keys_of(self, key: Tensor) -> int:
+        """How many keys are shared, at most all of key ``[B, H, N, D]``: calls may be shorter than the case."""
+        return min(self.shared_keys, key.shape[2])
 
 
 class YosoSamplingModule(nn.Module):
@@ -30,6 +61,7 @@ class YosoSamplingModule(nn.Module):
         lsh_backward: bool,
         normalization: str,
         norm_floor: float,
+        rescoring: "Rescoring",
     ) -> None:
         super().__init__()
         self.num_hash = num_hash
@@ -38,6 +70,7 @@ class YosoSamplingModule(nn.Module):
         self.lsh_backward = lsh_backward
         self.normalization = normalization
         self.norm_floor = norm_floor
+        self.rescoring = rescoring
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """See ``harness.core.plugin.AttentionPlugin``."""
@@ -52,6 +85,10 @@ class YosoSamplingModule(nn.Module):
             lsh_backward=self.lsh_backward,
             normalization=self.normalization,
             norm_floor=self.norm_floor,
+            estimator=self.rescoring.estimator,
+            shared_keys=self.rescoring.shared_keys_of(k),
+            rescore_floor=self.rescoring.floor,
+            rescore_rest=self.rescoring.rest,
         )
 
 
@@ -74,15 +111,23 @@ class YosoSamplingPlugin(AttentionPlugin):
         - ``lsh_backward``: True estimates gradients from the hash collisions; False computes them over all pairs.
         - ``normalization``: "l2" scales the weighted sums to length 1, "sum" divides them by the sum of the weights.
         - ``norm_floor``: at least 0; above 0, rows with few collisions become short (see ``yoso.ops.normalization``).
+        - ``estimator``: "collisions" counts collisions; "rescored" computes the weights of colliding pairs and divides
+          them by the probability that they are found. The knobs that follow are those of the latter.
+        - ``shared_keys``: random keys per head that every query looks at as well; by default 64, or all of fewer.
+        - ``rescore_floor``: the smallest probability that it divides by, 0 to 1.
+        - ``rescore_rest``: whether the weight that the floor takes away goes to the mean of the values.
         """
-        tau = hashing.default_hash_code_len(spec.seq_len)
         return {
             "num_hash": 32,
-            "hash_code_len": tau,
+            "hash_code_len": hashing.default_hash_code_len(spec.seq_len),
             "hash_family": "hadamard",
             "lsh_backward": True,
             "normalization": "l2",
             "norm_floor": 0.0,
+            "estimator": "collisions",
+            "shared_keys": min(64, spec.seq_len),
+            "rescore_floor": 0.2,
+            "rescore_rest": True,
         }
 
     def unsupported(self, spec: Spec) -> list[str]:
@@ -101,6 +146,7 @@ class YosoSamplingPlugin(AttentionPlugin):
                 num_hash=int(knobs["num_hash"]),
                 hash_code_len=int(knobs["hash_code_len"]),
             )
+            Rescoring.of(knobs).check(spec.seq_len)
         except ValueError as error:
             return [*missing, str(error)]
         return missing
@@ -124,6 +170,10 @@ class YosoSamplingPlugin(AttentionPlugin):
         else:
             blocks = hashing.num_blocks(family, head_dim=spec.head_dim, num_hash=hashes, hash_code_len=tau)
             rotations = hashing.SHARED_ROUNDS[family] + blocks * hashing.BLOCK_ROUNDS[family]
+        rescoring = Rescoring.of(knobs)
+        if rescoring.estimator == "rescored":
+            pairs = rescoring.shared_keys + hashes * min(KEYS_PER_HASH, spec.seq_len / 2**tau)
+            return cost.yoso_rescored(spec, pairs, hashes, rotations, projections)
         return cost.yoso_sampling(spec, hashes, tau, rotations, projections)
 
     def build(self, spec: Spec) -> nn.Module:
@@ -136,12 +186,13 @@ class YosoSamplingPlugin(AttentionPlugin):
             bool(knobs["lsh_backward"]),
             str(knobs["normalization"]),
             float(knobs["norm_floor"]),
+            Rescoring.of(knobs),
         )
 
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """The definition: collisions of the same hash planes, counted for each pair.
+        """The definition: collisions of the same hash planes, counted or rescored for each pair.
 
         Hash bits are computed in float64. Only bits that float32 rounding may decide are taken from the kernel.
         """
@@ -176,15 +227,25 @@ class YosoSamplingPlugin(AttentionPlugin):
             codes_of_heads = torch.cat([exact_codes(first) for first in range(0, groups, heads_per_step)])
             return codes_of_heads.reshape(*x.shape[:2], *kernel_codes.shape[1:])
 
-        return reference.yoso_sampling(
-            q[:, :, rows],
-            k,
-            v,
-            codes(q[:, :, rows]),
-            codes(k),
-            None,
-            key_padding_mask,
-            hash_code_len=tau,
-            normalization=str(knobs["normalization"]),
-            norm_floor=float(knobs["norm_floor"]),
-        )
+        queries = q[:, :, rows]
+        pairs, rescoring = (codes(queries), codes(k)), Rescoring.of(knobs)
+        normalization = str(knobs["normalization"]), float(knobs["norm_floor"])
+        if rescoring.estimator == "collisions":
+            return reference.yoso_sampling(
+                *(queries, k, v, *pairs, None, key_padding_mask),
+                hash_code_len=tau,
+                normalization=normalization[0],
+                norm_floor=normalization[1],
+            )
+        ids = draw_shared_keys(rescoring.shared_keys_of(k), k.shape[:3], key_padding_mask, device=k.device)
+
+        def total(x: Tensor) -> Tensor:
+            return reference.yoso_rescored(
+                *(queries, k, x, *pairs, ids, None, key_padding_mask),
+                hash_code_len=tau,
+                keys_per_query=KEYS_PER_HASH * sizes["num_hash"],
+                floor=rescoring.floor,
+                rest=rescoring.rest,
+            )
+
+        return reference.normalized(total, v, key_padding_mask, *normalization)

@@ -253,9 +253,12 @@ def test_sampled_rows_include_the_first_and_last_real_position_and_no_padding():
 
 
 YOSO_HASH_FAMILIES = [("yoso", {"hash_family": family}) for family in ("gaussian", "hadamard_authors")]
+YOSO_RESCORED = [("yoso", {"estimator": "rescored", "shared_keys": 9})]
 
 
-@pytest.mark.parametrize(("name", "knobs"), [*((name, {}) for name in registry.names()), *YOSO_HASH_FAMILIES])
+@pytest.mark.parametrize(
+    ("name", "knobs"), [*((name, {}) for name in registry.names()), *YOSO_HASH_FAMILIES, *YOSO_RESCORED]
+)
 def test_oracle_computes_on_the_device_of_its_inputs(monkeypatch, name, knobs):
     """Tested on torch's meta device, which raises if tensors of another device are used; every mask is True there."""
     monkeypatch.setattr(transformers_yoso, "_kernels", kernels)  # its oracle uses the codes of these kernels

@@ -75,6 +75,16 @@ def test_yoso_runs_in_bert_with_the_configurations_parameters(attention, normali
     assert largest_difference(context, expected.transpose(1, 2).flatten(-2)) < 1e-6
 
 
+def test_yoso_runs_in_bert_with_the_configurations_estimator():
+    """With 64 shared keys by default, of which a sequence of 20 tokens has 20, every weight is exact."""
+    fields = {"num_hash": 8, "hash_code_len": 4, "estimator": "rescored"}
+    exact = output(make_bert(hash_code_len=4, attn_implementation="yoso_e"), MASK)
+    real = MASK.bool()[..., None]
+    assert largest_difference(output(make_bert(**fields, attn_implementation="yoso"), MASK) * real, exact * real) < 1e-4
+    rough = output(make_bert(**fields, shared_keys=2, attn_implementation="yoso"), MASK)
+    assert largest_difference(rough * real, exact * real) > 1e-2
+
+
 @pytest.mark.parametrize("attention", ["yoso", "yoso_e", "softmax"])
 def test_padding_does_not_change_the_outputs_of_real_tokens_in_bert(attention):
     model = make_bert(attention)

@@ -12,12 +12,17 @@ def test_defaults_are_those_of_transformers():
     fields = YosoConfig().to_dict()
     assert fields.pop("hash_family") is None
     assert (fields.pop("normalization"), fields.pop("norm_floor")) == ("l2", 0.0)
+    assert fields.pop("estimator") == "collisions"
+    for name in ("shared_keys", "rescore_floor", "rescore_rest"):
+        fields.pop(name)
     assert fields == transformers_yoso.YosoConfig().to_dict()
 
 
 def test_a_configuration_survives_a_dict_and_a_file(tmp_path):
     normalization = {"normalization": "sum", "norm_floor": 0.1}
-    config = YosoConfig(num_hash=16, conv_window=33, hash_family="gaussian", num_labels=7, **normalization)
+    config = YosoConfig(
+        num_hash=16, estimator="rescored", conv_window=33, hash_family="gaussian", num_labels=7, **normalization
+    )
     assert YosoConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
     config.save_pretrained(tmp_path)
     loaded = YosoConfig.from_pretrained(tmp_path)
@@ -55,6 +60,9 @@ BAD = [
     ),
     ({"normalization": "layer"}, "normalization must be one of .*got 'layer'"),
     ({"norm_floor": -1.0}, "norm_floor must be a finite number of at least 0, got -1.0"),
+    ({"estimator": "sampled"}, "estimator must be one of .*'collisions', 'rescored'.*got 'sampled'"),
+    ({"shared_keys": 0}, "shared_keys: expected an integer of at least 1, got 0"),
+    ({"rescore_floor": 2}, "rescore_floor must be a number from 0 to 1, got 2"),
     ({"hash_family": "simhash"}, "hash_family: expected one of gaussian, hadamard, hadamard_authors.*'simhash'"),
 ]
 

@@ -7,6 +7,7 @@ from torch.func import grad, jvp, vjp, vmap
 from torch.testing import assert_close
 
 from yoso.attention import yoso_sampling
+from yoso.ops.estimators import draw_shared_keys
 from yoso.ops.hashing import draw_planes
 from yoso.ops.schemas import SCHEMAS
 
@@ -22,11 +23,14 @@ def operator_cases():
     planes = torch.stack([draw_planes("hadamard", groups=2, head_dim=16, **SIZES) for _ in range(MAPPED)])
     hashing = (6, 4, "hadamard")
     codes = [torch.stack([OPS.fast_hash(x[i], planes[i], *hashing) for i in range(MAPPED)]) for x in (query, key)]
+    ids = torch.stack([draw_shared_keys(3, (2, 2, 11)) for _ in range(MAPPED)])
     return {
         "fast_hash": (query, planes, *hashing),
         "lsh_cumulation": (*codes, value, mask, mask, 4),
         "lsh_attention": (query, key, value, *codes, mask, None, 4, True),
         "lsh_attention_backward": (weight, query, key, value, *codes, mask, mask, 4),
+        "rescored_attention": (query, key, value, *codes, ids, mask, None, 4, 40, 0.2, True, True),
+        "rescored_attention_backward": (weight, query, key, value, *codes, ids, mask, mask, 4, 40, 0.2, True),
         "expectation": (query, key, value, mask, None, 4),
         "expectation_backward": (weight, query, key, value, mask, mask, 4, True),
         "unit_rows": (query,),

@@ -5,6 +5,7 @@ import torch
 from attention_arguments import ATTENTIONS, make_attention, make_qkv
 
 from yoso.attention import expectation_weights, yoso_e, yoso_sampling
+from yoso.ops.estimators import draw_shared_keys
 from yoso.ops.hashing import draw_planes
 
 ON_CPU = {"profile_memory": True, "activities": [torch.profiler.ProfilerActivity.CPU], "acc_events": True}
@@ -22,7 +23,7 @@ def sample_arguments(requires_grad=True):
 
 def test_opcheck_finds_nothing():
     query, key, value, mask, planes, codes = sample_arguments()
-    grad = torch.randn(2, 2, 30, 16)
+    grad, ids = torch.randn(2, 2, 30, 16), draw_shared_keys(5, (2, 2, 30), mask)
     plain = [x.detach() for x in (query, key, value)]
     ops = torch.ops.yoso
     cases = [
@@ -31,6 +32,9 @@ def test_opcheck_finds_nothing():
         (ops.lsh_attention, (query, key, value, *codes, mask, None, 4, True)),
         (ops.lsh_attention, (query, key, value, *codes, None, mask, 4, False)),
         (ops.lsh_attention_backward, (grad, *plain, *codes, mask, mask, 4)),
+        (ops.rescored_attention, (query, key, value, *codes, ids, mask, None, 4, 40, 0.2, True, True)),
+        (ops.rescored_attention, (query, key, value, *codes, ids, None, mask, 4, 40, 0.0, False, False)),
+        (ops.rescored_attention_backward, (grad, *plain, *codes, ids, mask, mask, 4, 40, 0.2, True)),
         (ops.unit_rows, (value,)),
         (ops.unit_rows_, (value.detach().clone(),)),
         (ops.unit_rows_backward, (grad, value.detach())),

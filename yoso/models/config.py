@@ -5,6 +5,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from yoso.ops.arguments import MAX_HASH_CODE_LEN, check_normalization
+from yoso.ops.estimators import check_estimator
 from yoso.ops.hashing import HASH_FAMILIES
 
 
@@ -41,6 +42,12 @@ class YosoConfig(PreTrainedConfig):
             not have this field.
         norm_floor: at least 0; above 0, rows whose weights nearly vanish become short, where with 0 they become noise
             of length 1. transformers does not have this field.
+        estimator: how sampling estimates the weights, ``"collisions"`` or ``"rescored"`` (see
+            ``yoso.attention.yoso_sampling``). transformers does not have this field and the next three.
+        shared_keys: random keys per head that the rescored estimator adds to every query's, or all of a shorter
+            sequence's.
+        rescore_floor: smallest probability by which it divides, 0 to 1.
+        rescore_rest: whether it gives the weight that the floor takes away to the mean of the values.
         pad_token_id: the padding token; its embedding stays zero.
         bos_token_id: the first token of a sequence.
         eos_token_id: the last token of a sequence.
@@ -77,6 +84,10 @@ class YosoConfig(PreTrainedConfig):
         hash_family: str | None = None,
         normalization: str = "l2",
         norm_floor: float = 0.0,
+        estimator: str = "collisions",
+        shared_keys: int = 64,
+        rescore_floor: float = 0.2,
+        rescore_rest: bool = True,
         pad_token_id: int | None = 1,
         bos_token_id: int | None = 0,
         eos_token_id: int | list[int] | None = 2,
@@ -106,6 +117,10 @@ class YosoConfig(PreTrainedConfig):
         self.hash_family = hash_family
         self.normalization = normalization
         self.norm_floor = norm_floor
+        self.estimator = estimator
+        self.shared_keys = shared_keys
+        self.rescore_floor = rescore_floor
+        self.rescore_rest = rescore_rest
         self.pad_token_id = pad_token_id
         self.bos_token_id = bos_token_id
         self.eos_token_id = eos_token_id
@@ -160,6 +175,8 @@ class YosoConfig(PreTrainedConfig):
                 f"got {self.hash_family!r}"
             )
         check_normalization(self.normalization, self.norm_floor)
+        check_estimator(self.estimator, self.rescore_floor)
+        self._check_positive("shared_keys")
         for name in ("is_decoder", "add_cross_attention"):
             if getattr(self, name, False):
                 raise ValueError(f"{name}: expected False, got True; YOSO is a bidirectional encoder, it cannot decode")

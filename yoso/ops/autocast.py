@@ -48,6 +48,11 @@ def _autocast_rule(name: str, first: int, last: int) -> Callable[..., Any]:
 
 # fast_hash, unit_rows and floored_unit_rows have no rule: they keep the dtype of their input. Backward operators run in
 # the dtype that the forward pass saved.
-for _name, _first, _last in (("lsh_cumulation", 2, 3), ("lsh_attention", 0, 3), ("expectation", 0, 3)):
+for _name, _first, _last in (
+    ("lsh_cumulation", 2, 3),
+    ("lsh_attention", 0, 3),
+    ("rescored_attention", 0, 3),
+    ("expectation", 0, 3),
+):
     for _device in ("CPU", "CUDA"):
         _library.impl(_name, _autocast_rule(_name, _first, _last), f"Autocast{_device}")

@@ -125,6 +125,25 @@ def _lsh_attention_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 _register("lsh_attention", _lsh_attention_backward, _save_lsh_attention)
 
 
+def _save_rescored_attention(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
+    tensors, (tau, keys_per_query, floor, rest, ctx.lsh_backward, _unrounded) = inputs[:8], inputs[8:]
+    ctx.sizes = tau, keys_per_query, floor, rest
+    ctx.save_for_backward(*tensors)
+
+
+def _rescored_attention_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    if not ctx.lsh_backward:
+        query, key, value, _, _, _, query_mask, key_mask = ctx.saved_tensors
+        grads = _ops.expectation_backward(grad, query, key, value, query_mask, key_mask, ctx.sizes[0])
+    else:
+        grads = _ops.rescored_attention_backward(grad, *ctx.saved_tensors, *ctx.sizes)
+    return *grads, *(None,) * 11
+
+
+_register("rescored_attention", _rescored_attention_backward, _save_rescored_attention)
+
+
 def _save_expectation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     del output
     *tensors, ctx.hash_code_len, ctx.exact_gradient, _unrounded = inputs
@@ -179,6 +198,7 @@ def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 for _name in (
     "lsh_attention_backward",
+    "rescored_attention_backward",
     "expectation_backward",
     "unit_rows_backward",
     "floored_unit_rows_backward",

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from yoso.build import jit
-from yoso.ops import portable
+from yoso.ops import portable, rescored
 from yoso.ops.arguments import check_attention, check_codes, check_hash
-from yoso.ops.autocast import to_autocast_dtype
+from yoso.ops.autocast import to_autocast_dtype, without_autocast
+from yoso.ops.estimators import KEYS_PER_HASH, check_estimator, check_shared_key_ids
 from yoso.ops.schemas import SCHEMAS
 from yoso.torch_private import has_kernel, inside_functorch_transform
 
@@ -113,6 +114,56 @@ def lsh_attention(
     )
 
 
+def rescored_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_codes: Tensor,
+    key_codes: Tensor,
+    shared_key_ids: Tensor,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    *,
+    hash_code_len: int,
+    floor: float = 0.2,
+    rest: bool = True,
+    lsh_backward: bool = True,
+    unrounded: bool = False,
+) -> Tensor:
+    """Sampled YOSO whose found pairs get their exact weight, divided by the probability that they are found.
+
+    A pair is a candidate if its codes are equal in any of the m hashes, or if its key is one of the c shared keys. A
+    candidate's weight W = (1 - angle / pi) ** tau is computed. A pair of this weight is a candidate with probability
+    u = 1 - (1 - W) ** m (1 - c / n), where n is the number of real keys. The sum is
+
+        out[i] = sum_j W / max(u, floor) value[j] + (S[i] - T[i]) mean(value)
+
+    over the candidates j, where S[i] = sum_j W / u is an unbiased estimate of the sum of all weights, T[i] = sum_j W /
+    max(u, floor) is the part of it that candidates have, and the mean is that of the real keys. The second term is
+    absent without ``rest``. With floor 0 and without rest the estimate is unbiased. A floor bounds its variance, and
+    the rest then gives the missing weight to the mean value. ``yoso.ops.schemas`` has the shapes.
+
+    Where many keys have one code, the bucket is summed instead: a query takes its hashes in order, and those whose
+    buckets do not fit in what is left of ``KEYS_PER_HASH`` m keys are crowded. If m' hashes are not, the sum above is
+    over these m' hashes and gets the factor m' / m, and every crowded hash adds 1 / m times its bucket's values. The
+    work of a query is bounded by it, whatever the codes are.
+
+    The gradient for query and key treats u as constant and replaces the derivative of W by W tau / 2, as that of
+    ``expectation`` does, over the same pairs; with ``lsh_backward`` False it is the gradient of ``expectation``.
+
+    Raises:
+        ValueError: a wrong dtype, shape, device or size; the message names the argument.
+    """
+    query, key, value = to_autocast_dtype(query, key, value)
+    check_estimator("rescored", floor)
+    check_attention(query, key, value, query_mask, key_mask, hash_code_len)
+    check_codes(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
+    check_shared_key_ids(shared_key_ids, value)
+    keys_per_query = KEYS_PER_HASH * query_codes.shape[2]
+    tensors = query, key, value, query_codes, key_codes, shared_key_ids, query_mask, key_mask
+    return _ops.rescored_attention(*tensors, hash_code_len, keys_per_query, floor, rest, lsh_backward, unrounded)
+
+
 def expectation(
     query: Tensor,
     key: Tensor,
@@ -182,16 +233,19 @@ def _native_or(kernel: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The kernel for devices without a native one: load the native kernels and call those, or else run ``kernel``."""
 
     def call(*args: Any) -> Any:
-        device = next(arg.device for arg in args if isinstance(arg, Tensor))
+        first = next(arg for arg in args if isinstance(arg, Tensor))
+        device = first.device
         if jit.load(device.type) and has_kernel(f"yoso::{name}", device.type.upper()):
             return getattr(_ops, name)(*args)
-        return kernel(*args)
+        with without_autocast(first):  # a backward operator may run inside the region of the forward pass
+            return kernel(*args)
 
     return call
 
 
 for _name in set(SCHEMAS) - {"lsh_attention"}:
-    torch.library.impl(f"yoso::{_name}", "default", _native_or(getattr(portable, _name), _name))
+    _module = rescored if _name.startswith("rescored") else portable
+    torch.library.impl(f"yoso::{_name}", "default", _native_or(getattr(_module, _name), _name))
 
 
 @torch.library.impl("yoso::lsh_attention", "default")
@@ -253,6 +307,28 @@ def _(
     return _like_output(value, query.shape[2], unrounded)
 
 
+@torch.library.register_fake("yoso::rescored_attention")
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_codes: Tensor,
+    key_codes: Tensor,
+    shared_key_ids: Tensor,
+    query_mask: Tensor | None,
+    key_mask: Tensor | None,
+    hash_code_len: int,
+    keys_per_query: int,
+    floor: float,
+    rest: bool,
+    lsh_backward: bool,
+    unrounded: bool = False,
+) -> Tensor:
+    del key, query_codes, key_codes, shared_key_ids, query_mask, key_mask
+    del hash_code_len, keys_per_query, floor, rest, lsh_backward
+    return _like_output(value, query.shape[2], unrounded)
+
+
 @torch.library.register_fake("yoso::expectation")
 def _(
     query: Tensor,
@@ -297,6 +373,7 @@ def _(grad: Tensor, x: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.register_fake("yoso::lsh_attention_backward")
+@torch.library.register_fake("yoso::rescored_attention_backward")
 @torch.library.register_fake("yoso::expectation_backward")
 def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     del grad

@@ -16,7 +16,8 @@ from yoso.ops.hashing import rotation_layout
 _BLOCK_ELEMENTS = 1 << 24
 
 
-def _check_range(codes: Tensor, hash_code_len: int) -> None:
+def check_range(codes: Tensor, hash_code_len: int) -> None:
+    """Raise ``ValueError`` for a code of more than ``hash_code_len`` bits."""
     if codes.numel() and int(codes.int().max()) >> hash_code_len:
         raise ValueError(
             f"codes must be below 2^hash_code_len = {1 << hash_code_len}, got {int(codes.int().max())}. "
@@ -106,8 +107,8 @@ def lsh_cumulation(
     """See ``yoso.ops.lsh_cumulation``."""
     batch, heads, num_hash, num_query = query_codes.shape
     num_key, dim = value.shape[2:]
-    _check_range(query_codes, hash_code_len)
-    _check_range(key_codes, hash_code_len)
+    check_range(query_codes, hash_code_len)
+    check_range(key_codes, hash_code_len)
     rows = _real(value, key_mask).reshape(batch * heads * num_key, dim)
     first = (torch.arange(batch * heads, device=value.device) << hash_code_len)[:, None]
     total = rows.new_zeros(batch * heads * num_query, dim)
@@ -165,14 +166,18 @@ def floored_unit_rows_backward(grad: Tensor, x: Tensor, floor: Tensor) -> tuple[
     return grads[..., :-1].to(x.dtype), grads[..., -1].sum(-1)
 
 
-def _row_blocks(query: Tensor, key: Tensor) -> Iterator[slice]:
-    """Slices of the query rows, so small that the weights of a slice on all keys are ``_BLOCK_ELEMENTS`` at most."""
+def row_blocks(query: Tensor, key: Tensor, divisor: int = 1) -> Iterator[slice]:
+    """Slices of the query rows, so small that the weights of a slice on all keys are ``_BLOCK_ELEMENTS`` at most.
+
+    ``divisor``: slices this many times smaller, for more temporary matrices at a time.
+    """
     (batch, heads, num_query), num_key = query.shape[:3], key.shape[2]
-    rows = max(1, _BLOCK_ELEMENTS // max(1, batch * heads * num_key))
+    rows = max(1, _BLOCK_ELEMENTS // divisor // max(1, batch * heads * num_key))
     return (slice(start, min(start + rows, num_query)) for start in range(0, num_query, rows))
 
 
-def _mask_block(weights: Tensor, rows: slice, query_mask: Tensor | None, key_mask: Tensor | None) -> Tensor:
+def mask_block(weights: Tensor, rows: slice, query_mask: Tensor | None, key_mask: Tensor | None) -> Tensor:
+    """The weights of a block of query rows, with masked queries and keys set to zero."""
     if query_mask is not None:
         weights = weights.masked_fill(~query_mask[:, None, rows, None], 0)
     if key_mask is not None:
@@ -180,7 +185,8 @@ def _mask_block(weights: Tensor, rows: slice, query_mask: Tensor | None, key_mas
     return weights
 
 
-def _collision_probability(cosine: Tensor, hash_code_len: int) -> Tensor:
+def collision_probability(cosine: Tensor, hash_code_len: int) -> Tensor:
+    """(1 - arccos(cosine) / pi) ** hash_code_len, for cosines clamped to [-1, 1]."""
     return (1 - torch.arccos(cosine.clamp(-1, 1)) / math.pi) ** hash_code_len
 
 
@@ -199,9 +205,9 @@ def expectation(
     queries, keys = unit_rows(_real(query, query_mask)), unit_rows(_real(key, key_mask))
     values = _real(value, key_mask)
     out = values.new_empty(*query.shape[:3], value.shape[3])
-    for rows in _row_blocks(query, key):
-        weights = _collision_probability(queries[:, :, rows] @ keys.transpose(-1, -2), hash_code_len)
-        out[:, :, rows] = _mask_block(weights, rows, query_mask, key_mask) @ values
+    for rows in row_blocks(query, key):
+        weights = collision_probability(queries[:, :, rows] @ keys.transpose(-1, -2), hash_code_len)
+        out[:, :, rows] = mask_block(weights, rows, query_mask, key_mask) @ values
     return out if unrounded else out.to(value.dtype)
 
 
@@ -214,7 +220,7 @@ def _exact_slope(weights: Tensor, cosine: Tensor, hash_code_len: int) -> Tensor:
     """The derivative of the collision probability; its pole is cut off at angles below 1e-3."""
     del weights
     sine = ((1 - cosine) * (1 + cosine)).clamp(min=1e-6).sqrt()
-    return hash_code_len * _collision_probability(cosine, hash_code_len - 1) / (math.pi * sine)
+    return hash_code_len * collision_probability(cosine, hash_code_len - 1) / (math.pi * sine)
 
 
 def _backward(
@@ -239,16 +245,16 @@ def _backward(
     keys, values = unit_rows(key_rows), _real(value, key_mask)
     grad_query = torch.empty_like(query_rows)
     grad_key, grad_value = torch.zeros_like(keys), torch.zeros_like(values)
-    for rows in _row_blocks(query, key):
+    for rows in row_blocks(query, key):
         queries, grads = all_queries[:, :, rows], all_grads[:, :, rows]
         cosine = queries @ keys.transpose(-1, -2)
         if query_codes is None or key_codes is None:
-            weights = _collision_probability(cosine, hash_code_len)
+            weights = collision_probability(cosine, hash_code_len)
         else:
             weights = _collision_fraction(query_codes[..., rows], key_codes, dtype)
-        weights = _mask_block(weights, rows, query_mask, key_mask)
+        weights = mask_block(weights, rows, query_mask, key_mask)
         grad_value += weights.transpose(-1, -2) @ grads
-        slopes = _mask_block(slope(weights, cosine, hash_code_len), rows, query_mask, key_mask)
+        slopes = mask_block(slope(weights, cosine, hash_code_len), rows, query_mask, key_mask)
         weights = slopes * (grads @ values.transpose(-1, -2))
         grad_query[:, :, rows] = weights @ keys
         grad_key += weights.transpose(-1, -2) @ queries

@@ -4,6 +4,7 @@ The attentions here build the whole n x n matrix. Source: Zeng et al., ICML 2021
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -148,6 +149,15 @@ def normalized_sum(
     def total(x: Tensor) -> Tensor:
         return weighted_sum(weights, query, key, x, query_mask, key_mask, hash_code_len)
 
+    return normalized(total, value, key_mask, normalization, norm_floor)
+
+
+def normalized(
+    total: Callable[[Tensor], Tensor], value: Tensor, key_mask: Tensor | None, normalization: str, norm_floor: float
+) -> Tensor:
+    """``total(value)``, the weighted sums of the rows of value, normalised by the definitions of
+    ``yoso.ops.normalization``; ``total`` of ones is the sum of the weights.
+    """
     sums = total(value)
     if normalization == "sum":
         divisor = total(torch.ones_like(value[..., :1]))
@@ -212,3 +222,64 @@ def yoso_sampling(
     weights = collision_fraction(query_codes, key_codes, value.dtype)
     rows_and_masks = unit(query), unit(key), value, query_mask, key_mask
     return normalized_sum(weights, *rows_and_masks, hash_code_len, normalization, norm_floor)
+
+
+def rescored_hashes(query_codes: Tensor, key_codes: Tensor, key_mask: Tensor | None, keys_per_query: int) -> Tensor:
+    """The hashes whose buckets a query rescores, bool ``[B, H, m, N_q]``, in order and while their keys fit."""
+    left = torch.full_like(query_codes[:, :, 0], keys_per_query, dtype=torch.int64)
+    fits = torch.zeros_like(query_codes, dtype=torch.bool)
+    for h in range(query_codes.shape[2]):
+        equal = query_codes[:, :, h, :, None].long() == key_codes[:, :, h, None, :].long()
+        bucket = masked(equal, None, key_mask).sum(-1)
+        fits[:, :, h] = bucket <= left
+        left = left - bucket * fits[:, :, h]
+    return fits
+
+
+def yoso_rescored(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_codes: Tensor,
+    key_codes: Tensor,
+    shared_key_ids: Tensor,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    *,
+    hash_code_len: int,
+    keys_per_query: int,
+    floor: float,
+    rest: bool,
+) -> Tensor:
+    """The sum of the rescored estimator before it is normalised; ``yoso.ops.operators.rescored_attention`` defines it.
+
+    Arguments are those of ``yoso_sampling``, and the shared keys ``[B, H, c]``.
+    """
+    num_hash = key_codes.shape[2]
+    query, key = unit(query), unit(key)
+    cosine = query @ key.transpose(-1, -2)
+    exact = collision_probability(cosine.detach(), hash_code_len)
+    real = torch.ones_like(value[:, 0, :, 0], dtype=torch.bool) if key_mask is None else key_mask
+    fits = rescored_hashes(query_codes, key_codes, key_mask, keys_per_query)
+    shared = torch.zeros_like(key_codes[:, :, 0], dtype=torch.bool).scatter(2, shared_key_ids, True)
+    shared = shared & real[:, None]
+    found, crowded = shared[:, :, None].expand_as(exact), torch.zeros_like(exact)
+    for h in range(num_hash):  # one hash at a time: the comparisons of all would not fit in memory
+        equal = query_codes[:, :, h, :, None].long() == key_codes[:, :, h, None, :].long()
+        found = found | (equal & fits[:, :, h, :, None])
+        crowded += equal & ~fits[:, :, h, :, None]
+    num_real = real.sum(-1).clamp(min=1).to(value.dtype)[:, None, None, None]
+    count = fits.sum(2).to(value.dtype)[..., None]
+    missed = (1 - exact) ** count * (1 - shared.sum(-1)[:, :, None, None] / num_real)
+    chance = 1 - missed
+    unbiased = torch.where(found & (chance > 0), exact / chance, 0) * count / num_hash
+    capped = torch.where(found & (chance > 0), exact / chance.clamp(min=floor), 0) * count / num_hash
+
+    def with_gradient(weights: Tensor) -> Tensor:
+        return masked(with_surrogate_gradient(weights, cosine, hash_code_len), query_mask, key_mask)
+
+    sums = with_gradient(capped + crowded / num_hash) @ value
+    if not rest:
+        return sums
+    mean = masked(torch.ones_like(exact[:, :, :1]), None, key_mask) @ value / num_real
+    return sums + with_gradient(unbiased - capped).sum(-1, keepdim=True) * mean

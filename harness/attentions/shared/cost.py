@@ -81,6 +81,36 @@ def yoso_sampling(
     return cost
 
 
+def yoso_rescored(
+    spec: OperationSpec, pairs: float, num_hash: int, rotations: float, projections: float
+) -> dict[str, float]:
+    """Hashing, and the exact weight of the pairs that are found.
+
+    Forward has two products of length d per pair, and reads the pair's key and value; backward has five more and reads
+    both again. Each pass computes the collision probability.
+
+    Args:
+        spec: the case.
+        pairs: pairs per query, of its buckets and of the keys that all queries share.
+        num_hash: m, the number of hashes.
+        rotations: Hadamard rotations per vector.
+        projections: dense projections per vector, on the matrix units.
+    """
+    vectors = spec.batch * spec.heads * spec.seq_len
+    dim = 1 << (spec.head_dim - 1).bit_length()
+    hashing = 2 * vectors * rotations * dim * (log2(dim) + 1)
+    passes = 2 if _backward(spec) else 1
+    arithmetic = vectors * pairs * (PAIR_OPERATIONS * passes + 2 * spec.head_dim * _products(spec))
+    cost = {
+        "vector float32": hashing + arithmetic,
+        "cache read": vectors * pairs * 2 * passes * spec.head_dim * torch_dtype(spec.dtype).itemsize,
+        "copy": _tensor_bytes(spec) + 2 * vectors * num_hash * 2 * (passes + 1),
+    }
+    if projections:
+        cost[f"matmul {spec.dtype}"] = 2 * 2 * vectors * projections * spec.head_dim
+    return cost
+
+
 def _backward(spec: OperationSpec) -> bool:
     return spec.mode == "forward_backward"
 

@@ -8,55 +8,14 @@
 #include <ATen/ops/zeros.h>
 
 #include "../checks.h"
+#include "head_rows.h"
 #include "ops.h"
-#include "rows.h"
 
 namespace yoso {
 namespace {
 
 // A float32 tile of weights is 256 KiB, so it stays in the L2 cache between the two matrix products.
 constexpr int64_t kTileQueries = 128, kTileKeys = 512;
-
-// Rows [begin, end) of head `index` of x [B, H, N, D], contiguous and in the accumulation dtype, with masked rows zero;
-// a copy only where that is necessary.
-at::Tensor head_rows(const at::Tensor& x, const Mask& mask, int64_t index, int64_t begin, int64_t end) {
-  const int64_t batch = index / x.size(1), count = end - begin;
-  at::Tensor rows = x.select(0, batch).select(0, index % x.size(1)).narrow(0, begin, count).to(accumulate_type(x));
-  if (mask) rows = rows.masked_fill(mask->select(0, batch).narrow(0, begin, count).logical_not().unsqueeze(-1), 0);
-  return rows.contiguous();
-}
-
-template <typename T>
-void scale(const at::Tensor& x, const at::Tensor* grad, const at::Tensor& out) {
-  const int64_t dim = x.size(1);
-  scale_rows(RowBlock<T>{x.const_data_ptr<T>(), grad ? grad->const_data_ptr<T>() : nullptr, out.mutable_data_ptr<T>(),
-                         dim, dim, dim, x.size(0), dim});
-}
-
-// Scales contiguous rows [N, D] to length 1 or, if grad is not null, computes the gradient of that; out may be *grad.
-void scale(const at::Tensor& x, const at::Tensor* grad, const at::Tensor& out) {
-  x.scalar_type() == at::kDouble ? scale<double>(x, grad, out) : scale<float>(x, grad, out);
-}
-
-// A copy of head_rows with rows scaled to length 1.
-at::Tensor unit_head(const at::Tensor& x, const Mask& mask, int64_t index, int64_t begin, int64_t end) {
-  const at::Tensor rows = head_rows(x, mask, index, begin, end);
-  at::Tensor unit = at::empty(rows.sizes(), rows.options());
-  scale(rows, nullptr, unit);
-  return unit;
-}
-
-// Converts gradients [B * H, N, D] with respect to unit rows to gradients with respect to the rows of x, in place. The
-// gradient of a masked row becomes zero.
-void backward_through_scaling(const at::Tensor& x, const Mask& mask, const at::Tensor& grads) {
-  at::parallel_for(0, grads.size(0), 1, [&](int64_t begin, int64_t end) {
-    at::AutoDispatchBelowADInplaceOrView below;
-    for (int64_t head = begin; head < end; ++head) {
-      const at::Tensor grad = grads.select(0, head);
-      scale(head_rows(x, mask, head, 0, x.size(2)), &grad, grad);
-    }
-  });
-}
 
 // Rows [first, first + count), or fewer at the end, as a view.
 at::Tensor rows_of(const at::Tensor& head, int64_t first, int64_t count) {

@@ -102,6 +102,50 @@ struct LargeBucketGradient {
   T scale;
 };
 
+// The rescored estimator for the queries [first, last) of one head, which are blocks of [last - first] rows below.
+// A query's columns are the shared keys and, last, the mean of all values. It rescores the columns and the keys that it
+// collides with in a hash that `fits` allows; the latter are its listed keys.
+template <typename T>
+struct RescoredQueries {
+  Buckets keys;                  // of all hashes; no bucket is marked as large
+  const uint16_t* codes;         // [num_hash][codes_stride]
+  const uint8_t* fits;           // [num_query][num_hash], 1 where the query rescores the bucket of the hash
+  const bool* mask;              // [num_query], false for queries without an output; null: all have one
+  const int32_t* shared_column;  // [num_key], the column of a shared key, -1 for other keys
+  int64_t codes_stride, first, last, num_key, columns, hash_code_len;
+  // A row is [payload | unit]: the value and the unit key, or the upstream gradient and the unit query. Both dims are
+  // multiples of 16. In the forward pass queries have no payload.
+  const T *key_rows, *query_rows;
+  int64_t payload_dim, unit_dim;
+  T share, floor;     // the chance that a key is shared, and the smallest chance that a weight is divided by
+  bool rest;          // whether the mean of the values gets the weight that the floor takes away
+  bool subtract;      // whether each collision that `fits` allows is subtracted, because all collisions will be added
+  T* column_weights;  // [rows][columns], in: cosines; out: what the columns' values are multiplied by
+  T* sums;            // forward: [rows][payload_dim], the weighted sum of the listed keys' values
+  // Backward only.
+  T* column_slopes;        // [rows][columns], in: products of payloads; out: what the columns' unit rows get
+  T* grad_unit;            // [rows][unit_dim], the gradient of the unit query from the listed keys
+  const int64_t* offsets;  // [num_query], where the pairs of a query begin
+  int64_t* counts;         // [num_query], how many they are
+  int32_t* pair_keys;      // the key of each pair, its weight and its slope
+  T *pair_weights, *pair_slopes;
+  // Scratch.
+  int32_t *last_seen, *place;             // [num_key]
+  int32_t* listed;                        // [max_listed + 1]
+  T *weights, *beyond, *products, *hits;  // [columns + max_listed + 16]
+};
+
+// The gradients of the keys [first, last) from pairs sorted by key: those of key j begin at starts[j].
+// grads[j] = [sum weights * payload | sum slopes * unit] of the queries, whose rows are as above.
+template <typename T>
+struct RescoredKeys {
+  const int64_t* starts;
+  const int32_t* queries;
+  const T *weights, *slopes, *query_rows;
+  T* grads;
+  int64_t first, last, payload_dim, unit_dim;
+};
+
 // Rows to divide by sqrt(|x|^2 + floor^2) or, if grad is not null, the gradient to pass back through that. With a floor
 // of 0, rows are scaled to length 1.
 template <typename T>
@@ -123,6 +167,12 @@ struct Kernels {
   void (*small_buckets_double)(const SmallBucketGradient<double>&);
   void (*large_buckets_float)(const LargeBucketGradient<float>&);
   void (*large_buckets_double)(const LargeBucketGradient<double>&);
+  void (*rescore_forward_float)(const RescoredQueries<float>&);
+  void (*rescore_forward_double)(const RescoredQueries<double>&);
+  void (*rescore_backward_float)(const RescoredQueries<float>&);
+  void (*rescore_backward_double)(const RescoredQueries<double>&);
+  void (*rescored_keys_float)(const RescoredKeys<float>&);
+  void (*rescored_keys_double)(const RescoredKeys<double>&);
   // Replace each of count cosines by (1 - arccos(cosine) / pi) ** hash_code_len. Cosines outside [-1, 1] are clamped.
   void (*collision_float)(float* cosines, int64_t count, int64_t hash_code_len);
   void (*collision_double)(double* cosines, int64_t count, int64_t hash_code_len);
@@ -146,6 +196,14 @@ inline void add_small_bucket_gradient(const SmallBucketGradient<float>& args) { 
 inline void add_small_bucket_gradient(const SmallBucketGradient<double>& args) { kernels().small_buckets_double(args); }
 inline void add_large_bucket_gradient(const LargeBucketGradient<float>& args) { kernels().large_buckets_float(args); }
 inline void add_large_bucket_gradient(const LargeBucketGradient<double>& args) { kernels().large_buckets_double(args); }
+inline void rescore(const RescoredQueries<float>& args) {
+  (args.grad_unit ? kernels().rescore_backward_float : kernels().rescore_forward_float)(args);
+}
+inline void rescore(const RescoredQueries<double>& args) {
+  (args.grad_unit ? kernels().rescore_backward_double : kernels().rescore_forward_double)(args);
+}
+inline void add_pairs(const RescoredKeys<float>& args) { kernels().rescored_keys_float(args); }
+inline void add_pairs(const RescoredKeys<double>& args) { kernels().rescored_keys_double(args); }
 inline void collision_probability(float* x, int64_t count, int64_t tau) { kernels().collision_float(x, count, tau); }
 inline void collision_probability(double* x, int64_t count, int64_t tau) { kernels().collision_double(x, count, tau); }
 inline void collision_derivative(float* x, int64_t count, int64_t tau) { kernels().derivative_float(x, count, tau); }

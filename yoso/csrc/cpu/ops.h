@@ -24,6 +24,18 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
                                                                       const Mask& query_mask, const Mask& key_mask,
                                                                       int64_t hash_code_len);
 
+at::Tensor rescored_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                              const at::Tensor& query_codes, const at::Tensor& key_codes,
+                              const at::Tensor& shared_key_ids, const Mask& query_mask, const Mask& key_mask,
+                              int64_t hash_code_len, int64_t keys_per_query, double floor, bool rest, bool lsh_backward,
+                              bool unrounded);
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> rescored_attention_backward(
+    const at::Tensor& grad, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+    const at::Tensor& query_codes, const at::Tensor& key_codes, const at::Tensor& shared_key_ids,
+    const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len, int64_t keys_per_query, double floor,
+    bool rest);
+
 at::Tensor expectation(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const Mask& query_mask,
                        const Mask& key_mask, int64_t hash_code_len, bool exact_gradient, bool unrounded);
 

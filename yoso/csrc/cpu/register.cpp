@@ -8,6 +8,8 @@ TORCH_LIBRARY_IMPL(yoso, CPU, m) {
   m.impl("fast_hash", TORCH_FN(yoso::fast_hash));
   m.impl("lsh_cumulation", TORCH_FN(yoso::lsh_cumulation));
   m.impl("lsh_attention_backward", TORCH_FN(yoso::lsh_attention_backward));
+  m.impl("rescored_attention", TORCH_FN(yoso::rescored_attention));
+  m.impl("rescored_attention_backward", TORCH_FN(yoso::rescored_attention_backward));
   m.impl("expectation", TORCH_FN(yoso::expectation));
   m.impl("expectation_backward", TORCH_FN(yoso::expectation_backward));
   m.impl("unit_rows", TORCH_FN(yoso::unit_rows));
