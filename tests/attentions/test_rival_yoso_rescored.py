@@ -15,7 +15,14 @@ def spec_of(**fields):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "padding"), [({}, 0.0), ({"shared_keys": 9}, 0.3), ({"rescore_floor": 0.0, "rescore_rest": False}, 0.3)]
+    ("knobs", "padding"),
+    [
+        ({}, 0.0),
+        ({"shared_keys": 9}, 0.3),
+        ({"rescore_floor": 0.0, "rescore_rest": False}, 0.3),
+        ({"norm_floor": 0.1}, 0.3),
+        ({"normalization": "sum", "norm_floor": 0.1}, 0.3),
+    ],
 )
 def test_output_and_gradients_are_verified_against_the_definition(knobs, padding):
     spec = spec_of(knobs=knobs, padding=padding, mode="forward_backward")

@@ -1,5 +1,7 @@
 """The encoder: equal to that of transformers, with its attentions, checkpoints and errors."""
 
+import json
+
 import pytest
 import torch
 from model_pairs import NO_DROPOUT, SMALL, largest_difference, make_pair, make_yoso, random_sizes, tokens
@@ -88,6 +90,55 @@ def test_the_attention_of_a_model_can_be_changed():
     assert largest_difference(model(ids).last_hidden_state, expectation) < 1e-5
     model.set_attn_implementation("sdpa")
     assert largest_difference(model(ids).last_hidden_state, expectation) > 1e-2
+
+
+NORMALIZATIONS = pytest.mark.parametrize(
+    "fields", [{"norm_floor": 0.5}, {"normalization": "sum"}, {"normalization": "sum", "norm_floor": 0.1}], ids=str
+)
+
+
+@NORMALIZATIONS
+def test_every_normalization_is_that_of_the_eager_attention_too(fields):
+    model, ids = make_yoso(**SMALL, **fields), tokens(2, 12, vocab_size=60)
+    mask = torch.arange(12) < torch.tensor([[12], [7]])
+    expectation = model(ids, attention_mask=mask).last_hidden_state
+    assert largest_difference(make_yoso(**SMALL)(ids, attention_mask=mask).last_hidden_state, expectation) > 1e-2
+    model.set_attn_implementation("eager")
+    assert largest_difference(model(ids, attention_mask=mask).last_hidden_state[mask], expectation[mask]) < 1e-5
+
+
+@NORMALIZATIONS
+@pytest.mark.parametrize("attention", ["yoso_e", "yoso", "eager"])
+def test_a_training_step_with_every_normalization_lowers_the_loss(fields, attention):
+    ids = tokens(2, 12, vocab_size=60)
+    torch.manual_seed(0)
+    config = yoso.YosoConfig(**SMALL, **NO_DROPOUT, **fields, attn_implementation=attention)
+    model = yoso.YosoForMaskedLM(config).train()
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=0.1), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        loss = model(ids, labels=ids).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        gradients = [parameter.grad for parameter in model.yoso.encoder.parameters()]
+        assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients[:6])
+        optimizer.step()
+    assert losses[1] < losses[0]
+
+
+def test_a_checkpoint_keeps_its_normalization_and_one_without_it_has_the_default(tmp_path):
+    ids = tokens(2, 12, vocab_size=60)
+    for fields in ({"normalization": "sum", "norm_floor": 0.1}, {}):
+        model = make_yoso(**SMALL, **fields)
+        model.save_pretrained(tmp_path)
+        path = tmp_path / "config.json"
+        saved = json.loads(path.read_text())
+        if not fields:
+            saved = {name: value for name, value in saved.items() if name not in ("normalization", "norm_floor")}
+        path.write_text(json.dumps(saved))
+        loaded = yoso.YosoModel.from_pretrained(tmp_path)
+        assert torch.equal(loaded(ids).last_hidden_state, model(ids).last_hidden_state)
 
 
 def test_an_unknown_attention_is_refused():
