@@ -11,6 +11,7 @@ import torch._dynamo  # pytester removes modules that an inner session imported;
 import wrong_attentions as wrong
 
 import harness.conformance
+from harness.attentions.yoso import YosoSamplingPlugin
 from harness.cases import runner
 from harness.core import registry
 from harness.core.spec import OperationSpec
@@ -118,6 +119,31 @@ def test_conforming_attention_passes(run_tests, name):
     assert len(passed) > 50
     known = ("not declared", "random numbers", "needs a C++ compiler")
     assert all(any(words in _reason(report) for words in known) for report in skipped)
+
+
+class YosoWithFloor(YosoSamplingPlugin):
+    name = "yoso_with_floor"
+    estimates = budget = None
+
+    def default_knobs(self, spec):
+        """Those of ``yoso``, and a floor."""
+        return dict(super().default_knobs(spec)) | {"norm_floor": 0.5}
+
+
+class YosoBySum(YosoWithFloor):
+    name = "yoso_by_sum"
+
+    def default_knobs(self, spec):
+        """Those of ``yoso``, the sum and a floor."""
+        return dict(super().default_knobs(spec)) | {"normalization": "sum"}
+
+
+def test_yoso_conforms_with_every_normalization(run_tests, register):
+    for plugin in (YosoWithFloor(), YosoBySum()):
+        register(plugin)
+    passed, _, failed = run_tests(f"--attention={YosoWithFloor.name},{YosoBySum.name}")
+    assert [report.longreprtext for report in failed] == []
+    assert len(passed) > 100
 
 
 def test_a_cause_that_several_tests_have_in_common_is_said_once(pytester, register):

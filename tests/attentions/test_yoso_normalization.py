@@ -1,4 +1,4 @@
-"""YOSO's attentions with other normalisations than the default: verified, refused where wrong, compared with their like."""
+"""YOSO with other normalisations than the default: verified, refused where wrong, compared with its expectation."""
 
 import failed_sentences
 import pytest

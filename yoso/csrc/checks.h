@@ -27,10 +27,10 @@ inline void check_floating(const at::Tensor& x, const char* name) {
 // The floors of floored_unit_rows, one for each head of x, in the dtype of its norms.
 inline void check_floor(const at::Tensor& floor, const at::Tensor& x) {
   const at::ScalarType type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  TORCH_CHECK_VALUE(floor.scalar_type() == type && floor.dim() == 2 && floor.size(0) == x.size(0) &&
-                        floor.size(1) == x.size(1),
-                    "floor must be ", type, " [", x.size(0), ", ", x.size(1), "], one for each head of x, got ",
-                    floor.scalar_type(), " ", floor.sizes());
+  TORCH_CHECK_VALUE(
+      floor.scalar_type() == type && floor.dim() == 2 && floor.size(0) == x.size(0) && floor.size(1) == x.size(1),
+      "floor must be ", type, " [", x.size(0), ", ", x.size(1), "], one for each head of x, got ", floor.scalar_type(),
+      " ", floor.sizes());
 }
 
 // For kernels that use a code as an index into a table of 2^hash_code_len rows. For codes on the CPU only: reading

@@ -61,8 +61,8 @@ inline T dot_scaled_row(const T* x, T scale, const T* other, T other_scale, int6
   return sum;
 }
 
-// The length of a row x of any magnitude, with its floor: `square` is the sum of squares of x * scale and floor * scale.
-// The scale of ordinary rows is 1.
+// The length of a row x of any magnitude, with its floor: `square` is the sum of squares of x * scale and floor *
+// scale. The scale of ordinary rows is 1.
 template <typename T>
 struct RowLength {
   T scale, square;
@@ -86,8 +86,8 @@ void unit_rows(const RowBlock<T>& rows) {
   }
 }
 
-// With n = sqrt(|x|^2 + floor^2) and y = x / n, the gradient of x is (grad - y (y . grad)) / n, and a row's share of the
-// gradient of floor is -(y . grad) floor / n^2. Both are zero where n is.
+// With n = sqrt(|x|^2 + floor^2) and y = x / n, the gradient of x is (grad - y (y . grad)) / n, and a row's share of
+// the gradient of floor is -(y . grad) floor / n^2. Both are zero where n is.
 template <typename T>
 void unit_rows_backward(const RowBlock<T>& rows) {
   for (int64_t i = 0; i < rows.count; ++i) {

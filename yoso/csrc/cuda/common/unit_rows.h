@@ -8,7 +8,7 @@ namespace yoso::cuda {
 
 struct UnitRowsParams {
   Rows x;
-  Rows grad;  // the gradient of the scaled rows; with null data the kernel scales rows instead
+  Rows grad;           // the gradient of the scaled rows; with null data the kernel scales rows instead
   const float* floor;  // [batch, heads]; null: 0
   float* grad_floor;   // [batch, heads, length], each row's share of the gradient of floor; or null
   void* out;           // contiguous
