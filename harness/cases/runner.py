@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from pydantic import ValidationError
 
 from harness.cases import prepared
 from harness.cases.prepared import Incorrect, PreparedCase, RecordFields
@@ -17,7 +18,7 @@ from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Divergence, Record
 from harness.core.record_text import clean_reasons, clean_text, exception_text
 from harness.core.spec import AnySpec, Effort
-from harness.core.stored_values import first_fault
+from harness.core.stored_values import first_fault, first_type_fault
 from harness.measure import failure_reasons, launches, neighbours
 from harness.measure.sampled_rows import OracleTimeout
 from harness.training import Diverged
@@ -148,7 +149,8 @@ def _storable_record(spec: AnySpec, started: str, seconds: float, fields: Record
         if fault is not None:
             raise ContractError(fault)
     except Exception as error:
-        reason = clean_text(f"the values that its plugin gave cannot be stored: {exception_text(error)}")
+        why = first_type_fault(error) if isinstance(error, ValidationError) else exception_text(error)
+        reason = clean_text(f"the values that its plugin gave cannot be stored: {why}")
         record = Record(
             case_id=spec.case_id, spec=spec, status="crashed", reasons=[reason], started=started, took_seconds=seconds
         )
