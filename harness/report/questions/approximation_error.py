@@ -43,7 +43,14 @@ from harness.report.model.page_parts import (
     failure_remarks,
     numbered_id,
 )
-from harness.report.model.records_table import YOSO_SAMPLING, ReportRow, by_facets, by_series, sequence_lengths
+from harness.report.model.records_table import (
+    YOSO_SAMPLING,
+    ReportRow,
+    by_facets,
+    by_series,
+    is_exact_softmax,
+    sequence_lengths,
+)
 from harness.report.model.tables import Cell, Table, table_with_facets
 from harness.statistics.intervals import LEVEL
 
@@ -77,13 +84,24 @@ class ErrorIndex:
 
     Batch and number of heads are not part of the key, because every head is computed independently.
 
+    An attention that is compared with its own definition, and that no other attention estimates, has no approximation
+    error: rounding would rank it, and even no attention at all, above everything that estimates something.
+
     Attributes:
         inputs: the kinds of inputs that some error was measured on, in the words of the facet ``Inputs``.
     """
 
     def __init__(self, rows: Sequence[ReportRow]) -> None:
         self._records: dict[tuple[int, str, str, int, str, str], list[Record]] = {}
+        estimated = {
+            _reference(quality)
+            for row, quality in with_quality(rows)
+            if _reference(quality) != row.record.spec.attention
+        }
         for row, quality in with_quality(rows):
+            is_own = _reference(quality) == row.record.spec.attention and not is_exact_softmax(row.record)
+            if is_own and _reference(quality) not in estimated:
+                continue
             if quality.errors.get("output") and np.isfinite(quality.errors["output"]).all():
                 self._records.setdefault(self._key(row, dict(row.facets)["Inputs"]), []).append(row.record)
         self.inputs = sorted({inputs for _, inputs, *_ in self._records})
@@ -102,6 +120,11 @@ class ErrorIndex:
     def _key(row: ReportRow, inputs: str) -> tuple[int, str, str, int, str, str]:
         spec = row.record.spec
         return (row.run, inputs, spec.attention, spec.seq_len, spec.dtype, spec.device)
+
+
+def _reference(quality: Quality) -> str:
+    """The attention that the errors are against, without the dtype and inputs that follow it."""
+    return quality.reference.split(",")[0]
 
 
 def with_quality(rows: Sequence[ReportRow]) -> list[tuple[ReportRow, Quality]]:
