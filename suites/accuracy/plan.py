@@ -51,7 +51,7 @@ ATTENTIONS: dict[str, Attention] = {
     ),
     "linear": Attention("linear"),
     "nystromformer": Attention("nystromformer"),
-    "performer_softmax": Attention("performer_softmax"),
+    "performer_softmax": Attention("performer_softmax", {"num_features": 128}),
 }
 FIRST_ROUND = (REFERENCE, "yoso_norm_floor", "yoso", "yoso_e", "yoso_row_sums", "yoso_e_norm_floor", "yoso_rescored")
 SECOND_ROUND = ("linear", "nystromformer", "performer_softmax")
@@ -64,6 +64,7 @@ class Setting:
     task: str
     seq_len: int
     steps: int
+    batch: int = 32
     train_examples: int = 10_000
     eval_examples: int = 1000
     only_linear: bool = False
@@ -154,6 +155,7 @@ class Cell:
             task=setting.task,
             seq_len=setting.seq_len,
             steps=setting.steps,
+            batch=setting.batch,
             train_examples=setting.train_examples,
             eval_examples=setting.eval_examples,
             learning_rate=learning_rate,
@@ -178,14 +180,15 @@ PLANS = {
             "standard",
             settings=(
                 Setting("needle", 128, 800),
-                Setting("multi_query_recall", 128, 4000, eval_examples=500),
-                Setting("digits", 256, 2000),
+                Setting("multi_query_lookup", 128, 1500, eval_examples=500),
                 Setting("distant_label", 128, 600, eval_examples=500),
-                Setting("multi_query_recall", 256, 4000, eval_examples=500),
-                Setting("needle", 512, 1500),
-                Setting("multi_query_recall", 512, 4000, eval_examples=250),
-                Setting("multi_query_recall", 1024, 4000, eval_examples=250),
-                Setting("multi_query_recall", 2048, 4000, eval_examples=250, only_linear=True),
+                Setting("digits", 256, 2000),
+                Setting("multi_query_lookup", 256, 1000, eval_examples=500),
+                # A longer sequence has more queries, so that fewer of them in a step teach as much.
+                Setting("multi_query_lookup", 512, 1200, batch=16, eval_examples=250),
+                Setting("needle", 512, 1000),
+                Setting("multi_query_lookup", 1024, 1200, batch=16, eval_examples=250),
+                Setting("multi_query_lookup", 2048, 1200, batch=8, eval_examples=250, only_linear=True),
             ),
         ),
     )

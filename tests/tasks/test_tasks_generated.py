@@ -11,6 +11,7 @@ from harness.tasks import (
     associative_recall,
     distant_label,
     masked_copy,
+    multi_query_lookup,
     multi_query_recall,
     needle,
     python_source,
@@ -23,6 +24,7 @@ GENERATED = [
     "needle",
     "associative_recall",
     "multi_query_recall",
+    "multi_query_lookup",
     "distant_label",
     "masked_copy",
     "span_search",
@@ -140,19 +142,41 @@ def test_every_query_has_the_value_that_its_key_was_defined_with(seq_len):
         assert sorted(queried) == sorted(keys), "each key is queried once"
 
 
-def test_the_baselines_of_multi_query_recall_are_those_of_its_queries():
-    task = registry.get_task("multi_query_recall")
-    labels = data("multi_query_recall", examples=300, seq_len=128).labels
+@pytest.mark.parametrize("seq_len", [16, 100, 512, 2048])
+def test_every_query_has_the_value_of_the_only_pair_with_its_key(seq_len):
+    examples = data("multi_query_lookup", examples=30, seq_len=seq_len)
+    first_pair, values = multi_query_lookup.FIRST_PAIR, multi_query_lookup.VALUES
+    for ids, labels in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
+        pairs = [divmod(token - first_pair, values) for token in ids if token >= first_pair]
+        assert len(pairs) == seq_len // 4
+        value_of = dict(pairs)
+        assert len(value_of) == len(pairs), "a key is in two pairs"
+        queried = []
+        for token, label in zip(ids, labels, strict=True):
+            if label == IGNORED:
+                assert token >= first_pair or token == multi_query_lookup.FILLER
+            else:
+                queried.append(token - multi_query_lookup.FIRST_QUERY)
+                assert value_of[queried[-1]] == label
+        assert sorted(queried) == sorted(value_of), "each key is queried once"
+        assert max(value_of) < 2 * len(pairs)
+
+
+@pytest.mark.parametrize(("name", "queries"), [("multi_query_recall", 16), ("multi_query_lookup", 32)])
+def test_the_baselines_of_multi_query_tasks_are_those_of_the_queries(name, queries):
+    task = registry.get_task(name)
+    labels = data(name, examples=300, seq_len=128).labels
     scored = labels[labels != IGNORED]
-    assert len(scored) == 300 * 16
+    assert len(scored) == 300 * queries
     counts = torch.bincount(scored, minlength=task.num_labels)
     assert task.chance == 1 / task.num_labels
     assert task.majority(labels) == pytest.approx(counts.max().item() / len(scored))
     assert counts.min() > 0.7 * len(scored) / task.num_labels
 
 
-def test_the_places_of_the_queries_differ_from_example_to_example():
-    labels = data("multi_query_recall", examples=40, seq_len=128).labels
+@pytest.mark.parametrize("name", ["multi_query_recall", "multi_query_lookup"])
+def test_the_places_of_the_queries_differ_from_example_to_example(name):
+    labels = data(name, examples=40, seq_len=128).labels
     assert len({tuple(row.tolist()) for row in (labels != IGNORED)}) == 40
 
 
