@@ -9,7 +9,8 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -124,12 +125,24 @@ class Trainings:
             futures = [pool.submit(work, own) for own in workers]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
-            finally:  # also when the user interrupts the run: the process of a training is ended in the middle of it
+            finally:
                 self._stopped.set()
-                for own in workers:
-                    own.close()
+                self._end(workers, futures)
         for future in futures:
             future.result()
+
+    @staticmethod
+    def _end(workers: Sequence[Worker], futures: Sequence[Future[None]]) -> None:
+        """End the processes, in the middle of a training where the user has interrupted the run, and then the threads.
+
+        Again and again, because a thread may have started a process just after its last one was ended.
+        """
+        while True:
+            for own in workers:
+                with suppress(AttributeError, OSError, ValueError):  # its thread is closing it as well
+                    own.close()
+            if not wait(futures, timeout=1).not_done:
+                return
 
     def train(self, cell: Cell, worker: Worker) -> None:
         """Train what the cell lacks: its learning rates on development examples, then its seeds with the best one."""
