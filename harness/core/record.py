@@ -251,6 +251,10 @@ class TaskResult(_Strict):
         default_factory=dict, description="scores in other metrics, by metric, one per seed"
     )
     train_seconds: list[float] = Field(description="one per seed; the sum over all parts of an interrupted training")
+    pretrain_seconds: list[float] = Field(
+        default_factory=list,
+        description="one per seed, of the denoising before the training; empty where there is none",
+    )
     eval_seconds: list[float] = Field(default_factory=list, description="one per seed, over all held-out examples")
     steps: list[int]
     chance: float

@@ -192,6 +192,9 @@ class TaskSpec(Spec):
     family: TaskFamily = "yoso"
     seeds: int = Field(default=2, gt=0, description="independent trainings: seed, seed + 1, ...")
     steps: int = Field(default=200, gt=0)
+    pretrain_steps: int = Field(
+        default=0, ge=0, description="steps of denoising the training examples before; see harness.training.pretraining"
+    )
     seconds: float | None = Field(default=None, gt=0, description="training time limit of one seed")
     batch: int = Field(default=32, gt=0)
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -230,6 +233,7 @@ class TaskSpec(Spec):
             "": None if self.family == "yoso" else self.family,
             "ffn": self.intermediate_size,
             "drop": self.dropout or None,
+            "pretrain": self.pretrain_steps or None,
             "warmup": self.warmup_steps,
             "sec": None if self.seconds is None else f"{self.seconds:g}",
             "schedule": None if self.schedule == "linear" else self.schedule,

@@ -31,7 +31,7 @@ _LOGGER = logging.getLogger(__name__)
 class SeedResult(BaseModel):
     """The result of one seed's training: scores by metric of the trained model, and its score with each swap.
 
-    ``rows_below_one_collision`` is None for an attention without hashes.
+    ``rows_below_one_collision`` is None for an attention without hashes, ``pretrain_seconds`` without denoising.
     """
 
     scores: dict[str, float]
@@ -41,6 +41,7 @@ class SeedResult(BaseModel):
     eval_seconds: float
     steps: int
     rows_below_one_collision: float | None = None
+    pretrain_seconds: float | None = None
 
 
 class Completed(BaseModel):

@@ -26,6 +26,7 @@ from harness.tasks.task import LabelledSequences, Task, examples_sha256
 from harness.training import Diverged, expected_collisions, ranks
 from harness.training.checkpoints import SAVE_SECONDS, SavePeriodically, SeedFolder, SeedResult
 from harness.training.model_verification import Verification
+from harness.training.pretraining import Pretraining
 from harness.training.task_models import make_model
 from harness.training.trainer import NOT_FINITE, ProgressCallback, ReportProgress, TrainingClock, make_trainer
 
@@ -103,6 +104,7 @@ def train(
         scores=[result.scores[task.metric] for result in results],
         other_scores={name: [result.scores[name] for result in results] for name in task.other_metrics},
         train_seconds=[result.train_seconds for result in results],
+        pretrain_seconds=[result.pretrain_seconds for result in results if result.pretrain_seconds is not None],
         eval_seconds=[result.eval_seconds for result in results],
         steps=[result.steps for result in results],
         chance=task.chance,
@@ -211,6 +213,9 @@ def _train_seed(
     model = make_model(spec, task, seed)
     trainer = make_trainer(spec, task, model, data.train, seed, str(folder.path))
     last = ranks.from_first(folder.last_checkpoint())
+    pretraining = Pretraining(spec, folder, data.sha256, seed) if spec.pretrain_steps else None
+    if pretraining is not None and last is None:
+        pretraining.run(task, data.train, model, save_seconds)
     clock = TrainingClock(last[1] if last else 0.0, spec.seconds)
     for callback in (report, clock, None if save_seconds is None else SavePeriodically(clock, save_seconds)):
         if callback is not None:
@@ -234,6 +239,7 @@ def _train_seed(
         eval_seconds=eval_seconds,
         steps=steps,
         rows_below_one_collision=rows_below_one_collision,
+        pretrain_seconds=pretraining.seconds() if pretraining else None,
     )
 
 

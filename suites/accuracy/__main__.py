@@ -38,6 +38,9 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; the cores are divided among them.")] = 1,
     settings: Annotated[str, typer.Option(help="Only these tasks and lengths: needle-n128,digits-n256.")] = "",
     attentions: Annotated[str, typer.Option(help="Only these attentions: sdpa,yoso.")] = "",
+    pretrain_steps: Annotated[
+        int, typer.Option(min=0, help="Steps of denoising on the training examples before each training.")
+    ] = 0,
     order: Annotated[
         bool, typer.Option("--order", help="Print the order of the trainings, and train nothing.")
     ] = False,
@@ -45,7 +48,7 @@ def main(
     """Train every attention with each learning rate, and with its best one on fresh seeds; compare with softmax."""
     if profile not in PLANS:
         raise ValueError(f"--profile: expected {' or '.join(PLANS)}, got {profile!r}; name one of them")
-    plan = PLANS[profile]
+    plan = PLANS[profile].after_denoising(pretrain_steps)
     chosen = plan.only(_names(settings), _names(attentions))
     if order:
         for cell in chosen.cells():

@@ -25,6 +25,7 @@ def render(plan: Plan, run: Run, results: Sequence[CellResult]) -> str:
     planned = len(plan.cells()) * (len(plan.learning_rates) * plan.development_seeds + plan.seeds)
     done = sum(result.trainings for result in results)
     rates = ", ".join(f"{rate:g}" for rate in plan.learning_rates)
+    denoised = f" Each training begins after {plan.pretrain_steps:,} steps of denoising." if plan.pretrain_steps else ""
     parts = [
         "# Scores of trained models",
         markdown(
@@ -33,7 +34,8 @@ def render(plan: Plan, run: Run, results: Sequence[CellResult]) -> str:
         ),
         f"Each attention is trained with the rates {rates} on {_count(plan.development_seeds, 'development seed')}. "
         f"The rate with the best mean score is used for {_count(plan.seeds, 'fresh seed')} with held-out scores. "
-        "A seed gives every attention the same examples, the same initial weights and the same order of the data.",
+        "A seed gives every attention the same examples, the same initial weights and the same order of the data."
+        f"{denoised}",
         f"Verdicts, with margins that were set before the run: *not worse* means that the 95% interval of the paired "
         f"difference to {REFERENCE} (softmax) is above -{MARGIN_POINTS:g} points, *worse* that it is below; everything "
         f"else is *undecided*. A trained YOSO-E that runs with samples is judged by -{SAMPLING_MARGIN_POINTS:g}. "

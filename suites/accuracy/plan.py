@@ -80,7 +80,8 @@ class Plan:
     """Everything that a run trains.
 
     ``rounds`` are names of attentions; all settings are trained with those of the first round before any with those of
-    the second. Where two learning rates score the same, the one that comes first is chosen.
+    the second. Where two learning rates score the same, the one that comes first is chosen. ``pretrain_steps`` steps of
+    denoising (``harness.training.pretraining``) come before every training.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Plan:
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 3e-4)
     development_seeds: int = 1
     seeds: int = 5
+    pretrain_steps: int = 0
 
     def cells(self) -> list["Cell"]:
         """All cells, in the order of their training."""
@@ -99,6 +101,10 @@ class Plan:
             for attention in names
             if ATTENTIONS[attention].is_linear or not setting.only_linear
         ]
+
+    def after_denoising(self, steps: int) -> "Plan":
+        """The same plan with so many steps of denoising before each training, under a name of its own."""
+        return replace(self, name=f"{self.name}-denoised-{steps}", pretrain_steps=steps) if steps else self
 
     def only(self, settings: Sequence[str] = (), attentions: Sequence[str] = ()) -> "Plan":
         """The part of the plan with these settings and attentions; no name selects all of them.
@@ -161,6 +167,7 @@ class Cell:
             learning_rate=learning_rate,
             seed=seed,
             seeds=1,
+            pretrain_steps=self.plan.pretrain_steps,
             scored_on=scored_on,
             evaluate_with=swaps,
         )

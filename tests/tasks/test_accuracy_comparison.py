@@ -1,6 +1,7 @@
 """``python -m suites.accuracy``: which trainings run in which order, continued runs, verdicts and the page."""
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +217,38 @@ def test_several_jobs_train_every_cell_once(tmp_path):
     trained = [spec.case_id for worker in workers for spec in worker.trained]
     assert len(trained) == len(set(trained)) == 36
     assert len(store.load(tmp_path / "accuracy.log.jsonl").records) == 36
+
+
+def test_an_interruption_ends_the_training_in_progress_and_leaves_no_record_of_it(tmp_path):
+    begun, ended = threading.Event(), threading.Event()
+
+    class Busy(FakeWorker):
+        def run(self, spec: AnySpec, effort: Effort) -> Record:
+            begun.set()
+            assert ended.wait(10)
+            return record(spec, "crashed", reasons=["its process was killed"])
+
+        def close(self) -> None:
+            ended.set()
+
+    def interrupt(number: int) -> None:
+        assert begun.wait(10)
+        raise Killed
+
+    workers = iter([Busy(), FakeWorker(interrupt)])
+    with pytest.raises(Killed):
+        command.run(SMALL, SMALL, tmp_path, 2, "", lambda: next(workers))
+    assert store.load(tmp_path / "accuracy.log.jsonl").records == []
+
+
+def test_with_denoising_it_is_another_plan_that_says_so(tmp_path):
+    worker, plan = FakeWorker(), SMALL.after_denoising(50)
+    run(tmp_path, worker, plan)
+    assert {spec.pretrain_steps for spec in worker.trained} == {50}
+    assert "after 50 steps of denoising" in (tmp_path / "accuracy.md").read_text()
+    assert SMALL.after_denoising(0) == SMALL
+    with pytest.raises(store.StoreError, match="found that of 'accuracy-small-denoised-50'; name another folder"):
+        run(tmp_path, FakeWorker())
 
 
 def test_an_error_of_the_log_ends_the_run(tmp_path, monkeypatch):
