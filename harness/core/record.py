@@ -239,7 +239,7 @@ class Swapped(_Strict):
 
 
 class TaskResult(_Strict):
-    """Held-out scores, one per seed, with the baselines that a score must exceed.
+    """Scores, one per seed, with the baselines that a score must exceed. The spec says on which examples.
 
     The best score is 1. ``chance`` is the expected score of a random guess; ``majority`` is the score of giving every
     example the most frequent answer.
@@ -251,6 +251,10 @@ class TaskResult(_Strict):
         default_factory=dict, description="scores in other metrics, by metric, one per seed"
     )
     train_seconds: list[float] = Field(description="one per seed; the sum over all parts of an interrupted training")
+    pretrain_seconds: list[float] = Field(
+        default_factory=list,
+        description="one per seed, of the denoising before the training; empty where there is none",
+    )
     eval_seconds: list[float] = Field(default_factory=list, description="one per seed, over all held-out examples")
     steps: list[int]
     chance: float
@@ -263,6 +267,11 @@ class TaskResult(_Strict):
     parameters: int | None = Field(default=None, description="number of trainable parameters")
     train_memory: Memory | None = Field(
         default=None, description="memory of the forward and backward pass of one batch"
+    )
+    rows_below_one_collision: list[float] | None = Field(
+        default=None,
+        description="one per seed, of a YOSO attention: the share of its rows that expect less than one collision, see "
+        "harness.training.expected_collisions; None also in records that are older than this field",
     )
     evaluated_with: list[Swapped] = Field(default_factory=list)
 

@@ -24,6 +24,7 @@ Head = Literal[
 Family = Literal["yoso", "bert", "transformers_yoso", "lra"]
 TaskFamily = Literal["yoso", "lra"]
 Schedule = Literal["linear", "one_cycle"]
+ScoredOn = Literal["held_out", "development"]
 QualityInputs = Literal["matched", "clustered", "normal", "recorded"]
 
 _ABBREVIATIONS = {
@@ -205,6 +206,9 @@ class TaskSpec(Spec):
     ``family`` is the model: ``yoso``, this project's model with the task's head, or ``lra``, the YOSO authors' Long
     Range Arena model. Training ends after ``steps``, or after the first step that ends later than ``seconds``. Each
     trained model is also scored with the attentions in ``evaluate_with``.
+
+    A learning rate, or anything else that is chosen by its score, is chosen with ``scored_on="development"``: then no
+    held-out example is read. The model is scored on training examples that it was not trained on.
     """
 
     kind: Literal["task"] = "task"
@@ -212,6 +216,9 @@ class TaskSpec(Spec):
     family: TaskFamily = "yoso"
     seeds: int = Field(default=2, gt=0, description="independent trainings: seed, seed + 1, ...")
     steps: int = Field(default=200, gt=0)
+    pretrain_steps: int = Field(
+        default=0, ge=0, description="steps of denoising the training examples before; see harness.training.pretraining"
+    )
     seconds: float | None = Field(default=None, gt=0, description="training time limit of one seed")
     batch: int = Field(default=32, gt=0)
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -225,6 +232,7 @@ class TaskSpec(Spec):
     intermediate_size: int | None = Field(default=None, gt=0, description="None: twice the hidden size")
     heads: int = Field(default=2, gt=0)
     evaluate_with: tuple[Swap, ...] = ()
+    scored_on: ScoredOn = "held_out"
 
     @model_validator(mode="after")
     def _warmup_fits_in_steps(self) -> "TaskSpec":
@@ -249,9 +257,11 @@ class TaskSpec(Spec):
             "": None if self.family == "yoso" else self.family,
             "ffn": self.intermediate_size,
             "drop": self.dropout or None,
+            "pretrain": self.pretrain_steps or None,
             "warmup": self.warmup_steps,
             "sec": None if self.seconds is None else f"{self.seconds:g}",
             "schedule": None if self.schedule == "linear" else self.schedule,
+            "scored": None if self.scored_on == "held_out" else f"-{self.scored_on}",
             "swap": "+".join(swap.label for swap in self.evaluate_with) or None,
         }
         parts = [f"{name}{value}" for name, value in non_default.items() if value is not None]

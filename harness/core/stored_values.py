@@ -26,6 +26,7 @@ LIMITS = {
     "submit_seconds": DURATION,
     "cpu_seconds": DURATION,
     "train_seconds": DURATION,
+    "pretrain_seconds": DURATION,
     "eval_seconds": DURATION,
     "took_seconds": DURATION,
     "compile_seconds": DURATION,

@@ -29,7 +29,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class SeedResult(BaseModel):
-    """The result of one seed's training: scores by metric of the trained model, and its score with each swap."""
+    """The result of one seed's training: scores by metric of the trained model, and its score with each swap.
+
+    ``rows_below_one_collision`` is None for an attention without hashes, ``pretrain_seconds`` without denoising.
+    """
 
     scores: dict[str, float]
     swapped: list[float]
@@ -37,6 +40,8 @@ class SeedResult(BaseModel):
     train_seconds: float
     eval_seconds: float
     steps: int
+    rows_below_one_collision: float | None = None
+    pretrain_seconds: float | None = None
 
 
 class Completed(BaseModel):

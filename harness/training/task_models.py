@@ -87,10 +87,15 @@ def make_model(spec: TaskSpec, task: Task, seed: int) -> PreTrainedModel:
             f"family {spec.family!r} has no head {task.head!r}, which task {task.name!r} needs; it has "
             f"{', '.join(heads)}; use family 'yoso'"
         )
+    if spec.pretrain_steps and spec.family == "lra":
+        raise ValueError(
+            f"pretrain_steps: family 'lra' has no masked-LM head, got {spec.pretrain_steps} steps; use family 'yoso', "
+            "or 0 steps"
+        )
     case = transformers_seam.layer_case(spec.model_copy(update={"seed": seed}))
     extra: dict[str, Any] = {"sequences": 2} if task.head == "sequence_pair" else {}
     config = YosoConfig(
-        vocab_size=task.vocab_size,
+        vocab_size=task.vocab_size + bool(spec.pretrain_steps),  # one more for the mask
         hidden_size=spec.hidden_size,
         num_hidden_layers=spec.layers,
         num_attention_heads=spec.heads,

@@ -17,15 +17,16 @@ from transformers import PreTrainedModel, Trainer
 from harness.core import registry
 from harness.core.knobs import plain_knobs
 from harness.core.record import Memory, Swapped, TaskResult
-from harness.core.spec import Swap, TaskSpec
+from harness.core.spec import ScoredOn, Swap, TaskSpec
 from harness.measure import memory
 from harness.measure.process_state import keep_python_generators
 from harness.models import transformers_seam
 from harness.tasks.data_files import DATA_DIR
 from harness.tasks.task import LabelledSequences, Task, examples_sha256
-from harness.training import Diverged, ranks
+from harness.training import Diverged, expected_collisions, ranks
 from harness.training.checkpoints import SAVE_SECONDS, SavePeriodically, SeedFolder, SeedResult
 from harness.training.model_verification import Verification
+from harness.training.pretraining import Pretraining
 from harness.training.task_models import make_model
 from harness.training.trainer import NOT_FINITE, ProgressCallback, ReportProgress, TrainingClock, make_trainer
 
@@ -49,7 +50,7 @@ def train(
     save_seconds: float = SAVE_SECONDS,
     verification: Verification | None = None,
 ) -> TaskResult:
-    """Train ``spec.seeds`` models from scratch and score each on the held-out examples.
+    """Train ``spec.seeds`` models from scratch and score each on examples that it was not trained on.
 
     The data comes from ``spec.seed``. Training s takes its initial weights and data order from seed ``spec.seed + s``,
     whatever the attention. Dtypes other than float32 run under autocast.
@@ -72,8 +73,7 @@ def train(
     task: Task = registry.get_task(spec.task)
     swaps = {swap: _cannot_swap(spec, swap) for swap in spec.evaluate_with}
     runnable = [swap for swap, reason in swaps.items() if reason is None]
-    sizes = (spec.train_examples, spec.eval_examples, spec.seq_len, spec.seed)
-    data = _data(spec.task, *sizes, os.environ.get(DATA_DIR))
+    data = _data_of(spec)
     model = make_model(spec, task, spec.seed)  # rejects bad settings before any training
     parameters = sum(parameter.numel() for parameter in model.parameters())
     results = []
@@ -98,11 +98,13 @@ def train(
                 folder.finish(result)
             results.append(result)
         train_memory = _train_memory(spec, task, data.train, temporary)
+    below_one = [result.rows_below_one_collision for result in results if result.rows_below_one_collision is not None]
     return TaskResult(
         metric=task.metric,
         scores=[result.scores[task.metric] for result in results],
         other_scores={name: [result.scores[name] for result in results] for name in task.other_metrics},
         train_seconds=[result.train_seconds for result in results],
+        pretrain_seconds=[result.pretrain_seconds for result in results if result.pretrain_seconds is not None],
         eval_seconds=[result.eval_seconds for result in results],
         steps=[result.steps for result in results],
         chance=task.chance,
@@ -114,6 +116,7 @@ def train(
         eval_examples=len(data.eval),
         parameters=parameters,
         train_memory=train_memory,
+        rows_below_one_collision=below_one if len(below_one) == len(results) else None,
         evaluated_with=[_swapped(spec, swap, reason, runnable, results) for swap, reason in swaps.items()],
     )
 
@@ -122,7 +125,7 @@ def train(
 def check_untrained(spec: TaskSpec, verification: Verification) -> None:
     """Verify the layers of the first seed's untrained model; raises as ``train`` does, except Diverged."""
     task: Task = registry.get_task(spec.task)
-    data = _data(spec.task, spec.train_examples, spec.eval_examples, spec.seq_len, spec.seed, os.environ.get(DATA_DIR))
+    data = _data_of(spec)
     model = make_model(spec, task, spec.seed)
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as folder:
         trainer = make_trainer(spec, task, model, data.train, spec.seed, folder)
@@ -148,15 +151,52 @@ def train_with_progress_bar(
         return train(spec, lambda done, _: bars.update(bar, completed=done), checkpoints, verification=verification)
 
 
+def _data_of(spec: TaskSpec) -> TaskData:
+    sizes = (spec.train_examples, spec.eval_examples, spec.seq_len, spec.seed)
+    return _data(spec.task, *sizes, spec.scored_on, os.environ.get(DATA_DIR))
+
+
 @lru_cache(maxsize=1)  # the attentions of a comparison are trained one after the other on the same data
 def _data(
-    name: str, train_examples: int, eval_examples: int, seq_len: int, seed: int, data_dir: str | None
+    name: str,
+    train_examples: int,
+    eval_examples: int,
+    seq_len: int,
+    seed: int,
+    scored_on: ScoredOn,
+    data_dir: str | None,
 ) -> TaskData:
     del data_dir  # part of the cache key: another folder has other data
     task: Task = registry.get_task(name)
-    train_set = task.checked_dataset("train", train_examples, seq_len, seed)
-    eval_set = task.checked_dataset("eval", eval_examples, seq_len, seed)
+    if scored_on == "development":
+        examples = task.checked_dataset("train", train_examples + eval_examples, seq_len, seed)
+        train_set, eval_set = _without_the_last(examples, eval_examples, name)
+    else:
+        train_set = task.checked_dataset("train", train_examples, seq_len, seed)
+        eval_set = task.checked_dataset("eval", eval_examples, seq_len, seed)
     return TaskData(train_set, eval_set, examples_sha256(train_set, eval_set))
+
+
+def _without_the_last(
+    examples: LabelledSequences, wanted: int, name: str
+) -> tuple[LabelledSequences, LabelledSequences]:
+    """The examples without the last ones, and the last ones: those that are wanted, a quarter of all at most.
+
+    A data set that has fewer examples than a case asks for would otherwise leave few of them to train on.
+    """
+    last = min(wanted, len(examples) // 4)
+    if not 0 < last < len(examples):
+        raise ValueError(
+            f"task {name!r}: development examples are taken from the training examples, of which there are "
+            f"{len(examples)}; ask for more train_examples"
+        )
+
+    def part(rows: slice) -> LabelledSequences:
+        return LabelledSequences(
+            examples.input_ids[rows], examples.attention_mask[rows], examples.labels[rows], examples.span
+        )
+
+    return part(slice(None, -last)), part(slice(-last, None))
 
 
 def _train_seed(
@@ -173,6 +213,9 @@ def _train_seed(
     model = make_model(spec, task, seed)
     trainer = make_trainer(spec, task, model, data.train, seed, str(folder.path))
     last = ranks.from_first(folder.last_checkpoint())
+    pretraining = Pretraining(spec, folder, data.sha256, seed) if spec.pretrain_steps else None
+    if pretraining is not None and last is None:
+        pretraining.run(task, data.train, model, save_seconds)
     clock = TrainingClock(last[1] if last else 0.0, spec.seconds)
     for callback in (report, clock, None if save_seconds is None else SavePeriodically(clock, save_seconds)):
         if callback is not None:
@@ -184,6 +227,7 @@ def _train_seed(
         raise Diverged(seed, steps)
     if verification is not None:
         verification.trained(model, trainer, data.eval, seed)
+    rows_below_one_collision = expected_collisions.share_of_rows_below_one(spec, trainer, model, data.eval)
     swapped = [score(_swapped_trainer(spec, task, swap, model, seed, folder), task, data.eval, seed) for swap in swaps]
     if not all(swapped_scores for swapped_scores, _ in swapped):
         raise Diverged(seed, steps)
@@ -194,6 +238,8 @@ def _train_seed(
         train_seconds=train_seconds,
         eval_seconds=eval_seconds,
         steps=steps,
+        rows_below_one_collision=rows_below_one_collision,
+        pretrain_seconds=pretraining.seconds() if pretraining else None,
     )
 
 

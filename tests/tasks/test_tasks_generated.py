@@ -7,13 +7,24 @@ import pytest
 import torch
 
 from harness.core import registry
-from harness.tasks import associative_recall, distant_label, masked_copy, needle, python_source, span_search
+from harness.tasks import (
+    associative_recall,
+    distant_label,
+    masked_copy,
+    multi_query_lookup,
+    multi_query_recall,
+    needle,
+    python_source,
+    span_search,
+)
 from harness.tasks.task import IGNORED, LabelledSequences, Task
 from harness.tasks.tokens import CLS, FIRST_BYTE, MASK, PAD, SEPARATOR, encode_bytes
 
 GENERATED = [
     "needle",
     "associative_recall",
+    "multi_query_recall",
+    "multi_query_lookup",
     "distant_label",
     "masked_copy",
     "span_search",
@@ -110,6 +121,63 @@ def test_the_recalled_value_follows_the_key(seq_len):
         assert len(places) == 1, "the key must occur once after the first token"
         assert ids[places[0] + 1] - associative_recall.FIRST_VALUE == label
     assert torch.bincount(examples.labels, minlength=8).min() > 5
+
+
+@pytest.mark.parametrize("seq_len", [16, 100, 512, 2048])
+def test_every_query_has_the_value_that_its_key_was_defined_with(seq_len):
+    examples = data("multi_query_recall", examples=30, seq_len=seq_len)
+    pairs = seq_len // 8
+    for ids, labels in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
+        keys, values = ids[0 : 2 * pairs : 2], ids[1 : 2 * pairs : 2]
+        assert len(set(keys)) == pairs, "a key is defined twice"
+        value_of = dict(zip(keys, values, strict=True))
+        assert labels[: 2 * pairs] == [IGNORED] * (2 * pairs)
+        queried = []
+        for token, label in list(zip(ids, labels, strict=True))[2 * pairs :]:
+            if label == IGNORED:
+                assert token == multi_query_recall.FILLER
+            else:
+                queried.append(token)
+                assert value_of[token] - multi_query_recall.FIRST_VALUE == label
+        assert sorted(queried) == sorted(keys), "each key is queried once"
+
+
+@pytest.mark.parametrize("seq_len", [16, 100, 512, 2048])
+def test_every_query_has_the_value_of_the_only_pair_with_its_key(seq_len):
+    examples = data("multi_query_lookup", examples=30, seq_len=seq_len)
+    first_pair, values = multi_query_lookup.FIRST_PAIR, multi_query_lookup.VALUES
+    for ids, labels in zip(examples.input_ids.tolist(), examples.labels.tolist(), strict=True):
+        pairs = [divmod(token - first_pair, values) for token in ids if token >= first_pair]
+        assert len(pairs) == seq_len // 4
+        value_of = dict(pairs)
+        assert len(value_of) == len(pairs), "a key is in two pairs"
+        queried = []
+        for token, label in zip(ids, labels, strict=True):
+            if label == IGNORED:
+                assert token >= first_pair or token == multi_query_lookup.FILLER
+            else:
+                queried.append(token - multi_query_lookup.FIRST_QUERY)
+                assert value_of[queried[-1]] == label
+        assert sorted(queried) == sorted(value_of), "each key is queried once"
+        assert max(value_of) < 2 * len(pairs)
+
+
+@pytest.mark.parametrize(("name", "queries"), [("multi_query_recall", 16), ("multi_query_lookup", 32)])
+def test_the_baselines_of_multi_query_tasks_are_those_of_the_queries(name, queries):
+    task = registry.get_task(name)
+    labels = data(name, examples=300, seq_len=128).labels
+    scored = labels[labels != IGNORED]
+    assert len(scored) == 300 * queries
+    counts = torch.bincount(scored, minlength=task.num_labels)
+    assert task.chance == 1 / task.num_labels
+    assert task.majority(labels) == pytest.approx(counts.max().item() / len(scored))
+    assert counts.min() > 0.7 * len(scored) / task.num_labels
+
+
+@pytest.mark.parametrize("name", ["multi_query_recall", "multi_query_lookup"])
+def test_the_places_of_the_queries_differ_from_example_to_example(name):
+    labels = data(name, examples=40, seq_len=128).labels
+    assert len({tuple(row.tolist()) for row in (labels != IGNORED)}) == 40
 
 
 def test_a_distant_label_is_symbol_plus_switch():

@@ -71,6 +71,10 @@ def facets_of(record: Record) -> dict[str, str]:
             budget = (
                 f"{spec.steps} steps of {spec.batch}, rate {spec.learning_rate:g}, {spec.train_examples:,} examples"
             )
+            if spec.pretrain_steps:
+                budget += f", after {spec.pretrain_steps} steps of denoising"
+            if spec.scored_on == "development":
+                budget += ", scored on development examples"
             task = {"Task": spec.task, "Model": FAMILIES[spec.family], "Length": f"{spec.seq_len:,} tokens"}
             return {**task, **machine, "Shape": f"{shape}; {budget}"}
 
