@@ -38,15 +38,20 @@ def results(call, inputs, mask=None):
 
 
 NAMES = ("yoso_e", "yoso_sampling", "yoso_sampling over all pairs")
+NORMALIZATIONS = ({}, {"norm_floor": 0.3}, {"normalization": "sum"}, {"normalization": "sum", "norm_floor": 0.1})
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("family", HASH_FAMILIES)
-def test_sampling_and_its_gradients_equal_the_definition(device, family, dtype):
+@pytest.mark.parametrize(
+    ("family", "normalization"),
+    [*((family, {}) for family in HASH_FAMILIES), *(("hadamard", options) for options in NORMALIZATIONS[1:])],
+    ids=str,
+)
+def test_sampling_and_its_gradients_equal_the_definition(device, family, normalization, dtype):
     inputs = leaves(device, 2, 2, 300, 64, dtype=dtype)
     mask = torch.arange(300) < torch.tensor([[300], [211]])
     planes = planes_for(4, 64, family)
-    call = partial(yoso_sampling, planes=planes.to(device), hash_family=family, **SIZES)
+    call = partial(yoso_sampling, planes=planes.to(device), hash_family=family, **SIZES, **normalization)
     weight = torch.randn(2, 2, 300, 64, generator=torch.Generator().manual_seed(5)).to(dtype)
     out = call(*inputs, mask.to(device))
     actual = [out, *torch.autograd.grad(out, inputs, weight.to(device))]
@@ -57,25 +62,26 @@ def test_sampling_and_its_gradients_equal_the_definition(device, family, dtype):
         codes.append(
             reference.settle_codes(device_codes, x.detach().cpu().float(), planes, hash_family=family, **SIZES)
         )
-    truth = reference.yoso_sampling(*wide, *codes, mask, mask, hash_code_len=TAU)
+    truth = reference.yoso_sampling(*wide, *codes, mask, mask, hash_code_len=TAU, **normalization)
     expected = [truth, *torch.autograd.grad(truth, wide, weight.double())]
     for result, right in zip(actual, expected, strict=True):
         assert_near(result, right, BACKWARD[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_expectation_and_its_gradients_equal_the_definition(device, dtype):
+@pytest.mark.parametrize("normalization", NORMALIZATIONS, ids=str)
+def test_the_expectation_and_its_gradients_equal_the_definition(device, normalization, dtype):
     inputs = leaves(device, 2, 2, 300, 64, dtype=dtype)
     mask = torch.arange(300) < torch.tensor([[300], [211]])
-    actual = results(partial(yoso_e, hash_code_len=TAU), inputs, mask.to(device))
+    actual = results(partial(yoso_e, hash_code_len=TAU, **normalization), inputs, mask.to(device))
     wide = [x.detach().cpu().double().requires_grad_() for x in inputs]
-    expected = results(partial(_reference_e, mask=mask), wide)
+    expected = results(partial(_reference_e, mask=mask, normalization=normalization), wide)
     for result, right in zip(actual, expected, strict=True):
         assert_near(result, right, BACKWARD[dtype])
 
 
-def _reference_e(query, key, value, _, mask):
-    return reference.yoso_e(query, key, value, mask, mask, hash_code_len=TAU)
+def _reference_e(query, key, value, _, mask, normalization):
+    return reference.yoso_e(query, key, value, mask, mask, hash_code_len=TAU, **normalization)
 
 
 @pytest.mark.parametrize("name", NAMES)
