@@ -34,6 +34,7 @@ SWAPS = (
     *(Swap(attention="yoso", knobs={"num_hash": hashes, "norm_floor": 0.1}) for hashes in HASHES),
     Swap(attention="yoso_e", knobs={"normalization": "sum"}),
     *(Swap(attention="yoso", knobs={"num_hash": hashes, "normalization": "sum"}) for hashes in HASHES),
+    *(Swap(attention="yoso", knobs={"num_hash": hashes, "estimator": "rescored"}) for hashes in (16, *HASHES)),
     Swap(attention="linear"),
     Swap(attention="performer_softmax"),
     Swap(attention="performer_softmax", knobs={"num_features": 256}),
