@@ -14,7 +14,7 @@ from harness.core.spec import Swap
 from harness.models import packaged_text, packaged_weights
 from harness.models.packaged_weights import MINILM, RXNMAPPER, SMILES_TOKEN, LoadedModel, PackagedModel
 from suites.studies.drop_in import __main__ as command
-from suites.studies.drop_in import distillation, page, results
+from suites.studies.drop_in import distillation, page, results, swapped_attention
 from suites.studies.drop_in.atom_mapping import AGREEMENT, AtomMapping
 from suites.studies.drop_in.passage_ranking import RANKS, TOP, PassageRanking
 from suites.studies.drop_in.pretrained import Pretrained, hidden_states
@@ -236,7 +236,11 @@ def test_rxnmapper_agrees_with_itself_and_not_without_attention():
     assert without.agreement[AGREEMENT] < 0.3
 
 
-def test_every_attention_of_the_study_is_known_and_named_once():
+def test_every_attention_of_the_study_is_known_and_differs_from_all_others():
     labels = [swap.label for swap in command.chosen([])]
     assert sorted(labels) == sorted({swap.label for swap in command.SWAPS})
+    model = mapping().model
+    able = [swap for swap in command.SWAPS if swapped_attention.reason_against(swap, model, 256) is None]
+    with_defaults = [(swap.attention, swapped_attention.all_knobs(swap, model, 256)) for swap in able]
+    assert not [one for one in with_defaults if with_defaults.count(one) > 1]
     assert [swap.label for swap in command.chosen(["cosformer", "linear"])] == ["cosformer", "linear"]
