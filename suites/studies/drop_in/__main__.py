@@ -34,7 +34,7 @@ SWAPS = (
     *(Swap(attention="yoso", knobs={"num_hash": hashes, "norm_floor": 0.1}) for hashes in HASHES),
     Swap(attention="yoso_e", knobs={"normalization": "sum"}),
     *(Swap(attention="yoso", knobs={"num_hash": hashes, "normalization": "sum"}) for hashes in HASHES),
-    *(Swap(attention="yoso", knobs={"num_hash": hashes, "estimator": "rescored"}) for hashes in (16, *HASHES)),
+    *(Swap(attention="yoso", knobs={"num_hash": hashes, "estimator": "rescored"}) for hashes in (16, 32)),
     Swap(attention="linear"),
     *(Swap(attention="performer_softmax", knobs={"num_features": features}) for features in (64, 256)),
     Swap(attention="nystromformer", knobs={"num_landmarks": 32}),
