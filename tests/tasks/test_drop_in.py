@@ -20,7 +20,7 @@ from suites.studies.drop_in.passage_ranking import RANKS, TOP, PassageRanking
 from suites.studies.drop_in.pretrained import Pretrained, hidden_states
 from suites.studies.drop_in.results import Outcome, Settings, Source, Study
 
-TINY = Settings(steps=2, batch=2, held_out=3, max_tokens=48)
+TINY = Settings(steps=2, batch=2, held_out=3, max_tokens=100)
 WIDTHS = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16}
 TOPICS = {
     f"topic {number}": " ".join(
@@ -98,7 +98,7 @@ def test_an_outcome_is_reproducible_and_draws_nothing_from_the_callers_generator
 
 
 def test_distillation_brings_a_student_nearer_and_ends_at_a_learning_rate_of_nothing():
-    settings = Settings(steps=40, batch=4, held_out=4, max_tokens=48, learning_rate=1e-2)
+    settings = Settings(steps=20, batch=4, held_out=4, max_tokens=100, learning_rate=1e-2)
     comparisons = outcome_of(mapping(settings), Swap(attention="none"), settings).comparisons
     assert comparisons[-1].layer_cosine[-1] > comparisons[0].layer_cosine[-1] + 0.05
     rates = [distillation.learning_rate(settings, done) for done in range(settings.steps)]
@@ -128,6 +128,11 @@ def test_texts_fit_are_valid_reactions_and_none_is_in_both_parts():
         assert reactants.any(1).all()
         assert not (products & ~batch.attention_mask.bool()).any()
         assert not training & {tuple(row.tolist()) for row in batch.input_ids}
+
+
+def test_a_text_too_short_for_a_whole_reaction_is_an_error():
+    with pytest.raises(ValueError, match="max_tokens must be at least 90, the longest reaction of rxnmapper, got 89"):
+        mapping(Settings(max_tokens=89))
 
 
 def test_a_ranking_without_differences_has_nothing_in_common():

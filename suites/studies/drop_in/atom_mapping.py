@@ -61,6 +61,11 @@ class AtomMapping(Pretrained):
         layer: int = MAPPING_LAYER,
         head: int = MAPPING_HEAD,
     ) -> None:
+        longest = max(len(loaded.encode(reaction)) for reaction in reactions) + 2
+        if longest > settings.max_tokens:
+            raise ValueError(
+                f"max_tokens must be at least {longest}, the longest reaction of {self.name}, got {settings.max_tokens}"
+            )
         by_digest = sorted(reactions, key=lambda reaction: zlib.crc32(reaction.encode()))
         held_out = max(1, len(by_digest) // 4)
         self._training = by_digest[held_out:]
@@ -130,8 +135,8 @@ class AtomMapping(Pretrained):
             reactants = [molecule for side in sides for molecule in side[0].split(".")]
             mixed = ".".join(reactants[place] for place in rng.permutation(len(reactants)))
             ids = self._loaded.encode(f"{mixed}{ARROW}{'.'.join(side[1] for side in sides)}")
-            if len(ids) + 2 <= self._max_tokens or len(drawn) == 1:
-                return [self._loaded.first, *ids[: self._max_tokens - 2], self._loaded.last]
+            if len(ids) + 2 <= self._max_tokens:
+                return [self._loaded.first, *ids, self._loaded.last]
             drawn = drawn[:-1]
 
 

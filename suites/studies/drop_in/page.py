@@ -135,7 +135,7 @@ def _figure(measured: list[Outcome], measure: str) -> figures.Figure:
     return figures.figure(
         traces,
         xaxis={"title": {"text": "steps of distillation"}},
-        yaxis={"title": {"text": f"{measure} as the original (share)"}, "range": [0, 1.05]},
+        yaxis={"title": {"text": f"{measure} (1: as the original)"}, "rangemode": "tozero"},
     ) | {"config": {"displaylogo": False, "responsive": True}}
 
 

@@ -30,10 +30,10 @@ class PassageRanking(Pretrained):
 
     name = "minilm"
     task = (
-        "how the original's ranking of passages for a query is kept: the share of queries with the same first passage, "
-        "and Spearman's correlation of the cosines, averaged over queries"
+        "how the original's ranking of passages for a query is kept: Spearman's correlation of the cosines, averaged "
+        "over queries, and the share of queries with the same first passage, which a near tie can change"
     )
-    measures = (TOP, RANKS)
+    measures = (RANKS, TOP)
 
     def __init__(self, loaded: LoadedModel, topics: Mapping[str, str], settings: Settings) -> None:
         self._pad: int = loaded.model.config.pad_token_id
@@ -68,7 +68,7 @@ class PassageRanking(Pretrained):
         del student
         own, target = self._cosines(found), self._cosines(wanted)
         ranks = [_rank_correlation(*pair) for pair in zip(own, target, strict=True)]
-        return {TOP: float((own.argmax(1) == target.argmax(1)).mean()), RANKS: float(np.mean(ranks))}
+        return {RANKS: float(np.mean(ranks)), TOP: float((own.argmax(1) == target.argmax(1)).mean())}
 
     def _cosines(self, states: list[States]) -> np.ndarray:
         """Of every query with every passage."""
