@@ -23,7 +23,8 @@ INTRODUCTION = (
     "short distillation of all weights with the original as the teacher. The cosine is that of a real token's hidden "
     "state with the original's, averaged over tokens. 1 is the original's behaviour; sdpa is the original's own "
     "attention, and none mixes no tokens at all. The row of sdpa also shows what the optimisation alone costs at each "
-    "step, because its student starts where it should end. One seed: differences of a few hundredths may be chance."
+    "step, because its student starts where it should end. One seed and one learning rate for all "
+    "attentions: differences of a few hundredths may be chance, and another rate may suit another attention better."
 )
 
 
