@@ -12,16 +12,17 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from safetensors.torch import load as load_safetensors
-from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel, PreTrainedModel
 
 from harness.models import packaged_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SMILES_TOKEN = re.compile(
     r"\[[^\]]+\]|Br|Cl|%[0-9]{2}|>>?|[BCNOPSFIbcnops]|[().=#\-+\\/:~@?*$0-9]",
@@ -126,7 +127,7 @@ class LoadedModel:
     """
 
     packaged: PackagedModel
-    model: PreTrainedModel
+    model: "PreTrainedModel"
     encode: Callable[[str], list[int]]
     first: int
     last: int
@@ -173,22 +174,27 @@ def load(packaged: PackagedModel) -> LoadedModel:
         PackageMissing: the package is not installed, or has not a file.
         WrongDigest: a file has other bytes than the published one. Nothing of it was parsed.
     """
+    from safetensors.torch import load as load_safetensors
+    from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel  # they take seconds to import
+
     # All are read before any is parsed.
     config, vocabulary, weights = (
         _read(packaged, file) for file in (packaged.config, packaged.vocabulary, packaged.weights)
     )
     fields = json.loads(config)
     if packaged.reads == "english":
-        model: PreTrainedModel = BertModel(BertConfig.from_dict(fields))
+        make_model: Callable[[], PreTrainedModel] = partial(BertModel, BertConfig.from_dict(fields))
         tensors = load_safetensors(weights)
         encode, ids = _english_tokenizer(vocabulary)
     else:
-        model = AlbertModel(AlbertConfig.from_dict(fields))
+        make_model = partial(AlbertModel, AlbertConfig.from_dict(fields))
         tensors = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
         # The file also has the head that training used, which is no part of the encoder.
         tensors = {name.removeprefix("albert."): x for name, x in tensors.items() if name.startswith("albert.")}
         encode, ids = _smiles_tokenizer(vocabulary)
     tensors.pop("embeddings.position_ids", None)  # a constant, which transformers no longer stores
+    with torch.random.fork_rng(devices=[]):  # a new model draws weights, which are replaced at once
+        model = make_model()
     model.load_state_dict(tensors)
     return LoadedModel(packaged, model.eval(), encode, ids["[CLS]"], ids["[SEP]"], ids["[UNK]"])
 
@@ -233,6 +239,8 @@ def _smiles_tokenizer(vocabulary: bytes) -> tuple[Callable[[str], list[int]], di
 
 
 def _english_tokenizer(vocabulary: bytes) -> tuple[Callable[[str], list[int]], dict[str, int]]:
+    from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_str(vocabulary.decode())
     tokenizer.no_truncation()  # the file asks for truncation and padding to its own length
     tokenizer.no_padding()
