@@ -5,6 +5,8 @@ rows of query and key are l2-normalised, the weight of a pair is the probability
 weighted sum of the values is l2-normalised, unless the parameters of ``yoso.ops.normalization`` say otherwise.
 """
 
+import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from yoso.ops.autocast import to_autocast_dtype, without_autocast
 from yoso.ops.estimators import check_estimator, check_shared_keys, draw_shared_keys
 from yoso.ops.hashing import check_family, draw_planes
 from yoso.ops.normalization import normalized, summands
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def yoso_e(
@@ -101,7 +105,8 @@ def yoso_sampling(
         hash_code_len: tau, 1 to 16.
         hash_family: one of ``yoso.ops.hashing.HASH_FAMILIES``.
         lsh_backward: True: the gradients are estimated from the collisions. False: they are computed from the
-            collision probability over all pairs, in O(N^2 D).
+            collision probability over all pairs, in O(N^2 D); a call that needs gradients then warns, once per process
+            (docs/accuracy.md).
         planes: from ``yoso.ops.hashing.draw_planes``; None: new planes are drawn from torch's default CPU generator,
             one set per head and sequence.
         normalization: "l2" or "sum"; see ``yoso.ops.normalization``.
@@ -140,6 +145,9 @@ def yoso_sampling(
             hash_code_len=hash_code_len,
             device=query.device,
         )
+    trained = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    if trained and not lsh_backward and not torch.compiler.is_compiling():
+        _warn_of_a_gradient_without_the_noise()
     query_codes, key_codes = (
         operators.fast_hash(x.detach(), planes, num_hash=num_hash, hash_code_len=hash_code_len, hash_family=hash_family)
         for x in (query, key)
@@ -226,6 +234,15 @@ def dense_yoso_e(
         sums = functional.dropout(weights, dropout) @ summands(value, normalization).to(weights.dtype)
         output = normalized(sums, value, key_padding_mask, normalization, norm_floor, plain_torch=True)
         return output, weights.to(value.dtype)
+
+
+@cache  # once per process
+def _warn_of_a_gradient_without_the_noise() -> None:
+    _LOGGER.warning(
+        "yoso_sampling with lsh_backward=False: the output is sampled, but its gradient is that of YOSO-E, which knows "
+        "nothing of the samples; models that are trained this way can end at chance. Train with lsh_backward=True, or "
+        "with YOSO-E (docs/accuracy.md)"
+    )
 
 
 def _query_mask(query: Tensor, key: Tensor, key_padding_mask: Tensor | None) -> Tensor | None:

@@ -1,10 +1,12 @@
 """Gradients beyond the oracles: finite differences for the exact ones, unbiasedness for the sampled ones."""
 
+import logging
 import math
 
 import pytest
 import torch
 
+from yoso import attention
 from yoso.attention import dense_yoso_e, expectation_weights, yoso_e, yoso_sampling
 from yoso.ops import portable
 from yoso.ops.hashing import draw_planes
@@ -131,3 +133,19 @@ def test_dense_weights_pass_first_and_second_finite_differences():
     inputs = [x.requires_grad_() for x in (query, key)]
     assert torch.autograd.gradcheck(lambda q, k: expectation_weights(q, k, hash_code_len=5), inputs)
     assert torch.autograd.gradgradcheck(lambda q, k: expectation_weights(q, k, hash_code_len=5), inputs)
+
+
+def test_a_sampled_output_with_the_gradient_over_all_pairs_warns_once_and_only_where_it_trains(caplog):
+    inputs = [torch.randn(1, 1, 8, 4) for _ in range(3)]
+    trained = [x.clone().requires_grad_() for x in inputs]
+    attention._warn_of_a_gradient_without_the_noise.cache_clear()
+    with caplog.at_level(logging.WARNING, logger="yoso.attention"):
+        yoso_sampling(*inputs, num_hash=2, lsh_backward=False)
+        yoso_sampling(*trained, num_hash=2, lsh_backward=True)
+        with torch.no_grad():
+            yoso_sampling(*trained, num_hash=2, lsh_backward=False)
+        assert not caplog.records
+        for _ in range(2):
+            yoso_sampling(*trained, num_hash=2, lsh_backward=False).sum().backward()
+    assert len(caplog.records) == 1
+    assert "Train with lsh_backward=True" in caplog.text

@@ -55,7 +55,7 @@ def render(comparison: Comparison) -> str:
             page_colors={"light": style.LIGHT_PAGE, "dark": style.DARK_PAGE},
             css=template_text("report.css"),
             script=template_text("report.js"),
-            plotly=_packed_plotly(),
+            plotly=packed_plotly(),
             data=_packed(json.dumps(data, allow_nan=False)),
         )
     )
@@ -102,7 +102,8 @@ def _panel_for_script(panel: Panel) -> dict[str, Any]:
 
 
 @cache
-def _packed_plotly() -> Markup:
+def packed_plotly() -> Markup:
+    """plotly.js, gzipped and in base64."""
     return _packed(PLOTLY.read_text(encoding="utf-8"))
 
 
