@@ -6,11 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yoso.attention import yoso_e, yoso_sampling
+from yoso.build import jit
 from yoso.ops import operators, portable, reference, rescored
 from yoso.ops.estimators import draw_shared_keys
 from yoso.ops.hashing import draw_planes
 
 OPS = torch.ops.yoso
+
+
+@pytest.fixture(autouse=True)
+def _native_kernels_are_tested():
+    assert jit.load("cpu"), "the native kernels could not be built; these tests need them"
+
+
 SIZES = {"num_hash": 6, "hash_code_len": 4}
 
 
@@ -162,6 +170,14 @@ def test_where_every_bucket_is_crowded_the_estimate_is_that_of_the_collisions():
     plain = portable.lsh_cumulation(*(x.to(torch.uint16) for x in codes), value, query_mask, key_mask, 4)
     empty = ~(codes[0][..., :, None] == torch.where(key_mask[:, None, None], codes[1], -1)[..., None, :]).any(-1)
     assert_close(out[~empty.any(2)], plain[~empty.any(2)], 1e-12)
+
+
+def test_more_crowded_buckets_than_the_kernel_numbers_at_a_time():
+    """The kernel numbers crowded buckets with 16 bits, of which two numbers are taken; here all 65,536 are crowded."""
+    codes = (torch.arange(66000) % 65536).to(torch.uint16)[None, None, None]
+    rows = torch.randn(3, 1, 1, 66000, 2, generator=torch.Generator().manual_seed(0))
+    out = OPS.rescored_attention(*rows, codes, codes, torch.zeros(1, 1, 0).long(), None, None, 16, 0, 0.2, True, True)
+    assert_close(out, OPS.lsh_cumulation(codes, codes, rows[2], None, None, 16), 1e-6)
 
 
 def test_shared_keys_are_distinct_real_and_follow_the_seed():

@@ -199,6 +199,13 @@ void visit_heads(const BackwardSizes& sizes, const TokenData<T>& queries, const 
 Gradients lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& key,
                                  const at::Tensor& value, const at::Tensor& query_codes, const at::Tensor& key_codes,
                                  const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len) {
+  return collision_gradients(grad, query, key, value, query_codes, key_codes, query_mask, key_mask, hash_code_len,
+                             hash_code_len);
+}
+
+Gradients collision_gradients(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& key,
+                              const at::Tensor& value, const at::Tensor& query_codes, const at::Tensor& key_codes,
+                              const Mask& query_mask, const Mask& key_mask, int64_t hash_code_len, int64_t exponent) {
   check_hash_code_len(hash_code_len);
   check_attention(query, key, value);
   check_codes(query_codes, key_codes, value);
@@ -220,7 +227,7 @@ Gradients lsh_attention_backward(const at::Tensor& grad, const at::Tensor& query
                             .table_rows = table_rows,
                             .heads_at_once = heads_at_once(heads, length),
                             .hashes_at_once = hashes_sorted_at_once(num_hash, length, table_rows),
-                            .scale = static_cast<double>(hash_code_len) / static_cast<double>(2 * num_hash)};
+                            .scale = static_cast<double>(exponent) / static_cast<double>(2 * num_hash)};
   const auto empty_like = [](const at::Tensor& x) { return at::empty(x.sizes(), x.options()); };
   const Gradients gradients{empty_like(query), empty_like(key), empty_like(value)};
   const auto visit = [&](auto sum_type, auto out_type) {

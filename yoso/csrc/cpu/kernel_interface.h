@@ -66,6 +66,13 @@ struct Buckets {
   int64_t table_rows, stride, num_hash;
 };
 
+// The bucket that a target's code selects under one hash: ids[start .. start + size) of the hash, with its first four
+// ids, which are those of the next buckets where it is smaller.
+struct BucketHead {
+  int32_t first_ids[4];
+  int32_t start, size;
+};
+
 // Targets [first, last), and the buckets of sources that their codes select.
 struct BucketLookup {
   Buckets sources;
@@ -102,6 +109,23 @@ struct LargeBucketGradient {
   T scale;
 };
 
+// The number of queries whose buckets the rescored estimator looks up together.
+constexpr int kQueriesPerLookup = 32;
+
+// The keys that a query collides with, each once, in scratch memory.
+struct ListedKeys {
+  int32_t* ids;  // [max_listed + 1]
+  int64_t count;
+};
+
+// A pair of the rescored estimator, as one of its tokens stores it: the other token, what the value is multiplied by,
+// and what the unit rows are multiplied by in each other's gradient.
+template <typename T>
+struct RescoredPair {
+  int32_t other;
+  T weight, slope;
+};
+
 // The rescored estimator for the queries [first, last) of one head, which are blocks of [last - first] rows below.
 // A query's columns are the shared keys and, last, the mean of all values. It rescores the columns and the keys that it
 // collides with in a hash that `fits` allows; the latter are its listed keys.
@@ -119,7 +143,6 @@ struct RescoredQueries {
   int64_t payload_dim, unit_dim;
   T share, floor;     // the chance that a key is shared, and the smallest chance that a weight is divided by
   bool rest;          // whether the mean of the values gets the weight that the floor takes away
-  bool subtract;      // whether each collision that `fits` allows is subtracted, because all collisions will be added
   T* column_weights;  // [rows][columns], in: cosines; out: what the columns' values are multiplied by
   T* sums;            // forward: [rows][payload_dim], the weighted sum of the listed keys' values
   // Backward only.
@@ -127,21 +150,22 @@ struct RescoredQueries {
   T* grad_unit;            // [rows][unit_dim], the gradient of the unit query from the listed keys
   const int64_t* offsets;  // [num_query], where the pairs of a query begin
   int64_t* counts;         // [num_query], how many they are
-  int32_t* pair_keys;      // the key of each pair, its weight and its slope
-  T *pair_weights, *pair_slopes;
+  RescoredPair<T>* pairs;  // `other` is the key
   // Scratch.
-  int32_t *last_seen, *place;             // [num_key]
-  int32_t* listed;                        // [max_listed + 1]
-  T *weights, *beyond, *products, *hits;  // [columns + max_listed + 16]
+  BucketHead* heads;               // [num_hash][kQueriesPerLookup]
+  int32_t* last_seen;              // [num_key]
+  int32_t* found;                  // [max_found + 4], the keys of a query's buckets, each as often as it collides
+  ListedKeys listed[2];            // of a query and of the next one
+  T *weights, *beyond, *products;  // [columns + max_listed + 16]
 };
 
-// The gradients of the keys [first, last) from pairs sorted by key: those of key j begin at starts[j].
-// grads[j] = [sum weights * payload | sum slopes * unit] of the queries, whose rows are as above.
+// The gradients of the keys [first, last) from pairs sorted by key, whose `other` is the query: those of key j begin at
+// starts[j]. grads[j] = [sum weight * payload | sum slope * unit] of the queries, whose rows are as above.
 template <typename T>
 struct RescoredKeys {
   const int64_t* starts;
-  const int32_t* queries;
-  const T *weights, *slopes, *query_rows;
+  const RescoredPair<T>* pairs;
+  const T* query_rows;
   T* grads;
   int64_t first, last, payload_dim, unit_dim;
 };

@@ -24,6 +24,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> lsh_attention_backward(const at::
                                                                       const Mask& query_mask, const Mask& key_mask,
                                                                       int64_t hash_code_len);
 
+// lsh_attention_backward for codes of hash_code_len bits that stand for hashes of `exponent` bits.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> collision_gradients(const at::Tensor& grad, const at::Tensor& query,
+                                                                   const at::Tensor& key, const at::Tensor& value,
+                                                                   const at::Tensor& query_codes,
+                                                                   const at::Tensor& key_codes, const Mask& query_mask,
+                                                                   const Mask& key_mask, int64_t hash_code_len,
+                                                                   int64_t exponent);
+
 at::Tensor rescored_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                               const at::Tensor& query_codes, const at::Tensor& key_codes,
                               const at::Tensor& shared_key_ids, const Mask& query_mask, const Mask& key_mask,

@@ -1,12 +1,12 @@
 // rescored_attention and its gradient. Keys are sorted into buckets by code; each query rescores the keys of its
-// buckets, and the keys that all queries share are matrix products. For heads with a crowded hash, all collisions are
-// added by the operators of the plain estimator, and the kernel subtracts those that it rescores.
+// buckets, and the keys that all queries share are matrix products. The collisions of crowded hashes are added by the
+// operators of the plain estimator, which are given codes that let no others collide.
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
 
 #include <vector>
 
@@ -170,61 +170,136 @@ struct RescoredHashes {
 // The pairs of one head, as the queries list them and sorted by key, and the queries' columns.
 template <typename T>
 struct Pairs {
-  at::Tensor counts, keys, weights, slopes, starts, queries, sorted_weights, sorted_slopes;
+  at::Tensor counts, listed_space, starts, sorted_space;
   at::Tensor column_weights, column_slopes;  // [num_query][columns]
 
   Pairs(int64_t num_query, int64_t num_key, int64_t columns, int64_t most, const at::TensorOptions& options)
       : counts(scratch<int64_t>(num_query)),
-        keys(scratch<int32_t>(most)),
-        weights(scratch<T>(most)),
-        slopes(scratch<T>(most)),
+        listed_space(space(most)),
         starts(scratch<int64_t>(num_key + 2)),
         column_weights(at::empty({num_query, columns}, options)),
         column_slopes(at::empty({num_query, columns}, options)) {}
 
+  static at::Tensor space(int64_t count) {
+    return scratch<uint8_t>(count * static_cast<int64_t>(sizeof(RescoredPair<T>)));
+  }
+  static RescoredPair<T>* data(const at::Tensor& space) {
+    return reinterpret_cast<RescoredPair<T>*>(space.mutable_data_ptr<uint8_t>());
+  }
+
   void sort_by_key(const int64_t* offsets, int64_t num_query, int64_t num_key) {
     const int64_t* count = counts.template const_data_ptr<int64_t>();
-    const int32_t* key = keys.template const_data_ptr<int32_t>();
-    const T *weight = weights.template const_data_ptr<T>(), *slope = slopes.template const_data_ptr<T>();
+    const RescoredPair<T>* listed = data(listed_space);
     int64_t* start = starts.template mutable_data_ptr<int64_t>();
+    // Shifted by two places, as in BucketStorage::sort.
     std::fill_n(start, num_key + 2, 0);
     for (int64_t i = 0; i < num_query; ++i) {
-      for (int64_t k = 0; k < count[i]; ++k) ++start[key[offsets[i] + k] + 2];
+      for (int64_t k = offsets[i]; k < offsets[i] + count[i]; ++k) ++start[listed[k].other + 2];
     }
     for (int64_t j = 2; j <= num_key + 1; ++j) start[j] += start[j - 1];
-    const int64_t total = start[num_key + 1];
-    queries = scratch<int32_t>(total), sorted_weights = scratch<T>(total), sorted_slopes = scratch<T>(total);
-    int32_t* to = queries.template mutable_data_ptr<int32_t>();
-    T *to_weight = sorted_weights.template mutable_data_ptr<T>(),
-      *to_slope = sorted_slopes.template mutable_data_ptr<T>();
+    sorted_space = space(start[num_key + 1]);
+    RescoredPair<T>* sorted = data(sorted_space);
     for (int64_t i = 0; i < num_query; ++i) {
       for (int64_t k = offsets[i]; k < offsets[i] + count[i]; ++k) {
-        const int64_t at = start[key[k] + 1]++;
-        to[at] = static_cast<int32_t>(i), to_weight[at] = weight[k], to_slope[at] = slope[k];
+        sorted[start[listed[k].other + 1]++] = {static_cast<int32_t>(i), listed[k].weight, listed[k].slope};
       }
     }
   }
 };
 
-// Scratch memory of one task.
-template <typename T>
-struct TaskScratch {
-  at::Tensor integers, reals;
-  int64_t num_key, listed, places;
+// Codes of one head that are equal only where a query and a key collide in a crowded hash of the query: the codes of
+// crowded buckets are numbered, and all other queries and keys get one of two codes that nothing collides with.
+struct CrowdedCodes {
+  static constexpr int64_t kCodes = 0xFFFE;  // numbers per round; with more, a head has several rounds
+  static constexpr uint16_t kOtherKeys = 0xFFFE, kOtherQueries = 0xFFFF;
+  int64_t head;
+  at::Tensor query_codes, key_codes;  // uint16 [num_hash, N]
+  int64_t most_codes = 0;             // of any hash, in this and later rounds
 
-  TaskScratch(int64_t keys, int64_t max_listed, int64_t columns)
-      : integers(scratch<int32_t>(2 * keys + max_listed + 1)),
-        reals(scratch<T>(4 * (columns + max_listed + kLanes))),
-        num_key(keys),
-        listed(max_listed),
-        places(columns + max_listed + kLanes) {}
+  CrowdedCodes(const RescoredArguments& args, const RescoredHashes& hashes, int64_t head, int64_t h, int64_t round)
+      : head(head),
+        query_codes(at::empty({args.num_hash(), args.num_query()}, args.query_codes.options())),
+        key_codes(at::empty({args.num_hash(), args.num_key()}, args.key_codes.options())) {
+    const int64_t num_hash = args.num_hash(), num_query = args.num_query(), num_key = args.num_key();
+    const bool* mask = args.query_mask_of(head);
+    const uint8_t* fits = hashes.fits(h);
+    const at::Tensor number_space = scratch<int32_t>(args.table_rows());
+    int32_t* number = number_space.mutable_data_ptr<int32_t>();
+    for (int64_t hash = 0; hash < num_hash; ++hash) {
+      const uint16_t *query = args.query_codes_of(head) + hash * num_query,
+                     *key = args.key_codes_of(head) + hash * num_key;
+      uint16_t *to_query = query_codes.mutable_data_ptr<uint16_t>() + hash * num_query,
+               *to_key = key_codes.mutable_data_ptr<uint16_t>() + hash * num_key;
+      std::fill_n(number, args.table_rows(), -1);
+      const int64_t first = round * kCodes;
+      int64_t count = 0;
+      const auto in_round = [&](int64_t n) { return first <= n && n < first + kCodes; };
+      for (int64_t i = 0; i < num_query; ++i) {
+        to_query[i] = kOtherQueries;
+        if (fits[i * num_hash + hash] || (mask && !mask[i])) continue;
+        int32_t& of_code = number[query[i]];
+        if (of_code < 0) of_code = static_cast<int32_t>(count++);
+        if (in_round(of_code)) to_query[i] = static_cast<uint16_t>(of_code - first);
+      }
+      for (int64_t j = 0; j < num_key; ++j) {
+        const int64_t of_code = number[key[j]];
+        to_key[j] = in_round(of_code) ? static_cast<uint16_t>(of_code - first) : kOtherKeys;
+      }
+      most_codes = std::max(most_codes, count - first);
+    }
+  }
+};
+
+// The crowded codes of several heads together, [count, 1, num_hash, N] with as few bits as they need.
+struct CrowdedHeads {
+  at::Tensor heads, query_codes, key_codes;
+  int64_t hash_code_len = 1;
+
+  explicit CrowdedHeads(const std::vector<CrowdedCodes>& all) {
+    std::vector<int64_t> ids;
+    std::vector<at::Tensor> queries, keys;
+    int64_t most = 0;
+    for (const CrowdedCodes& codes : all) {
+      ids.push_back(codes.head);
+      queries.push_back(codes.query_codes.view(at::kShort));
+      keys.push_back(codes.key_codes.view(at::kShort));
+      most = std::max(most, std::min(codes.most_codes, CrowdedCodes::kCodes));
+    }
+    while ((int64_t{1} << hash_code_len) < most + 2) ++hash_code_len;
+    // The two codes that nothing collides with become the largest two of this many bits.
+    const int64_t bits = static_cast<int16_t>((int64_t{1} << hash_code_len) - 1);
+    heads = at::tensor(ids);
+    query_codes = at::stack(queries).bitwise_and_(bits).view(at::kUInt16).unsqueeze(1);
+    key_codes = at::stack(keys).bitwise_and_(bits).view(at::kUInt16).unsqueeze(1);
+  }
+};
+
+// Scratch memory of one task. `found` is the largest number of keys in a query's buckets, of which at most num_key are
+// distinct.
+template <typename T>
+class TaskScratch {
+ public:
+  TaskScratch(int64_t num_hash, int64_t num_key, int64_t found, int64_t columns)
+      : num_key_(num_key),
+        found_(found),
+        listed_(std::min(found, num_key) + 1),
+        places_(columns + listed_ + kLanes),
+        heads_(scratch<uint8_t>(num_hash * kQueriesPerLookup * static_cast<int64_t>(sizeof(BucketHead)))),
+        integers_(scratch<int32_t>(num_key + found + 4 + 2 * listed_)),
+        reals_(scratch<T>(3 * places_)) {}
 
   void lend_to(RescoredQueries<T>& args) const {
-    int32_t* integer = integers.mutable_data_ptr<int32_t>();
-    T* real = reals.template mutable_data_ptr<T>();
-    args.last_seen = integer, args.place = integer + num_key, args.listed = integer + 2 * num_key;
-    args.weights = real, args.beyond = real + places, args.products = real + 2 * places, args.hits = real + 3 * places;
+    args.heads = reinterpret_cast<BucketHead*>(heads_.mutable_data_ptr<uint8_t>());
+    int32_t* integers = integers_.mutable_data_ptr<int32_t>();
+    T* reals = reals_.template mutable_data_ptr<T>();
+    args.last_seen = integers, args.found = integers + num_key_;
+    for (int64_t k = 0; k < 2; ++k) args.listed[k] = {args.found + found_ + 4 + k * listed_, 0};
+    args.weights = reals, args.beyond = reals + places_, args.products = reals + 2 * places_;
   }
+
+ private:
+  int64_t num_key_, found_, listed_, places_;
+  at::Tensor heads_, integers_, reals_;
 };
 
 // Several heads: their rows, buckets and shared keys, and the passes over them.
@@ -240,11 +315,15 @@ class RescoredHeads {
         storage_(heads, args.num_hash(), args.table_rows(), args.num_key()),
         hashes_(heads, args.num_query(), args.num_hash()) {}
 
-  // Adds to `results`, and appends the heads that have a crowded hash to `crowded`.
-  void visit(int64_t head0, int64_t heads, const RescoredResults& results, std::vector<int64_t>& crowded) {
+  // Writes `results`, and appends the codes of heads that have a crowded hash to `crowded`.
+  void visit(int64_t head0, int64_t heads, const RescoredResults& results, std::vector<CrowdedCodes>& crowded) {
     prepare(head0, heads);
     for (int64_t h = 0; h < heads; ++h) {
-      if (hashes_.any_crowded(h)) crowded.push_back(head0 + h);
+      if (!hashes_.any_crowded(h)) continue;
+      for (int64_t round = 0, most = 1; round * CrowdedCodes::kCodes < most; ++round) {
+        crowded.emplace_back(args_, hashes_, head0 + h, h, round);
+        most = crowded.back().most_codes + round * CrowdedCodes::kCodes;
+      }
     }
     if (args_.grad.defined()) {
       backward(head0, heads, results);
@@ -297,13 +376,12 @@ class RescoredHeads {
     queries.share = shared_[h].share();
     queries.floor = static_cast<T>(args_.floor);
     queries.rest = args_.rest;
-    queries.subtract = hashes_.any_crowded(h);
     return queries;
   }
 
   TaskScratch<T> task_scratch() const {
-    const int64_t most = std::min(args_.keys_per_query, args_.num_key());
-    return TaskScratch<T>(args_.num_key(), most, args_.shared_key_ids.size(2) + 1);
+    const int64_t found = std::min(args_.keys_per_query, args_.num_hash() * args_.num_key());
+    return TaskScratch<T>(args_.num_hash(), args_.num_key(), found, args_.shared_key_ids.size(2) + 1);
   }
 
   at::Tensor shared_payload(int64_t h) const { return shared_[h].rows.narrow(1, 0, payload_dim_); }
@@ -346,9 +424,7 @@ class RescoredHeads {
       queries.grad_unit = grad_unit.mutable_data_ptr<T>();
       queries.offsets = hashes_.offsets(h);
       queries.counts = pairs[h].counts.template mutable_data_ptr<int64_t>();
-      queries.pair_keys = pairs[h].keys.template mutable_data_ptr<int32_t>();
-      queries.pair_weights = pairs[h].weights.template mutable_data_ptr<T>();
-      queries.pair_slopes = pairs[h].slopes.template mutable_data_ptr<T>();
+      queries.pairs = Pairs<T>::data(pairs[h].listed_space);
       memory.lend_to(queries);
       rescore(queries);
       grad_unit.addmm_(slopes, shared_unit(h));
@@ -363,9 +439,7 @@ class RescoredHeads {
     });
     each_chunk(heads, num_key, kRowsPerTask, [&](int64_t h, int64_t begin, int64_t end) {
       add_pairs(RescoredKeys<T>{.starts = pairs[h].starts.template const_data_ptr<int64_t>(),
-                                .queries = pairs[h].queries.template const_data_ptr<int32_t>(),
-                                .weights = pairs[h].sorted_weights.template const_data_ptr<T>(),
-                                .slopes = pairs[h].sorted_slopes.template const_data_ptr<T>(),
+                                .pairs = Pairs<T>::data(pairs[h].sorted_space),
                                 .query_rows = query_rows_.rows(h),
                                 .grads = grads.mutable_data_ptr<T>() + h * num_key * stride,
                                 .first = begin,
@@ -411,27 +485,25 @@ class RescoredHeads {
   std::vector<SharedKeys<T>> shared_;
 };
 
-// Returns the heads that have a crowded hash.
+// Returns the codes of heads that have a crowded hash.
 template <typename T>
-std::vector<int64_t> visit_heads(const RescoredArguments& args, const RescoredResults& results) {
+std::vector<CrowdedCodes> visit_heads(const RescoredArguments& args, const RescoredResults& results) {
   const int64_t at_once = heads_at_once(args.heads(), std::max(args.num_query(), args.num_key()));
   RescoredHeads<T> heads(args, at_once);
-  std::vector<int64_t> crowded;
+  std::vector<CrowdedCodes> crowded;
   for (int64_t head0 = 0; head0 < args.heads(); head0 += at_once) {
     heads.visit(head0, std::min(at_once, args.heads() - head0), results, crowded);
   }
   return crowded;
 }
 
-std::vector<int64_t> visit(const RescoredArguments& args, const RescoredResults& results) {
+std::vector<CrowdedCodes> visit(const RescoredArguments& args, const RescoredResults& results) {
   return args.value.scalar_type() == at::kDouble ? visit_heads<double>(args, results)
                                                  : visit_heads<float>(args, results);
 }
 
 // The chosen heads of x [B, H, ...] as [count, 1, ...].
 at::Tensor heads_of(const at::Tensor& x, const at::Tensor& heads) {
-  if (x.scalar_type() == at::kUInt16)
-    return heads_of(x.view(at::kShort), heads).view(at::kUInt16);  // not indexable itself
   return x.flatten(0, 1).index_select(0, heads).unsqueeze(1);
 }
 
@@ -495,12 +567,13 @@ at::Tensor rescored_attention(const at::Tensor& query, const at::Tensor& key, co
                                        hash_code_len, keys_per_query, floor, rest);
   RescoredResults results;
   results.sums = result_like(args.query, value.size(3));
-  if (const std::vector<int64_t> crowded = visit(args, results); !crowded.empty()) {
-    const at::Tensor heads = at::tensor(crowded);
+  if (const std::vector<CrowdedCodes> codes = visit(args, results); !codes.empty()) {
+    const CrowdedHeads crowded(codes);
+    const at::Tensor& heads = crowded.heads;
     const at::Tensor collisions =
-        lsh_cumulation(heads_of(args.query_codes, heads), heads_of(args.key_codes, heads), heads_of(args.value, heads),
+        lsh_cumulation(crowded.query_codes, crowded.key_codes, heads_of(args.value, heads),
                        heads_of(args.query_mask, heads, query.size(1)), heads_of(args.key_mask, heads, query.size(1)),
-                       hash_code_len, true);
+                       crowded.hash_code_len, true);
     results.sums.index_add_(0, heads, collisions.squeeze(1));
   }
   const at::Tensor out = results.sums.view({query.size(0), query.size(1), query.size(2), value.size(3)});
@@ -520,15 +593,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> rescored_attention_backward(
   results.grad_query = result_like(args.query, query.size(3));
   results.grad_key = result_like(args.key, key.size(3));
   results.grad_value = result_like(args.value, value.size(3));
-  const std::vector<int64_t> crowded = visit(args, results);
+  const std::vector<CrowdedCodes> codes = visit(args, results);
   backward_through_scaling(args.query, args.query_mask, results.grad_query);
   backward_through_scaling(args.key, args.key_mask, results.grad_key);
-  if (!crowded.empty()) {
-    const at::Tensor heads = at::tensor(crowded);
-    const auto [of_query, of_key, of_value] = lsh_attention_backward(
+  if (!codes.empty()) {
+    const CrowdedHeads crowded(codes);
+    const at::Tensor& heads = crowded.heads;
+    const auto [of_query, of_key, of_value] = collision_gradients(
         heads_of(args.grad, heads), heads_of(args.query, heads), heads_of(args.key, heads), heads_of(args.value, heads),
-        heads_of(args.query_codes, heads), heads_of(args.key_codes, heads),
-        heads_of(args.query_mask, heads, query.size(1)), heads_of(args.key_mask, heads, query.size(1)), hash_code_len);
+        crowded.query_codes, crowded.key_codes, heads_of(args.query_mask, heads, query.size(1)),
+        heads_of(args.key_mask, heads, query.size(1)), crowded.hash_code_len, hash_code_len);
     results.grad_query.index_add_(0, heads, of_query.squeeze(1));
     results.grad_key.index_add_(0, heads, of_key.squeeze(1));
     results.grad_value.index_add_(0, heads, of_value.squeeze(1));

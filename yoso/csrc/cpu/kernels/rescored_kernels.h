@@ -12,36 +12,61 @@ namespace {
 // A shared key counts as seen by every query.
 constexpr int32_t kSeenByAll = 0x7fffffff;
 
-// Lists the keys of the buckets that fit, each once and no shared key; returns how many. With kCount, adds every
-// collision to hits, by the key's place among the columns and then the listed keys.
-template <typename T, bool kCount>
-inline int64_t list_keys(const RescoredQueries<T>& args, int64_t query) {
-  const int64_t num_hash = args.keys.num_hash;
+// Lists the keys of the buckets that fit, each once and no shared key, and prefetches their rows; `query` is number
+// `target` of those that were looked up. There is no branch that depends on whether a key was seen before, which cannot
+// be predicted.
+template <typename T>
+inline void list_keys(const RescoredQueries<T>& args, int64_t query, int64_t target, ListedKeys& listed) {
+  const int64_t num_hash = args.keys.num_hash, row_size = args.payload_dim + args.unit_dim;
   const uint8_t* fits = args.fits + query * num_hash;
+  int32_t* found = args.found;
+  int64_t num_found = 0;
+  for (int64_t h = 0; h < num_hash; ++h) {
+    const BucketHead& head = args.heads[h * kQueriesPerLookup + target];
+    if (!fits[h]) continue;
+    __builtin_memcpy(found + num_found, head.first_ids, sizeof(head.first_ids));
+    const int32_t* ids = args.keys.ids + h * args.keys.stride + head.start;
+    for (int32_t s = 4; s < head.size; ++s) found[num_found + s] = ids[s];
+    num_found += head.size;
+  }
   const int32_t stamp = static_cast<int32_t>(query);
   int64_t count = 0;
-  for (int64_t h = 0; h < num_hash; ++h) {
-    if (!fits[h]) continue;
-    const int32_t* start =
-        args.keys.starts + h * (args.keys.table_rows + 2) + args.codes[h * args.codes_stride + query];
+  for (int64_t f = 0; f < num_found; ++f) {
+    const int32_t key = found[f], seen = args.last_seen[key];
+    const bool is_new = seen < stamp;
+    prefetch_row(args.key_rows + key * row_size, row_size);
+    listed.ids[count] = key;
+    args.last_seen[key] = is_new ? stamp : seen;
+    count += is_new;
+  }
+  listed.count = count;
+}
+
+// The buckets of the queries from i on: one hash after the other and without branches, so that many of the random reads
+// are in flight at once.
+template <typename T>
+inline void look_up_all(const RescoredQueries<T>& args, int64_t i) {
+  const int64_t left = args.last - i, queries = left < kQueriesPerLookup ? left : int64_t{kQueriesPerLookup};
+  for (int64_t h = 0; h < args.keys.num_hash; ++h) {
+    const int32_t* starts = args.keys.starts + h * (args.keys.table_rows + 2);
     const int32_t* ids = args.keys.ids + h * args.keys.stride;
-    for (int32_t s = start[0]; s < start[1]; ++s) {
-      const int32_t key = ids[s];
-      const bool is_new = args.last_seen[key] < stamp;
-      args.listed[count] = key;
-      if (is_new) {
-        prefetch_row(args.key_rows + key * (args.payload_dim + args.unit_dim), args.payload_dim + args.unit_dim);
-        args.last_seen[key] = stamp;
-        if constexpr (kCount) {
-          args.place[key] = static_cast<int32_t>(args.columns + count);
-          args.hits[args.columns + count] = T{0};
-        }
-        ++count;
-      }
-      if constexpr (kCount) args.hits[args.place[key]] += T{1};
+    for (int64_t t = 0; t < queries; ++t) {
+      BucketHead& head = args.heads[h * kQueriesPerLookup + t];
+      head.start = starts[args.codes[h * args.codes_stride + i + t]];
+      head.size = starts[args.codes[h * args.codes_stride + i + t] + 1] - head.start;
+      __builtin_memcpy(head.first_ids, ids + head.start, sizeof(head.first_ids));
     }
   }
-  return count;
+}
+
+// Looks up and lists the keys of query i, for queries in order.
+template <typename T>
+inline void list_next(const RescoredQueries<T>& args, int64_t i, ListedKeys& listed) {
+  const int64_t target = (i - args.first) % kQueriesPerLookup;
+  if (target == 0) look_up_all(args, i);
+  listed.count = 0;
+  if (args.mask && !args.mask[i]) return;
+  list_keys(args, i, target, listed);
 }
 
 // The chance 1 - (1 - weight)^count that a pair collides in any of count hashes, without the cancellation of that
@@ -75,25 +100,25 @@ inline T divide_by_chance(T* weights, T* beyond, int64_t total, int64_t count, T
   return horizontal_sum(sum);
 }
 
-// sum += scale_k row_k over the listed keys, for dim columns of their rows.
-template <typename T>
-inline void add_listed(T* sum, const T* rows, int64_t stride, const int32_t* listed, const T* scales, int64_t count,
-                       int64_t dim) {
+// sum = sum_k scale(k) row(k) over count rows, for dim columns.
+template <typename T, typename Row, typename Scale>
+inline void add_rows(T* sum, int64_t count, int64_t dim, Row row, Scale scale) {
   using V = Simd<T>;
   int64_t c = 0;
   for (; c + 4 * kLanes <= dim; c += 4 * kLanes) {  // 64 columns at a time stay in registers
     typename V::Vec total[4]{};
     for (int64_t k = 0; k < count; ++k) {
-      const T* row = rows + listed[k] * stride + c;
+      const T* from = row(k) + c;
+      const T factor = scale(k);
 #pragma GCC unroll 4
-      for (int v = 0; v < 4; ++v) total[v] += V::load(row + v * kLanes) * scales[k];
+      for (int v = 0; v < 4; ++v) total[v] += V::load(from + v * kLanes) * factor;
     }
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) V::store(sum + c + v * kLanes, total[v]);
   }
   for (; c < dim; c += kLanes) {
     typename V::Vec total{};
-    for (int64_t k = 0; k < count; ++k) total += V::load(rows + listed[k] * stride + c) * scales[k];
+    for (int64_t k = 0; k < count; ++k) total += V::load(row(k) + c) * scale(k);
     V::store(sum + c, total);
   }
 }
@@ -104,32 +129,29 @@ void rescored_queries(const RescoredQueries<T>& args) {
   const int64_t key_stride = args.payload_dim + args.unit_dim;
   const int64_t query_stride = args.unit_dim + (kBackward ? args.payload_dim : 0);
   const T half_tau = static_cast<T>(args.hash_code_len) / 2;
-  T *weights = args.weights, *beyond = args.beyond, *products = args.products, *hits = args.hits;
+  T *weights = args.weights, *beyond = args.beyond, *products = args.products;
+  ListedKeys lists[2] = {args.listed[0], args.listed[1]};
   for (int64_t j = 0; j < args.num_key; ++j) {
     args.last_seen[j] = args.shared_column[j] < 0 ? -1 : kSeenByAll;
-    if (args.subtract) args.place[j] = args.shared_column[j];
   }
+  if (args.first < args.last) list_next(args, args.first, lists[0]);
   for (int64_t i = args.first; i < args.last; ++i) {
     const int64_t row = i - args.first;
+    // The next query's keys are listed first, so that their rows are prefetched while this one's are read.
+    if (i + 1 < args.last) list_next(args, i + 1, lists[(row + 1) % 2]);
+    const ListedKeys& list = lists[row % 2];
+    const int32_t* listed = list.ids;
+    const int64_t count = list.count;
     T* column_weights = args.column_weights + row * columns;
     T* column_slopes = kBackward ? args.column_slopes + row * columns : nullptr;
     const T* query = args.query_rows + i * query_stride + (kBackward ? args.payload_dim : 0);
     int64_t fitting = 0;
     for (int64_t h = 0; h < num_hash; ++h) fitting += args.fits[i * num_hash + h];
-    int64_t count = 0;
     if (args.mask && !args.mask[i]) fitting = 0;
-    if (fitting > 0) {
-      if (args.subtract) {
-        for (int64_t k = 0; k < columns; ++k) hits[k] = T{0};
-        count = list_keys<T, true>(args, i);
-      } else {
-        count = list_keys<T, false>(args, i);
-      }
-    }
     const int64_t total = columns + count;
     for (int64_t k = 0; k < columns; ++k) weights[k] = column_weights[k];
     for (int64_t k = 0; k < count; ++k) {
-      const T* key = args.key_rows + args.listed[k] * key_stride;
+      const T* key = args.key_rows + listed[k] * key_stride;
       weights[columns + k] = dot(query, key + args.payload_dim, args.unit_dim);
       if constexpr (kBackward) {
         products[columns + k] = dot(query - args.payload_dim, key, args.payload_dim);
@@ -141,10 +163,6 @@ void rescored_queries(const RescoredQueries<T>& args) {
     const T fraction = static_cast<T>(fitting) / static_cast<T>(num_hash);
     T missing = divide_by_chance(weights, beyond, total, fitting, args.share, args.floor, fraction);
     if (!args.rest) missing = T{0};
-    if (args.subtract && fitting > 0) {
-      const T inverse = T{1} / static_cast<T>(num_hash);
-      for (int64_t k = 0; k < total; ++k) weights[k] -= hits[k] * inverse;
-    }
     if constexpr (kBackward) {
       for (int64_t k = 0; k < columns; ++k) products[k] = column_slopes[k];
       const T of_mean = args.rest ? products[mean] : T{0};
@@ -153,18 +171,19 @@ void rescored_queries(const RescoredQueries<T>& args) {
       }
       products[mean] = T{0};
       for (int64_t k = 0; k < columns; ++k) column_slopes[k] = products[k];
-      add_listed(args.grad_unit + row * args.unit_dim, args.key_rows + args.payload_dim, key_stride, args.listed,
-                 products + columns, count, args.unit_dim);
-      const int64_t at = args.offsets[i];
+      add_rows(
+          args.grad_unit + row * args.unit_dim, count, args.unit_dim,
+          [&](int64_t k) { return args.key_rows + listed[k] * key_stride + args.payload_dim; },
+          [&](int64_t k) { return products[columns + k]; });
       args.counts[i] = count;
       for (int64_t k = 0; k < count; ++k) {
-        args.pair_keys[at + k] = args.listed[k];
-        args.pair_weights[at + k] = weights[columns + k];
-        args.pair_slopes[at + k] = products[columns + k];
+        args.pairs[args.offsets[i] + k] = {listed[k], weights[columns + k], products[columns + k]};
       }
     } else {
-      add_listed(args.sums + row * args.payload_dim, args.key_rows, key_stride, args.listed, weights + columns, count,
-                 args.payload_dim);
+      add_rows(
+          args.sums + row * args.payload_dim, count, args.payload_dim,
+          [&](int64_t k) { return args.key_rows + listed[k] * key_stride; },
+          [&](int64_t k) { return weights[columns + k]; });
     }
     weights[mean] = missing;
     for (int64_t k = 0; k < columns; ++k) column_weights[k] = weights[k];
@@ -173,13 +192,21 @@ void rescored_queries(const RescoredQueries<T>& args) {
 
 template <typename T>
 void rescored_keys(const RescoredKeys<T>& args) {
-  const int64_t stride = args.payload_dim + args.unit_dim;
+  const int64_t stride = args.payload_dim + args.unit_dim, end = args.starts[args.last];
   for (int64_t j = args.first; j < args.last; ++j) {
     const int64_t at = args.starts[j], count = args.starts[j + 1] - at;
     T* grads = args.grads + j * stride;
-    add_listed(grads, args.query_rows, stride, args.queries + at, args.weights + at, count, args.payload_dim);
-    add_listed(grads + args.payload_dim, args.query_rows + args.payload_dim, stride, args.queries + at,
-               args.slopes + at, count, args.unit_dim);
+    const auto row = [&](int64_t k) { return args.query_rows + args.pairs[at + k].other * stride; };
+    add_rows(
+        grads, count, args.payload_dim,
+        [&](int64_t k) {
+          if (at + k + kPrefetchDistance < end) prefetch_row(row(k + kPrefetchDistance), stride);
+          return row(k);
+        },
+        [&](int64_t k) { return args.pairs[at + k].weight; });
+    add_rows(
+        grads + args.payload_dim, count, args.unit_dim, [&](int64_t k) { return row(k) + args.payload_dim; },
+        [&](int64_t k) { return args.pairs[at + k].slope; });
   }
 }
 

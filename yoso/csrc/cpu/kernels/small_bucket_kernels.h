@@ -13,13 +13,6 @@ constexpr int64_t kTargetsPerLookup = 128, kTargetsPerList = 8;
 // How many rows ahead of its use a row is prefetched.
 constexpr int64_t kPrefetchDistance = 6;
 
-// The bucket that a target's code selects under one hash: ids[start .. start + size) of the hash, with its first four
-// ids, which are those of the next buckets where it is smaller.
-struct BucketHead {
-  int32_t first_ids[4];
-  int32_t start, size;
-};
-
 // Fills heads [num_hash][targets]. One hash after the other, so that the working set of the random reads is the starts
 // and ids of one hash, and without branches, so that many lookups are in flight at once.
 inline void look_up(const BucketLookup& lookup, int64_t first, int64_t targets, BucketHead* heads) {
