@@ -68,6 +68,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	# It asks for transformers < 5, but only the files of its trained weights are read.
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps rxnmapper
 	touch $@
 
 clean:

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from pydantic import ValidationError
 
 from harness.cases import prepared
 from harness.cases.prepared import Incorrect, PreparedCase, RecordFields
@@ -16,9 +17,9 @@ from harness.core.knobs import plain_knobs
 from harness.core.plugin import AttentionPlugin, ContractError
 from harness.core.record import Divergence, Record
 from harness.core.record_text import clean_reasons, clean_text, exception_text
-from harness.core.spec import AnySpec, Effort
-from harness.core.stored_values import first_fault
-from harness.measure import failure_reasons, launches, neighbours
+from harness.core.spec import AnySpec, Effort, QualitySpec
+from harness.core.stored_values import first_fault, first_type_fault
+from harness.measure import failure_reasons, launches, neighbours, recordings
 from harness.measure.sampled_rows import OracleTimeout
 from harness.training import Diverged
 from yoso.torch_private import compile_seconds
@@ -148,7 +149,8 @@ def _storable_record(spec: AnySpec, started: str, seconds: float, fields: Record
         if fault is not None:
             raise ContractError(fault)
     except Exception as error:
-        reason = clean_text(f"the values that its plugin gave cannot be stored: {exception_text(error)}")
+        why = first_type_fault(error) if isinstance(error, ValidationError) else exception_text(error)
+        reason = clean_text(f"the values that its plugin gave cannot be stored: {why}")
         record = Record(
             case_id=spec.case_id, spec=spec, status="crashed", reasons=[reason], started=started, took_seconds=seconds
         )
@@ -156,7 +158,7 @@ def _storable_record(spec: AnySpec, started: str, seconds: float, fields: Record
 
 
 def _unsupported(plugin: AttentionPlugin, spec: AnySpec) -> list[str]:
-    """The plugin's reasons against the case.
+    """The plugin's reasons against the case, and why there are no inputs for it.
 
     Raises:
         ContractError: they are not a list of sentences.
@@ -166,7 +168,8 @@ def _unsupported(plugin: AttentionPlugin, spec: AnySpec) -> list[str]:
         raise ContractError(f"`unsupported` must return a list of sentences, got a {type(reasons).__name__}")
     if not all(isinstance(reason, str) and reason.strip() for reason in reasons):
         raise ContractError(f"`unsupported` must return a list of sentences, got {list(reasons)}")
-    return list(reasons)
+    no_inputs = recordings.unavailable(spec) if isinstance(spec, QualitySpec) and spec.inputs == "recorded" else None
+    return [*reasons, *([no_inputs] if no_inputs else [])]
 
 
 def _kernel(plugin: AttentionPlugin, spec: AnySpec) -> str:

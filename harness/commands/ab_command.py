@@ -15,6 +15,7 @@ from harness.commands.options_and_output import (
     Markdown,
     SuiteOptions,
     end_with_judgement,
+    require_writable,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def ab(
     from harness.gate.commits import two_commits
     from harness.gate.judge import judgement
 
+    require_writable(out / "base.json", out / "head.json", markdown, junit, json)
     unsaved: dict[str, OSError] = {}
 
     def keep(base_run: "Run", head_run: "Run", complete: bool) -> None:

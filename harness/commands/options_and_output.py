@@ -49,6 +49,21 @@ def print_table(table: "Table") -> None:
     Console().print(table)
 
 
+def require_writable(*paths: Path | None) -> None:
+    """Refuse paths of files that cannot be written, before minutes of measurements; None is no path.
+
+    Raises:
+        OSError: the first that cannot be written. Files that exist keep their content.
+    """
+    for path in filter(None, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        existed = path.exists()
+        with path.open("ab"):
+            pass
+        if not existed:
+            path.unlink()
+
+
 def end_with_judgement(
     judgement: "Judgement",
     markdown: Path | None,

@@ -43,6 +43,13 @@ def run(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder with the real data sets of the tasks, see docs/tasks.md.")
     ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .safetensors file with query, key and value, [B, H, N, D] each: errors are measured on these "
+            "in place of RXNMapper's, see docs/errors.md."
+        ),
+    ] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="Save trainings in this folder, and continue those that were interrupted.")
     ] = None,
@@ -69,6 +76,7 @@ def run(
     arguments += [f"--case-timeout={case_timeout}"] if case_timeout is not None else []
     arguments += [f"--resume={resume}"] if resume else []
     arguments += [f"--data-dir={data_dir}"] if data_dir else []
+    arguments += [f"--inputs={inputs}"] if inputs else []
     arguments += [f"--checkpoints={checkpoints}"] if checkpoints else []
     watch = _InterruptWatch()
     code = pytest.main(arguments, plugins=[watch])

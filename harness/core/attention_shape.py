@@ -28,7 +28,7 @@ def layers(spec: Spec) -> int:
 
 def has_backward(spec: Spec) -> bool:
     """Whether the case computes gradients."""
-    return not (isinstance(spec, OperationSpec | ModelSpec) and spec.mode == "forward")
+    return not (isinstance(spec, OperationSpec | ModelSpec | QualitySpec) and spec.mode == "forward")
 
 
 def has_padding(spec: Spec) -> bool:

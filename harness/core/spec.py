@@ -25,7 +25,7 @@ Family = Literal["yoso", "bert", "transformers_yoso", "lra"]
 TaskFamily = Literal["yoso", "lra"]
 Schedule = Literal["linear", "one_cycle"]
 ScoredOn = Literal["held_out", "development"]
-QualityInputs = Literal["matched", "clustered"]
+QualityInputs = Literal["matched", "clustered", "normal", "recorded"]
 
 _ABBREVIATIONS = {
     "float32": "fp32",
@@ -142,7 +142,11 @@ class QualitySpec(Spec):
     one kind of inputs, because an approximation that is accurate on one kind can be useless on the other
     (docs/errors.md). ``matched`` inputs give sharp attention: each query is similar to the key at its own position.
     ``clustered`` inputs give smooth attention: tokens lie around the centres of a few clusters. ``similarity`` is the
-    cosine of each query with that key, or of each row with its cluster's centre.
+    cosine of each query with that key, or of each row with its cluster's centre. ``normal`` inputs are standard
+    normal, as those of timed calls. ``recorded`` inputs are query, key and value of a trained model: ``batch`` of its
+    layers, and ``heads`` heads of each (``harness.measure.recordings``).
+
+    With mode ``forward`` only the error of the output is measured, for attentions without a backward pass.
     """
 
     kind: Literal["quality"] = "quality"
@@ -152,13 +156,33 @@ class QualitySpec(Spec):
     draws: int = Field(default=8, gt=0)
     inputs: QualityInputs = "matched"
     similarity: float = Field(default=0.9, ge=0.0, le=1.0)
+    mode: OperationMode = "forward_backward"
+    recording: str | None = Field(default=None, description="a packaged model, or the name of the user's file")
+    recording_sha256: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="of the user's file; None: a packaged model"
+    )
+
+    @model_validator(mode="after")
+    def _only_recorded_inputs_have_a_recording(self) -> "QualitySpec":
+        if (self.inputs == "recorded") != (self.recording is not None):
+            raise ValueError(
+                f"recording must be given with inputs 'recorded' and only then, got {self.recording!r} with inputs "
+                f"{self.inputs!r}"
+            )
+        if self.recording is None and self.recording_sha256 is not None:
+            raise ValueError("recording_sha256 is given without recording; give the name of the file as well")
+        return self
 
     @property
     def case_id(self) -> str:
         """The test id of this case; cases with equal ids are the same case."""
-        kind = [] if self.inputs == "matched" else [self.inputs]
+        kind: list[str] = [] if self.inputs == "matched" else [self.inputs]
+        kind += [f"cos{self.similarity:g}"] if self.inputs in ("matched", "clustered") else []
+        kind += [self.recording] if self.recording else []
+        kind += [self.recording_sha256[:8]] if self.recording_sha256 else []
+        kind += [_ABBREVIATIONS[self.mode]] if self.mode == "forward" else []
         shape = f"b{self.batch}-h{self.heads}-d{self.head_dim}-draws{self.draws}"
-        return "quality/" + self._id(shape, *kind, f"cos{self.similarity:g}")
+        return "quality/" + self._id(shape, *kind)
 
 
 class Swap(_Storable):

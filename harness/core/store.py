@@ -227,15 +227,9 @@ def _run(path: Path, content: Any, notify: Notify) -> Run:
     try:
         run, unknown = other_versions.known_part(Run, content)
     except ValidationError as error:
-        raise StoreError(f"{path}: not a run: {_first_error(error)}") from error
+        raise StoreError(f"{path}: not a run: {stored_values.first_type_fault(error)}") from error
     _notify_unknown(path, unknown, notify)
     return run
-
-
-def _first_error(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    where = clean_text(".".join(str(part) for part in first["loc"]))
-    return f"{where[:ERROR_LENGTH]}: {clean_text(first['msg'])[:ERROR_LENGTH]}"
 
 
 def _notify_unknown(path: Path, names: Iterable[str], notify: Notify) -> None:
@@ -293,7 +287,7 @@ def _record(line: bytes) -> tuple[Record, list[str]]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return _first_error(error)
+        return stored_values.first_type_fault(error)
     message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
     return clean_text(message[:ERROR_LENGTH])
 

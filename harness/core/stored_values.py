@@ -8,8 +8,12 @@ computed from it. A record is checked by the same limits before it is written, s
 import math
 from typing import Any
 
+from pydantic import ValidationError
+
 from harness.core.record_text import clean_text
 
+FAULT_LENGTH = 120
+"""Characters of a place, and of what is wrong there, that a message has."""
 SECONDS = (1e-12, 1e12)
 """A measured time, per call or per sample, is never 0."""
 DURATION = (0.0, 1e12)
@@ -77,6 +81,13 @@ def first_fault(content: Any) -> str | None:
             if fault is not None:
                 return _fault(place, fault, value)
     return None
+
+
+def first_type_fault(error: ValidationError) -> str:
+    """The first value of the wrong type, in the words of pydantic: where it is, and what is wrong."""
+    first = error.errors(include_url=False)[0]
+    where = clean_text(".".join(str(part) for part in first["loc"]))
+    return f"{where[:FAULT_LENGTH]}: {clean_text(first['msg'])[:FAULT_LENGTH]}"
 
 
 def _number_fault(value: float, field: str) -> str | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from harness.core.plugin import torch_dtype
 from harness.core.spec import OperationSpec, QualitySpec, seed_from_entropy
+from harness.measure import recordings
 from harness.measure.process_state import clean_numerics
 
 DRAWN_ON_DEVICE = 2**21
@@ -28,7 +29,7 @@ class Inputs:
     """The tensors of one case, all on the case's device.
 
     q, k, v and ``grad`` (the gradient of the output) are ``[B, H, N, D]`` in the case's dtype: standard normal, or for
-    quality cases as ``_matched`` or ``_clustered`` make them. ``key_padding_mask`` is bool ``[B, N]``, True for a real
+    quality cases as ``_of_kind`` makes them. ``key_padding_mask`` is bool ``[B, N]``, True for a real
     token; None if nothing is padded.
     """
 
@@ -49,7 +50,7 @@ def make(spec: OperationSpec | QualitySpec) -> Inputs:
     generator = _generator(shape, spec.seed, spec.device)
     drawn = _normal(shape, generator)
     if isinstance(spec, QualitySpec):
-        drawn = _matched(spec, drawn) if spec.inputs == "matched" else _clustered(spec, drawn, generator)
+        drawn = _of_kind(spec, drawn, generator)
     q, k, v, grad = (x.to(spec.device, torch_dtype(spec.dtype)) for x in drawn)
     return Inputs(q, k, v, _padding_mask(spec), grad)
 
@@ -70,6 +71,19 @@ def _generator(shape: tuple[int, ...], seed: int, device: str | torch.device) ->
 
 def _normal(shape: tuple[int, ...], generator: torch.Generator) -> list[Tensor]:
     return [torch.randn(shape, generator=generator, device=generator.device) for _ in range(4)]
+
+
+def _of_kind(spec: QualitySpec, drawn: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """q, k, v and the output's gradient of one kind of inputs. A recording has no gradient: that stays normal."""
+    match spec.inputs:
+        case "matched":
+            return _matched(spec, drawn)
+        case "clustered":
+            return _clustered(spec, drawn, generator)
+        case "normal":
+            return drawn
+        case "recorded":
+            return [*recordings.inputs_of(spec, drawn[:3]), drawn[3]]
 
 
 def _matched(spec: QualitySpec, drawn: list[Tensor]) -> list[Tensor]:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.core import registry
+from harness.core.attention_shape import has_backward
 from harness.core.plugin import AttentionPlugin
 from harness.core.record import Check, Quality
 from harness.core.spec import QualitySpec
+from harness.measure import recordings
 from harness.measure.inputs import Inputs
 from harness.measure.sampled_rows import SampledResult, relative_error, run_module, run_oracle, sample_rows
 from harness.measure.verify import ROWS, STRUCTURED_FACTOR, OracleResults, loosened
@@ -31,7 +33,7 @@ def check(plugin: AttentionPlugin, spec: QualitySpec, module: nn.Module, inputs:
     seed = spec.seed + secrets.randbelow(spec.draws)
     rows_seed = secrets.randbits(32)
     rows = sample_rows(inputs, ROWS, rows_seed)
-    _, result = run_module(module, inputs, rows, seed, backward=True)
+    _, result = run_module(module, inputs, rows, seed, has_backward(spec))
     checks = _compare(plugin, spec, inputs, rows, seed, result)
     return [check.model_copy(update={"rows_seed": rows_seed}) for check in checks]
 
@@ -68,11 +70,12 @@ def check_budget(plugin: AttentionPlugin, spec: QualitySpec, inputs: Inputs) -> 
 def errors(
     plugin: AttentionPlugin, spec: QualitySpec, module: nn.Module, inputs: Inputs
 ) -> tuple[Quality, list[Check]]:
-    """Relative errors of the output and of the input gradients, one per draw of the attention's randomness.
+    """Relative errors of the output and, but for the mode ``forward``, of the input gradients: one per draw of the
+    attention's randomness.
 
     The reference is the float64 oracle of the attention that ``plugin`` estimates, or its own oracle if it estimates
     none. The reference gets those knobs of ``plugin`` that it also has (for YOSO-E ``hash_code_len``). Draw i is seeded
-    with ``spec.seed + i``.
+    with ``spec.seed + i``. For recorded inputs the name of the reference also says what was recorded.
 
     Returns:
         The errors, and the checks of one of the draws, chosen at random, against the oracle of ``plugin`` itself.
@@ -84,15 +87,15 @@ def errors(
     reference = registry.get(plugin.estimates) if plugin.estimates else plugin
     shared = set(reference.default_knobs(spec))
     knobs = {name: value for name, value in plugin.knobs(spec).items() if name in shared}
-    rows = sample_rows(inputs, ROWS, spec.seed)
+    rows, backward = sample_rows(inputs, ROWS, spec.seed), has_backward(spec)
     reference_spec = spec.model_copy(update={"attention": reference.name, "knobs": knobs})
-    truth = run_oracle(reference, reference_spec, inputs, rows, torch.float64, backward=True).named()
+    truth = run_oracle(reference, reference_spec, inputs, rows, torch.float64, backward).named()
     draw_errors: dict[str, list[float]] = {name: [] for name in truth}
     deviations: dict[str, list[Tensor]] = {name: [] for name in truth}
     verified = secrets.randbelow(spec.draws)
     checks: list[Check] = []
     for draw in range(spec.draws):
-        _, result = run_module(module, inputs, rows, spec.seed + draw, backward=True)
+        _, result = run_module(module, inputs, rows, spec.seed + draw, backward)
         if draw == verified:
             checks = _compare(plugin, spec, inputs, rows, spec.seed + draw, result, " of a measured draw")
         for name, value in result.named().items():
@@ -104,8 +107,12 @@ def errors(
     biases = {}
     if spec.draws > 1:
         biases = {name: _squared_bias(tensors, truth[name]) for name, tensors in deviations.items()}
+    of_recording = f" ({recordings.describe(spec)})" if spec.inputs == "recorded" else ""
     measured = Quality(
-        reference=f"{reference.name}, float64", errors=draw_errors, squared_bias=biases, budget=plugin.budget
+        reference=f"{reference.name}, float64{of_recording}",
+        errors=draw_errors,
+        squared_bias=biases,
+        budget=plugin.budget,
     )
     return measured, checks
 
@@ -120,7 +127,7 @@ def _compare(
     when: str = "",
 ) -> list[Check]:
     """Compare the result of one draw with the oracle of ``plugin``."""
-    checks = OracleResults.of(plugin, spec, inputs, rows, True, seed).compare(result, when)
+    checks = OracleResults.of(plugin, spec, inputs, rows, has_backward(spec), seed).compare(result, when)
     return loosened(checks, STRUCTURED_FACTOR)
 
 

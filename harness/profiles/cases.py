@@ -1,8 +1,7 @@
 """The cases of a run: a profile, and what the user's selection replaces in it."""
 
 from collections.abc import Sequence
-from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 from harness.core import registry
 from harness.core.spec import (
@@ -18,8 +17,10 @@ from harness.core.spec import (
     Scalar,
     TaskSpec,
 )
+from harness.measure.recordings import RecordingFile
+from harness.models.packaged_weights import RXNMAPPER
 from harness.profiles import profile as profiles
-from harness.profiles.profile import MODELS_OF_TRANSFORMERS, AnyCase, FixedCases, ModelSize
+from harness.profiles.profile import MODELS_OF_TRANSFORMERS, AnyCase, FixedCases, ModelSize, QualitySweep
 from harness.profiles.selection import Selection
 
 OPERATION_MODES: tuple[OperationMode, ...] = get_args(OperationMode)
@@ -33,7 +34,14 @@ APPROXIMATIONS = ("performer_softmax", "nystromformer")
 YOSO's of YOSO-E."""
 EXACT = ("softmax", "sdpa", "yoso_e")
 """Attentions whose error in a quality case is their rounding."""
-QUALITY_INPUTS: tuple[QualityInputs, ...] = get_args(QualityInputs)
+QUALITY_INPUTS: tuple[QualityInputs, ...] = ("matched", "clustered", "recorded")
+"""The inputs of errors by budget."""
+TIMED_INPUTS: tuple[QualityInputs, ...] = ("normal", "recorded")
+"""The inputs of the errors of timed settings."""
+RECORDED_IN_FULL = 1024
+"""Up to so many tokens a case has as many layers of the recording as the profile asks for."""
+FEW_RECORDED = 2
+"""Beyond, so many layers with one head each, because a quadratic attention's gradients take gigabytes there."""
 
 
 def operation(selection: Selection) -> list[OperationSpec]:
@@ -56,42 +64,103 @@ def operation(selection: Selection) -> list[OperationSpec]:
 
 
 def quality(selection: Selection) -> list[QualitySpec]:
-    """On each kind of inputs: approximations by budget, sampled YOSO also by hash family, and exact attentions.
+    """The errors of all timed settings of the attention alone, and of approximations by budget.
 
-    Without the user's choice the approximations are ``APPROXIMATIONS``; of the attentions that the user names, every
-    one whose plugin declares what it estimates and a budget.
+    Timed settings have a case with standard normal inputs, as the timed calls, and one with recorded ones. By budget,
+    on ``QUALITY_INPUTS``: approximations, sampled YOSO also by hash family, and exact attentions. Without the user's
+    choice the approximations are ``APPROXIMATIONS``; of the attentions that the user names, every one whose plugin
+    declares what it estimates and a budget. The user's file is measured by budget at its own length, unless the user
+    names lengths.
     """
     sweep = profiles.get(selection.profile).quality
     if sweep is None:
         return []
     if isinstance(sweep, FixedCases):
         return _selected(selection, sweep.on(selection.device))
+    lengths = selection.lengths(sweep.lengths)
+    specs = _timed_settings(selection, sweep)
+    for inputs in QUALITY_INPUTS:
+        own = selection.recording.seq_len if selection.recording and inputs == "recorded" else None
+        for n in lengths if own is None or selection.seq_lens else (own,):
+            specs += _by_budget(selection, sweep, n, inputs)
+    return list({spec.case_id: spec for spec in specs}.values())
 
-    def spec(name: str, n: int, inputs: QualityInputs, draws: int, knobs: dict[str, Scalar]) -> QualitySpec:
-        return QualitySpec(
-            attention=name,
-            seq_len=n,
-            device=selection.device,
-            dtype=selection.dtypes[0],
-            inputs=inputs,
-            draws=draws,
-            knobs=knobs,
-        )
 
-    budgets = {name: _budget(name) for name in selection.chosen(APPROXIMATIONS) if name != "yoso"}
+def _by_budget(selection: Selection, sweep: QualitySweep, n: int, inputs: QualityInputs) -> list[QualitySpec]:
+    def spec(name: str, draws: int, knobs: dict[str, Scalar]) -> QualitySpec:
+        return _quality(selection, sweep, name, n, inputs, draws, knobs)
+
+    specs, draws = [], sweep.draws
+    if "yoso" in selection.chosen(("yoso",)):
+        families = [(family, hashes) for family in HASH_FAMILIES for hashes in BUDGETS]
+        specs += [spec("yoso", draws, {"hash_family": family, "num_hash": hashes}) for family, hashes in families]
+    for name in selection.chosen(APPROXIMATIONS):
+        knob = None if name == "yoso" else _budget(name)
+        if knob is not None:
+            specs += [spec(name, draws, {knob: budget}) for budget in BUDGETS if budget <= n]
+    return specs + [spec(name, 1, {}) for name in EXACT if name in selection.chosen(EXACT)]
+
+
+def _timed_settings(selection: Selection, sweep: QualitySweep) -> list[QualitySpec]:
+    """The error at every attention, length and knobs that ``operation`` times; padding does not change it."""
     specs = []
-    for n, inputs in product(selection.lengths(sweep.lengths), QUALITY_INPUTS):
-        if "yoso" in selection.chosen(("yoso",)):
-            specs += [
-                spec("yoso", n, inputs, sweep.draws, {"hash_family": family, "num_hash": hashes})
-                for family in HASH_FAMILIES
-                for hashes in BUDGETS
-            ]
-        for name, knob in budgets.items():
-            if knob is not None:
-                specs += [spec(name, n, inputs, sweep.draws, {knob: budget}) for budget in BUDGETS if budget <= n]
-        specs += [spec(name, n, inputs, 1, {}) for name in EXACT if name in selection.chosen(EXACT)]
+    for timed in operation(selection):
+        if timed.mode == "forward" and not timed.padding and sweep.leaves_out(timed) is None:
+            for inputs in TIMED_INPUTS:
+                specs.append(_timed_setting(selection, sweep, timed, inputs))
     return specs
+
+
+def _timed_setting(
+    selection: Selection, sweep: QualitySweep, timed: OperationSpec, inputs: QualityInputs
+) -> QualitySpec:
+    """The error at a timed setting: with exactly its knobs, without gradients where it has none on this device.
+
+    An attention that estimates no other is compared with its own definition, which one draw shows. So it is where a
+    knob of timed cases keeps the draw from call to call, as Performer's ``redraw``.
+    """
+    spec = _quality(selection, sweep, timed.attention, timed.seq_len, inputs, 1, {})
+    try:
+        plugin = registry.get(timed.attention)
+        defaults = plugin.knobs(spec)
+        knobs = {name: value for name, value in plugin.knobs(timed).items() if value != defaults.get(name)}
+        backward = plugin.capabilities.backward in (True, timed.device.split(":")[0])
+        of_plugin = {"knobs": knobs, "draws": sweep.timed_draws if plugin.estimates and not knobs else 1}
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # the case is kept, and its record says what the plugin raised
+        return spec
+    return spec.model_copy(update=of_plugin if backward else of_plugin | {"mode": "forward"})
+
+
+def _quality(
+    selection: Selection,
+    sweep: QualitySweep,
+    name: str,
+    n: int,
+    inputs: QualityInputs,
+    draws: int,
+    knobs: dict[str, Scalar],
+) -> QualitySpec:
+    fields: dict[str, Any] = {
+        "attention": name, "seq_len": n, "device": selection.device, "dtype": selection.dtypes[0], "inputs": inputs,
+        "draws": draws, "knobs": knobs,
+    }  # fmt: skip
+    return QualitySpec(**fields, **_recorded(selection.recording, sweep, n) if inputs == "recorded" else {})
+
+
+def _recorded(file: RecordingFile | None, sweep: QualitySweep, n: int) -> dict[str, Any]:
+    """The recording of a case, and its sizes: all that the profile asks for, or everything in the user's file, up to
+    ``RECORDED_IN_FULL`` tokens or the file's; few beyond."""
+    if file is None:
+        sizes = {"batch": sweep.recorded_layers, "heads": 1, "head_dim": RXNMAPPER.head_dim}
+        name: dict[str, Any] = {"recording": RXNMAPPER.name}
+    else:
+        sizes = {"batch": file.batch, "heads": file.heads, "head_dim": file.head_dim}
+        name = {"recording": file.name, "recording_sha256": file.sha256}
+    if n > RECORDED_IN_FULL and (file is None or n > file.seq_len):
+        sizes |= {"batch": min(sizes["batch"], FEW_RECORDED), "heads": 1}
+    return sizes | name
 
 
 def _budget(name: str) -> str | None:

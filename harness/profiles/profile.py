@@ -74,10 +74,18 @@ class ModelSweep:
 
 @dataclass(frozen=True)
 class QualitySweep:
-    """The error of approximations by budget, ``draws`` times each, on both kinds of inputs."""
+    """The error of approximations by budget, ``draws`` times each; and of every setting of the attention alone that is
+    timed, ``timed_draws`` times.
+
+    On recorded inputs a case has ``recorded_layers`` layers of the model at equal distances, and one head of each.
+    ``leaves_out`` says in one sentence why a timed setting has no case of its error; None: it has one.
+    """
 
     lengths: tuple[int, ...]
     draws: int
+    timed_draws: int = 2
+    recorded_layers: int = 12
+    leaves_out: Callable[[OperationSpec], str | None] = lambda spec: None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from typing import get_args
 
 from harness.core import registry
 from harness.core.spec import Dtype, Effort
+from harness.measure.recordings import RecordingFile
 from harness.profiles import profile as profiles
+from harness.profiles.profile import QualitySweep
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
@@ -14,6 +16,8 @@ DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 @dataclass(frozen=True)
 class Selection:
     """What the user asked for; None: the profile's own choice.
+
+    ``recording`` is the user's file, whose query, key and value the quality cases get in place of RXNMapper's.
 
     Raises:
         ValueError: an unknown profile, dtype or attention (the message lists the known ones), or a length below 1.
@@ -24,12 +28,18 @@ class Selection:
     dtype: str | None = None
     seq_lens: tuple[int, ...] | None = None
     attentions: tuple[str, ...] | None = None
+    recording: RecordingFile | None = None
 
     def __post_init__(self) -> None:
         needed = profiles.get(self.profile).device
         if needed is not None and not self.device.startswith(needed):
             raise ValueError(
                 f"profile {self.profile!r} needs a {needed} device, got device {self.device!r}: add --device {needed}"
+            )
+        if self.recording is not None and not isinstance(profiles.get(self.profile).quality, QualitySweep):
+            raise ValueError(
+                f"{self.recording.name}: profile {self.profile!r} has no errors that depend on a recording; leave "
+                "--inputs out, or choose quick, standard or full"
             )
         if self.dtype is not None and self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")

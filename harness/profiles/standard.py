@@ -3,7 +3,7 @@
 from harness.core import registry
 from harness.core.spec import Effort, ModelMode, ModelSpec, OperationSpec
 from harness.profiles.profile import BASE_SIZE, ModelSweep, OperationSweep, Profile, QualitySweep, Training, swaps
-from harness.profiles.quick import ENCODERS, HEADLINE
+from harness.profiles.quick import ENCODERS, HEADLINE, leaves_out
 
 LONGEST = 16384
 """At this length a quadratic attention takes minutes per case, so only ``QUADRATIC`` are measured of those."""
@@ -59,7 +59,7 @@ PROFILE = Profile(
         head_attentions=HEADLINE,
         keeps_rival=keeps_rival,
     ),
-    quality=QualitySweep(lengths=(512, 2048), draws=16),
+    quality=QualitySweep(lengths=(512, 2048), draws=16, timed_draws=4, leaves_out=leaves_out),
     task=Training(
         "needle",
         seq_len=128,

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.store import StoreError
+from harness.measure import recordings
+from harness.measure.recordings import RecordingFile
 from harness.processes.case_worker import CaseWorker, SharedBy
 from harness.profiles import profile as profiles
 from harness.profiles.selection import DTYPES, Selection
@@ -87,6 +89,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="Folder with the real data sets of the tasks, see docs/tasks.md.",
     )
     add(
+        "--inputs",
+        dest="harness_inputs",
+        metavar="FILE",
+        help="A .safetensors file with query, key and value, [B, H, N, D] each: errors are measured on these in place "
+        "of RXNMapper's, see docs/errors.md.",
+    )
+    add(
         "--checkpoints",
         dest="harness_checkpoints",
         metavar="DIR",
@@ -120,6 +129,7 @@ def session_of(config: pytest.Config) -> HarnessSession:
             dtype=config.getoption("harness_dtype", None),
             seq_lens=_numbers(config.getoption("harness_seq_lens", None)),
             attentions=_words(config.getoption("harness_attentions", None)),
+            recording=_recording(config.getoption("harness_inputs", None)),
         )
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
@@ -167,6 +177,14 @@ def _export_folders(config: pytest.Config) -> None:
         if option == "harness_data_dir" and not Path(folder).is_dir():
             raise pytest.UsageError(f"--data-dir must be a folder, got {folder!r}")
         os.environ[variable] = str(Path(folder).absolute())
+
+
+def _recording(path: str | None) -> RecordingFile | None:
+    """The user's file, checked; processes of cases find it by the environment variable."""
+    if path is None:
+        return None
+    os.environ[recordings.FILE] = str(Path(path).absolute())
+    return recordings.read_file(Path(path))
 
 
 def _device(name: str) -> str:

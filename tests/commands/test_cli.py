@@ -80,6 +80,7 @@ def test_a_run_of_a_users_suite_can_be_reported(tmp_path):
         (["list", "--dtype", "int8"], "unknown dtype 'int8'; known: float32"),
         (["report", "nope.json"], "nope.json: cannot read it"),
         (["run", "no-such-suite"], "error: no-such-suite does not exist"),
+        (["run", "--inputs", "nope.safetensors"], "nope.safetensors: expected a safetensors file, got No such file"),
     ],
 )
 def test_a_wrong_argument_ends_with_one_line_and_exit_code_2(arguments, words):

@@ -4,9 +4,12 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 import wrong_attentions as wrong
+from safetensors.torch import save_file
 
 from harness.core.store import Log, load
+from harness.measure import recordings
 from harness.pytest_plugin.options import json_path
 
 pytest_plugins = ["pytester", "harness_session"]
@@ -88,6 +91,28 @@ def test_cases_without_a_timing_are_in_the_harness_block_only(pytester, run_sess
     )
     run_session(processes=True).assert_outcomes(passed=1)
     assert stored_run().records[0].quality is not None
+
+
+def test_a_users_file_reaches_the_processes_of_cases(pytester, run_session, stored_run, monkeypatch):
+    monkeypatch.delenv(recordings.FILE, raising=False)
+    x = torch.randn((3, 1, 2, 20, 8), generator=torch.Generator().manual_seed(0))
+    save_file(dict(zip(recordings.TENSORS, x, strict=True)), pytester.path / "mine.safetensors")
+    pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
+    pytester.makepyfile(
+        test_suite="""
+        import pytest
+
+        @pytest.mark.quality
+        def test_quality(case):
+            assert case.record.quality.errors["grad_k"][0] < 1e-5
+        """
+    )
+    options = ["--attention", "sdpa", "--seq-len", "12", "--seq-len", "50", "-k", "recorded"]
+    run_session("--inputs", "mine.safetensors", *options, processes=True).assert_outcomes(passed=2, deselected=6)
+    short, long = sorted((record for record in stored_run().records), key=lambda record: record.spec.seq_len)
+    assert short.quality.reference == "sdpa, float64 (inputs recorded from mine.safetensors: 12 tokens)"
+    assert "20 tokens, repeated up to 50 with noise" in long.quality.reference
+    assert str(pytester.path) not in stored_run().model_dump_json()
 
 
 @pytest.mark.parametrize("loaded_by", ["conftest", "module"])

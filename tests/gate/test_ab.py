@@ -1,5 +1,6 @@
 """``harness ab`` with synthetic processes: the order of measurements, and which cases are measured again."""
 
+import errno
 import json
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 import synthetic
 from typer.testing import CliRunner
 
+from harness.commands import ab_command
 from harness.commands.app import app
 from harness.core.record import Check, Conditions, Memory, Timing
 from harness.core.spec import OperationSpec
@@ -315,10 +317,25 @@ def test_head_is_judged_by_the_thresholds_of_base_and_its_own_are_said(tmp_path,
         assert any(note.endswith("does not compare: energy_joules") for note in found["notes"])
 
 
-def test_a_folder_for_the_runs_that_cannot_be_written_does_not_lose_the_verdict(tmp_path, monkeypatch):
-    project(tmp_path, monkeypatch, STRICT, STRICT)
+@pytest.mark.parametrize("option", ["--out", "--markdown", "--junit", "--json"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch, option):
+    monkeypatch.setattr(two_commits, "compare_commits", lambda *arguments: pytest.fail("it was measured"))
     (tmp_path / "a file").write_text("")
-    done = CliRunner().invoke(app, ["ab", "HEAD~1", "HEAD", "--out", str(tmp_path / "a file"), "--json", "found.json"])
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["ab", "HEAD~1", "HEAD", option, "a file/inside"])
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: a file")
+
+
+def test_runs_that_can_no_longer_be_written_do_not_lose_the_verdict(tmp_path, monkeypatch):
+    project(tmp_path, monkeypatch, STRICT, STRICT)
+
+    def save(run, path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(ab_command, "_save", save)
+    done = CliRunner().invoke(app, ["ab", "HEAD~1", "HEAD", "--json", "found.json"])
     assert done.exit_code == 2
     assert json.loads((tmp_path / "project" / "found.json").read_text())["exit_code"] == 1
     assert "REGRESSION" in done.stdout

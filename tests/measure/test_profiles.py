@@ -1,6 +1,7 @@
 import pytest
 
 from harness.core import registry
+from harness.measure.recordings import RecordingFile
 from harness.profiles import cases, gpu, profile, quick, standard
 from harness.profiles.profile import MODELS_OF_TRANSFORMERS
 from harness.profiles.selection import Selection
@@ -177,10 +178,58 @@ def test_the_paper_profile_is_its_protocol():
         assert set(spec.knobs) <= set(registry.get(spec.attention).default_knobs(spec))
 
 
-def test_a_named_attention_with_a_budget_has_quality_cases():
-    specs = cases.quality(Selection("quick", attentions=("performer_relu", "linformer")))
-    assert {(spec.attention, *spec.knobs) for spec in specs} == {
-        (name, registry.get(name).budget)
-        for name in ("performer_relu", "linformer")
-        if registry.get(name).estimates and registry.get(name).budget
-    }
+def test_a_named_attention_with_a_budget_has_quality_cases_by_budget():
+    specs = cases.quality(Selection("quick", attentions=("performer_softmax", "linformer")))
+    by_budget = {(spec.attention, *spec.knobs) for spec in specs if spec.inputs == "matched"}
+    assert by_budget == {("performer_softmax", "num_features")}
+
+
+@pytest.mark.parametrize("name", ["quick", "standard"])
+def test_every_timed_setting_has_its_error_on_inputs_as_timed_and_on_recorded_ones(name):
+    """Errors of padded cases are those of the same length without padding, because padded keys have no effect."""
+
+    def setting(spec):
+        knobs = registry.get(spec.attention).knobs(spec)
+        return spec.attention, spec.seq_len, spec.dtype, spec.device, tuple(sorted(knobs.items()))
+
+    found = cases.quality(Selection(name))
+    for inputs in ("normal", "recorded"):
+        of_kind = {setting(spec): spec for spec in found if spec.inputs == inputs}
+        left_out = {}
+        for timed in cases.operation(Selection(name)):
+            reason = profile.get(name).quality.leaves_out(timed)
+            if reason is None:
+                error = of_kind[setting(timed)]
+                # A forward case measures no gradient: only where the device has no backward pass to time.
+                unsupported = timed.mode == "forward_backward" and error.mode == "forward"
+                assert not unsupported or registry.get(timed.attention).unsupported(timed)
+                assert inputs == "recorded" or error.head_dim == timed.head_dim
+            else:
+                left_out[timed.attention] = reason
+        assert set(left_out) == {"flex"}
+        assert all(len(reason) > 40 for reason in left_out.values())
+
+
+def test_errors_of_timed_settings_are_few_and_small():
+    """One or two draws each, and few heads where gradients of n x n weights would take gigabytes."""
+    for spec in cases.quality(Selection("quick")):
+        if spec.inputs in ("normal", "recorded"):
+            assert spec.draws <= 4
+            assert spec.batch * spec.heads * spec.seq_len**2 <= 2 * 4096**2
+
+
+def test_a_users_file_takes_the_place_of_rxnmapper():
+    file = RecordingFile("mine.safetensors", "ab" * 32, batch=3, heads=4, seq_len=77, head_dim=48)
+    found = [spec for spec in cases.quality(Selection("quick", recording=file)) if spec.inputs == "recorded"]
+    assert {(spec.recording, spec.recording_sha256) for spec in found} == {(file.name, file.sha256)}
+    assert {spec.head_dim for spec in found} == {48}
+    by_budget = [spec for spec in found if "num_hash" in spec.knobs]
+    assert {(spec.seq_len, spec.batch, spec.heads) for spec in by_budget} == {(77, 3, 4)}
+    assert {spec.seq_len for spec in found} == {77, *profile.get("quick").operation.lengths}
+    asked = cases.quality(Selection("quick", recording=file, seq_lens=(50,)))
+    assert {spec.seq_len for spec in asked} == {50}
+    assert len({spec.case_id for spec in asked}) == len(asked)
+    assert any(
+        spec.case_id.startswith("quality/yoso-n50-b3-h4-d48-draws2-recorded-mine.safetensors-abababab-fp32")
+        for spec in asked
+    )

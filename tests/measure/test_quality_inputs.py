@@ -1,4 +1,4 @@
-"""The two kinds of inputs of quality cases: what exact attention looks like on them, and how estimates perform."""
+"""Two kinds of made-up inputs with structure: what exact attention looks like on them, and how estimates perform."""
 
 import math
 import re

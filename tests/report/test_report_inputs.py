@@ -16,6 +16,7 @@ from harness.report.model.records_table import by_facets, report_rows
 from harness.report.questions import approximation_error, fairness, headline, pareto
 
 SHARP, SMOOTH = "sharp (one key per query)", "smooth (tokens in clusters)"
+RANDOM = "random (standard normal, as timed)"
 ERRORS: dict[str, dict[QualityInputs, float]] = {
     "yoso": {"matched": 0.4, "clustered": 0.05},
     "nystrom": {"matched": 0.99, "clustered": 0.02},
@@ -116,6 +117,43 @@ def test_a_kind_without_errors_at_the_timed_settings_has_no_plot() -> None:
         "Error of the output against length",
         "Pareto front: time and peak memory",
     ]
+
+
+def test_rounding_against_an_own_definition_is_no_approximation_error() -> None:
+    """Only what another attention estimates, and exact softmax, are ranked among the approximations."""
+
+    def against(name: str, reference: str, exact: bool = False) -> Record:
+        spec = QualitySpec(attention=name, seq_len=512, inputs="normal")
+        quality = Quality(reference=f"{reference}, float64", errors={"output": [1e-7]}, budget=None)
+        return synthetic.record(spec, quality=quality, exact_softmax=exact)
+
+    pairs = [("none", "none"), ("yoso_e", "yoso_e"), ("yoso", "yoso_e")]
+    errors = [*(against(*pair) for pair in pairs), against("sdpa_math", "sdpa_math", exact=True)]
+    names = ("none", "yoso_e", "yoso", "sdpa_math")
+    times = [
+        synthetic.timed(OperationSpec(attention=name, seq_len=512), 1e-3, 1e6, np.random.default_rng(0))
+        for name in names
+    ]
+    rows = report_rows(synthetic.run([*errors, *times]))
+    index = approximation_error.ErrorIndex(rows)
+    timed_rows = next(iter(by_facets(rows, "operation").values()))
+    assert {row.series for row in timed_rows if index.of(row, RANDOM)} == {"yoso_e", "yoso", "sdpa_math"}
+
+
+def test_recorded_inputs_are_named_with_what_was_recorded() -> None:
+    def recorded(**fields: str) -> Record:
+        spec = QualitySpec.model_validate({"attention": "yoso", "seq_len": 512, "inputs": "recorded"} | fields)
+        quality = Quality(reference="yoso_e, float64", errors={"output": [0.5]})
+        return synthetic.record(spec, knobs={"num_hash": 32}, quality=quality)
+
+    of_model, of_file = (
+        recorded(recording="rxnmapper"),
+        recorded(recording="my.safetensors", recording_sha256="ab" * 32),
+    )
+    text = of(synthetic.run([of_model, of_file])).text
+    assert "recorded (query, key and value of a trained model: rxnmapper)" in text
+    assert "recorded (query, key and value of a trained model: my.safetensors, file abababab)" in text
+    assert "Recorded inputs are the query, key and value that the layers of a trained model received" in text
 
 
 @pytest.mark.parametrize("changes", [{"inputs": "clustered"}, {"similarity": 0.5}])

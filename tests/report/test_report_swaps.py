@@ -153,8 +153,8 @@ def test_knobs_that_distinguish_two_swaps_are_in_their_labels() -> None:
     assert {t["meta"]["series"] for t in view["plots"][0]["data"]} == {*names, "yoso_e"}
 
 
-@pytest.mark.parametrize("scores", [[0.5, float("inf"), 0.5], [0.5, 0.5]])
-def test_scores_that_cannot_be_compared_give_no_change(scores: list[float]) -> None:
+def test_scores_of_other_seeds_give_no_change() -> None:
+    scores = [0.5, 0.5]
     _, swapped = rows_of(task("yoso_e", OWN, [swap("yoso", scores, num_hash=8)]))
     assert swapped["Change in points [95%]"] == ABSENT
     assert of(synthetic.run([task("yoso_e", OWN, [swap("yoso", scores, num_hash=m) for m in (8, 16)])]))

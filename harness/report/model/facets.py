@@ -25,16 +25,23 @@ series, because timed models of different families are drawn in one plot."""
 _INPUTS: dict[QualityInputs, tuple[str, str]] = {
     "matched": ("sharp", "one key per query"),
     "clustered": ("smooth", "tokens in clusters"),
+    "normal": ("random", "standard normal, as timed"),
+    "recorded": ("recorded", "query, key and value of a trained model"),
 }
 _INPUTS_EXPLAINED: dict[QualityInputs, str] = {
     "matched": "On sharp inputs each query is similar to one key, that of its own position, and everything else is "
     "noise: attention is close to a lookup, and landmarks or features have no structure to use.",
     "clustered": "On smooth inputs tokens lie around the centres of a few clusters, neighbours often around the same "
     "centre, and logits are small: attention is broad and close to low rank.",
+    "normal": "On random inputs, which are those of the timed calls, query, key and value are independent: the output "
+    "is little more than the mean of noise.",
+    "recorded": "Recorded inputs are the query, key and value that the layers of a trained model received while it "
+    "read real text: RXNMapper's on chemical reactions, or those of the user's own file. Beyond the recorded tokens "
+    "they repeat with a little noise.",
 }
 _INPUTS_COMPARED = (
-    "Which of the two an attention resembles decides which kind of approximation works well (Chen et al., NeurIPS "
-    "2021, arXiv 2110.15343), so an error on one kind says nothing about the other."
+    "Which of them an attention resembles decides which kind of approximation works well (Chen et al., NeurIPS "
+    "2021, arXiv 2110.15343), so an error on one kind says nothing about another."
 )
 
 
@@ -73,8 +80,12 @@ def facets_of(record: Record) -> dict[str, str]:
 
 
 def describe_inputs(spec: QualitySpec) -> str:
-    """The value of the facet ``Inputs``: the kind of inputs, with the cosine similarity where it is not the default."""
+    """The value of the facet ``Inputs``: the kind of inputs, with what was recorded, or with the cosine similarity
+    where it is not the default."""
     name, detail = _INPUTS[spec.inputs]
+    if spec.inputs == "recorded":
+        file = f", file {spec.recording_sha256[:8]}" if spec.recording_sha256 else ""
+        return f"{name} ({detail}: {spec.recording}{file})"
     is_default = spec.similarity == QualitySpec.model_fields["similarity"].default
     return f"{name} ({detail})" if is_default else f"{name} ({detail}, cosine {spec.similarity:g})"
 

@@ -53,8 +53,7 @@ def _plain_row(row: ReportRow, run_label: str) -> PlainRow:
     }
     errors = quality.errors if quality else {}
     for name in ("output", "grad_q", "grad_k", "grad_v"):
-        median = float(np.median(errors[name])) if errors.get(name) else None
-        plain[f"error_{name}"] = median if median is not None and np.isfinite(median) else None
+        plain[f"error_{name}"] = float(np.median(errors[name])) if errors.get(name) else None
     plain["draws"] = len(errors["output"]) if errors.get("output") else None
     plain["error_against"] = quality.reference if quality else None
     plain["accuracy"] = float(np.mean(task.scores)) if task and task.scores else None

@@ -43,7 +43,14 @@ from harness.report.model.page_parts import (
     failure_remarks,
     numbered_id,
 )
-from harness.report.model.records_table import YOSO_SAMPLING, ReportRow, by_facets, by_series, sequence_lengths
+from harness.report.model.records_table import (
+    YOSO_SAMPLING,
+    ReportRow,
+    by_facets,
+    by_series,
+    is_exact_softmax,
+    sequence_lengths,
+)
 from harness.report.model.tables import Cell, Table, table_with_facets
 from harness.statistics.intervals import LEVEL
 
@@ -77,14 +84,25 @@ class ErrorIndex:
 
     Batch and number of heads are not part of the key, because every head is computed independently.
 
+    An attention that is compared with its own definition, and that no other attention estimates, has no approximation
+    error: rounding would rank it, and even no attention at all, above everything that estimates something.
+
     Attributes:
         inputs: the kinds of inputs that some error was measured on, in the words of the facet ``Inputs``.
     """
 
     def __init__(self, rows: Sequence[ReportRow]) -> None:
         self._records: dict[tuple[int, str, str, int, str, str], list[Record]] = {}
+        estimated = {
+            _reference(quality)
+            for row, quality in with_quality(rows)
+            if _reference(quality) != row.record.spec.attention
+        }
         for row, quality in with_quality(rows):
-            if quality.errors.get("output") and np.isfinite(quality.errors["output"]).all():
+            is_own = _reference(quality) == row.record.spec.attention and not is_exact_softmax(row.record)
+            if is_own and _reference(quality) not in estimated:
+                continue
+            if quality.errors.get("output"):
                 self._records.setdefault(self._key(row, dict(row.facets)["Inputs"]), []).append(row.record)
         self.inputs = sorted({inputs for _, inputs, *_ in self._records})
 
@@ -104,6 +122,11 @@ class ErrorIndex:
         return (row.run, inputs, spec.attention, spec.seq_len, spec.dtype, spec.device)
 
 
+def _reference(quality: Quality) -> str:
+    """The attention that the errors are against, without the dtype and inputs that follow it."""
+    return quality.reference.split(",")[0]
+
+
 def with_quality(rows: Sequence[ReportRow]) -> list[tuple[ReportRow, Quality]]:
     """The rows whose errors were measured, with these errors."""
     return [(row, row.record.quality) for row in rows if row.is_ok and row.record.quality]
@@ -112,13 +135,13 @@ def with_quality(rows: Sequence[ReportRow]) -> list[tuple[ReportRow, Quality]]:
 def errors_by_budget(rows: Sequence[ReportRow], tensor: str) -> dict[str, dict[int, list[float]]]:
     """Errors of ``tensor`` by budget (number of hashes, features or landmarks), ascending, by series.
 
-    Rows without a budget, and rows with an error that is not finite, are left out.
+    Rows without a budget are left out.
     """
     by_budget: dict[str, dict[int, list[float]]] = {}
     for row, quality in with_quality(rows):
         budget = budget_of(row.record)
         errors = quality.errors.get(tensor)
-        if errors and budget is not None and np.isfinite(errors).all():
+        if errors and budget is not None:
             by_budget.setdefault(row.series, {})[budget] = errors
     return {series: dict(sorted(line.items())) for series, line in sorted(by_budget.items())}
 
@@ -337,16 +360,15 @@ def _drawn_errors(rows: Sequence[ReportRow], tensor: str) -> list[float]:
 def _remarks_without_budget(rows: Sequence[ReportRow], tensor: str, drawn: set[str]) -> list[Sentence]:
     """Why an error of ``tensor`` is not a point of a plot against the budget."""
     return [
-        compose("{} is not drawn: {} against {}.", row.series, _why_not_drawn(errors), quality.reference)
+        compose(
+            "{} is not drawn: it has no budget; error {} against {}.",
+            row.series,
+            Amount(float(np.median(errors)), "number"),
+            quality.reference,
+        )
         for row, quality in with_quality(rows)
         if row.series not in drawn and (errors := quality.errors.get(tensor))
     ]
-
-
-def _why_not_drawn(errors: list[float]) -> Sentence:
-    if not np.isfinite(errors).all():
-        return Sentence("an error that is not finite")
-    return compose("it has no budget; error {}", Amount(float(np.median(errors)), "number"))
 
 
 def bias_and_sampling(rows: Sequence[ReportRow]) -> Table:

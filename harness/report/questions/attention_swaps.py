@@ -4,8 +4,6 @@ attention in place of the one they were trained with."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from harness.core.record import Swapped, TaskResult
 from harness.report.model.amounts import (
     ABSENT,
@@ -118,7 +116,7 @@ def _series(task: TaskResult) -> list[str]:
 def _swap_result(swapped: Swapped, series: str, task: TaskResult) -> SwapResult:
     hashes = swapped.knobs.get("num_hash")
     count = hashes if isinstance(hashes, int) and not isinstance(hashes, bool) and hashes > 0 else None
-    if not swapped.scores or not np.isfinite(swapped.scores).all():
+    if not swapped.scores:
         return SwapResult(series, count, None, None, None, swapped)
     score = mean_score(swapped.scores, task.metric)
     change = score_change(swapped.scores, task.scores, task.metric)

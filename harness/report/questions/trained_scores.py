@@ -82,11 +82,7 @@ class TrainedModel:
 
 def trained_models(rows: Iterable[ReportRow]) -> list[TrainedModel]:
     """The rows that have scores, all of them finite numbers."""
-    return [
-        TrainedModel(row, task)
-        for row in rows
-        if row.is_ok and (task := row.record.task) and task.scores and np.isfinite(task.scores).all()
-    ]
+    return [TrainedModel(row, task) for row in rows if row.is_ok and (task := row.record.task) and task.scores]
 
 
 def metric_words(models: Iterable[TrainedModel]) -> str:

@@ -53,8 +53,8 @@ def verification_table(run: Run) -> Table:
         [
             name,
             check.what,
-            Amount(check.error, "number") if check.error is not None and isfinite(check.error) else "not finite",
-            Amount(check.allowed, "number") if isfinite(check.allowed) else "no limit",
+            Amount(check.error, "number") if check.error is not None else "not finite",
+            Amount(check.allowed, "number"),
             Amount(ratio, "number") if isfinite(ratio) else format_number(ratio),
             Amount(checks[name], "count"),
             Amount(failed[name], "count"),
