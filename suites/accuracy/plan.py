@@ -41,7 +41,7 @@ ATTENTIONS: dict[str, Attention] = {
     "yoso_e": Attention("yoso_e", sampled=Swap(attention="yoso", knobs=SAMPLES), is_linear=False),
     "yoso": Attention("yoso", SAMPLES),
     "yoso_norm_floor": Attention("yoso", SAMPLES | {"norm_floor": 0.1}),
-    "yoso_row_sums": Attention("yoso", SAMPLES | {"normalization": "sum"}),
+    "yoso_row_sums": Attention("yoso", SAMPLES | {"normalization": "sum", "norm_floor": 0.1}),
     "yoso_rescored": Attention("yoso", {"num_hash": 16, "estimator": "rescored"}),
     "yoso_e_norm_floor": Attention(
         "yoso_e",

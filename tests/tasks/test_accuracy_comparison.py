@@ -141,6 +141,13 @@ def test_of_equal_rates_the_first_is_chosen_and_one_that_diverged_is_not(tmp_pat
     assert first.trainings == first.planned
 
 
+@pytest.fixture(autouse=True)
+def _same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking the processor for its name and git for the commit would take most of the time of these tests."""
+    monkeypatch.setattr("harness.measure.machine.fingerprint", lambda: {"cpu": "this one"})
+    monkeypatch.setattr("harness.measure.machine.commit", lambda: "this")
+
+
 class Killed(BaseException):
     """Stands for the end of the process."""
 
