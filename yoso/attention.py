@@ -113,8 +113,8 @@ def yoso_sampling(
         norm_floor: at least 0; a positive one shortens rows with few collisions, see there.
         estimator: ``"collisions"``: a weight is the fraction of hashes whose codes are equal. ``"rescored"``: pairs
             that collide, and ``shared_keys`` random keys for every query, get their exact weight, divided by the
-            probability that they are found (``yoso.ops.operators.rescored_attention``); NaN in a row of query or key
-            then reaches the outputs of its candidates. On CUDA it takes O(N^2), in plain torch.
+            probability that they are found (``yoso.ops.operators.rescored_attention``); the weight of a pair with NaN
+            or infinity in query or key is then 0. On CUDA it runs in plain torch and takes O(N^2).
         shared_keys: c, the random keys per head of the rescored estimator, at most N.
         rescore_floor: the smallest probability that it divides by; 0: none.
         rescore_rest: whether it gives the weight that the floor takes away to the mean of the values. Floor 0 without

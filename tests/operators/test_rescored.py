@@ -297,3 +297,22 @@ def test_bad_arguments_are_named(arguments, message):
     query, key, value = (torch.randn(2, 3, 10, 8) for _ in range(3))
     with pytest.raises(ValueError, match=message):
         yoso_sampling(query, key, value, **({"estimator": "rescored", "shared_keys": 5} | arguments))
+
+
+def test_a_row_that_is_not_finite_affects_no_other_output():
+    """A shared key would otherwise carry NaN to every query. Where no bucket is crowded, such a row has no weight."""
+    query, key, value = (x.float() for x in make(30, 30, value_dim=24)[:3])
+    given = {"planes": draw_planes("hadamard", groups=4, head_dim=24, num_hash=6, hash_code_len=12)}
+    given |= {"estimator": "rescored", "num_hash": 6, "hash_code_len": 12}
+    given["shared_key_ids"] = torch.arange(30).expand(2, 2, -1)
+    mask = torch.ones(2, 30, dtype=torch.bool)
+    query[:, :, 3], key[:, :, 4] = float("nan"), float("inf")
+    out = yoso_sampling(query, key, value, **given)
+    assert torch.isfinite(out).all()
+    assert not out[:, :, 3].any()
+    mask[:, 4] = False
+    others = torch.arange(30) != 4
+    without = yoso_sampling(query, key, value, mask, **given | {"rescore_rest": False})
+    torch.testing.assert_close(
+        yoso_sampling(query, key, value, **given | {"rescore_rest": False})[:, :, others], without[:, :, others]
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-TESTS = [f"tests/operators/test_{name}.py" for name in ("operators", "hashing", "stress", "stress_inputs")]
+TESTS = [f"tests/operators/test_{name}.py" for name in ("operators", "rescored", "hashing", "stress", "stress_inputs")]
 COMMON = ["-O1", "-g", "-fno-omit-frame-pointer"]
 ADDRESS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 THREAD = ["-fsanitize=thread", f"-I{HERE / 'threads'}"]

@@ -110,7 +110,7 @@ def _blocks(
         # Where no hash is rescored, the clamp keeps finite what is then multiplied by 0.
         collides = -torch.expm1(count.clamp(min=1) * torch.log1p(-probability))
         chance = collides + (1 - collides) * share
-        found = found & (probability > 0)
+        found = found & (probability > 0)  # False for NaN, too
         fraction = count / num_hash
         unbiased = torch.where(found, probability / chance, 0) * fraction
         capped = torch.where(found, probability / chance.clamp(min=floor), 0) * fraction

@@ -302,6 +302,12 @@ class TaskScratch {
   at::Tensor heads_, integers_, reals_;
 };
 
+// The matrix product. mm_out keeps the dtype under autocast, in which a backward pass may run; mm does not.
+at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
+  at::Tensor out = at::empty({a.size(0), b.size(1)}, a.options());
+  return at::mm_out(out, a, b);
+}
+
 // Several heads: their rows, buckets and shared keys, and the passes over them.
 template <typename T>
 class RescoredHeads {
@@ -391,7 +397,7 @@ class RescoredHeads {
     each_chunk(heads, args_.num_query(), kRowsPerTask, [&](int64_t h, int64_t begin, int64_t end) {
       at::AutoDispatchBelowADInplaceOrView below;
       const TaskScratch<T> memory = task_scratch();
-      const at::Tensor columns = at::mm(query_rows_.unit(h, begin, end), shared_unit(h).t());
+      const at::Tensor columns = product(query_rows_.unit(h, begin, end), shared_unit(h).t());
       const at::Tensor listed = at::empty({end - begin, payload_dim_}, sums.options());
       RescoredQueries<T> queries = this->queries(head0, h, begin, end);
       queries.column_weights = columns.mutable_data_ptr<T>();
@@ -461,8 +467,8 @@ class RescoredHeads {
   void add_columns(int64_t head0, int64_t h, const Pairs<T>& pairs, const at::Tensor& grads) const {
     const int64_t num_query = args_.num_query(), stride = payload_dim_ + unit_dim_;
     const SharedKeys<T>& shared = shared_[h];
-    const at::Tensor of_payload = at::mm(pairs.column_weights.t(), query_rows_.payload(h, 0, num_query));
-    const at::Tensor of_unit = at::mm(pairs.column_slopes.t(), query_rows_.unit(h, 0, num_query));
+    const at::Tensor of_payload = product(pairs.column_weights.t(), query_rows_.payload(h, 0, num_query));
+    const at::Tensor of_unit = product(pairs.column_slopes.t(), query_rows_.unit(h, 0, num_query));
     const T *payload = of_payload.const_data_ptr<T>(), *unit = of_unit.const_data_ptr<T>();
     T* to = grads.mutable_data_ptr<T>();
     for (const int32_t id : shared.ids) {
