@@ -202,7 +202,7 @@ def test_the_number_of_input_sets_is_the_same_however_long_a_call_takes():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("attention", NAMES)
 def test_right_attentions_pass_and_their_timed_calls_are_verified(attention, dtype):
-    for seed in range(2):
+    for seed in range(2) if dtype == "float32" else (1,):
         changes = {"mode": "forward_backward", "padding": 0.25 * seed, "batch": 1 + seed}
         spec = OperationSpec(attention=attention, seq_len=80, heads=2, dtype=dtype, seed=seed, **changes)
         record = runner.run(spec, EFFORT)
