@@ -69,6 +69,12 @@ def test_output_and_gradients_equal_the_definition(floor, rest, keys_per_query, 
         assert_close(actual, expected, 1e-10)
 
 
+def at_least_half_long(rows):
+    """Rows in the same directions. The rounding errors of a gradient that cancels are divided by the length."""
+    length = rows.norm(dim=-1, keepdim=True)
+    return rows / length * (0.5 + length)
+
+
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_the_kernel_equals_plain_torch_on_any_shape(data):
@@ -81,7 +87,7 @@ def test_the_kernel_equals_plain_torch_on_any_shape(data):
     def normal(*shape):
         return torch.randn(shape, generator=generator)
 
-    query, key = (normal(batch, n, heads, dim).transpose(1, 2) for n in (num_query, num_key))
+    query, key = (at_least_half_long(normal(batch, n, heads, dim)).transpose(1, 2) for n in (num_query, num_key))
     value, grad = normal(batch, heads, num_key, value_dim), normal(batch, heads, num_query, value_dim)
     # Few distinct codes give buckets with many keys, many distinct codes give buckets with few.
     top = min(draw(st.sampled_from([1, 2, 9, 2**tau])), 2**tau)
@@ -104,8 +110,9 @@ def test_the_kernel_equals_plain_torch_on_any_shape(data):
         actual, expected = native(*args), plain(*args)
         both = zip(*((x,) if isinstance(x, torch.Tensor) else x for x in (actual, expected)), strict=True)
         for a, e in both:
-            # Near 1, the slope of arccos amplifies the rounding errors of a cosine.
-            assert_close(a, e, 1e-3)
+            # Near 1, the slope of arccos turns the rounding error e of a cosine into an angle of sqrt(2 e) = 5e-4, that
+            # is 1.6e-4 tau of a weight.
+            assert_close(a, e, 1e-3 + 2e-4 * tau)
 
 
 def test_with_floor_0_and_without_rest_output_and_gradients_are_unbiased():
