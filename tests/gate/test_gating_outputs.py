@@ -289,6 +289,12 @@ def test_thresholds_of_an_absurd_file_are_refused_in_one_short_line(tmp_path, te
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_thresholds_that_are_not_text_are_refused_with_their_place(tmp_path):
+    (tmp_path / "pyproject.toml").write_bytes(b"[tool.harness.gate]\n\xe2")
+    with pytest.raises(SettingsError, match=r"expected TOML, found other bytes than UTF-8 at offset 20$"):
+        load(tmp_path)
+
+
 LOOSER = "[tool.harness.gate]\ntime = { floor = 5.0 }\nmemory = false\n"
 STRICTER = "[tool.harness.gate]\ntime = { floor = 0.05 }\n"
 

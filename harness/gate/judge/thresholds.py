@@ -117,7 +117,9 @@ def parse(data: bytes, name: str) -> Settings:
     """The settings in the text of a ``pyproject.toml``, which messages call ``name``; raises as ``load`` does."""
     try:
         table: Any = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8, and numbers of too many digits
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{name}: expected TOML, found other bytes than UTF-8 at offset {error.start}") from error
+    except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise SettingsError(f"{name}: not TOML: {clean_text(error)[:ERROR_LENGTH]}") from error
     for key in ("tool", "harness", "gate"):
         table = table.get(key, {}) if isinstance(table, dict) else table
