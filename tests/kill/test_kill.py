@@ -209,7 +209,7 @@ class Training(Activity):
 class KernelBuild(Activity):
     """The build of the native kernels."""
 
-    command = (sys.executable, "-c", "from yoso import build; build.library(); build.load()")
+    command = (sys.executable, "-c", "from yoso.build import jit; assert jit.load('cpu')")
     seconds = 60.0
 
     def begun(self) -> bool:
