@@ -1,13 +1,13 @@
 """The study's results as they are stored: one JSON file, which is complete after every kind of inputs and length."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core.record import Timing
 from harness.core.spec import Scalar, Swap
+from suites.studies import results_file
 
 RESULTS = "estimators.json"
 WHAT = (
@@ -86,11 +86,7 @@ class Study(_Stored):
 
 def save(study: Study, folder: Path) -> Path:
     """Write the results, all or nothing: an interruption leaves the file of before."""
-    path = folder / RESULTS
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    unfinished.write_text(study.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
-    return path
+    return results_file.save(study, folder / RESULTS)
 
 
 def resumed(new: Study, folder: Path) -> Study:
@@ -102,15 +98,7 @@ def resumed(new: Study, folder: Path) -> Study:
     path = folder / RESULTS
     if not path.exists():
         return new
-    try:
-        before = Study.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise ValueError(
-            f"{path}: expected results of this study, got at {place}: {first['msg']}; move the file away or choose "
-            "another --out"
-        ) from None
+    before = results_file.read(Study, path)
     if before.settings != new.settings:
         raise ValueError(
             f"{path}: expected results of the settings {_labels(new)}, got {_labels(before)}; choose another --out"
