@@ -226,8 +226,11 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add the run to the benchmark JSON."""
-    output_json["harness"] = config.stash[_SESSION].run().model_dump(mode="json")
+    """Add the run to the benchmark JSON, and beside it what disturbed it, which can be computed from it again."""
+    session = config.stash[_SESSION]
+    output_json["harness"] = session.run().model_dump(mode="json")
+    disturbance = session.disturbance()
+    output_json["harness_disturbance"] = None if disturbance is None else disturbance.as_json()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -278,6 +281,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     for line in tables(session.run().records):
         write(line)
+    if (disturbance := session.disturbance()) is not None:
+        write("")
+        write(disturbance.sentence, yellow=True)
     counts = session.counts()
     write("")
     write("cases: " + ", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status]))

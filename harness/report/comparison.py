@@ -18,6 +18,8 @@ from harness.report.model.style import Style, assign_styles
 from harness.report.model.tables import Table
 from harness.report.questions import attention_swaps, headline, run_differences, verification
 from harness.report.questions.level_panels import level_panels
+from harness.statistics import disturbed_run
+from harness.statistics.disturbed_run import RunDisturbance
 
 PASSES = {"forward": ["forward"], "training": ["forward + backward", "training step"]}
 """The choices of the filter of passes, and the values of the facet that each selects."""
@@ -119,6 +121,8 @@ class Comparison:
                 for section in self.sections
             ],
             "runs": [run.as_json() for run in self.runs],
+            "notices": self.notices,
+            "disturbances": [disturbance and disturbance.as_json() for disturbance in map(_disturbance, self.raw)],
             "failures": [group.as_json() for group in self.failures],
             "cases": self.cases,
             "swaps": self.swaps,
@@ -182,8 +186,12 @@ def _status_counts(rows: Sequence[ReportRow]) -> dict[str, Amount]:
 
 
 def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
-    """What a reader must know before comparing anything: empty runs, different machines, different schemas."""
-    notices = []
+    """What a reader must know before comparing anything: disturbed runs, empty runs, different machines and schemas."""
+    notices = [
+        f"{label}: {disturbance.sentence}" if len(runs) > 1 else disturbance.sentence
+        for label, disturbance in zip(labels, map(_disturbance, runs), strict=True)
+        if disturbance is not None
+    ]
     if not any(run.records for run in runs):
         notices.append("No records: nothing was measured, so there is nothing to compare.")
     elif empty := [label for label, run in zip(labels, runs, strict=True) if not run.records]:
@@ -198,6 +206,12 @@ def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
             f"The records have the schema versions {listed}, but this report reads only version {SCHEMA_VERSION}."
         )
     return notices
+
+
+def _disturbance(run: Run) -> RunDisturbance | None:
+    """What disturbed the run, judged from its records, because a log and an older run do not have the sentence."""
+    cores = run.machine.get("logical_cores")
+    return disturbed_run.judge(run.records, cores if isinstance(cores, int) else None)
 
 
 def _filters(panels: Sequence[Panel]) -> dict[str, dict[str, list[str]]]:

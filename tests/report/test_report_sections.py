@@ -126,9 +126,16 @@ def test_a_disturbed_time_is_marked_and_in_no_exponent_and_no_crossover() -> Non
     remark = f"Disturbed by other processes, and so in no exponent and no crossover: sdpa at 4,096 tokens ({words})."
     assert [str(each) for each in plot.remarks] == [remark]
     assert any(f"disturbed: {words}" in text for trace in plot.figure["data"] for text in trace.get("hovertext") or [])
-    fastest, _ = speed.fastest_sentences(rows, "forward")
-    assert "(disturbed)" in str(fastest)
+    fastest, beside = speed.fastest_sentences(rows, "forward")
+    assert "none is called the fastest; the shortest is that of sdpa: 9.00 s [9.00 s, 9.00 s] (disturbed)" in str(
+        fastest
+    )
     assert amounts_of(fastest) >= {9.0}
+    assert str(beside).endswith(": not compared, as a time was disturbed.")
+    other = timed(OperationSpec(attention="sdpa_flash", seq_len=4096), 10.0)
+    fastest, beside = speed.fastest_sentences(report_rows(synthetic.run([*records, other])), "forward")
+    assert "the fastest exact softmax attention is sdpa_flash: 10.0 s" in str(fastest)
+    assert "times faster" in str(beside)
     quiet = report_rows(synthetic.run(records[4:]))
     assert "disturbed" not in " ".join(str(each) for each in speed.fastest_sentences(quiet, "forward"))
 

@@ -49,21 +49,24 @@ _TIE = "no significant difference"
 
 def fastest_sentences(rows: Sequence[ReportRow], pass_words: str) -> list[Sentence]:
     """The fastest exact attention at the longest length at which an exact attention was timed, and YOSO sampling at
-    the same length."""
+    the same length. Times that other processes disturbed are given, but not compared."""
     exact = [(row, row.time) for row in rows if row.exact and row.time is not None]
     if not exact:
         return []
     longest = max(row.seq_len for row, _ in exact)
     at_longest = [(row, time) for row, time in exact if row.seq_len == longest]
-    best, best_time = min(at_longest, key=lambda pair: pair[1].value)
-    ties = [row.series for row, time in at_longest if row is not best and str(_comparison(time, best_time)) == _TIE]
+    undisturbed = [pair for pair in at_longest if pair[0].disturbance is None]
+    best, best_time = min(undisturbed or at_longest, key=lambda pair: pair[1].value)
+    ties = [row.series for row, time in undisturbed if row is not best and str(_comparison(time, best_time)) == _TIE]
     tied = f" ({_TIE} from {', '.join(ties)})" if ties else ""
-    sentences = [
-        compose(
-            "At {} tokens the fastest exact softmax attention is {}: {} ({}).",
-            Amount(longest, "tokens"), best.series + tied, time_words(best, best_time), pass_words,
-        )
-    ]  # fmt: skip
+    template = (
+        "At {} tokens the fastest exact softmax attention is {}: {} ({})."
+        if undisturbed
+        else "At {} tokens other processes disturbed the times of all exact softmax attentions, so none is called the "
+        "fastest; the shortest is that of {}: {} ({})."
+    )
+    length = Amount(longest, "tokens")
+    sentences = [compose(template, length, best.series + tied, time_words(best, best_time), pass_words)]
     sampled = [
         (row, row.time)
         for row in rows
@@ -71,10 +74,9 @@ def fastest_sentences(rows: Sequence[ReportRow], pass_words: str) -> list[Senten
     ]
     if sampled:
         row, time = min(sampled, key=lambda pair: pair[1].value)
-        words = time_words(row, time)
-        sentences.append(
-            compose("At the same length {} takes {}: {}.", row.series, words, _comparison(time, best_time))
-        )
+        is_comparable = undisturbed and row.disturbance is None
+        comparison = _comparison(time, best_time) if is_comparable else "not compared, as a time was disturbed"
+        sentences.append(compose("At the same length {} takes {}: {}.", row.series, time_words(row, time), comparison))
     return sentences
 
 
