@@ -145,6 +145,11 @@ class Timing(_Strict):
         "None: not judged, as on CUDA and in records that are older than this field",
     )
     disturbance: str | None = Field(default=None, description="how it was disturbed, as part of a sentence")
+    process: str | None = Field(
+        default=None,
+        description="a random name of the process that took the samples, equal in all its records; None: the record is "
+        "older than this field, and alone in its process as far as is known",
+    )
     attempts: int = Field(
         default=1, description="how often the case was sampled until it was undisturbed; only the best is recorded"
     )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal, Protocol, TypeVar
+from uuid import uuid4
 
 import torch
 
@@ -45,6 +46,9 @@ class Calls(Protocol):
         """Take the result of the call that the last batch keeps, before any other call runs; not called in warm-up."""
 
 
+PROCESS = uuid4().hex[:16]
+"""The name of this process in its timings, by which records of one process are told from those of several. It is not
+the process ID, which a later process may have again."""
 SHORT_CALL_SECONDS = 5e-4
 """Shorter calls are grouped until a sample lasts this long: the clock and the loop then cost less than 0.1% of it.
 Longer ones are a sample each, with inputs that were written just before. In a group those of the first call have left a
@@ -99,6 +103,7 @@ def measure(calls: Calls, device: str, effort: Effort) -> Timing:
                 load_before=load,
                 foreign_gpu_processes=foreign,
                 clocks=clocks_after,
+                process=PROCESS,
             )
         warm = _warm_up(calls, device, effort)
         group = max(1, math.ceil(SHORT_CALL_SECONDS / warm.seconds)) if warm.seconds < SHORT_CALL_SECONDS else 1
@@ -117,6 +122,7 @@ def measure(calls: Calls, device: str, effort: Effort) -> Timing:
             threads=torch.get_num_threads(),
             load_before=load,
             clocks=clocks_after,
+            process=PROCESS,
         )
         return judged(timing, sampling)
 

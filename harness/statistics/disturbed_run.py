@@ -261,7 +261,7 @@ def _cores_clock(records: Sequence[Record]) -> Found | None:
     for record in records:
         timing = record.timing
         if timing is not None and timing.clocks is not None and timing.clocks.core_mhz:
-            fastest = sorted(timing.clocks.core_mhz, reverse=True)[: timing.threads or 1]
+            fastest = sorted(timing.clocks.core_mhz, reverse=True)[: max(timing.threads or 1, 1)]
             clocks.append((mean(fastest), record))
     return _clock("clock of the cores", clocks)
 

@@ -21,9 +21,7 @@ from harness.report.questions.memory_use import memory_figure, memory_plot
 from harness.report.questions.speed import time_plot
 from harness.report.questions.whole_models import share_plot
 
-_TIMING_LEAD = (
-    "Lines are medians per call, bands are bootstrap intervals, marks above a plot are cases without a result."
-)
+_TIMING_LEAD = "Lines are medians per call, bands are their intervals, marks above a plot are cases without a result."
 
 
 def level_panels(evidence: Evidence) -> list[Panel]:
