@@ -1,8 +1,9 @@
 """Who uses the machine's cores: counters of the kernel, read before a case and after it and never while it is measured.
 
 The counters add up by themselves, so that nothing has to run beside a case to know who used the cores meanwhile. What
-the run's own processes used is subtracted from what all did. Two readings took 4 to 20 milliseconds a case beside 130
-processes (two cores), most of it to find the processes that belong to the run, and no case's process has work then.
+the run's own processes used is subtracted from what all did. The two readings of a case take 6 milliseconds of CPU time
+beside 130 processes, nearly all of it to find those that belong to the run, and no case's process has work then. Over
+six seconds what all processes had used differed by at most 2% from what the cores had worked (Linux 6.18).
 """
 
 import os
