@@ -114,6 +114,8 @@ class Comparison:
                 {"run": summary.heading, "sentences": [sentence.as_json() for sentence in summary.sentences]}
                 for summary in self.summaries
             ],
+            "notices": self.notices,
+            "disturbances": [disturbance and disturbance.as_json() for disturbance in map(_disturbance, self.raw)],
             "counts": {status: count.as_json() for status, count in self.counts.items()},
             "remarks": [plot.remarks_as_json() for plot in plots if plot.remarks],
             "sections": [
@@ -121,8 +123,6 @@ class Comparison:
                 for section in self.sections
             ],
             "runs": [run.as_json() for run in self.runs],
-            "notices": self.notices,
-            "disturbances": [disturbance and disturbance.as_json() for disturbance in map(_disturbance, self.raw)],
             "failures": [group.as_json() for group in self.failures],
             "cases": self.cases,
             "swaps": self.swaps,
