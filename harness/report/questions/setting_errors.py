@@ -106,13 +106,13 @@ class SettingErrors:
             (tensor for tensor in tensors if quality.errors.get(tensor)),
             key=lambda tensor: float(np.median(quality.errors[tensor])),
         )
-        missing = any(not quality.errors.get(tensor) for tensor in tensors)
+        is_output_only = len(tensors) > 1 and not any(quality.errors.get(tensor) for tensor in tensors[1:])
         draws = quality.errors[worst]
         amount = self._amount(id(measured), worst, draws)
         exact = self._is_exact(row)
         return ErrorAtSetting(
             worst=amount,
-            of=_TENSORS[worst] + (", no gradient was measured" if missing else ""),
+            of=_TENSORS[worst] + (", no gradient was measured" if is_output_only else ""),
             draws=len(draws),
             reference=self._reference_words(row) if exact else reference_of(quality),
             rounding=exact and amount.value <= _ROUNDING[row.record.spec.dtype],
