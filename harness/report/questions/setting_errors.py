@@ -159,6 +159,20 @@ def error_words(errors: Mapping[str, ErrorAtSetting]) -> Sentence:
     return compose("with {}", join(parts, " and ")) if parts else Sentence(NOT_MEASURED)
 
 
+def largest_error(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:
+    """The largest error of a method over the kinds of inputs, at the longest length where one is known: a table's
+    cell."""
+    for row in sorted((row for row in rows if row.time is not None), key=lambda row: -row.seq_len):
+        if own := errors.of(row):
+            error = max(own.values(), key=lambda error: error.worst.value)
+            length = Amount(row.seq_len, "tokens")
+            if error.rounding:
+                return compose("rounding ({}) at {} tokens", error.worst.without_interval, length)
+            template = "{} ({}, {}) at {} tokens"
+            return compose(template, error.worst.without_interval, error.of, error.inputs, length)
+    return Sentence("not measured")
+
+
 def longest_error_words(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:
     """The error of a method at the longest length where one is known, as the end of a sentence about many lengths."""
     for row in sorted((row for row in rows if row.time is not None), key=lambda row: -row.seq_len):

@@ -44,7 +44,7 @@ from harness.report.questions.clear_order import (
     partly_clear_words,
 )
 from harness.report.questions.reference_times import is_clear, kernel_tie
-from harness.report.questions.setting_errors import SettingErrors, error_words, longest_error_words
+from harness.report.questions.setting_errors import SettingErrors, error_words, largest_error, longest_error_words
 from harness.statistics import growth, intervals
 
 EXPONENT_FROM = 512
@@ -240,6 +240,7 @@ def exponents(rows: Sequence[ReportRow]) -> list[Table]:
 def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
     """Where each attention becomes faster than each reference, one table per level. Pairs without a clear order are
     only counted, and each pair is listed once."""
+    errors = SettingErrors(rows)
     tables = []
     for level in _LEVELS:
         cells: list[tuple[Facets, list[Cell]]] = []
@@ -254,7 +255,10 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
                     too_short += 1
                 else:
                     clear = clear_lengths(times[series], times[reference], tie)
-                    cells.append((facets, [series, reference, *_crossover_cells(crossover, clear)]))
+                    own = _crossover_cells(crossover, clear)
+                    if level == "operation":
+                        own.append(largest_error([row for row in group if row.series == series], errors))
+                    cells.append((facets, [series, reference, *own]))
         counts = [
             compose(words, Amount(count, "count"))
             for words, count in (
@@ -263,8 +267,13 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
             )
             if count
         ]
-        note = compose("Pairs that are left out: {}.", join(counts)) if counts else None
+        notes = [compose("Pairs that are left out: {}.", join(counts))] if counts else []
         columns = ["Attention", "Against", "Verdict", f"Length [{LEVEL_WORDS}]", "Agreement", "Measured"]
+        if level == "operation":
+            columns.append("Largest error of the first")
+        else:
+            notes.append(Sentence("The error of whole models was not measured, only that of the attention alone."))
+        note = join(notes, " ") if notes else None
         tables.append(table_with_facets(level.capitalize(), columns, cells, note=note))
     return [table for table in tables if table.rows]
 
