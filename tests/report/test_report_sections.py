@@ -16,6 +16,7 @@ from harness.report.model.style import assign_styles
 from harness.report.questions import approximation_error, memory_use, pareto, speed, whole_models
 from harness.report.questions.memory_use import MemoryParts
 from harness.report.questions.pareto import ParetoPoint
+from harness.report.questions.setting_errors import SettingErrors
 
 
 def timed(spec: OperationSpec | ModelSpec, seconds: float, **more: object) -> Record:
@@ -121,23 +122,25 @@ def test_a_disturbed_time_is_marked_and_in_no_exponent_and_no_crossover() -> Non
     assert lengths == {"sdpa": "3 from 512 to 2,048", "yoso": "4 from 512 to 4,096"}
     assert all(isinstance(row[1], Amount) and abs(row[1].value - 1) < 1e-6 for row in table.rows)
     (crossovers,) = speed.crossovers(rows)
-    assert str(crossovers.rows[0][-1]) == "3 from 512 to 2,048"
+    assert [str(cell) for cell in crossovers.rows[0][-2:]] == ["3 from 512 to 2,048", "not measured"]
     plot = speed.time_plot(rows, assign_styles([(row.series, row.base_series) for row in rows]))
     remark = f"Disturbed by other processes, and so in no exponent and no crossover: sdpa at 4,096 tokens ({words})."
     assert [str(each) for each in plot.remarks] == [remark]
     assert any(f"disturbed: {words}" in text for trace in plot.figure["data"] for text in trace.get("hovertext") or [])
-    fastest, beside = speed.fastest_sentences(rows, "forward")
+    fastest, beside = speed.fastest_sentences(rows, "forward", SettingErrors(rows))
     assert "none is called the fastest; the shortest is that of sdpa: 9.00 s [9.00 s, 9.00 s] (disturbed)" in str(
         fastest
     )
     assert amounts_of(fastest) >= {9.0}
-    assert str(beside).endswith(": not compared, as a time was disturbed.")
+    assert ": no comparison, because other processes disturbed a time, " in str(beside)
     other = timed(OperationSpec(attention="sdpa_flash", seq_len=4096), 10.0)
-    fastest, beside = speed.fastest_sentences(report_rows(synthetic.run([*records, other])), "forward")
+    rows = report_rows(synthetic.run([*records, other]))
+    fastest, beside = speed.fastest_sentences(rows, "forward", SettingErrors(rows))
     assert "the fastest exact softmax attention is sdpa_flash: 10.0 s" in str(fastest)
     assert "times faster" in str(beside)
     quiet = report_rows(synthetic.run(records[4:]))
-    assert "disturbed" not in " ".join(str(each) for each in speed.fastest_sentences(quiet, "forward"))
+    undisturbed = speed.fastest_sentences(quiet, "forward", SettingErrors(quiet))
+    assert "disturbed" not in " ".join(str(each) for each in undisturbed)
 
 
 def amounts_of(sentence: Sentence) -> set[float]:

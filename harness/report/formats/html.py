@@ -41,6 +41,7 @@ def render(comparison: Comparison) -> str:
         "runs": [json.loads(run.model_dump_json()) for run in comparison.raw],
         "report": comparison.as_json(),
         "page": {
+            "operation": comparison.operation and comparison.operation.as_json(),
             "panels": [_panel_for_script(panel) for panel in comparison.panels],
             "filters": comparison.filters,
             "lengths": comparison.lengths,

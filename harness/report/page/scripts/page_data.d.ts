@@ -21,7 +21,7 @@ export interface Sentence {
 
 export type Pass = "forward" | "forward + backward";
 /** The place of a method relative to the reference. "tied": the intervals overlap, or differ by less than two names of
- * one kernel do. "unclear": a time was disturbed. */
+ * one kernel do. "unclear": a time was disturbed, or sampled only once. */
 export type Order = "reference" | "faster" | "slower" | "tied" | "same kernel" | "unclear" | "no reference";
 
 /** The worst of the output's error and, in training, of the three gradients'. */
@@ -30,7 +30,7 @@ export interface ErrorAtSetting {
   /** Of which tensor: "output", "gradient of k". */
   of: string;
   draws: number;
-  /** What it is compared with. */
+  /** What it is compared with: "softmax", "yoso_e", or "its own definition", which says nothing about softmax. */
   reference: string;
   /** The method computes its reference exactly, and the error is of rounding only. */
   rounding: boolean;
@@ -40,7 +40,7 @@ export interface ErrorAtSetting {
 export interface MethodRow {
   series: string;
   attention: string;
-  /** Its cost knob in words: "32 hashes"; empty where it has none. */
+  /** Its cost knob in words, with what else tells its series apart: "32 hashes"; empty where there is none. */
   knob: string;
   /** The knob that trades cost for accuracy, for curves; null where it has none. */
   budget: { name: string; words: string; value: number } | null;
@@ -68,6 +68,7 @@ export interface MethodRow {
   command: string;
 }
 
+/** The series that gave no result for one reason: their names, joined with commas. */
 export interface WithoutResult {
   series: string;
   attention: string;
@@ -85,6 +86,8 @@ export interface Setting {
   reference: string | null;
   /** How far two names of one kernel differ: times nearer than this factor are tied. */
   tie: { factor: Amount; explanation: Sentence } | null;
+  /** The call without any attention, which is no method; null where it was not timed. */
+  floor: MethodRow | null;
   /** What a reader must know before trusting a time of this setting. */
   notices: Sentence[];
   rows: MethodRow[];
