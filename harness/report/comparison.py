@@ -190,6 +190,12 @@ def _status_counts(rows: Sequence[ReportRow]) -> dict[str, Amount]:
     return {status: Amount(count, "count") for status, count in Counter(row.status for row in rows).most_common()}
 
 
+def _disturbance(run: Run) -> RunDisturbance | None:
+    """What disturbed the run, judged from its records, because a log and an older run do not have the sentence."""
+    cores = run.machine.get("logical_cores")
+    return disturbed_run.judge(run.records, cores if isinstance(cores, int) else None)
+
+
 def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
     """What a reader must know before comparing anything: disturbed runs, empty runs, different machines and schemas."""
     notices = [
@@ -211,12 +217,6 @@ def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
             f"The records have the schema versions {listed}, but this report reads only version {SCHEMA_VERSION}."
         )
     return notices
-
-
-def _disturbance(run: Run) -> RunDisturbance | None:
-    """What disturbed the run, judged from its records, because a log and an older run do not have the sentence."""
-    cores = run.machine.get("logical_cores")
-    return disturbed_run.judge(run.records, cores if isinstance(cores, int) else None)
 
 
 def _filters(panels: Sequence[Panel]) -> dict[str, dict[str, list[str]]]:
