@@ -227,6 +227,11 @@ class HarnessSession:
         return disturbed_run.judge(self.records)
 
     @property
+    def cases_of_log(self) -> frozenset[str]:
+        """The ids of the cases that an interrupted run has measured already, and this one only continues."""
+        return frozenset(self._finished)
+
+    @property
     def runs_by_attention(self) -> bool:
         """Whether each attention has a process of its own, which the next attention ends."""
         return self._case_worker is not None and self._case_worker.shared_by == "attention"

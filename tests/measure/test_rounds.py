@@ -119,11 +119,34 @@ def test_the_report_says_what_its_intervals_are_between() -> None:
 
 
 def test_the_terminal_says_what_its_times_are() -> None:
-    _, title, _, cells = terminal.tables(ONCE)
-    assert title.endswith("float32 on cpu: median ms within one process / peak MiB")
-    assert cells.split() == ["sdpa", "1", "/", "1"]
-    _, title, _, cells = terminal.tables(TWICE)
-    assert title.endswith("on cpu: ms with the 95% interval between 2 processes / peak MiB")
-    assert cells.split() == ["sdpa", "1.05", "[0.572,", "1.92]", "/", "1"]
-    title = terminal.tables([*TWICE, record(256, 1e-3, "a")])[1]
-    assert title.endswith("between 2 processes, or median ms within one / peak MiB")
+    def said(records: list[Record]) -> tuple[str, str]:
+        """The row of the attention, and the line about the times."""
+        lines = terminal.tables(records)
+        row, *_, scope = (line for line in lines if line.startswith(("sdpa", "times")))
+        return row, scope
+
+    row, scope = said(ONCE)
+    assert "1.00 ms" in row
+    assert scope == "times are medians within one process: how much the next process would differ was not measured"
+    row, scope = said(TWICE)
+    assert "1.05 ms [572 µs, 1.92 ms]" in row
+    assert scope == "times with brackets have the 95% interval between 2 processes"
+    _, scope = said([*TWICE, record(256, 1e-3, "a")])
+    assert scope.startswith(
+        "times with brackets have the 95% interval between 2 processes; other times are medians within"
+    )
+
+
+def test_the_terminal_compares_no_disturbed_time() -> None:
+    def of(name: str, median: float, disturbed: bool) -> Record:
+        of_name = OperationSpec(attention=name, seq_len=128)
+        return synthetic.record(of_name, timing=timing(median, None, disturbed), exact_softmax=True)
+
+    (sentence,) = terminal.result_sentences([of("sdpa", 1e-3, True), of("sdpa_flash", 2e-3, True)], ())
+    assert sentence.startswith("shortest time: sdpa, forward of 128 tokens: 1.00 ms (disturbed)")
+    assert sentence.endswith("; no comparison, because other processes disturbed a time")
+    (sentence,) = terminal.result_sentences([of("sdpa", 1e-3, True), of("sdpa_flash", 2e-3, False)], ())
+    assert sentence.startswith("fastest: sdpa_flash, forward of 128 tokens: 2.00 ms, ")
+    assert sentence.endswith("; it is the fastest exact attention there")
+    (sentence,) = terminal.result_sentences([of("sdpa", 1e-3, True), of("sdpa_flash", 2e-3, False)], ("sdpa",))
+    assert sentence.endswith("; no comparison, because other processes disturbed a time")
