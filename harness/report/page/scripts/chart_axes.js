@@ -11,11 +11,8 @@ import { clipped, textWidth } from "report/text_width";
 /** @typedef {import("report/state").State} State */
 /** @typedef {import("report/chart_frame").Frame} Frame */
 
-/**
- * @param {Frame} frame
- * @param {State} state
- */
-export function drawErrorAxis(frame, state) {
+/** @param {Frame} frame */
+export function drawErrorAxis(frame) {
   const { left, right, top, bottom, error, back } = frame;
   for (const value of logTicks(error, Math.floor((bottom - top) / 30))) {
     const y = error.place(value);
@@ -28,17 +25,27 @@ export function drawErrorAxis(frame, state) {
     svg("line", { class: "axis", x1: left, x2: left, y1: top, y2: bottom }),
     svg("text", { class: "soft", x: 0, y: 11 }, "error, log"),
   );
-  if (state.allowed === null) return;
-  const y = error.place(state.allowed);
+}
+
+/**
+ * The line of the allowed error, with its words where the line of the fastest exact method does not pass.
+ *
+ * @param {Frame} frame
+ * @param {number} allowed
+ * @param {MethodRow | null} exact
+ */
+export function drawAllowed(frame, allowed, exact) {
+  const { left, right, top, error, back } = frame;
+  const y = error.place(allowed);
   back.push(svg("line", { class: "allowed", x1: left, x2: right, y1: y, y2: y }));
-  const words = `allowed ≤ ${tickWords(state.allowed, "fraction")}`;
+  const words = `allowed ≤ ${tickWords(allowed, "fraction")}`;
+  const width = textWidth(words, 12) + 2;
+  const line = exact ? frame.time.place(exact.time.value) : left;
+  const end = line > right - width - 8 ? line - 6 : right - 2;
   const above = y - top > 20;
-  const end = right - 2;
-  const box = { left: end - textWidth(words, 12) - 2, right: end, top: above ? y - 17 : y + 1, bottom: above ? y : y + 18 };
-  frame.taken.push(box);
-  back.push(
-    svg("text", { class: "good halo", x: end, y: above ? y - 5 : y + 14, "text-anchor": "end" }, words),
-  );
+  frame.avoided.push({ left, right, top: y - 1, bottom: y + 1 });
+  frame.taken.push({ left: end - width, right: end, top: above ? y - 17 : y + 1, bottom: above ? y : y + 18 });
+  back.push(svg("text", { class: "good halo", x: end, y: above ? y - 5 : y + 14, "text-anchor": "end" }, words));
 }
 
 /**
@@ -60,7 +67,9 @@ export function drawTimeAxis(frame, y, hasErrors) {
       svg("text", { class: "tick time", x: middle, y: y + 17, "text-anchor": "middle" }, words),
     );
   }
-  back.push(svg("text", { class: "soft", x: right, y: y + 33, "text-anchor": "end" }, "time of a call, log; left is faster"));
+  back.push(
+    svg("text", { class: "soft", x: right, y: y + 33, "text-anchor": "end" }, "time of a call, log; left is faster"),
+  );
 }
 
 /**
@@ -82,8 +91,15 @@ export function drawExactLine(frame, exact, state, bottom) {
   const width = textWidth(words, 12, 600);
   const left = Math.max(start, Math.min(x - width / 2, frame.width - width));
   frame.back.push(
-    svg("line", { class: "exact", x1: x, x2: x, y1: top - 5, y2: bottom, style: `stroke: ${colourOf(exact.attention)}` }),
+    svg("line", {
+      class: "exact",
+      x1: x,
+      x2: x,
+      y1: top - 5,
+      y2: bottom,
+      style: `stroke: ${colourOf(exact.attention)}`,
+    }),
     svg("text", { class: "name", x: left, y: top - 9, style: `fill: ${inkOf(exact.attention)}` }, words),
   );
-  if (!narrow) frame.taken.push({ left: x - 1, right: x + 1, top, bottom: frame.bottom });
+  frame.avoided.push({ left: x - 1, right: x + 1, top, bottom: frame.bottom });
 }

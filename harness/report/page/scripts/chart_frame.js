@@ -1,4 +1,4 @@
-/** What the parts of the chart of error against time share: its axes, what is drawn so far, and the look of a method. */
+/** What the parts of the chart of error against time share: axes, what is drawn so far, and the look of a method. */
 
 import { colourOf, inkOf, isColoured } from "report/colours";
 import { svg } from "report/dom";
@@ -29,6 +29,7 @@ import { methodTip, shortError } from "report/method_words";
  * @property {Element[]} marks What has tips and the keyboard's focus.
  * @property {Element[]} labels
  * @property {Box[]} taken What no label may cover.
+ * @property {Box[]} avoided What labels avoid while there is room: lines, which stay readable under a label.
  */
 
 /** The height of a line of text. */

@@ -26,7 +26,14 @@ export function listen(figure) {
   figure.addEventListener("focusout", () => raise(null));
   figure.addEventListener("keydown", (event) => {
     const at = marks.findIndex((one) => one === document.activeElement);
-    const steps = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: marks.length - 1 };
+    const steps = {
+      ArrowRight: at + 1,
+      ArrowDown: at + 1,
+      ArrowLeft: at - 1,
+      ArrowUp: at - 1,
+      Home: 0,
+      End: marks.length - 1,
+    };
     const focused = marks[at];
     if (!focused) return;
     if (event.key === "Enter" || event.key === " ") {

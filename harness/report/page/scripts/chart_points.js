@@ -61,7 +61,10 @@ export function drawPoints(frame, points, state) {
     const size = point.chosen ? 6 : 3.2;
     const parts = [];
     if (point.chosen) {
-      const across = { x1: time.place(row.time.low ?? row.time.value), x2: time.place(row.time.high ?? row.time.value) };
+      const across = {
+        x1: time.place(row.time.low ?? row.time.value),
+        x2: time.place(row.time.high ?? row.time.value),
+      };
       const along = { y1: error.place(worst.low ?? worst.value), y2: error.place(worst.high ?? worst.value) };
       parts.push(
         svg("line", { class: "interval", ...across, y1: y, y2: y }),
@@ -82,19 +85,20 @@ export function drawPoints(frame, points, state) {
     const name = clipped(row.attention, most, 13, 600);
     const knob = clipped(row.knob, most - textWidth(` · ${error.worst.words}`, 11.5), 11.5);
     const detail = [knob, error.worst.words].filter(Boolean).join(" · ");
-    const width = Math.max(textWidth(name, 13, 600), textWidth(detail, 11.5)) + 2;
-    return { row, name, detail, x, y, width, height: 30 };
+    const short = textWidth(name, 13, 600) + 2;
+    const sizes = [
+      { width: Math.max(short, textWidth(detail, 11.5) + 2), height: 30 },
+      { width: short, height: 17 },
+    ];
+    return { row, name, detail, x, y, sizes };
   });
   const dots = points.map((point) => markBox(frame, point));
-  const lines = curves(points).flatMap((curve) => {
-    return curve.slice(1).flatMap((point, index) => alongLine(curve[index] ?? point, point));
-  });
-  if (state.allowed !== null) {
-    const y = error.place(state.allowed);
-    lines.push({ left: frame.left, right: frame.right, top: y - 1, bottom: y + 1 });
+  for (const curve of curves(points)) {
+    for (const [index, point] of curve.slice(1).entries())
+      frame.avoided.push(...alongLine(curve[index] ?? point, point));
   }
   const bounds = { left: frame.left + 3, right: frame.width - 2, top: frame.top, bottom: frame.bottom - 2 };
-  const places = placeBeside(texts, [...frame.taken, ...dots], lines, bounds);
+  const places = placeBeside(texts, [...frame.taken, ...dots], frame.avoided, bounds);
   for (const [index, { row, name, detail, x, y }] of texts.entries()) {
     const place = places[index];
     if (!place) continue;
@@ -106,10 +110,8 @@ export function drawPoints(frame, points, state) {
       const end = nearestPoint(place.box, { x, y });
       group.append(svg("line", { class: "leader", x1: x, y1: y, x2: end.x, y2: end.y }));
     }
-    group.append(
-      svg("text", { class: "name halo", ...anchor, y: top + 13, style: "font-size: 13px" }, name),
-      svg("text", { class: "detail halo", ...anchor, y: top + 26 }, detail),
-    );
+    group.append(svg("text", { class: "name halo", ...anchor, y: top + 13, style: "font-size: 13px" }, name));
+    if (place.size === 0) group.append(svg("text", { class: "detail halo", ...anchor, y: top + 26 }, detail));
     frame.labels.push(group);
   }
   return named.length - places.filter((place) => place !== null).length;

@@ -45,7 +45,15 @@ export function drawStrip(frame, heading, ticks, top, state, exact) {
   const atEnd = exactAt > left && exactAt < left + wide + 4;
   frame.back.push(
     svg("rect", { class: "strip", x: left, y: top, width: right - left, height: bottom - top, rx: 4 }),
-    svg("text", { class: "soft strip-heading", ...(atEnd ? { x: right - 6, "text-anchor": "end" } : { x: left + 6 }), y: top + 12 }, heading),
+    svg(
+      "text",
+      {
+        class: "soft strip-heading",
+        ...(atEnd ? { x: right - 6, "text-anchor": "end" } : { x: left + 6 }),
+        y: top + 12,
+      },
+      heading,
+    ),
   );
   for (const tick of ticks) {
     const { row, error, x } = tick;

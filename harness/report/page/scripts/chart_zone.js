@@ -1,11 +1,10 @@
-/** The green zone of the chart of error against time: faster than exact and within the allowed error, and what is in it. */
+/** The green zone of the chart of error against time: what is faster than exact and within the allowed error. */
 
 import { LINE } from "report/chart_frame";
 import { markBox } from "report/chart_points";
 import { svg } from "report/dom";
 import { overlap } from "report/label_placement";
 import { tickWords } from "report/log_axis";
-import { shortError } from "report/method_words";
 import { errorOf, isAllowed } from "report/selection";
 import { clipped, textWidth, wrapped } from "report/text_width";
 
@@ -18,8 +17,8 @@ import { clipped, textWidth, wrapped } from "report/text_width";
 /** @typedef {import("report/label_placement").Box} Box */
 
 /**
- * What is faster than the fastest exact one and within the allowed error. A time within the difference between two names
- * of one kernel, or whose interval reaches the exact one's, is not faster.
+ * What is faster than the fastest exact one and within the allowed error. A time within the difference between two
+ * names of one kernel, or whose interval reaches the exact one's, is not faster.
  *
  * @param {Setting} setting
  * @param {MethodRow[]} rows
@@ -31,7 +30,12 @@ export function zoneFinding(setting, rows, exact, state) {
   const limit = exact.time.value / (setting.tie?.factor.value ?? 1);
   const bound = exact.time.low ?? exact.time.value;
   const inside = rows.filter((row) => {
-    return errorOf(row, state) && isAllowed(row, state) && row.time.value < limit && (row.time.high ?? row.time.value) < bound;
+    return (
+      errorOf(row, state) &&
+      isAllowed(row, state) &&
+      row.time.value < limit &&
+      (row.time.high ?? row.time.value) < bound
+    );
   });
   /** @type {Map<string, MethodRow>} */
   const fastest = new Map();
@@ -40,11 +44,13 @@ export function zoneFinding(setting, rows, exact, state) {
   }
   const names = [...fastest.values()].map((row) => {
     const error = /** @type {ErrorAtSetting} */ (errorOf(row, state));
-    const what = [row.knob, shortError(error)].filter(Boolean).join(", ");
+    const own = error.rounding && !row.exactSoftmax ? "exact by its own definition" : "";
+    const what = [row.knob, own, error.worst.words].filter(Boolean).join(", ");
     return `${clipped(row.attention, 140, 12.5)} (${what})`;
   });
   const listed = names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
-  const within = state.allowed === null ? "at any measured error" : `and within ${tickWords(state.allowed, "fraction")}`;
+  const within =
+    state.allowed === null ? "at any measured error" : `and within ${tickWords(state.allowed, "fraction")}`;
   return `Faster than exact ${within}: ${listed || "nothing measured"}.`;
 }
 
@@ -83,11 +89,11 @@ export function drawZone(frame, exact, state, hasErrors) {
 export function drawZoneWords(frame, zone, points, finding) {
   if (zone === null) return false;
   const marks = [...frame.taken, ...points.map((point) => markBox(frame, point))];
-  const lines = wrapped(finding, Math.min(zone.right - zone.left - 16, 420), 12.5);
+  const lines = wrapped(finding, zone.right - zone.left - 16, 12.5);
   const width = Math.max(...lines.map((line) => textWidth(line, 12.5)));
   const height = lines.length * LINE;
-  if (zone.right - zone.left < 110 || height > zone.bottom - zone.top - 8) return false;
-  for (const top of [zone.bottom - height - 5, zone.top + 4]) {
+  if (zone.right - zone.left < 110 || height > zone.bottom - zone.top - 6) return false;
+  for (const top of [zone.bottom - height - 4, zone.top + 3]) {
     for (const left of [zone.left + 8, zone.right - width - 8]) {
       const box = { left, right: left + width, top, bottom: top + height };
       if (marks.some((other) => overlap(box, other))) continue;

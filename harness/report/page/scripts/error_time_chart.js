@@ -1,13 +1,12 @@
 /**
- * Error against time at the chosen setting, both logarithmic: one curve a method over its budget, exact methods and those
- * without a measured error in strips beneath on the same time axis, so that every timed method is in the picture.
+ * Error against time at the chosen setting, both logarithmic: one curve a method over its budget, exact methods and
+ * those without a measured error in strips beneath on the same time axis, so that every timed method is in the picture.
  *
- * It is drawn as SVG by hand and not with plotly, which has neither strips that share an axis with a plane nor labels that
- * avoid one another, and whose points cannot have the keyboard's focus.
+ * It is drawn as SVG by hand and not with plotly, whose labels do not avoid one another, whose points cannot have the
+ * keyboard's focus, and which has no strips that share an axis with a plane.
  */
 
-import { drawErrorAxis, drawExactLine, drawTimeAxis } from "report/chart_axes";
-import { LINE } from "report/chart_frame";
+import { drawAllowed, drawErrorAxis, drawExactLine, drawTimeAxis } from "report/chart_axes";
 import { listen, markOf } from "report/chart_interaction";
 import { drawCurves, drawPoints } from "report/chart_points";
 import { drawStrip, HEADING } from "report/chart_strip";
@@ -16,7 +15,6 @@ import { byId, element, svg } from "report/dom";
 import { logAxis } from "report/log_axis";
 import { shortError } from "report/method_words";
 import { currentSetting, errorOf, fastestExact, FLOOR, methods } from "report/selection";
-import { wrapped } from "report/text_width";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").Setting} Setting */
@@ -47,12 +45,14 @@ export function draw(data, state) {
   const explained = element(
     "p",
     { class: "sub" },
-    state.pass === "forward" ? "Relative error of the output" : "The worst relative error of the output and the gradients",
-    ", against what a method computes or estimates; down and left is better. Click or Enter isolates a method, ",
-    "Escape releases it, arrow keys step.",
+    state.pass === "forward" ? "Relative error of the output" : "Worst relative error of output and gradients",
+    ", against what a method computes or estimates. Down and left is better. ",
+    "Click or Enter isolates, Escape releases, arrows step.",
   );
   container.replaceChildren(heading, explained, figure);
   const notes = drawPlane(figure, setting, rows, state);
+  const known = data.operation.lengths.filter(({ hasErrors }) => hasErrors).map(({ words }) => words);
+  if (!known.includes(place) && known.length > 0) notes.push(`Estimates have errors at ${known.join(", ")} tokens.`);
   if (notes.length > 0) container.append(element("p", { class: "foot" }, notes.join(" ")));
   listen(figure);
   if (focused) markOf(figure, focused)?.focus({ preventScroll: true });
@@ -78,7 +78,7 @@ function drawPlane(figure, setting, rows, state) {
   const left = 46;
   const right = width - 10;
   const top = narrow ? 36 : 22;
-  const height = plane.length === 0 ? 64 : narrow ? 230 : width > 1500 ? 270 : 220;
+  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 220;
   const bottom = top + height;
   /** @type {Frame} */
   const frame = {
@@ -88,15 +88,31 @@ function drawPlane(figure, setting, rows, state) {
     right,
     top,
     bottom,
-    time: logAxis(rows.flatMap(({ time }) => [time.value, time.low ?? time.value, time.high ?? time.value]), left + 8, right - 8, 1.12),
-    error: logAxis([...errors, ...roomForZone(errors, state, height, narrow)], bottom - 8, top + 16, 1.12),
+    time: logAxis(
+      rows.flatMap(({ time }) => [time.value, time.low ?? time.value, time.high ?? time.value]),
+      left + 8,
+      right - 8,
+      1.12,
+    ),
+    error: logAxis(
+      [...errors, ...roomForZone(errors, state, height, narrow)],
+      bottom - 8,
+      top + (narrow ? 26 : 16),
+      1.12,
+    ),
     back: [],
     marks: [],
     labels: [],
     taken: [],
+    avoided: [],
   };
   const ticks = (/** @type {MethodRow[]} */ which) =>
-    which.map((row) => ({ row, error: errorOf(row, state), x: frame.time.place(row.time.value), chosen: chosen.has(row) }));
+    which.map((row) => ({
+      row,
+      error: errorOf(row, state),
+      x: frame.time.place(row.time.value),
+      chosen: chosen.has(row),
+    }));
   const points = ticks(plane).flatMap((tick) => {
     return tick.error === null ? [] : [{ ...tick, error: tick.error, y: frame.error.place(tick.error.worst.value) }];
   });
@@ -105,7 +121,7 @@ function drawPlane(figure, setting, rows, state) {
 
   const finding = zoneFinding(setting, rows, exact, state);
   const zone = drawZone(frame, exact, state, points.length > 0);
-  if (points.length > 0) drawErrorAxis(frame, state);
+  if (points.length > 0) drawErrorAxis(frame);
   const strips = [
     { heading: "exact or rounding", ticks: inExact },
     { heading: "error not measured", ticks: unmeasured },
@@ -118,20 +134,23 @@ function drawPlane(figure, setting, rows, state) {
     unlabelled += drawn.unlabelled;
   }
   drawTimeAxis(frame, y - 2, points.length > 0);
+  if (points.length > 0 && state.allowed !== null) drawAllowed(frame, state.allowed, exact);
   if (exact) drawExactLine(frame, exact, state, inExact.length > 0 ? bottom + 8 + HEADING : bottom);
   const said = points.length > 0 ? drawZoneWords(frame, zone, points, finding) : false;
-  if (points.length === 0) {
-    const words = `No error of an estimate was measured here${state.inputs ? ` on ${state.inputs} inputs` : ""}.`;
-    for (const [index, line] of wrapped(words, right - left - 16, 12.5).entries()) {
-      frame.back.push(svg("text", { class: "soft halo", x: left + 8, y: top + 24 + index * LINE }, line));
-    }
-  }
   drawCurves(frame, points, state);
   unlabelled += drawPoints(frame, points, state);
 
-  const marks = frame.marks.sort((one, other) => Number(one.getAttribute("data-order")) - Number(other.getAttribute("data-order")));
+  const marks = frame.marks.sort(
+    (one, other) => Number(one.getAttribute("data-order")) - Number(other.getAttribute("data-order")),
+  );
   for (const [index, mark] of marks.entries()) mark.setAttribute("tabindex", index === 0 ? "0" : "-1");
-  const summary = `Error against time. ${exactWords(exact, state)} ${finding} ${counted(points.length, "mark")} with a measured error, ${inExact.length} exact, ${unmeasured.length} without a measured error.`;
+  const summary = [
+    "Error against time.",
+    exactWords(exact, state),
+    finding,
+    `${counted(points.length, "mark")} with a measured error, ${inExact.length} exact or exact but for rounding,`,
+    `${unmeasured.length} without a measured error.`,
+  ].join(" ");
   const tall = y + 34;
   figure.replaceChildren(
     svg(
@@ -143,6 +162,8 @@ function drawPlane(figure, setting, rows, state) {
     ),
   );
   const notes = [];
+  if (points.length === 0)
+    notes.push(`No error of an estimate was measured here${state.inputs ? ` on ${state.inputs} inputs` : ""}.`);
   if (!said) notes.push(finding);
   if (rows.length > chosen.size && points.some(({ row }) => row.budget !== null)) {
     notes.push("Large marks are the choices of the ranking, small ones other budgets of the same method.");
@@ -163,7 +184,7 @@ function roomForZone(errors, state, height, narrow) {
   const { allowed } = state;
   if (allowed === null) return [];
   const most = Math.max(allowed * 4, ...errors);
-  return [allowed, allowed / (most / allowed) ** ((narrow ? 48 : 22) / (height - (narrow ? 80 : 54)))];
+  return [allowed, allowed / (most / allowed) ** ((narrow ? 48 : 38) / (height - (narrow ? 80 : 54)))];
 }
 
 /**
@@ -190,7 +211,8 @@ function isExactStrip(row, state) {
 function exactWords(exact, state) {
   if (exact === null) return "";
   const error = errorOf(exact, state);
-  return `Fastest exact: ${exact.attention}, ${exact.time.words}, ${error ? `error: ${shortError(error)}` : "error not measured"}.`;
+  const known = error ? `error: ${shortError(error)}` : "error not measured";
+  return `Fastest exact: ${exact.attention}, ${exact.time.words}, ${known}.`;
 }
 
 /**

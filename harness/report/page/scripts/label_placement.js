@@ -8,13 +8,16 @@
  * @property {number} bottom
  */
 
+/** @typedef {{ width: number, height: number }} Size */
+
 /**
  * @typedef {object} Anchored A label and the point that it names.
  * @property {number} x
  * @property {number} y
- * @property {number} width
- * @property {number} height
+ * @property {Size[]} sizes The whole label, and shorter ones for where it has no room near its point.
  */
+
+/** @typedef {{ box: Box, leader: boolean, size: number }} Beside Where a label is, and which of its sizes it has. */
 
 /**
  * @param {Box} one
@@ -27,7 +30,16 @@ export function overlap(one, other) {
 /** How far a label is from the middle of its point. From the second distance on it needs a line to the point. */
 const DISTANCES = [11, 26, 44, 66, 92, 122];
 /** Right, left, above, below and the corners: the sides that readers expect first. */
-const SIDES = /** @type {const} */ ([[1, 0], [-1, 0], [0, -1], [0, 1], [1, -1], [1, 1], [-1, -1], [-1, 1]]);
+const SIDES = /** @type {const} */ ([
+  [1, 0],
+  [-1, 0],
+  [0, -1],
+  [0, 1],
+  [1, -1],
+  [1, 1],
+  [-1, -1],
+  [-1, 1],
+]);
 
 /**
  * A box beside each point, the nearest that is free; null where none is.
@@ -36,7 +48,7 @@ const SIDES = /** @type {const} */ ([[1, 0], [-1, 0], [0, -1], [0, 1], [1, -1], 
  * @param {Box[]} obstacles What no label may cover: marks and other text.
  * @param {Box[]} lines What a label avoids while there is room: curves, which stay readable under a label.
  * @param {Box} bounds
- * @returns {({ box: Box, leader: boolean } | null)[]}
+ * @returns {(Beside | null)[]}
  */
 export function placeBeside(labels, obstacles, lines, bounds) {
   const taken = [...obstacles];
@@ -54,36 +66,38 @@ export function placeBeside(labels, obstacles, lines, bounds) {
  * @param {Anchored} label
  * @param {Box[]} taken
  * @param {Box} bounds
+ * @returns {Beside | null}
  */
 function nearestFree(label, taken, bounds) {
+  const isFree = (/** @type {Box} */ box) => !taken.some((other) => overlap(box, other));
   for (const [index, distance] of DISTANCES.entries()) {
-    for (const [right, down] of SIDES) {
-      const box = boxAt(label, right, down, distance, bounds);
-      const inside =
-        box.left >= bounds.left && box.right <= bounds.right && box.top >= bounds.top && box.bottom <= bounds.bottom;
-      if (!inside || taken.some((other) => overlap(box, other))) continue;
-      const leader = index > 0;
-      if (leader && alongLine(label, nearestPoint(box, label)).some((dot) => taken.some((other) => overlap(dot, other))))
-        continue;
-      return { box, leader };
+    for (const [size, extent] of label.sizes.entries()) {
+      for (const [right, down] of SIDES) {
+        const box = boxAt(label, extent, right, down, distance, bounds);
+        const inside = box.left >= bounds.left && box.right <= bounds.right && box.top >= bounds.top;
+        if (!inside || box.bottom > bounds.bottom || !isFree(box)) continue;
+        const leader = index > 0;
+        if (leader && !alongLine(label, nearestPoint(box, label)).every(isFree)) continue;
+        return { box, leader, size };
+      }
     }
   }
   return null;
 }
 
 /**
- * @param {Anchored} label
+ * @param {{ x: number, y: number }} point
+ * @param {Size} size
  * @param {number} right -1, 0 or 1
  * @param {number} down -1, 0 or 1
  * @param {number} distance
  * @param {Box} bounds A label above or below its point moves sideways to stay within.
  * @returns {Box}
  */
-function boxAt(label, right, down, distance, bounds) {
-  const { width, height } = label;
-  const above = Math.max(bounds.left, Math.min(label.x - width / 2, bounds.right - width));
-  const left = right === 0 ? above : right > 0 ? label.x + distance : label.x - distance - width;
-  const top = down === 0 ? label.y - height / 2 : down > 0 ? label.y + distance : label.y - distance - height;
+function boxAt({ x, y }, { width, height }, right, down, distance, bounds) {
+  const centred = Math.max(bounds.left, Math.min(x - width / 2, bounds.right - width));
+  const left = right === 0 ? centred : right > 0 ? x + distance : x - distance - width;
+  const top = down === 0 ? y - height / 2 : down > 0 ? y + distance : y - distance - height;
   return { left, top, right: left + width, bottom: top + height };
 }
 
@@ -104,8 +118,8 @@ export function nearestPoint(box, place) {
 const STEP = 6;
 
 /**
- * Small boxes along a line, its first and last few pixels left out, so that they touch neither what it starts nor what it
- * ends at.
+ * Small boxes along a line, its first and last few pixels left out, so that they touch neither what it starts at nor
+ * what it ends at.
  *
  * @param {{ x: number, y: number }} from
  * @param {{ x: number, y: number }} to
@@ -126,9 +140,9 @@ export function alongLine(from, to) {
 /** @typedef {{ x: number, left: number, right: number, row: number }} Stacked */
 
 /**
- * Rows of labels beneath ticks on one line. A label starts or ends at its tick, or at the bound where it would not fit. No
- * label overlaps another. Of several ways it is the one that leaves out fewest, passes fewest labels with the line from a
- * tick down to its label, and needs fewest rows.
+ * Rows of labels beneath ticks on one line. A label starts or ends at its tick, or at the bound where it would not fit.
+ * No label overlaps another. Of several ways it is the one that leaves out fewest, passes fewest labels with the line
+ * from a tick down to its label, and needs fewest rows.
  *
  * @param {TickLabel[]} labels The important ones are left out last.
  * @param {{ left: number, right: number }} bounds
@@ -166,7 +180,10 @@ function xOf(labels, index) {
  */
 function costOf(way, labels) {
   const placed = way.filter((place) => place !== null);
-  const passed = placed.reduce((sum, one) => sum + placed.filter((other) => other.row < one.row && passes(one, other)).length, 0);
+  const passed = placed.reduce(
+    (sum, one) => sum + placed.filter((other) => other.row < one.row && passes(one, other)).length,
+    0,
+  );
   const missing = way.reduce((sum, place, index) => sum + (place ? 0 : labels[index]?.important ? 1000 : 1), 0);
   return missing * 1e6 + passed * 100 + Math.max(0, ...placed.map(({ row }) => row));
 }
@@ -198,7 +215,8 @@ function stack(labels, order, side, bounds, rows) {
     if (!label || label.width > bounds.right - bounds.left) continue;
     const sides = [label.x - 2, label.x + 2 - label.width];
     if (side === "end") sides.reverse();
-    const found = firstFree(label, sides, placed, bounds, rows, true) ?? firstFree(label, sides, placed, bounds, rows, false);
+    const found =
+      firstFree(label, sides, placed, bounds, rows, true) ?? firstFree(label, sides, placed, bounds, rows, false);
     if (found === null) continue;
     placed.push(found);
     places[index] = found;

@@ -81,8 +81,19 @@ function multiples(axis, base, steps) {
   return found;
 }
 
-const TIMES = /** @type {const} */ ([[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]]);
-const SIZES = /** @type {const} */ ([[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]]);
+const TIMES = /** @type {const} */ ([
+  [1, "s"],
+  [1e-3, "ms"],
+  [1e-6, "µs"],
+  [1e-9, "ns"],
+]);
+const SIZES = /** @type {const} */ ([
+  [2 ** 40, "TiB"],
+  [2 ** 30, "GiB"],
+  [2 ** 20, "MiB"],
+  [2 ** 10, "KiB"],
+  [1, "B"],
+]);
 
 /**
  * The words of a tick. A tick is a round number that nobody measured, so it is the one number that a script words.

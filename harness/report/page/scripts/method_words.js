@@ -9,9 +9,10 @@
  * @returns {string} Lines, the first of which is the heading.
  */
 export function methodTip(row, error) {
+  const time = [row.time.words, row.time.interval].filter(Boolean).join(" ");
   const lines = [
     [row.attention, row.knob].filter(Boolean).join(" · "),
-    `${[row.time.words, row.time.interval].filter(Boolean).join(" ")}, ${row.samples} sample${row.samples === 1 ? "" : "s"}`,
+    `${time}, ${row.samples} sample${row.samples === 1 ? "" : "s"}`,
     error ? errorWords(error) : "error not measured on these inputs",
     row.comparison,
     row.memory ? `peak memory ${row.memory.words}` : "",

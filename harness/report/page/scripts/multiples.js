@@ -1,8 +1,9 @@
 /**
- * Time or memory over the length: one small panel a method beside the reference in grey, all on the same logarithmic axes.
+ * Time or memory over the length: one small panel a method beside the reference in grey, all on one pair of logarithmic
+ * axes.
  *
- * The first panel is the reference itself with the ticks of both axes; the others have its grid. Each has the method's error
- * at the chosen setting beside its words of comparison.
+ * The first panel is the reference itself with the ticks of both axes; the others have its grid. Each has the method's
+ * error at the chosen setting beside its words of comparison.
  */
 
 import { colourOf, inkOf, isColoured } from "report/colours";
@@ -32,9 +33,10 @@ const WIDTH = 130;
 const HEIGHT = 38;
 /** The space beneath the first panel's plot for the ticks of the length. */
 const TICKS = 14;
-/** More panels than these are drawn on request, so that a page of many methods stays quick and short. */
+/** More panels than these are drawn on request, so that a page of many methods stays quick. */
 const FIRST_PANELS = 24;
-const FIRST_PANELS_ON_A_PHONE = 11;
+/** Fewer rows of panels would say too little, however short the ranking beside them is. */
+const LEAST_ROWS = 4;
 
 let all = false;
 
@@ -75,11 +77,13 @@ export function draw(data, state) {
   const grid = element("div", { class: "multiples" });
   if (reference) grid.append(referencePanel(reference, axes, rows, state));
   else grid.append(scalePanel(axes, state));
-  const shown = all ? sorted : sorted.slice(0, container.clientWidth < 400 ? FIRST_PANELS_ON_A_PHONE : FIRST_PANELS);
-  for (const panel of shown) grid.append(methodPanel(panel, reference, axes, state));
+  for (const panel of all ? sorted : sorted.slice(0, FIRST_PANELS))
+    grid.append(methodPanel(panel, reference, axes, state));
   container.append(grid);
-  if (shown.length < sorted.length) {
-    const more = element("button", { type: "button", class: "more-panels" }, `Draw the other ${sorted.length - shown.length}`);
+  if (!all) shorten(container, grid);
+  const left = sorted.length + 1 - grid.childElementCount;
+  if (left > 0) {
+    const more = element("button", { type: "button", class: "more-panels" }, `Draw the other ${left}`);
     more.addEventListener("click", () => {
       all = true;
       draw(data, state);
@@ -87,15 +91,41 @@ export function draw(data, state) {
     container.append(more);
   }
   if (focused) {
-    /** @type {HTMLElement | null} */ (container.querySelector(`[data-key="${CSS.escape(focused)}"]`))?.focus({ preventScroll: true });
+    /** @type {HTMLElement | null} */ (container.querySelector(`[data-key="${CSS.escape(focused)}"]`))?.focus({
+      preventScroll: true,
+    });
   }
+}
+
+/**
+ * Take away the rows of panels that make the page longer than the ranking beside them does, or, where it is not beside
+ * them, than a phone's window; they are drawn on request. One row alone is not worth a button.
+ *
+ * @param {HTMLElement} container
+ * @param {HTMLElement} grid
+ */
+function shorten(container, grid) {
+  const ranking = byId("ranking");
+  const beside = container.offsetTop < ranking.offsetTop + ranking.offsetHeight && ranking.offsetHeight > 0;
+  const end = ranking.lastElementChild?.getBoundingClientRect().bottom ?? 0;
+  const limit = beside ? end : container.getBoundingClientRect().top + 760;
+  const tops = [...new Set([...grid.children].map((panel) => panel.getBoundingClientRect().top))];
+  const rows = [...grid.children].map((panel) => tops.indexOf(panel.getBoundingClientRect().top));
+  const fitting = [...grid.children].filter((panel) => panel.getBoundingClientRect().bottom <= limit + 4);
+  const last = Math.max(LEAST_ROWS, ...fitting.map((panel) => tops.indexOf(panel.getBoundingClientRect().top) + 1));
+  if (tops.length <= last + 1) return;
+  for (const [index, panel] of [...grid.children].entries()) if ((rows[index] ?? 0) >= last) panel.remove();
 }
 
 /** @param {State} state */
 function toggle(state) {
   const buttons = /** @type {const} */ (["time", "memory"]).map((measure) => {
     const pressed = String(state.measure === measure);
-    const button = element("button", { type: "button", "aria-pressed": pressed, "data-key": `measure ${measure}` }, measure);
+    const button = element(
+      "button",
+      { type: "button", "aria-pressed": pressed, "data-key": `measure ${measure}` },
+      measure,
+    );
     button.addEventListener("click", () => change({ measure }));
     return button;
   });
@@ -116,7 +146,8 @@ function onePerAttention(lines, rows) {
   for (const line of lines) {
     const row = chosen.get(line.attention) ?? null;
     const isChosenLine = row !== null && row.series === line.series;
-    if (isChosenLine || !panels.has(line.attention)) panels.set(line.attention, { line, row: isChosenLine ? row : null });
+    if (isChosenLine || !panels.has(line.attention))
+      panels.set(line.attention, { line, row: isChosenLine ? row : null });
   }
   return [...panels.values()];
 }
@@ -128,7 +159,8 @@ function onePerAttention(lines, rows) {
  * @param {number} length
  */
 function byTimeAt(panels, length) {
-  const at = (/** @type {Panel} */ { line }) => line.points.find((point) => point.length === length)?.time.value ?? Infinity;
+  const at = (/** @type {Panel} */ { line }) =>
+    line.points.find((point) => point.length === length)?.time.value ?? Infinity;
   return panels.sort((one, other) => {
     const [a, b] = [at(one), at(other)];
     return a === b ? 0 : a - b;
@@ -144,10 +176,12 @@ function byTimeAt(panels, length) {
 function explanation(panels, reference, lengths, state) {
   const ends = [Math.min(...lengths.keys()), Math.max(...lengths.keys())].map((length) => lengths.get(length));
   const against = reference ? `Each against ${reference.series} (grey), ` : "";
-  const where = `${against}${ends.join(" to ")} tokens, both axes log and shared. Errors are those at ${lengths.get(state.length) ?? state.length} tokens.`;
+  const here = lengths.get(state.length) ?? state.length;
+  const where = `${against}${ends.join(" to ")} tokens, both axes log and shared. Errors are those at ${here} tokens.`;
   const crossings = panels.filter(({ line }) => line.crossing !== null).length;
   if (state.measure !== "time" || reference === null) return where;
-  return `${where} Ring: where it crosses the reference, in ${crossings} of ${panels.length} where that is at least 95% certain.`;
+  const certain = `in ${crossings} of ${panels.length} where that is at least 95% certain`;
+  return `${where} Ring: where it crosses the reference, ${certain}.`;
 }
 
 /**
@@ -159,14 +193,19 @@ function axesOf(lines, state) {
   const points = lines.flatMap((line) => line.points);
   const amounts = points.flatMap((point) => amountOf(point, state)?.value ?? []);
   const amount = logAxis(amounts, HEIGHT - 2, 2, 1.1);
-  const length = logAxis(points.map((point) => point.length), 3, WIDTH - 3);
+  const ticks = logTicks(amount, 3, state.measure === "time" ? "decimal" : "binary");
+  const length = logAxis(
+    points.map((point) => point.length),
+    3,
+    WIDTH - 3,
+  );
   const byLength = new Map(points.map((point) => [point.length, point]));
   const sorted = [...byLength.values()].sort((one, other) => one.length - other.length);
   return {
     length,
     amount,
     lengthTicks: [...sorted.slice(0, 1), ...sorted.slice(-1)],
-    amountTicks: logTicks(amount, 3, state.measure === "time" ? "decimal" : "binary"),
+    amountTicks: [...ticks.slice(0, 1), ...ticks.slice(-1)],
   };
 }
 
@@ -205,7 +244,13 @@ function gridLines({ length, amount, lengthTicks, amountTicks }) {
     return svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: amount.place(value), y2: amount.place(value) });
   });
   const columns = lengthTicks.map((point) => {
-    return svg("line", { class: "grid", x1: length.place(point.length), x2: length.place(point.length), y1: 0, y2: HEIGHT });
+    return svg("line", {
+      class: "grid",
+      x1: length.place(point.length),
+      x2: length.place(point.length),
+      y1: 0,
+      y2: HEIGHT,
+    });
   });
   return [...rows, ...columns];
 }
@@ -234,7 +279,11 @@ function tickLabels({ length, amount, lengthTicks, amountTicks }, state) {
     }),
     ...lengthTicks.map((point, index) => {
       const anchor = index === 0 ? "start" : "end";
-      return svg("text", { class: "tick length", x: length.place(point.length), y: HEIGHT + 11, "text-anchor": anchor }, point.lengthWords);
+      return svg(
+        "text",
+        { class: "tick length", x: length.place(point.length), y: HEIGHT + 11, "text-anchor": anchor },
+        point.lengthWords,
+      );
     }),
   ];
 }
@@ -252,7 +301,13 @@ function referencePanel(reference, axes, rows, state) {
     svg("path", { class: "reference", d: pathOf(places(reference, axes, state)) }),
     ...tickLabels(axes, state),
   ];
-  return panelButton({ line: reference, row }, "the reference", tipOf({ line: reference, row }, null, state), plot(parts, HEIGHT + TICKS), state);
+  return panelButton(
+    { line: reference, row },
+    "the reference",
+    tipOf({ line: reference, row }, null, state),
+    plot(parts, HEIGHT + TICKS),
+    state,
+  );
 }
 
 /**
@@ -263,7 +318,12 @@ function referencePanel(reference, axes, rows, state) {
  */
 function scalePanel(axes, state) {
   const parts = [...gridLines(axes), ...tickLabels(axes, state)];
-  return element("div", { class: "multiple" }, element("span", { class: "words" }, "scale of all"), plot(parts, HEIGHT + TICKS));
+  return element(
+    "div",
+    { class: "multiple" },
+    element("span", { class: "words" }, "scale of all"),
+    plot(parts, HEIGHT + TICKS),
+  );
 }
 
 /**
@@ -308,7 +368,8 @@ function heightAt(points, x) {
  * @param {State} state
  */
 function memoryWords(line, reference, state) {
-  const at = (/** @type {SeriesLine | null} */ one) => one?.points.find(({ length }) => length === state.length)?.memory?.words;
+  const at = (/** @type {SeriesLine | null} */ one) =>
+    one?.points.find(({ length }) => length === state.length)?.memory?.words;
   const own = at(line);
   const other = at(reference);
   if (own === undefined) return "not measured at this length";
@@ -336,9 +397,11 @@ function tipOf(panel, reference, state) {
   const lines = line.points.map((point) => {
     const amount = amountOf(point, state);
     const other = others.get(point.length);
-    const against = reference && other ? `, ${reference.series} ${amountOf(other, state)?.words ?? "not measured"}` : "";
+    const against =
+      reference && other ? `, ${reference.series} ${amountOf(other, state)?.words ?? "not measured"}` : "";
     const busy = state.measure === "time" && point.disturbed ? " (disturbed by other processes)" : "";
-    return `${point.lengthWords} tokens: ${amount ? [amount.words, amount.interval].filter(Boolean).join(" ") : "not measured"}${busy}${against}`;
+    const own = amount ? [amount.words, amount.interval].filter(Boolean).join(" ") : "not measured";
+    return `${point.lengthWords} tokens: ${own}${busy}${against}`;
   });
   const crossing = line.crossing ? [`crosses at ${line.crossing.words} ${line.crossing.interval}`.trim()] : [];
   return [line.series, `${errorWords(panel, state)} at the chosen length`, ...lines, ...crossing].join("\n");

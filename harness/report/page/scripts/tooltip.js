@@ -1,8 +1,8 @@
 /**
  * The text of an element's `data-tip`, shown beside it while the pointer or the keyboard's focus is on it.
  *
- * The first line of several is the heading. The tip is kept inside the window, stays while the pointer is on the tip itself,
- * so that its text can be read under magnification and be selected, and Escape closes it.
+ * The first line of several is the heading. The tip is kept inside the window, stays while the pointer is on the tip
+ * itself, so that its text can be read under magnification and be selected, and Escape closes it.
  */
 
 import { element } from "report/dom";
@@ -56,8 +56,8 @@ function close() {
 }
 
 /**
- * Below the element, or above it where there is no room below, or at the window's edge where there is none either; never
- * beyond the window's edges.
+ * Below the element, or above it where there is no room below, or at the window's edge where there is none either;
+ * never beyond the window's edges.
  *
  * @param {Box} target
  * @param {{ width: number, height: number }} size
