@@ -53,9 +53,21 @@ export function assignColours(data, state) {
  * @param {State} state
  */
 function beats(a, b, state) {
-  const [of_a, of_b] = [errorOf(a, state)?.worst.value ?? Infinity, errorOf(b, state)?.worst.value ?? Infinity];
+  const [of_a, of_b] = [size(a, state), size(b, state)];
   const [time_a, time_b] = [a.time.value, b.time.value];
   return time_a <= time_b && of_a <= of_b && (time_a < time_b || of_a < of_b);
+}
+
+/**
+ * The error by which a row is on the front or not: errors of rounding are equal.
+ *
+ * @param {MethodRow} row
+ * @param {State} state
+ */
+function size(row, state) {
+  const error = errorOf(row, state);
+  if (!error) return Infinity;
+  return error.rounding ? 0 : error.worst.value;
 }
 
 /**
