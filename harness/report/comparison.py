@@ -11,6 +11,7 @@ from typing import Any
 from harness.core.record import SCHEMA_VERSION, Run
 from harness.report import questions
 from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.page_data import OperationData
 from harness.report.model.page_parts import SHARED_FACETS, Evidence, Panel, Section
 from harness.report.model.plain_rows import PlainRow, plain_rows
 from harness.report.model.records_table import ReportRow, machine_name, report_rows, run_labels
@@ -18,6 +19,7 @@ from harness.report.model.style import Style, assign_styles
 from harness.report.model.tables import Table
 from harness.report.questions import attention_swaps, headline, run_differences, verification
 from harness.report.questions.level_panels import level_panels
+from harness.report.questions.operation_page import operation_data
 
 PASSES = {"forward": ["forward"], "training": ["forward + backward", "training step"]}
 """The choices of the filter of passes, and the values of the facet that each selects."""
@@ -80,6 +82,7 @@ class Comparison:
         lengths: every sequence length of some plot, ascending.
         levels: the panels of the first screen.
         sections: the sections for experts.
+        operation: the attention alone, as the page's scripts read it; None where no run has such a case.
         cases, swaps: the rows of the CSV files.
         raw: the runs themselves.
     """
@@ -95,6 +98,7 @@ class Comparison:
     levels: list[Panel]
     sections: list[Section]
     failures: list[verification.FailureGroup]
+    operation: OperationData | None
     cases: list[PlainRow]
     swaps: list[PlainRow]
     raw: list[Run]
@@ -157,6 +161,7 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
         levels=levels,
         sections=sections,
         failures=verification.failure_groups(rows),
+        operation=operation_data(evidence),
         cases=plain_rows(rows, labels),
         swaps=attention_swaps.plain_swap_rows(rows, labels),
         raw=list(runs),

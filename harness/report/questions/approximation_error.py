@@ -94,13 +94,13 @@ class ErrorIndex:
     def __init__(self, rows: Sequence[ReportRow]) -> None:
         self._records: dict[tuple[int, str, str, int, str, str], list[Record]] = {}
         estimated = {
-            _reference(quality)
+            reference_of(quality)
             for row, quality in with_quality(rows)
-            if _reference(quality) != row.record.spec.attention
+            if reference_of(quality) != row.record.spec.attention
         }
         for row, quality in with_quality(rows):
-            is_own = _reference(quality) == row.record.spec.attention and not is_exact_softmax(row.record)
-            if is_own and _reference(quality) not in estimated:
+            is_own = reference_of(quality) == row.record.spec.attention and not is_exact_softmax(row.record)
+            if is_own and reference_of(quality) not in estimated:
                 continue
             if quality.errors.get("output"):
                 self._records.setdefault(self._key(row, dict(row.facets)["Inputs"]), []).append(row.record)
@@ -122,7 +122,7 @@ class ErrorIndex:
         return (row.run, inputs, spec.attention, spec.seq_len, spec.dtype, spec.device)
 
 
-def _reference(quality: Quality) -> str:
+def reference_of(quality: Quality) -> str:
     """The attention that the errors are against, without the dtype and inputs that follow it."""
     return quality.reference.split(",")[0]
 

@@ -247,6 +247,11 @@ def is_undecided(crossover: growth.Crossover) -> bool:
     return crossover.low == -inf and crossover.high == inf
 
 
+def is_certain(crossover: growth.Crossover) -> bool:
+    """Whether enough of the bootstrap resamples have the same verdict to write it."""
+    return crossover.agreement >= intervals.LEVEL and not is_undecided(crossover)
+
+
 def crossover_length(crossover: growth.Crossover) -> Cell:
     """The length of a crossing with its interval; a bound outside the measured lengths is written as such."""
     if crossover.length is None or is_undecided(crossover):
@@ -261,7 +266,7 @@ def crossover_length(crossover: growth.Crossover) -> Cell:
         "tokens",
         None if crossover.low == -inf else crossover.low,
         None if crossover.high == inf else crossover.high,
-        f"{format_length(crossover.length)} [{low}, {high}]",
+        interval_text=f"[{low}, {high}]",
     )
 
 
