@@ -12,7 +12,7 @@ from harness.core.record import SCHEMA_VERSION, Run
 from harness.report import questions
 from harness.report.model.amounts import Amount, Sentence
 from harness.report.model.page_data import OperationData
-from harness.report.model.page_parts import SHARED_FACETS, Evidence, Panel, Section
+from harness.report.model.page_parts import Evidence, Panel, Section
 from harness.report.model.plain_rows import PlainRow, plain_rows
 from harness.report.model.records_table import ReportRow, machine_name, report_rows, run_labels
 from harness.report.model.style import Style, assign_styles
@@ -20,9 +20,6 @@ from harness.report.model.tables import Table
 from harness.report.questions import attention_swaps, headline, run_differences, verification
 from harness.report.questions.level_panels import level_panels
 from harness.report.questions.operation_page import operation_data
-
-PASSES = {"forward": ["forward"], "training": ["forward + backward", "training step"]}
-"""The choices of the filter of passes, and the values of the facet that each selects."""
 
 
 @cache
@@ -78,9 +75,7 @@ class Comparison:
         notices: what a reader must know before comparing anything.
         reading: paragraphs that a person wrote about the runs.
         counts: the number of records by status.
-        filters: the choices of the page's filters, by facet, each with the values of the facet that it selects.
-        lengths: every sequence length of some plot, ascending.
-        levels: the panels of the first screen.
+        levels: the panels of the levels: the attention alone, whole models, trained tasks.
         sections: the sections for experts.
         operation: the attention alone, as the page's scripts read it; None where no run has such a case.
         cases, swaps: the rows of the CSV files.
@@ -92,8 +87,6 @@ class Comparison:
     reading: list[str]
     summaries: list[RunSummary]
     counts: dict[str, Amount]
-    filters: dict[str, dict[str, list[str]]]
-    lengths: list[int]
     styles: dict[str, Style]
     levels: list[Panel]
     sections: list[Section]
@@ -148,15 +141,12 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
     evidence = Evidence(runs, labels, rows, styles)
     levels = level_panels(evidence)
     sections = [section for build in section_builders() if not (section := build(evidence)).is_empty]
-    panels = [*levels, *(section.panel for section in sections if section.panel)]
     return Comparison(
         runs=[_run_details(run, label) for run, label in zip(runs, labels, strict=True)],
         notices=[*notices, *_notices(runs, labels)],
         reading=list(reading),
         summaries=_summaries(evidence),
         counts=_status_counts(rows),
-        filters=_filters(panels),
-        lengths=sorted({length for panel in panels for view in panel.views for length in view.lengths}),
         styles=styles,
         levels=levels,
         sections=sections,
@@ -203,19 +193,6 @@ def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
             f"The records have the schema versions {listed}, but this report reads only version {SCHEMA_VERSION}."
         )
     return notices
-
-
-def _filters(panels: Sequence[Panel]) -> dict[str, dict[str, list[str]]]:
-    values: dict[str, list[str]] = {}
-    for view in (view for panel in panels for view in panel.views):
-        for name in SHARED_FACETS:
-            if name in view.facets and view.facets[name] not in values.setdefault(name, []):
-                values[name].append(view.facets[name])
-    filters = {name: {value: [value] for value in distinct} for name, distinct in values.items() if len(distinct) > 1}
-    if "Pass" in filters:
-        present = set(values["Pass"])
-        filters["Pass"] = {name: facets for name, facets in PASSES.items() if present & set(facets)}
-    return {name: choices for name, choices in filters.items() if len(choices) > 1}
 
 
 def _run_details(run: Run, label: str) -> RunDetails:
