@@ -1,5 +1,6 @@
 /** The axes of the chart of error against time, and the line at the fastest exact method. */
 
+import { LINE } from "report/chart_frame";
 import { colourOf, inkOf } from "report/colours";
 import { svg } from "report/dom";
 import { logTicks, tickWords } from "report/log_axis";
@@ -82,14 +83,13 @@ export function drawExactLine(frame, exact, state, bottom) {
   const { narrow, top } = frame;
   const x = frame.time.place(exact.time.value);
   const error = errorOf(exact, state);
-  const known = error?.rounding && narrow ? "rounding" : error && shortError(error);
-  const rest = `: ${exact.time.words}, ${known === null ? "error not measured" : `error: ${known}`}`;
-  const start = narrow ? 0 : frame.left + textWidth("error, log", 12) - 20;
-  const room = frame.width - start;
-  const name = clipped(exact.attention, room - textWidth(`fastest exact ${rest}`, 12, 600) - 8, 12, 600);
-  const words = `fastest exact ${name}${rest}`;
-  const width = textWidth(words, 12, 600);
-  const left = Math.max(start, Math.min(x - width / 2, frame.width - width));
+  const rest = `: ${exact.time.words}, ${error ? `error: ${shortError(error)}` : "error not measured"}`;
+  // a phone has two lines for it, the upper one beside the name of the error's axis
+  const prefix = "fastest exact ";
+  const start = frame.left + textWidth("error, log", 12) - 20;
+  const room = frame.width - (narrow ? 0 : start + textWidth(prefix, 12, 600));
+  const name = clipped(exact.attention, room - textWidth(rest, 12, 600) - 8, 12, 600);
+  const lines = narrow ? [prefix.trim(), `${name}${rest}`] : [`${prefix}${name}${rest}`];
   frame.back.push(
     svg("line", {
       class: "exact",
@@ -99,7 +99,13 @@ export function drawExactLine(frame, exact, state, bottom) {
       y2: bottom,
       style: `stroke: ${colourOf(exact.attention)}`,
     }),
-    svg("text", { class: "name", x: left, y: top - 9, style: `fill: ${inkOf(exact.attention)}` }, words),
   );
+  for (const [index, words] of lines.entries()) {
+    const width = textWidth(words, 12, 600);
+    const least = index === lines.length - 1 && narrow ? 0 : start;
+    const left = Math.max(least, Math.min(x - width / 2, frame.width - width));
+    const y = top - 9 - (lines.length - 1 - index) * LINE;
+    frame.back.push(svg("text", { class: "name", x: left, y, style: `fill: ${inkOf(exact.attention)}` }, words));
+  }
   frame.avoided.push({ left: x - 1, right: x + 1, top, bottom: frame.bottom });
 }

@@ -14,7 +14,7 @@ import { drawZone, drawZoneWords, zoneFinding } from "report/chart_zone";
 import { byId, element, svg } from "report/dom";
 import { logAxis } from "report/log_axis";
 import { shortError } from "report/method_words";
-import { currentSetting, errorOf, fastestExact, FLOOR, methods } from "report/selection";
+import { currentSetting, errorOf, fastestExact, methods } from "report/selection";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").Setting} Setting */
@@ -33,7 +33,7 @@ export function draw(data, state) {
   if (data.operation === null) return;
   const focused = container.contains(document.activeElement) ? document.activeElement?.getAttribute("data-key") : null;
   const setting = currentSetting(data, state);
-  const rows = (setting?.rows ?? []).filter(({ attention }) => attention !== FLOOR);
+  const rows = setting?.rows ?? [];
   const place = data.operation.lengths.find(({ value }) => value === state.length)?.words ?? String(state.length);
   const heading = element("h2", {}, `Error against time at ${place} tokens, ${state.pass}`);
   if (setting === null || rows.length === 0) {

@@ -9,7 +9,7 @@
 import { colourOf, inkOf, isColoured } from "report/colours";
 import { byId, element, svg } from "report/dom";
 import { logAxis, logTicks, tickWords } from "report/log_axis";
-import { currentSetting, errorOf, FLOOR, isChosen, methods } from "report/selection";
+import { currentSetting, errorOf, isChosen, methods } from "report/selection";
 import { change } from "report/state";
 
 /** @typedef {import("report/page_data").PageData} PageData */
@@ -30,13 +30,15 @@ import { change } from "report/state";
  */
 
 const WIDTH = 130;
-const HEIGHT = 38;
+const HEIGHT = 34;
 /** The space beneath the first panel's plot for the ticks of the length. */
 const TICKS = 14;
 /** More panels than these are drawn on request, so that a page of many methods stays quick. */
 const FIRST_PANELS = 24;
 /** Fewer rows of panels would say too little, however short the ranking beside them is. */
 const LEAST_ROWS = 4;
+/** How much longer than the ranking the panels may be, in pixels: too little to be worth a button. */
+const OVERHANG = 70;
 
 let all = false;
 
@@ -48,7 +50,7 @@ export function draw(data, state) {
   const container = byId("multiples");
   const focused = container.contains(document.activeElement) ? document.activeElement?.getAttribute("data-key") : null;
   const lines = (data.operation?.lines ?? []).filter((line) => {
-    return line.pass === state.pass && isChosen(line.facets, state) && line.attention !== FLOOR;
+    return line.pass === state.pass && isChosen(line.facets, state);
   });
   container.hidden = lines.length === 0;
   if (lines.length === 0) return;
@@ -99,7 +101,7 @@ export function draw(data, state) {
 
 /**
  * Take away the rows of panels that make the page longer than the ranking beside them does, or, where it is not beside
- * them, than a phone's window; they are drawn on request. One row alone is not worth a button.
+ * them, than a phone's window; they are drawn on request.
  *
  * @param {HTMLElement} container
  * @param {HTMLElement} grid
@@ -107,14 +109,13 @@ export function draw(data, state) {
 function shorten(container, grid) {
   const ranking = byId("ranking");
   const beside = container.offsetTop < ranking.offsetTop + ranking.offsetHeight && ranking.offsetHeight > 0;
-  const end = ranking.lastElementChild?.getBoundingClientRect().bottom ?? 0;
-  const limit = beside ? end : container.getBoundingClientRect().top + 760;
-  const tops = [...new Set([...grid.children].map((panel) => panel.getBoundingClientRect().top))];
-  const rows = [...grid.children].map((panel) => tops.indexOf(panel.getBoundingClientRect().top));
-  const fitting = [...grid.children].filter((panel) => panel.getBoundingClientRect().bottom <= limit + 4);
-  const last = Math.max(LEAST_ROWS, ...fitting.map((panel) => tops.indexOf(panel.getBoundingClientRect().top) + 1));
-  if (tops.length <= last + 1) return;
-  for (const [index, panel] of [...grid.children].entries()) if ((rows[index] ?? 0) >= last) panel.remove();
+  const besideEnd = ranking.lastElementChild?.getBoundingClientRect().bottom ?? 0;
+  const limit = beside ? besideEnd : container.getBoundingClientRect().top + 760;
+  const panels = [...grid.children].map((panel) => ({ panel, box: panel.getBoundingClientRect() }));
+  const tops = [...new Set(panels.map(({ box }) => box.top))].sort((one, other) => one - other);
+  const firstTooLow = panels.find(({ box }) => box.bottom > limit + OVERHANG);
+  const end = Math.max(firstTooLow?.box.top ?? Infinity, tops[LEAST_ROWS] ?? Infinity);
+  for (const { panel, box } of panels) if (box.top >= end) panel.remove();
 }
 
 /** @param {State} state */
