@@ -56,7 +56,7 @@ def writings(amount: dict) -> set[str]:
     for value in (amount[name] for name in ("value", "low", "high") if name in amount):
         found |= numbers(amounts.FORMATTERS[amount["unit"]](value)) | {f"{value:g}"}
         if amount["unit"] == "fraction":
-            found |= {f"{100 * value:g}", f"{100 * value:.2f}"}
+            found |= {f"{100 * value:g}", f"{100 * value:.2f}", f"{value:.1e}".replace("e-0", "e-")}
     return found
 
 
@@ -100,6 +100,7 @@ class Known:
         cells = iter([self.of(cell) if isinstance(cell, dict) else self.of_words(cell, id_)
                       for id_, table in tables for row in table["rows"] for cell in row])  # fmt: skip
         sentences = iter([sentence for summary in self.report["summaries"] for sentence in summary["sentences"]])
+        notes = iter([self.of(table["note"]) for _, table in tables if table["note"]["words"]])
         counts, failures = iter(self.report["counts"].values()), iter(self.report["failures"])
         particulars = iter([part for run, details in zip(self.runs, self.report["runs"], strict=True)
                             for part in self.particulars(run, details)])  # fmt: skip
@@ -114,6 +115,8 @@ class Known:
                 yield block.text, writings(next(failures)["cases"])
             elif block.tag == "dd":
                 yield block.text, next(particulars)
+            elif block.kind == "note" and block.text.startswith(("In every row", "Pairs", "Series without", "Source")):
+                yield block.text, self.lengths | next(notes)
             else:
                 setting = block.tag == "option" or block.kind in {"note", "common"}
                 yield block.text, self.lengths if setting else set()

@@ -19,7 +19,7 @@ def render(comparison: Comparison) -> str:
 def _longtable(section: str, table: Table) -> str:
     cells = pd.DataFrame([[str(cell) for cell in row] for row in table.rows], columns=table.columns)
     formats = "".join("r" if name in table.numeric_columns else "l" for name in table.columns)
-    caption = ". ".join(part for part in (section, table.title, table.note.removesuffix(".")) if part)
+    caption = ". ".join(part for part in (section, table.title, str(table.note).removesuffix(".")) if part)
     return str(
         cells.map(latex)
         .rename(columns=latex)

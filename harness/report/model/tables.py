@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.amounts import Amount, Sentence, join
 from harness.report.model.facets import Facets
 
 Cell = str | Amount | Sentence
@@ -21,7 +21,7 @@ class Table:
     title: str
     columns: list[str]
     rows: list[list[Cell]] = field(default_factory=list)
-    note: str = ""
+    note: Sentence = field(default_factory=lambda: Sentence(""))
 
     def __post_init__(self) -> None:
         uneven = [row for row in self.rows if len(row) != len(self.columns)]
@@ -39,15 +39,20 @@ class Table:
     def as_json(self) -> dict[str, Any]:
         """The table with the exact values of its amounts."""
         rows = [[cell if isinstance(cell, str) else cell.as_json() for cell in row] for row in self.rows]
-        return {"title": self.title, "note": self.note, "columns": self.columns, "rows": rows}
+        return {"title": self.title, "note": self.note.as_json(), "columns": self.columns, "rows": rows}
 
 
 def table_with_facets(
-    title: str, columns: list[str], rows: list[tuple[Facets, list[Cell]]], implied: str | None = None
+    title: str,
+    columns: list[str],
+    rows: list[tuple[Facets, list[Cell]]],
+    implied: str | None = None,
+    note: Sentence | None = None,
 ) -> Table:
     """A table of rows from several settings: facets that differ become columns, the others become the note.
 
-    The facet ``implied`` is left out where the other facets already tell its values apart.
+    ``note`` is a further sentence of the note. The facet ``implied`` is left out where the other facets already tell
+    its values apart.
     """
     others = {tuple(pair for pair in facets if pair[0] != implied) for facets, _ in rows}
     if len(others) == len({facets for facets, _ in rows}) > 1:
@@ -60,4 +65,5 @@ def table_with_facets(
     varying = [name for name, distinct in values.items() if len(distinct) > 1]
     cells: list[list[Cell]] = [[*(dict(facets).get(name, "") for name in varying), *own] for facets, own in rows]
     common = ", ".join(distinct[0] for distinct in values.values() if len(distinct) == 1)
-    return Table(title, varying + columns, cells, f"In every row: {common}." if common else "")
+    sentences = [f"In every row: {common}."] if common else []
+    return Table(title, varying + columns, cells, join([*sentences, note] if note else sentences, " "))
