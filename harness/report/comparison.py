@@ -15,8 +15,7 @@ from harness.report.model.page_parts import SHARED_FACETS, Evidence, Panel, Sect
 from harness.report.model.plain_rows import PlainRow, plain_rows
 from harness.report.model.records_table import ReportRow, machine_name, report_rows, run_labels
 from harness.report.model.style import Style, assign_styles
-from harness.report.model.tables import Table
-from harness.report.questions import attention_swaps, headline, run_differences, verification
+from harness.report.questions import attention_swaps, headline, run_differences, verification, whole_models
 from harness.report.questions.level_panels import level_panels
 
 PASSES = {"forward": ["forward"], "training": ["forward + backward", "training step"]}
@@ -56,7 +55,7 @@ class RunDetails:
     schema_version: int
     settings: list[tuple[str, Sentence]]
     machine: list[tuple[str, str]]
-    verification: Table
+    finding: Sentence
 
     def as_json(self) -> dict[str, Any]:
         """The values that are not copied from the run itself."""
@@ -64,7 +63,7 @@ class RunDetails:
             "run": self.label,
             "records": self.records.as_json(),
             "settings": [[name, values.as_json()] for name, values in self.settings],
-            "verification": self.verification.as_json(),
+            "finding": self.finding.as_json(),
         }
 
 
@@ -80,6 +79,7 @@ class Comparison:
         lengths: every sequence length of some plot, ascending.
         levels: the panels of the first screen.
         sections: the sections for experts.
+        trained, whole_models: what the page draws of trained tasks and of whole models.
         cases, swaps: the rows of the CSV files.
         raw: the runs themselves.
     """
@@ -94,7 +94,8 @@ class Comparison:
     styles: dict[str, Style]
     levels: list[Panel]
     sections: list[Section]
-    failures: list[verification.FailureGroup]
+    trained: list[attention_swaps.TrainedTask]
+    whole_models: list[whole_models.WholeModel]
     cases: list[PlainRow]
     swaps: list[PlainRow]
     raw: list[Run]
@@ -115,11 +116,15 @@ class Comparison:
             "counts": {status: count.as_json() for status, count in self.counts.items()},
             "remarks": [plot.remarks_as_json() for plot in plots if plot.remarks],
             "sections": [
-                {"id": section.id, "title": section.title, "tables": [table.as_json() for table in section.tables]}
+                {
+                    "id": section.id,
+                    "title": section.title,
+                    "finding": section.finding.as_json(),
+                    "tables": [table.as_json() for table in section.tables],
+                }
                 for section in self.sections
             ],
             "runs": [run.as_json() for run in self.runs],
-            "failures": [group.as_json() for group in self.failures],
             "cases": self.cases,
             "swaps": self.swaps,
         }
@@ -156,7 +161,8 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
         styles=styles,
         levels=levels,
         sections=sections,
-        failures=verification.failure_groups(rows),
+        trained=attention_swaps.trained_tasks(evidence),
+        whole_models=whole_models.whole_models(evidence),
         cases=plain_rows(rows, labels),
         swaps=attention_swaps.plain_swap_rows(rows, labels),
         raw=list(runs),
@@ -225,5 +231,5 @@ def _run_details(run: Run, label: str) -> RunDetails:
         schema_version=run.schema_version,
         settings=verification.run_settings(run),
         machine=[(name, str(value)) for name, value in run.machine.items() if value is not None],
-        verification=verification.verification_table(run),
+        finding=verification.settings_finding(run),
     )

@@ -41,6 +41,8 @@ def render(comparison: Comparison) -> str:
         "runs": [json.loads(run.model_dump_json()) for run in comparison.raw],
         "report": comparison.as_json(),
         "page": {
+            "trained": [task.as_json() for task in comparison.trained],
+            "wholeModels": [model.as_json() for model in comparison.whole_models],
             "panels": [_panel_for_script(panel) for panel in comparison.panels],
             "filters": comparison.filters,
             "lengths": comparison.lengths,

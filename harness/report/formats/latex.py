@@ -10,16 +10,15 @@ PREAMBLE = "% \\usepackage{booktabs,longtable}, with XeLaTeX or LuaLaTeX\n"
 
 
 def render(comparison: Comparison) -> str:
-    """Every table of the expert sections and of the verification, each with its caption."""
+    """Every table of the sections, each with its caption."""
     tables = [(section.title, table) for section in comparison.sections for table in section.tables]
-    tables += [("Verification", run.verification) for run in comparison.runs if run.verification.rows]
     return PREAMBLE + "\n".join(_longtable(title, table) for title, table in tables)
 
 
 def _longtable(section: str, table: Table) -> str:
     cells = pd.DataFrame([[str(cell) for cell in row] for row in table.rows], columns=table.columns)
     formats = "".join("r" if name in table.numeric_columns else "l" for name in table.columns)
-    caption = ". ".join(part for part in (section, table.title, table.note.removesuffix(".")) if part)
+    caption = ". ".join(part for part in (section, table.title, str(table.note).removesuffix(".")) if part)
     return str(
         cells.map(latex)
         .rename(columns=latex)

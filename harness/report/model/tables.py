@@ -1,10 +1,11 @@
 """A table of the report: words, amounts and sentences, which every output format writes in its own way."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.amounts import Amount, Sentence, join
 from harness.report.model.facets import Facets
 
 Cell = str | Amount | Sentence
@@ -12,7 +13,7 @@ Cell = str | Amount | Sentence
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells. ``note`` is a sentence about all rows, such as the facets that they have in common.
+    """Rows of cells. ``note`` is about all rows: the facets that they have in common, and how many were left out.
 
     Raises:
         ValueError: a row has more or fewer cells than there are columns.
@@ -21,7 +22,7 @@ class Table:
     title: str
     columns: list[str]
     rows: list[list[Cell]] = field(default_factory=list)
-    note: str = ""
+    note: str | Sentence = ""
 
     def __post_init__(self) -> None:
         uneven = [row for row in self.rows if len(row) != len(self.columns)]
@@ -38,16 +39,25 @@ class Table:
 
     def as_json(self) -> dict[str, Any]:
         """The table with the exact values of its amounts."""
-        rows = [[cell if isinstance(cell, str) else cell.as_json() for cell in row] for row in self.rows]
-        return {"title": self.title, "note": self.note, "columns": self.columns, "rows": rows}
+        rows = [[_as_json(cell) for cell in row] for row in self.rows]
+        return {"title": self.title, "note": _as_json(self.note), "columns": self.columns, "rows": rows}
+
+
+def _as_json(cell: Cell) -> str | dict[str, Any]:
+    return cell if isinstance(cell, str) else cell.as_json()
 
 
 def table_with_facets(
-    title: str, columns: list[str], rows: list[tuple[Facets, list[Cell]]], implied: str | None = None
+    title: str,
+    columns: list[str],
+    rows: list[tuple[Facets, list[Cell]]],
+    implied: str | None = None,
+    left_out: Sequence[Sentence] = (),
 ) -> Table:
     """A table of rows from several settings: facets that differ become columns, the others become the note.
 
-    The facet ``implied`` is left out where the other facets already tell its values apart.
+    The facet ``implied`` is left out where the other facets already tell its values apart. ``left_out`` says how many
+    rows would have no value, and why; it follows in the note.
     """
     others = {tuple(pair for pair in facets if pair[0] != implied) for facets, _ in rows}
     if len(others) == len({facets for facets, _ in rows}) > 1:
@@ -60,4 +70,5 @@ def table_with_facets(
     varying = [name for name, distinct in values.items() if len(distinct) > 1]
     cells: list[list[Cell]] = [[*(dict(facets).get(name, "") for name in varying), *own] for facets, own in rows]
     common = ", ".join(distinct[0] for distinct in values.values() if len(distinct) == 1)
-    return Table(title, varying + columns, cells, f"In every row: {common}." if common else "")
+    notes = [*([Sentence(f"In every row: {common}.")] if common else []), *left_out]
+    return Table(title, varying + columns, cells, join(notes, " ") if notes else "")

@@ -122,6 +122,17 @@ class ErrorIndex:
         return (row.run, inputs, spec.attention, spec.seq_len, spec.dtype, spec.device)
 
 
+def error_beside(series: str, rows: Sequence[ReportRow], errors: ErrorIndex) -> Sentence:
+    """What stands beside a speed: the error of the output at the longest length where it was measured, on the kind of
+    inputs on which it is the largest."""
+    of_series = sorted((row for row in rows if row.series == series), key=lambda row: -row.seq_len)
+    for row in of_series:
+        found = [matched.median for inputs in errors.inputs if (matched := errors.of(row, inputs)) is not None]
+        if found:
+            return compose("{} at {} tokens", Amount(max(found), "fraction"), Amount(row.seq_len, "tokens"))
+    return Sentence("not measured")
+
+
 def _reference(quality: Quality) -> str:
     """The attention that the errors are against, without the dtype and inputs that follow it."""
     return quality.reference.split(",")[0]
@@ -276,7 +287,7 @@ def section(evidence: Evidence) -> Section:
     specs = [row.record.spec for row in evidence.rows]
     kinds = explain_inputs(spec.inputs for spec in specs if isinstance(spec, QualitySpec))
     return build_section(
-        "budget", "Approximation error against budget",
+        "budget", "Approximation error against budget", budget_finding(evidence.rows),
         "How far an approximation is from what it estimates: the relative Frobenius error, median over draws; the band "
         "reaches from the best draw to the worst. The budget is the number of hashes, features or landmarks. "
         f"{kinds} The table separates the bias, which all draws share, from the sampling error, which differs between "
@@ -284,6 +295,27 @@ def section(evidence: Evidence) -> Section:
         "noisy sum, and the bias fades with more hashes.",
         [bias_and_sampling(evidence.rows)], budget_panel(evidence.rows, evidence.styles),
     )  # fmt: skip
+
+
+def budget_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """How the error of YOSO sampling, or of the first estimate with a budget, falls with the budget: in the setting
+    with the most results."""
+    for facets, group in by_facets(rows, "quality").items():
+        by_budget = {series: line for series, line in errors_by_budget(group, "output").items() if len(line) > 1}
+        if not by_budget:
+            continue
+        series = min(by_budget, key=lambda name: (name.split(" (")[0] != YOSO_SAMPLING, name))
+        line = by_budget[series]
+        first, last = (
+            compose("{} with a budget of {}", Amount(float(np.median(line[count])), "fraction"), Amount(count, "count"))
+            for count in (min(line), max(line))
+        )
+        return compose(
+            "The error of {} is {} and {}, at {} tokens, on inputs that are {}.",
+            series, first, last, Amount(group[0].seq_len, "tokens"), dict(facets)["Inputs"],
+        )  # fmt: skip
+    measured = Amount(len(with_quality(rows)), "count")
+    return compose("Errors were measured in {} cases, of which no two differ in the budget only.", measured)
 
 
 def budget_panel(rows: Sequence[ReportRow], styles: Styles) -> Panel:

@@ -10,10 +10,13 @@ from harness.report.model.amounts import (
     ABSENT,
     LEVEL_WORDS,
     Amount,
+    Sentence,
+    compose,
     format_byte_rate,
     format_number,
     format_operation_rate,
     format_percent,
+    join,
 )
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
@@ -29,6 +32,7 @@ from harness.report.model.figures import (
 )
 from harness.report.model.page_parts import Evidence, FacetView, Panel, Plot, Section, build_panel, build_section
 from harness.report.model.records_table import (
+    YOSO_SAMPLING,
     ReportRow,
     by_facets,
     by_series,
@@ -73,12 +77,27 @@ def is_launch_bound(timing: Timing) -> bool:
 def device_section(evidence: Evidence) -> Section:
     """Device time, wall time and the host's time."""
     return build_section(
-        "device", "Device time and host time",
+        "device", "Device time and host time", device_finding(evidence.rows),
         "Device time is the GPU's own time, with cold caches and rotating inputs; wall time lasts until the end of a "
         "synchronization. Where the host takes longer to submit a call than the device takes to run it, the case is "
         "launch-bound: the device waits for the host.",
         device_and_host(evidence.rows),
     )  # fmt: skip
+
+
+def device_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """How many cases are launch-bound."""
+    timings = [
+        timing
+        for row in rows
+        if row.kind in ("operation", "model") and (timing := row.record.timing) and timing.device_seconds is not None
+    ]
+    if not timings:
+        return None
+    bound = Amount(sum(map(is_launch_bound, timings)), "count")
+    return compose(
+        "{} of {} cases are launch-bound: the device waits for the host.", bound, Amount(len(timings), "count")
+    )
 
 
 def device_and_host(rows: Sequence[ReportRow]) -> list[Table]:
@@ -109,12 +128,34 @@ def bound_section(evidence: Evidence) -> Section:
     """The roofline, each case's fraction of its bound, and the measured ceilings."""
     rows, runs = evidence.rows, evidence.runs
     return build_section(
-        "bounds", "Roofline and fraction of the bound",
+        "bounds", "Roofline and fraction of the bound", bound_finding(rows, runs),
         "The bound is the least time that the definition needs (inputs read once, outputs written once, every product "
         "computed) at the ceilings measured on this device. The fraction is the bound divided by the time.",
         [bound_fractions(rows, runs), ceiling_table(runs, evidence.labels)],
         roofline_panel(rows, runs, evidence.styles),
     )  # fmt: skip
+
+
+def bound_finding(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Sentence | None:
+    """The attention that comes nearest to its bound at the longest length of the setting with the most results, and
+    YOSO."""
+    for facets, group in by_facets(rows, "operation").items():
+        fractions = [
+            (row.seq_len, bound.seconds / row.time.value, row.series, bound.ceiling)
+            for row in group
+            if row.time is not None and (bound := time_bound(row.record, runs[row.run].ceilings)) is not None
+        ]
+        if not fractions:
+            continue
+        longest = max(length for length, *_ in fractions)
+        ranked = sorted((each[1:] for each in fractions if each[0] == longest), reverse=True)
+        named = [ranked[0], *(each for each in ranked[1:] if each[1] == YOSO_SAMPLING)]
+        parts = [compose("{} {} of its bound by {}", series, Amount(fraction, "fraction"), ceiling)
+                 for fraction, series, ceiling in named]  # fmt: skip
+        where = Amount(longest, "tokens"), dict(facets)["Pass"]
+        return compose("Nearest to the bound at {} tokens, {}: {}.", *where, join(parts, "; "))
+    measured = sum(bool(ceiling.seconds) for run in runs for ceiling in run.ceilings)
+    return compose("{} ceilings were measured, and no case has a bound.", Amount(measured, "count"))
 
 
 def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:

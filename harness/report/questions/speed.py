@@ -35,10 +35,13 @@ from harness.report.model.records_table import (
     times_by_length,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
+from harness.report.questions.approximation_error import ErrorIndex, error_beside
 from harness.statistics import growth, intervals
 
 EXPONENT_FROM = 512
 """Shorter lengths, in tokens, are left out of the fit of an exponent, because fixed costs dominate them."""
+NEARLY_LINEAR = 1.3
+"""Below this exponent a finding says that time grows nearly linearly."""
 TABLE_REFERENCES = ("softmax", "sdpa", "bert · sdpa")
 HEADLINE_REFERENCES = ("sdpa", "softmax")
 """The series that the others are compared with, in the table of crossovers and in the headline."""
@@ -167,7 +170,7 @@ def _time_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
 def growth_section(evidence: Evidence) -> Section:
     """How time grows with length."""
     return build_section(
-        "exponents", "How time grows with length",
+        "exponents", "How time grows with length", growth_finding(evidence.rows),
         "The slope of log(time) against log(length), fitted by least squares over the measured lengths from "
         f"{EXPONENT_FROM} on: 1 is linear, 2 is quadratic. The {LEVEL_WORDS} interval is a bootstrap over samples: it "
         "covers the noise of this run, not the error of fitting a straight line to a curve."
@@ -179,66 +182,124 @@ def growth_section(evidence: Evidence) -> Section:
 def crossover_section(evidence: Evidence) -> Section:
     """From which length one attention is faster than another."""
     return build_section(
-        "crossovers", "Where one attention becomes faster than another",
+        "crossovers", "Where one attention becomes faster than another", crossover_finding(evidence.rows),
         "Interpolated in log-log between measured lengths, never extrapolated. “not reached in range” means slower at "
         "every measured length, but closer at the longest than at the shortest. Agreement is the share of bootstrap "
-        "resamples with the same verdict." + (_LEFT_OUT if any(row.disturbance for row in evidence.rows) else ""),
+        f"resamples with the same verdict; pairs that agree less often than a {LEVEL_WORDS} interval demands are "
+        "counted instead. The error is that of the output, at the longest length where it was measured."
+        + (_LEFT_OUT if any(row.disturbance for row in evidence.rows) else ""),
         crossovers(evidence.rows),
     )  # fmt: skip
 
 
+def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """How many attentions grow nearly linearly in the setting with the most results, and how the best known grow."""
+    for level in _LEVELS:
+        for facets, group in by_facets(rows, level).items():
+            fits = {series: fit for series, fit in _fits(group).items() if isinstance(fit, growth.Exponent)}
+            if not fits:
+                continue
+            linear = sum(fit.value < NEARLY_LINEAR for fit in fits.values())
+            named = [name for name in (*HEADLINE_REFERENCES, YOSO_SAMPLING) if name in fits] or list(fits)[:1]
+            parts = [compose("{} {}", name, Amount(fits[name].value, "number")) for name in named]
+            return compose(
+                "{}: time of {} of {} attentions grows nearly linearly (exponent below {}); exponents: {}.",
+                dict(facets)["Pass"].capitalize(), Amount(linear, "count"), Amount(len(fits), "count"),
+                Amount(NEARLY_LINEAR, "number", text=f"{NEARLY_LINEAR:g}"), join(parts),
+            )  # fmt: skip
+    return None
+
+
+def _fits(rows: Sequence[ReportRow]) -> dict[str, growth.Exponent | growth.NoAnswer]:
+    return {series: growth.scaling_exponent(times, EXPONENT_FROM) for series, times in times_by_length(rows).items()}
+
+
 def exponents(rows: Sequence[ReportRow]) -> list[Table]:
-    """Fitted slopes of log(time) on log(length), one table per level; too few lengths are stated as the reason."""
+    """Fitted slopes of log(time) on log(length), one table per level; series with too few lengths are counted."""
     tables = []
     for level in _LEVELS:
         cells: list[tuple[Facets, list[Cell]]] = []
-        settings_without: list[list[growth.NoAnswer]] = []
+        missing = 0
         for facets, group in by_facets(rows, level).items():
-            fits = {
-                series: growth.scaling_exponent(times, EXPONENT_FROM)
-                for series, times in times_by_length(group).items()
-            }
-            missing = [fit for fit in fits.values() if isinstance(fit, growth.NoAnswer)]
-            if missing and len(missing) == len(fits):
-                settings_without.append(missing)
-                continue
-            for series, fit in fits.items():
+            for series, fit in _fits(group).items():
                 if isinstance(fit, growth.NoAnswer):
-                    cells.append((facets, [series, ABSENT, _reason(fit)]))
-                else:
-                    exponent = Amount(fit.value, "number", fit.low, fit.high)
-                    cells.append((facets, [series, exponent, _span(fit.lengths)]))
-        if settings_without:
-            cells.append(((), _row_without_exponents(settings_without)))
+                    missing += 1
+                    continue
+                exponent = Amount(fit.value, "number", fit.low, fit.high)
+                cells.append((facets, [series, exponent, _span(fit.lengths)]))
         columns = ["Attention", f"Exponent [{LEVEL_WORDS}]", "Lengths"]
-        tables.append(table_with_facets(level.capitalize(), columns, cells))
+        left_out = [_too_few(missing, growth.MIN_EXPONENT_LENGTHS, f" from {EXPONENT_FROM} tokens on")] * bool(missing)
+        tables.append(table_with_facets(level.capitalize(), columns, cells, left_out=left_out))
     return [table for table in tables if table.rows]
 
 
-def _row_without_exponents(settings: list[list[growth.NoAnswer]]) -> list[Cell]:
-    """One row for all settings in which no attention has a slope, so that they do not crowd out the others."""
-    lengths, first, needed = max(answer.numbers for missing in settings for answer in missing)
-    where = compose("every attention (settings: {})", Amount(len(settings), "count"))
-    why = compose(
-        "not enough lengths: at most {} from {} on, {} are needed",
-        *(Amount(number, "count") for number in (lengths, first, needed)),
-    )
-    return [where, ABSENT, why]
+def _too_few(count: int, needed: int, where: str) -> Sentence:
+    template = "Left out: {} with fewer than {} lengths{}."
+    return compose(template, Amount(count, "count"), Amount(needed, "count"), where)
+
+
+def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """How many attentions become faster than the reference in the setting with the most results, and from where YOSO
+    is."""
+    errors = ErrorIndex(rows)
+    for facets, group in by_facets(rows, "operation").items():
+        times = times_by_length(group)
+        reference = next((name for name in HEADLINE_REFERENCES if name in times), None)
+        if reference is None:
+            continue
+        decided = {
+            series: found
+            for series in times
+            if series != reference and (found := _decided(growth.crossover(times[series], times[reference])))
+        }
+        if not decided:
+            continue
+        faster = {name: found for name, found in decided.items() if found.verdict.startswith("faster")}
+        counts = Amount(len(faster), "count"), Amount(len(times) - 1, "count")
+        parts = [compose("{}: {} of {} are faster than {} from some measured length on",
+                         dict(facets)["Pass"].capitalize(), *counts, reference)]  # fmt: skip
+        named = next((name for name in faster if name.split(" (")[0] == YOSO_SAMPLING), None)
+        if named is not None and (length := faster[named].length) is not None:
+            error = error_beside(named, group, errors)
+            parts.append(compose("{} from {} tokens, error {}", named, Amount(length, "tokens"), error))
+        return compose("{}.", join(parts, "; "))
+    return None
+
+
+def _decided(found: growth.Crossover | growth.NoAnswer) -> growth.Crossover | None:
+    """A crossover whose verdict is as certain as every interval of the report; None otherwise."""
+    if isinstance(found, growth.NoAnswer) or is_undecided(found) or found.agreement < intervals.LEVEL:
+        return None
+    return found
 
 
 def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
-    """Where each attention becomes faster than each reference, one table per level."""
+    """Where each attention becomes faster than each reference, one table per level; a pair is listed once."""
     tables = []
+    errors = ErrorIndex(rows)
     for level in _LEVELS:
         cells: list[tuple[Facets, list[Cell]]] = []
+        too_few = unclear = 0
         for facets, group in by_facets(rows, level).items():
             times = times_by_length(group)
-            for reference in (name for name in TABLE_REFERENCES if name in times):
-                for series in (name for name in times if name != reference):
-                    crossover = growth.crossover(times[series], times[reference])
-                    cells.append((facets, [series, reference, *_crossover_cells(crossover)]))
-        columns = ["Attention", "Against", "Verdict", f"Length [{LEVEL_WORDS}]", "Agreement", "Measured"]
-        tables.append(table_with_facets(level.capitalize(), columns, cells))
+            references = [name for name in TABLE_REFERENCES if name in times]
+            for nth, reference in enumerate(references):
+                for series in (name for name in times if name not in references[: nth + 1]):
+                    found = growth.crossover(times[series], times[reference])
+                    decided = _decided(found)
+                    if decided is None:
+                        too_few += isinstance(found, growth.NoAnswer)
+                        unclear += isinstance(found, growth.Crossover)
+                        continue
+                    error = error_beside(series, group, errors)
+                    cells.append((facets, [series, reference, *_crossover_cells(decided), error]))
+        columns = ["Attention", "Against", "Verdict", f"Length [{LEVEL_WORDS}]", "Agreement", "Measured", "Error"]
+        left_out = [_too_few(too_few, 2, " in common with the other")] * bool(too_few)
+        if unclear:
+            template = "Left out: {} without an order that is at least {} certain."
+            level_words = Amount(intervals.LEVEL, "fraction", text=LEVEL_WORDS)
+            left_out.append(compose(template, Amount(unclear, "count"), level_words))
+        tables.append(table_with_facets(level.capitalize(), columns, cells, left_out=left_out))
     return [table for table in tables if table.rows]
 
 
@@ -265,10 +326,8 @@ def crossover_length(crossover: growth.Crossover) -> Cell:
     )
 
 
-def _crossover_cells(crossover: growth.Crossover | growth.NoAnswer) -> list[Cell]:
-    if isinstance(crossover, growth.NoAnswer):
-        return [_reason(crossover), ABSENT, ABSENT, ABSENT]
-    verdict: Cell = "no clear order" if is_undecided(crossover) else crossover.verdict
+def _crossover_cells(crossover: growth.Crossover) -> list[Cell]:
+    verdict: Cell = crossover.verdict
     if crossover.crossings > 1:
         verdict = compose("{} (changes {} times)", verdict, Amount(crossover.crossings, "count"))
     return [verdict, crossover_length(crossover), Amount(crossover.agreement, "fraction"), _span(crossover.lengths)]
@@ -277,10 +336,6 @@ def _crossover_cells(crossover: growth.Crossover | growth.NoAnswer) -> list[Cell
 def _span(lengths: tuple[int, ...]) -> Sentence:
     first, last = Amount(lengths[0], "tokens"), Amount(lengths[-1], "tokens")
     return compose("{} from {} to {}", Amount(len(lengths), "count"), first, last)
-
-
-def _reason(missing: growth.NoAnswer) -> Sentence:
-    return Sentence(missing.reason, tuple(Amount(number, "count") for number in missing.numbers))
 
 
 SECTIONS = {20: growth_section, 30: crossover_section}
