@@ -11,15 +11,12 @@ from typing import Any
 from harness.core.record import SCHEMA_VERSION, Run
 from harness.report import questions
 from harness.report.model.amounts import Amount, Sentence
-from harness.report.model.page_parts import SHARED_FACETS, Evidence, Panel, Section
+from harness.report.model.page_parts import Evidence, Panel, Section
 from harness.report.model.plain_rows import PlainRow, plain_rows
 from harness.report.model.records_table import ReportRow, machine_name, report_rows, run_labels
 from harness.report.model.style import Style, assign_styles
 from harness.report.questions import attention_swaps, headline, run_differences, verification, whole_models
 from harness.report.questions.level_panels import level_panels
-
-PASSES = {"forward": ["forward"], "training": ["forward + backward", "training step"]}
-"""The choices of the filter of passes, and the values of the facet that each selects."""
 
 
 @cache
@@ -75,9 +72,7 @@ class Comparison:
         notices: what a reader must know before comparing anything.
         reading: paragraphs that a person wrote about the runs.
         counts: the number of records by status.
-        filters: the choices of the page's filters, by facet, each with the values of the facet that it selects.
-        lengths: every sequence length of some plot, ascending.
-        levels: the panels of the first screen.
+        levels: plots over length, of which the page has its own charts: only the pictures draw them.
         sections: the sections for experts.
         trained, whole_models: what the page draws of trained tasks and of whole models.
         cases, swaps: the rows of the CSV files.
@@ -89,8 +84,6 @@ class Comparison:
     reading: list[str]
     summaries: list[RunSummary]
     counts: dict[str, Amount]
-    filters: dict[str, dict[str, list[str]]]
-    lengths: list[int]
     styles: dict[str, Style]
     levels: list[Panel]
     sections: list[Section]
@@ -103,7 +96,7 @@ class Comparison:
     @property
     def panels(self) -> list[Panel]:
         """Every panel, in the order of the page."""
-        return [*self.levels, *(section.panel for section in self.sections if section.panel)]
+        return [section.panel for section in self.sections if section.panel]
 
     def as_json(self) -> dict[str, Any]:
         """The exact values behind sentences, tables and cases; the page holds the figures separately."""
@@ -147,19 +140,15 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
     own_series = [(row.series, row.base_series) for row in rows]
     styles = assign_styles([*own_series, *attention_swaps.swap_series(rows)])
     evidence = Evidence(runs, labels, rows, styles)
-    levels = level_panels(evidence)
     sections = [section for build in section_builders() if not (section := build(evidence)).is_empty]
-    panels = [*levels, *(section.panel for section in sections if section.panel)]
     return Comparison(
         runs=[_run_details(run, label) for run, label in zip(runs, labels, strict=True)],
         notices=[*notices, *_notices(runs, labels)],
         reading=list(reading),
         summaries=_summaries(evidence),
         counts=_status_counts(rows),
-        filters=_filters(panels),
-        lengths=sorted({length for panel in panels for view in panel.views for length in view.lengths}),
         styles=styles,
-        levels=levels,
+        levels=level_panels(evidence),
         sections=sections,
         trained=attention_swaps.trained_tasks(evidence),
         whole_models=whole_models.whole_models(evidence),
@@ -204,19 +193,6 @@ def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
             f"The records have the schema versions {listed}, but this report reads only version {SCHEMA_VERSION}."
         )
     return notices
-
-
-def _filters(panels: Sequence[Panel]) -> dict[str, dict[str, list[str]]]:
-    values: dict[str, list[str]] = {}
-    for view in (view for panel in panels for view in panel.views):
-        for name in SHARED_FACETS:
-            if name in view.facets and view.facets[name] not in values.setdefault(name, []):
-                values[name].append(view.facets[name])
-    filters = {name: {value: [value] for value in distinct} for name, distinct in values.items() if len(distinct) > 1}
-    if "Pass" in filters:
-        present = set(values["Pass"])
-        filters["Pass"] = {name: facets for name, facets in PASSES.items() if present & set(facets)}
-    return {name: choices for name, choices in filters.items() if len(choices) > 1}
 
 
 def _run_details(run: Run, label: str) -> RunDetails:

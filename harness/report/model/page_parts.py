@@ -10,9 +10,6 @@ from harness.report.model.figures import Figure, Styles
 from harness.report.model.records_table import STATUS_WORDS, ReportRow
 from harness.report.model.tables import Table
 
-SHARED_FACETS = ("Run", "Pass", "Type", "Device")
-"""Facets that the page's filters choose once for all panels."""
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -66,13 +63,6 @@ class Panel:
     lead: str
     views: list[FacetView]
     series: list[str]
-
-    @property
-    def choices(self) -> dict[str, list[str]]:
-        """The panel's own facets in which its views differ, each with its values in order of appearance."""
-        return {
-            name: values for name, values in self._values().items() if len(values) > 1 and name not in SHARED_FACETS
-        }
 
     @property
     def common(self) -> str:

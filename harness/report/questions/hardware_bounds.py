@@ -150,7 +150,7 @@ def bound_finding(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Sentence | 
         longest = max(length for length, *_ in fractions)
         ranked = sorted((each[1:] for each in fractions if each[0] == longest), reverse=True)
         named = [ranked[0], *(each for each in ranked[1:] if each[1] == YOSO_SAMPLING)]
-        parts = [compose("{} {} of its bound by {}", series, Amount(fraction, "fraction"), ceiling)
+        parts = [compose("{} at {} of its bound by {}", series, Amount(fraction, "fraction"), ceiling)
                  for fraction, series, ceiling in named]  # fmt: skip
         where = Amount(longest, "tokens"), dict(facets)["Pass"]
         return compose("Nearest to the bound at {} tokens, {}: {}.", *where, join(parts, "; "))

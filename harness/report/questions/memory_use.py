@@ -20,6 +20,7 @@ from harness.report.model.figures import (
 )
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
 from harness.report.model.records_table import (
+    NO_ATTENTION,
     YOSO_SAMPLING,
     ReportRow,
     batch_note,
@@ -188,7 +189,9 @@ def memory_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     """The least and the most peak memory at the longest length of the setting with the most results, and YOSO's."""
     for level in ("operation", "model"):
         for facets, group in by_facets(rows, level).items():
-            measured = [(row.peak_bytes, row) for row in group if row.peak_bytes is not None]
+            measured = [
+                (row.peak_bytes, row) for row in group if row.peak_bytes is not None and row.base_series != NO_ATTENTION
+            ]
             if not measured:
                 continue
             longest = max(row.seq_len for _, row in measured)

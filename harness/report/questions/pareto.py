@@ -7,7 +7,17 @@ from typing import Literal
 
 import numpy as np
 
-from harness.report.model.amounts import Formatter, format_bytes, format_number, format_percent, format_seconds
+from harness.report.model.amounts import (
+    Amount,
+    Formatter,
+    Sentence,
+    compose,
+    format_bytes,
+    format_number,
+    format_percent,
+    format_seconds,
+    join,
+)
 from harness.report.model.figures import (
     REFERENCE_COLOR,
     Figure,
@@ -18,9 +28,15 @@ from harness.report.model.figures import (
     log_axis,
     marker_trace,
 )
-from harness.report.model.page_parts import Plot
-from harness.report.model.records_table import ReportRow, per_instance_suffix
-from harness.report.questions.approximation_error import ErrorIndex
+from harness.report.model.page_parts import Evidence, FacetView, Plot, Section, build_panel, build_section, numbered_id
+from harness.report.model.records_table import (
+    NO_ATTENTION,
+    ReportRow,
+    by_facets,
+    per_instance_suffix,
+    sequence_lengths,
+)
+from harness.report.questions.approximation_error import ErrorIndex, error_beside
 from harness.report.questions.trained_scores import TrainedModel, metric_words, trained_models
 
 Better = Literal["lower", "higher"]
@@ -63,6 +79,48 @@ class ParetoCandidates:
         return max(several or lengths, default=None)
 
 
+def section(evidence: Evidence) -> Section:
+    """Pareto fronts of time and memory, and of the cost of a training and its score. The page's chart has that of time
+    and error."""
+    rows, styles = evidence.rows, evidence.styles
+    errors = ErrorIndex(rows)
+    levels = [
+        *(("the attention alone", facets, group, [time_and_memory(group, errors)])
+          for facets, group in by_facets(rows, "operation").items()),
+        *(("whole models", facets, group, [time_and_memory(group)])
+          for facets, group in by_facets(rows, "model").items()),
+        *(("trained tasks", facets, group, [training_time_and_score(group), training_memory_and_score(group)])
+          for facets, group in by_facets(rows, "task", without="Length").items()),
+    ]  # fmt: skip
+    views = []
+    for level, facets, group, all_candidates in levels:
+        several = [candidates for candidates in all_candidates if len(candidates.points) > 1]
+        if several:
+            plots = [pareto_plot(each, styles, numbered_id("front", nth)) for nth, each in enumerate(several)]
+            views.append(FacetView({"Level": level, **dict(facets)}, sequence_lengths(group), plots))
+    return build_section(
+        "fronts", "Best in two costs at once", _finding(rows, errors),
+        "The attentions that no other one beats in both costs: time and memory, or the cost of a training and its "
+        "score. Errors inside whole models were not measured.",
+        [], build_panel("fronts", views),
+    )  # fmt: skip
+
+
+def _finding(rows: Sequence[ReportRow], errors: ErrorIndex) -> Sentence | None:
+    """The front of time and memory at the longest length of the setting with the most results."""
+    for level in ("operation", "model"):
+        for facets, group in by_facets(rows, level).items():
+            candidates = time_and_memory(group)
+            longest = candidates.longest_length()
+            if longest is None:
+                continue
+            front = pareto_front([each for each in candidates.points if each.seq_len == longest], "lower")
+            parts = [compose("{} (error {})", each.series, error_beside(each.series, group, errors)) for each in front]
+            where = Amount(longest, "tokens"), dict(facets)["Pass"]
+            return compose("In time and memory at {} tokens, {}: {}.", *where, join(parts))
+    return Sentence("Costs of a training and scores.")
+
+
 def time_and_error(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -> ParetoCandidates:
     """Time and error on one kind of inputs; without points where no error was measured."""
     points = []
@@ -75,15 +133,16 @@ def time_and_error(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -
     return ParetoCandidates(points, "relative error", format_number, "lower")
 
 
-def time_and_memory(rows: Sequence[ReportRow]) -> ParetoCandidates:
-    """Time and peak memory."""
+def time_and_memory(rows: Sequence[ReportRow], errors: ErrorIndex | None = None) -> ParetoCandidates:
+    """Time and peak memory of attentions, without the model or the call that has none; the words have the error."""
     points = [
         ParetoPoint(
             row.series, row.seq_len, row.time.value, row.peak_bytes,
-            f"{format_seconds(row.time.value)}, {format_bytes(row.peak_bytes)}",
+            f"{format_seconds(row.time.value)}, {format_bytes(row.peak_bytes)}"
+            + (f", error {error_beside(row.series, rows, errors)}" if errors else ""),
         )
         for row in rows
-        if row.time is not None and row.peak_bytes
+        if row.time is not None and row.peak_bytes and row.base_series != NO_ATTENTION
     ]  # fmt: skip
     suffix = per_instance_suffix(rows)
     return ParetoCandidates(points, f"peak memory{suffix}", format_bytes, "lower", f"time{suffix}")
@@ -177,3 +236,7 @@ def traces_at_length(data: list[Trace], length: int, better: Better) -> list[Tra
         "y": [point.y for point in front], "line": {"color": REFERENCE_COLOR, "dash": "dot", "width": 1.5},
     }  # fmt: skip
     return [line, *kept_traces]
+
+
+SECTIONS = {86: section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

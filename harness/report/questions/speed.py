@@ -25,6 +25,7 @@ from harness.report.model.figures import (
 )
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
 from harness.report.model.records_table import (
+    NO_ATTENTION,
     YOSO_SAMPLING,
     ReportRow,
     batch_note,
@@ -196,7 +197,8 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     """How many attentions grow nearly linearly in the setting with the most results, and how the best known grow."""
     for level in _LEVELS:
         for facets, group in by_facets(rows, level).items():
-            fits = {series: fit for series, fit in _fits(group).items() if isinstance(fit, growth.Exponent)}
+            attentions = [row for row in group if row.base_series != NO_ATTENTION]
+            fits = {series: fit for series, fit in _fits(attentions).items() if isinstance(fit, growth.Exponent)}
             if not fits:
                 continue
             linear = sum(fit.value < NEARLY_LINEAR for fit in fits.values())
@@ -243,7 +245,7 @@ def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     is."""
     errors = ErrorIndex(rows)
     for facets, group in by_facets(rows, "operation").items():
-        times = times_by_length(group)
+        times = times_by_length(row for row in group if row.base_series != NO_ATTENTION)
         reference = next((name for name in HEADLINE_REFERENCES if name in times), None)
         if reference is None:
             continue

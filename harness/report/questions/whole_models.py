@@ -10,7 +10,7 @@ from harness.report.model.facets import Facets
 from harness.report.model.figures import Figure, Styles, Trace, escape_text, estimate_traces, figure, length_axis
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
 from harness.report.model.records_table import (
-    STATUS_WORDS,
+    NO_ATTENTION,
     YOSO_SAMPLING,
     ReportRow,
     by_facets,
@@ -22,8 +22,6 @@ from harness.report.model.records_table import (
 from harness.report.model.tables import Cell, Table, table_with_facets
 from harness.statistics import intervals
 
-NO_ATTENTION = "none"
-"""The attention that mixes no tokens: a model with it takes the time of everything but attention."""
 WITHIN_NOISE = "within noise"
 _REFERENCES = ("sdpa", "softmax")
 """The attentions that a finding compares whole models with: the first that was timed."""
@@ -239,6 +237,7 @@ def _share_finding_of(rows: Sequence[ReportRow]) -> Sentence | None:
 def model_table(rows: Sequence[ReportRow]) -> Table:
     """Bare encoders of equal size: every family and attention, with its time as a multiple of BERT's time."""
     cells: list[tuple[Facets, list[Cell]]] = []
+    untimed = 0
     for facets, group in by_facets(rows, "model").items():
         if dict(facets)["Model"] != "encoder" or not any("·" in row.base_series for row in group):
             continue
@@ -247,14 +246,14 @@ def model_table(rows: Sequence[ReportRow]) -> Table:
             count = row.record.parameters
             parameters: Cell = Amount(count, "count") if count else ABSENT
             memory: Cell = Amount(row.peak_bytes, "B") if row.peak_bytes is not None else ABSENT
-            time: Cell = "not timed" if row.is_ok else STATUS_WORDS[row.status]
-            multiple: Cell = ABSENT
-            if row.time is not None:
-                time = time_words(row, row.time)
-                multiple = _multiple(row.time, bert.get(row.seq_len))
+            if row.time is None:
+                untimed += 1
+                continue
+            time, multiple = time_words(row, row.time), _multiple(row.time, bert.get(row.seq_len))
             cells.append((facets, [Amount(row.seq_len, "tokens"), row.series, time, multiple, memory, parameters]))
     columns = ["Length", "Model", f"Time [{LEVEL_WORDS}]", "Multiple of BERT's time", "Peak memory", "Parameters"]
-    return table_with_facets("", columns, cells)
+    left_out = [compose("Left out: {} without a time.", Amount(untimed, "count"))] if untimed else []
+    return table_with_facets("", columns, cells, left_out=left_out)
 
 
 def _multiple(time: intervals.Estimate, base: intervals.Estimate | None) -> Cell:

@@ -1,0 +1,3 @@
+/** Not shown yet. */
+
+export {};
