@@ -11,12 +11,14 @@ from typing import Any
 from harness.core.record import SCHEMA_VERSION, Run
 from harness.report import questions
 from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.page_data import OperationData
 from harness.report.model.page_parts import Evidence, Panel, Section
 from harness.report.model.plain_rows import PlainRow, plain_rows
 from harness.report.model.records_table import ReportRow, machine_name, report_rows, run_labels
 from harness.report.model.style import Style, assign_styles
 from harness.report.questions import attention_swaps, headline, run_differences, verification, whole_models
 from harness.report.questions.level_panels import level_panels
+from harness.report.questions.operation_page import operation_data
 
 
 @cache
@@ -74,6 +76,7 @@ class Comparison:
         counts: the number of records by status.
         levels: plots over length, of which the page has its own charts: only the pictures draw them.
         sections: the sections for experts.
+        operation: the attention alone, as the page's scripts read it; None where no run has such a case.
         trained, whole_models: what the page draws of trained tasks and of whole models.
         cases, swaps: the rows of the CSV files.
         raw: the runs themselves.
@@ -87,6 +90,7 @@ class Comparison:
     styles: dict[str, Style]
     levels: list[Panel]
     sections: list[Section]
+    operation: OperationData | None
     trained: list[attention_swaps.TrainedTask]
     whole_models: list[whole_models.WholeModel]
     cases: list[PlainRow]
@@ -150,6 +154,7 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
         styles=styles,
         levels=level_panels(evidence),
         sections=sections,
+        operation=operation_data(evidence),
         trained=attention_swaps.trained_tasks(evidence),
         whole_models=whole_models.whole_models(evidence),
         cases=plain_rows(rows, labels),

@@ -80,7 +80,7 @@ def template_text(name: str) -> Markup:
 def page_data(comparison: Comparison) -> dict[str, Any]:
     """What the scripts of the first screens read, without the panels (``scripts/page_data.d.ts``, ``PageData``)."""
     return {
-        "operation": None,
+        "operation": comparison.operation and comparison.operation.as_json(),
         "trained": [task.as_json() for task in comparison.trained],
         "wholeModels": [model.as_json() for model in comparison.whole_models],
         "styles": {name: asdict(drawn) for name, drawn in comparison.styles.items()},

@@ -44,6 +44,17 @@ def format_bytes(value: float) -> str:
     return f"{format_number(value / size)} {unit}" if size > 1 else f"{value:.0f} B"
 
 
+def format_interval(value: float, low: float, high: float, unit: "Unit") -> str:
+    """The bounds of an interval in the unit in which ``value`` is written: "[195, 198]" after "196 ms"."""
+    scales = {"s": _TIMES, "B": _BYTES}.get(unit)
+    if scales is None:
+        return f"[{FORMATTERS[unit](low)}, {FORMATTERS[unit](high)}]"
+    size = next((size for size, _ in scales if value >= size * 0.9995), scales[-1][0] if unit == "s" else 1)
+    if size == 1 and unit == "B":
+        return f"[{low:.0f}, {high:.0f}]"
+    return f"[{format_number(low / size)}, {format_number(high / size)}]"
+
+
 def format_length(value: float) -> str:
     """A sequence length in tokens: exact where it is whole, three significant digits where it was interpolated."""
     return f"{float(f'{value:.3g}'):,.0f}" if value != int(value) else f"{int(value):,}"
@@ -95,7 +106,8 @@ class Amount:
         value: in the base of ``unit``: seconds, bytes, tokens, fractions of 1, percentage points of a score. Finite.
         low, high: the interval, None where there is none. A bound outside the measured range is also None, and
             ``text`` states it.
-        text: the words, where the default words of the unit do not fit.
+        text: the words of the value, where the default words of the unit do not fit.
+        interval_text: the words of the interval, where a bound has no number.
     """
 
     value: float
@@ -103,27 +115,44 @@ class Amount:
     low: float | None = None
     high: float | None = None
     text: str | None = None
+    interval_text: str | None = None
 
     @classmethod
     def of_estimate(cls, estimate: Estimate, unit: Unit) -> "Amount":
         """An estimate with its interval."""
         return cls(estimate.value, unit, estimate.low, estimate.high)
 
-    def __str__(self) -> str:
-        if self.text is not None:
-            return self.text
-        words = FORMATTERS[self.unit]
+    @property
+    def words(self) -> str:
+        """The value with its unit, without the interval."""
+        return self.text if self.text is not None else FORMATTERS[self.unit](self.value)
+
+    @property
+    def interval(self) -> str:
+        """The interval in the unit of the value; empty where there is none."""
+        if self.interval_text is not None:
+            return self.interval_text
         if self.low is None or self.high is None:
-            return words(self.value)
-        return f"{words(self.value)} [{words(self.low)}, {words(self.high)}]"
+            return ""
+        return format_interval(self.value, self.low, self.high, self.unit)
+
+    def __str__(self) -> str:
+        if self.interval_text is not None:
+            return f"{self.words} {self.interval_text}"
+        if self.text is not None or self.low is None or self.high is None:
+            return self.words
+        words = FORMATTERS[self.unit]
+        return f"{self.words} [{words(self.low)}, {words(self.high)}]"
 
     def as_json(self) -> dict[str, float | str]:
-        """The exact values without their words."""
+        """The exact values, and their words for the page's scripts, which word no number themselves."""
         bounds = {"low": self.low, "high": self.high}
         return {
             "value": self.value,
             "unit": self.unit,
             **{name: bound for name, bound in bounds.items() if bound is not None},
+            "words": self.words,
+            "interval": self.interval,
         }
 
 

@@ -94,13 +94,13 @@ class ErrorIndex:
     def __init__(self, rows: Sequence[ReportRow]) -> None:
         self._records: dict[tuple[int, str, str, int, str, str], list[Record]] = {}
         estimated = {
-            _reference(quality)
+            reference_of(quality)
             for row, quality in with_quality(rows)
-            if _reference(quality) != row.record.spec.attention
+            if reference_of(quality) != row.record.spec.attention
         }
         for row, quality in with_quality(rows):
-            is_own = _reference(quality) == row.record.spec.attention and not is_exact_softmax(row.record)
-            if is_own and _reference(quality) not in estimated:
+            is_own = reference_of(quality) == row.record.spec.attention and not is_exact_softmax(row.record)
+            if is_own and reference_of(quality) not in estimated:
                 continue
             if quality.errors.get("output"):
                 self._records.setdefault(self._key(row, dict(row.facets)["Inputs"]), []).append(row.record)
@@ -122,18 +122,7 @@ class ErrorIndex:
         return (row.run, inputs, spec.attention, spec.seq_len, spec.dtype, spec.device)
 
 
-def error_beside(series: str, rows: Sequence[ReportRow], errors: ErrorIndex) -> Sentence:
-    """What stands beside a speed: the error of the output at the longest length where it was measured, on the kind of
-    inputs on which it is the largest."""
-    of_series = sorted((row for row in rows if row.series == series), key=lambda row: -row.seq_len)
-    for row in of_series:
-        found = [matched.median for inputs in errors.inputs if (matched := errors.of(row, inputs)) is not None]
-        if found:
-            return compose("{} at {} tokens", Amount(max(found), "fraction"), Amount(row.seq_len, "tokens"))
-    return Sentence("not measured")
-
-
-def _reference(quality: Quality) -> str:
+def reference_of(quality: Quality) -> str:
     """The attention that the errors are against, without the dtype and inputs that follow it."""
     return quality.reference.split(",")[0]
 

@@ -41,6 +41,7 @@ from harness.report.model.records_table import (
     time_words,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
+from harness.report.questions.setting_errors import SettingErrors, error_words
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def device_finding(rows: Sequence[ReportRow]) -> Sentence | None:
 def device_and_host(rows: Sequence[ReportRow]) -> list[Table]:
     """Whole calls of operations and models with their device time, wall time and submission time."""
     tables = []
+    errors = SettingErrors(rows)
     for level in ("operation", "model"):
         cells: list[tuple[Facets, list[Cell]]] = []
         for facets, group in by_facets(rows, level).items():
@@ -118,8 +120,13 @@ def device_and_host(rows: Sequence[ReportRow]) -> list[Table]:
                     submission = Amount(median(timing.submit_seconds), "s")
                 verdict = "launch-bound" if is_launch_bound(timing) else ""
                 length = Amount(row.seq_len, "tokens")
-                cells.append((facets, [series_with_batch(row), length, device, wall, submission, verdict]))
-        columns = ["Attention", "Length", "Device time", "Wall time", "Submission by the host", "Limit"]
+                cells.append(
+                    (
+                        facets,
+                        [series_with_batch(row), length, device, wall, error_words(row, errors), submission, verdict],
+                    )
+                )
+        columns = ["Attention", "Length", "Device time", "Wall time", "Error", "Submission by the host", "Limit"]
         tables.append(table_with_facets(level.capitalize(), columns, cells))
     return [table for table in tables if table.rows]
 
@@ -161,6 +168,7 @@ def bound_finding(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Sentence | 
 def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
     """Operations whose bound is known; empty where no run measured a ceiling."""
     cells: list[tuple[Facets, list[Cell]]] = []
+    errors = SettingErrors(rows)
     for facets, group in by_facets(rows, "operation").items():
         for row in sorted(group, key=lambda row: (row.series, row.seq_len)):
             bound = time_bound(row.record, runs[row.run].ceilings)
@@ -169,8 +177,10 @@ def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
             time, seconds = time_words(row, row.time), Amount(bound.seconds, "s")
             fraction = Amount(bound.seconds / row.time.value, "fraction")
             length = Amount(row.seq_len, "tokens")
-            cells.append((facets, [row.series, length, time, seconds, bound.ceiling, fraction]))
-    columns = ["Attention", "Length", f"Time [{LEVEL_WORDS}]", "Bound", "Limited by", "Fraction of bound"]
+            cells.append(
+                (facets, [row.series, length, time, error_words(row, errors), seconds, bound.ceiling, fraction])
+            )
+    columns = ["Attention", "Length", f"Time [{LEVEL_WORDS}]", "Error", "Bound", "Limited by", "Fraction of bound"]
     return table_with_facets("", columns, cells)
 
 

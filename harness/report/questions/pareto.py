@@ -36,7 +36,8 @@ from harness.report.model.records_table import (
     per_instance_suffix,
     sequence_lengths,
 )
-from harness.report.questions.approximation_error import ErrorIndex, error_beside
+from harness.report.questions.approximation_error import ErrorIndex
+from harness.report.questions.setting_errors import SettingErrors, error_beside
 from harness.report.questions.trained_scores import TrainedModel, metric_words, trained_models
 
 Better = Literal["lower", "higher"]
@@ -83,7 +84,7 @@ def section(evidence: Evidence) -> Section:
     """Pareto fronts of time and memory, and of the cost of a training and its score. The page's chart has that of time
     and error."""
     rows, styles = evidence.rows, evidence.styles
-    errors = ErrorIndex(rows)
+    errors = SettingErrors(rows)
     levels = [
         *(("the attention alone", facets, group, [time_and_memory(group, errors)])
           for facets, group in by_facets(rows, "operation").items()),
@@ -106,7 +107,7 @@ def section(evidence: Evidence) -> Section:
     )  # fmt: skip
 
 
-def _finding(rows: Sequence[ReportRow], errors: ErrorIndex) -> Sentence | None:
+def _finding(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence | None:
     """The front of time and memory at the longest length of the setting with the most results."""
     for level in ("operation", "model"):
         for facets, group in by_facets(rows, level).items():
@@ -133,7 +134,7 @@ def time_and_error(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -
     return ParetoCandidates(points, "relative error", format_number, "lower")
 
 
-def time_and_memory(rows: Sequence[ReportRow], errors: ErrorIndex | None = None) -> ParetoCandidates:
+def time_and_memory(rows: Sequence[ReportRow], errors: SettingErrors | None = None) -> ParetoCandidates:
     """Time and peak memory of attentions, without the model or the call that has none; the words have the error."""
     points = [
         ParetoPoint(

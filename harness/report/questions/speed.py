@@ -36,7 +36,7 @@ from harness.report.model.records_table import (
     times_by_length,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
-from harness.report.questions.approximation_error import ErrorIndex, error_beside
+from harness.report.questions.setting_errors import SettingErrors, error_beside
 from harness.statistics import growth, intervals
 
 EXPONENT_FROM = 512
@@ -243,7 +243,7 @@ def _too_few(count: int, needed: int, where: str) -> Sentence:
 def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     """How many attentions become faster than the reference in the setting with the most results, and from where YOSO
     is."""
-    errors = ErrorIndex(rows)
+    errors = SettingErrors(rows)
     for facets, group in by_facets(rows, "operation").items():
         times = times_by_length(row for row in group if row.base_series != NO_ATTENTION)
         reference = next((name for name in HEADLINE_REFERENCES if name in times), None)
@@ -269,16 +269,14 @@ def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
 
 
 def _decided(found: growth.Crossover | growth.NoAnswer) -> growth.Crossover | None:
-    """A crossover whose verdict is as certain as every interval of the report; None otherwise."""
-    if isinstance(found, growth.NoAnswer) or is_undecided(found) or found.agreement < intervals.LEVEL:
-        return None
-    return found
+    """A crossover that is certain; None otherwise."""
+    return found if isinstance(found, growth.Crossover) and is_certain(found) else None
 
 
 def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
     """Where each attention becomes faster than each reference, one table per level; a pair is listed once."""
     tables = []
-    errors = ErrorIndex(rows)
+    errors = SettingErrors(rows)
     for level in _LEVELS:
         cells: list[tuple[Facets, list[Cell]]] = []
         too_few = unclear = 0
@@ -310,6 +308,11 @@ def is_undecided(crossover: growth.Crossover) -> bool:
     return crossover.low == -inf and crossover.high == inf
 
 
+def is_certain(crossover: growth.Crossover) -> bool:
+    """Whether enough of the bootstrap resamples have the same verdict to write it."""
+    return crossover.agreement >= intervals.LEVEL and not is_undecided(crossover)
+
+
 def crossover_length(crossover: growth.Crossover) -> Cell:
     """The length of a crossing with its interval; a bound outside the measured lengths is written as such."""
     if crossover.length is None or is_undecided(crossover):
@@ -324,7 +327,7 @@ def crossover_length(crossover: growth.Crossover) -> Cell:
         "tokens",
         None if crossover.low == -inf else crossover.low,
         None if crossover.high == inf else crossover.high,
-        f"{format_length(crossover.length)} [{low}, {high}]",
+        interval_text=f"[{low}, {high}]",
     )
 
 

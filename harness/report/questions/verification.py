@@ -159,8 +159,8 @@ def unverified_section(evidence: Evidence) -> Section:
 def _unverified_finding(runs: Sequence[Run]) -> Sentence:
     cases = [record for run in runs for record in run.records if record.unverified]
     attentions = {record.spec.attention for record in cases}
-    counts = Amount(len(cases), "count"), Amount(len(attentions), "count")
-    return compose("{} cases of {} attentions have parts that no check covers.", *counts)
+    count = Amount(len(cases), "count")
+    return compose("Cases with parts that no check covers: {}, of {}.", count, ", ".join(sorted(attentions)))
 
 
 def settings_finding(run: Run) -> Sentence:

@@ -158,7 +158,7 @@ def _finding(rows: Sequence[ReportRow], lengths: Sequence[ModelTimes]) -> Senten
     unsplit = [times.length for times in lengths if times.base is None]
     if unsplit:
         parts.append(compose("Not split at {} tokens: no model without attention was timed there.", join(unsplit)))
-    return join(parts, " ")
+    return join([*parts, Sentence("Errors inside whole models were not measured.")], " ")
 
 
 def share_finding(times: ModelTimes) -> Sentence:
@@ -187,12 +187,11 @@ def _comparison(rows: Sequence[ReportRow], length: int) -> Sentence | None:
     if other == reference:
         return None
     speedup = intervals.ratio(times[reference], times[other])
-    unknown = "errors inside whole models were not measured"
     if speedup.low is None or speedup.high is None or speedup.low <= 1 <= speedup.high:
-        return compose("{} and {} show no clear difference; {}.", other, reference, unknown)
-    template = "With {} the model takes {} of the time with {}; {}."
+        return compose("{} and {} show no clear difference.", other, reference)
+    template = "With {} the model takes {} of the time with {}."
     ratio = Amount.of_estimate(intervals.ratio(times[other], times[reference]), "fraction")
-    return compose(template, other, ratio, reference, unknown)
+    return compose(template, other, ratio, reference)
 
 
 def model_section(evidence: Evidence) -> Section:
@@ -200,7 +199,7 @@ def model_section(evidence: Evidence) -> Section:
     return build_section(
         "rivals", "Models of equal size", rivals_finding(evidence.rows),
         "The bare encoder of each model, with the same layers, width, heads and vocabulary. Square brackets hold the "
-        f"{LEVEL_WORDS} bootstrap interval.",
+        f"{LEVEL_WORDS} bootstrap interval. Errors inside whole models were not measured.",
         [model_table(evidence.rows)],
     )  # fmt: skip
 

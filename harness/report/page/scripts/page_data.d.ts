@@ -21,7 +21,7 @@ export interface Sentence {
 
 export type Pass = "forward" | "forward + backward";
 /** The place of a method relative to the reference. "tied": the intervals overlap, or differ by less than two names of
- * one kernel do. "unclear": a time was disturbed. */
+ * one kernel do. "unclear": a time was disturbed, or sampled only once. */
 export type Order = "reference" | "faster" | "slower" | "tied" | "same kernel" | "unclear" | "no reference";
 
 /** The worst of the output's error and, in training, of the three gradients'. */
@@ -68,6 +68,7 @@ export interface MethodRow {
   command: string;
 }
 
+/** The series that gave no result for one reason: their names, joined with commas. */
 export interface WithoutResult {
   series: string;
   attention: string;
@@ -85,6 +86,8 @@ export interface Setting {
   reference: string | null;
   /** How far two names of one kernel differ: times nearer than this factor are tied. */
   tie: { factor: Amount; explanation: Sentence } | null;
+  /** The call without any attention, which is no method; null where it was not timed. */
+  floor: MethodRow | null;
   /** What a reader must know before trusting a time of this setting. */
   notices: Sentence[];
   rows: MethodRow[];

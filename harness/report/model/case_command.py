@@ -1,0 +1,42 @@
+"""The command that measures one case of a run again."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from functools import lru_cache
+
+from harness.core.record import Record, Run
+
+_OPTIONS = ("--profile", "--device", "--dtype", "--seq-len", "--attention", "--inputs", "--data-dir")
+"""Options of a run that decide which cases it has."""
+_KEYWORD = re.compile(r"[\w:+\-.\[\]\\/=]+")
+"""What pytest reads as one name in an expression of ``-k``."""
+
+
+def case_command(run: Run, record: Record) -> str:
+    """``harness run`` with the run's own choice of cases, of which ``-k`` keeps this one."""
+    own = {"--profile": (run.profile,), "--device": (record.spec.device,), **_own_options(run.command)}
+    words = ["harness", "run", *(f"{name}={value}" for name, values in own.items() for value in values)]
+    keyword = f"[{record.case_id}]"
+    return shlex.join([*words, "-k", keyword] if _KEYWORD.fullmatch(keyword) else words)
+
+
+def attentions_asked_for(run: Run) -> set[str]:
+    """The attentions that the command of the run names; empty where it has those of its profile."""
+    named = _own_options(run.command).get("--attention", ())
+    return {name.strip() for names in named for name in names.split(",") if name.strip()}
+
+
+@lru_cache(maxsize=64)
+def _own_options(command: str) -> Mapping[str, tuple[str, ...]]:
+    """The options of a command that decide its cases, with their values; none where it cannot be read."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return {}
+    options: dict[str, tuple[str, ...]] = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option in _OPTIONS and (equals or following):
+            options[option] = (*options.get(option, ()), value if equals else following)
+    return options

@@ -1,0 +1,302 @@
+"""What the page's scripts read about the attention alone. ``page/scripts/page_data.d.ts`` describes the same data to
+the scripts, which select, place and draw it and compute nothing.
+
+Names are in camel case in ``as_json`` only.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.report.model.amounts import Amount, Sentence
+
+Order = Literal["reference", "faster", "slower", "tied", "same kernel", "unclear", "no reference"]
+"""The place of a method relative to the reference. ``tied``: the intervals overlap, or differ by less than two names of
+one kernel do. ``unclear``: a time was disturbed, or sampled only once."""
+
+
+@dataclass(frozen=True)
+class ErrorAtSetting:
+    """The worst of the output's error and, in training, of the three gradients'.
+
+    Attributes:
+        of: the tensor with the worst error.
+        draws: of the attention's random numbers.
+        reference: what it is compared with.
+        rounding: the method computes its reference exactly, and the error is of rounding only.
+        measured: the error is that of a record of errors, and not of the verification of the timed case.
+    """
+
+    worst: Amount
+    of: str
+    draws: int
+    reference: str
+    rounding: bool
+    measured: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The error as the scripts read it."""
+        return {
+            "worst": self.worst.as_json(),
+            "of": self.of,
+            "draws": self.draws,
+            "reference": self.reference,
+            "rounding": self.rounding,
+        }
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The knob that trades cost for accuracy: its name, "32 hashes", and 32."""
+
+    name: str
+    words: str
+    value: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The knob as the scripts read it."""
+        return {"name": self.name, "words": self.words, "value": self.value}
+
+
+@dataclass(frozen=True)
+class Score:
+    """The mean score of the models that were trained with an attention."""
+
+    task: str
+    mean: Amount
+
+    def as_json(self) -> dict[str, Any]:
+        """The score as the scripts read it."""
+        return {"task": self.task, "mean": self.mean.as_json()}
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method with one choice of its knobs, at one setting.
+
+    Attributes:
+        knob: its cost knob in words; empty where it has none.
+        is_default: this is what the attention does by default at this setting.
+        disturbance: how other processes disturbed the time; None where they did not.
+        ratio: time relative to the reference; None without one, or where either time was disturbed.
+        comparison: the ratio in words.
+        errors: by kind of inputs; a kind is absent where nothing was measured.
+        checks: how many passed, and of how many.
+        command: the command that measures the case again.
+    """
+
+    series: str
+    attention: str
+    knob: str
+    budget: Budget | None
+    is_default: bool
+    exact_softmax: bool
+    time: Amount
+    samples: int
+    disturbance: str | None
+    ratio: Amount | None
+    comparison: str
+    order: Order
+    memory: Amount | None
+    errors: dict[str, ErrorAtSetting]
+    score: Score | None
+    checks: tuple[int, int]
+    kernel: str
+    knobs: tuple[tuple[str, str], ...]
+    case_id: str
+    command: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as the scripts read it."""
+        return {
+            "series": self.series,
+            "attention": self.attention,
+            "knob": self.knob,
+            "budget": self.budget and self.budget.as_json(),
+            "isDefault": self.is_default,
+            "exactSoftmax": self.exact_softmax,
+            "time": self.time.as_json(),
+            "samples": self.samples,
+            "disturbance": self.disturbance,
+            "ratio": self.ratio and self.ratio.as_json(),
+            "comparison": self.comparison,
+            "order": self.order,
+            "memory": self.memory and self.memory.as_json(),
+            "errors": {kind: error.as_json() for kind, error in self.errors.items()},
+            "score": self.score and self.score.as_json(),
+            "checks": {"passed": self.checks[0], "total": self.checks[1]},
+            "kernel": self.kernel,
+            "knobs": [list(pair) for pair in self.knobs],
+            "caseId": self.case_id,
+            "command": self.command,
+        }
+
+
+@dataclass(frozen=True)
+class WithoutResult:
+    """The series that gave no result at a setting for one reason; their names are joined with commas."""
+
+    series: str
+    attention: str
+    status: str
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The reason as the scripts read it."""
+        return {"series": self.series, "attention": self.attention, "status": self.status, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Tie:
+    """How far two names of one kernel differ: times that are nearer than this factor are tied."""
+
+    factor: Amount
+    explanation: Sentence
+
+    def as_json(self) -> dict[str, Any]:
+        """The factor as the scripts read it."""
+        return {"factor": self.factor.as_json(), "explanation": self.explanation.as_json()}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The attention alone at one place of the bar: facets, pass and length.
+
+    Attributes:
+        reference: the series that times are compared with; None where none was measured.
+        floor: the call without any attention, which is no method; None where it was not timed.
+        notices: what a reader must know before trusting a time of this setting.
+        rows: the methods, the fastest first.
+    """
+
+    facets: dict[str, str]
+    pass_: str
+    length: int
+    length_words: str
+    reference: str | None
+    tie: Tie | None
+    floor: MethodRow | None
+    notices: tuple[Sentence, ...]
+    rows: tuple[MethodRow, ...]
+    without_result: tuple[WithoutResult, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The setting as the scripts read it."""
+        return {
+            "facets": self.facets,
+            "pass": self.pass_,
+            "length": self.length,
+            "lengthWords": self.length_words,
+            "reference": self.reference,
+            "tie": self.tie and self.tie.as_json(),
+            "floor": self.floor and self.floor.as_json(),
+            "notices": [notice.as_json() for notice in self.notices],
+            "rows": [row.as_json() for row in self.rows],
+            "withoutResult": [group.as_json() for group in self.without_result],
+        }
+
+
+@dataclass(frozen=True)
+class LinePoint:
+    """Time and memory of a series at one length."""
+
+    length: int
+    length_words: str
+    time: Amount
+    memory: Amount | None
+    disturbed: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The point as the scripts read it."""
+        return {
+            "length": self.length,
+            "lengthWords": self.length_words,
+            "time": self.time.as_json(),
+            "memory": self.memory and self.memory.as_json(),
+            "disturbed": self.disturbed,
+        }
+
+
+@dataclass(frozen=True)
+class SeriesLine:
+    """Time and memory of one series over the length. ``crossing`` is the length from which the reference is slower, or
+    faster; None where no crossing is certain."""
+
+    facets: dict[str, str]
+    pass_: str
+    series: str
+    attention: str
+    points: tuple[LinePoint, ...]
+    comparison: str
+    crossing: Amount | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The line as the scripts read it."""
+        return {
+            "facets": self.facets,
+            "pass": self.pass_,
+            "series": self.series,
+            "attention": self.attention,
+            "points": [point.as_json() for point in self.points],
+            "comparison": self.comparison,
+            "crossing": self.crossing and self.crossing.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class LengthChoice:
+    """A length of the bar; ``has_errors``: an approximation error was measured at it, at a setting that was timed."""
+
+    value: int
+    words: str
+    has_errors: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The length as the scripts read it."""
+        return {"value": self.value, "words": self.words, "hasErrors": self.has_errors}
+
+
+@dataclass(frozen=True)
+class Start:
+    """The first place of the bar."""
+
+    facets: dict[str, str]
+    pass_: str
+    length: int
+    inputs: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The place as the scripts read it."""
+        return {"facets": self.facets, "pass": self.pass_, "length": self.length, "inputs": self.inputs}
+
+
+@dataclass(frozen=True)
+class OperationData:
+    """Everything about the attention alone.
+
+    Attributes:
+        facets: every facet of the bar with its choices, the first choice first.
+        inputs: kinds of inputs on which errors were measured, the default first.
+        yours: the attention that the run was asked for or that another package added; None where there is none.
+    """
+
+    facets: dict[str, list[str]]
+    passes: list[str]
+    lengths: list[LengthChoice]
+    inputs: list[str]
+    yours: str | None
+    settings: list[Setting]
+    lines: list[SeriesLine]
+    start: Start
+
+    def as_json(self) -> dict[str, Any]:
+        """``OperationData`` of the scripts."""
+        return {
+            "facets": self.facets,
+            "passes": self.passes,
+            "lengths": [length.as_json() for length in self.lengths],
+            "inputs": self.inputs,
+            "yours": self.yours,
+            "settings": [setting.as_json() for setting in self.settings],
+            "lines": [line.as_json() for line in self.lines],
+            "start": self.start.as_json(),
+        }

@@ -1,0 +1,314 @@
+"""The attention alone, as the page's scripts read it: each setting with the times, errors and memory of its methods."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+
+from harness.core.record import Record
+from harness.core.registry import ATTENTIONS
+from harness.core.spec import Scalar
+from harness.report.model.amounts import Amount, Sentence, compose, format_length, join
+from harness.report.model.case_command import attentions_asked_for, case_command
+from harness.report.model.facets import WORDS, Facets
+from harness.report.model.knob_words import budget_knob, cost_knob, knob_words
+from harness.report.model.page_data import (
+    Budget,
+    LengthChoice,
+    MethodRow,
+    OperationData,
+    Score,
+    SeriesLine,
+    Setting,
+    Start,
+    Tie,
+    WithoutResult,
+)
+from harness.report.model.page_parts import Evidence
+from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, sequence_lengths
+from harness.report.questions.reference_times import NO_ATTENTION, kernel_tie, reference_row, relative_time
+from harness.report.questions.setting_errors import AS_TIMED, SettingErrors, preference
+from harness.report.questions.time_lines import series_lines
+from harness.report.questions.trained_scores import mean_score, trained_models
+
+_TRAINING, _FORWARD = WORDS["forward_backward"], WORDS["forward"]
+_PASSES = (_TRAINING, _FORWARD)
+"""Training first, because it has the error of the gradients as well."""
+_HIGH_LOAD = 1.5
+"""A load average of more than this many times the cores is named; the run itself loads each core once."""
+_SHIPPED_IN = "harness.attentions."
+"""The package whose attentions come with the harness."""
+
+
+def operation_data(evidence: Evidence) -> OperationData | None:
+    """The data of the attention alone; None where no run has such a case."""
+    groups = by_facets(evidence.rows, "operation")
+    if not groups:
+        return None
+    builder = _Builder(evidence)
+    settings: list[Setting] = []
+    lines: list[SeriesLine] = []
+    for facets, rows in groups.items():
+        tie = kernel_tie(rows, dict(facets)["Pass"])
+        settings += builder.settings(facets, rows, tie)
+        lines += series_lines(facets, rows, tie)
+    kinds = _kinds(builder.errors, settings)
+    start = _start(settings, kinds)
+    with_errors = {setting.length for setting in settings for row in setting.rows if _is_approximation(row)}
+    present = {setting.pass_ for setting in settings}
+    return OperationData(
+        facets=_choices(groups),
+        passes=[pass_ for pass_ in _PASSES if pass_ in present],
+        lengths=[
+            LengthChoice(length, format_length(length), length in with_errors)
+            for length in sorted({setting.length for setting in settings})
+        ],
+        inputs=sorted(kinds, key=lambda kind: kind != start.inputs),
+        yours=_yours(evidence),
+        settings=settings,
+        lines=lines,
+        start=start,
+    )
+
+
+class _Builder:
+    """Makes the settings; it holds what is looked up for every row."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.errors = SettingErrors(evidence.rows)
+        self._runs = evidence.runs
+        self._scores = _scores(evidence.rows)
+        self._budgets = {
+            row.record.spec.attention: row.record.quality.budget for row in evidence.rows if row.record.quality
+        }
+        self._defaults = {
+            (row.run, row.record.spec.attention, row.seq_len): dict(row.record.knobs)
+            for row in evidence.rows
+            if row.kind == "operation" and not row.record.spec.knobs and row.record.knobs
+        }
+
+    def settings(self, facets: Facets, rows: Sequence[ReportRow], tie: Tie | None) -> list[Setting]:
+        """The settings of rows with equal facets, one for each length."""
+        words = dict(facets)
+        pass_ = words.pop("Pass")
+        by_length: dict[int, list[ReportRow]] = {length: [] for length in sequence_lengths(rows)}
+        for row in rows:
+            by_length[row.seq_len].append(row)
+        return [self._setting(words, pass_, length, group, tie) for length, group in by_length.items()]
+
+    def _setting(
+        self, facets: dict[str, str], pass_: str, length: int, rows: Sequence[ReportRow], tie: Tie | None
+    ) -> Setting:
+        timed = _one_a_series(rows)
+        reference = reference_row(timed)
+        methods = [self._method(row, reference, tie) for row in timed]
+        return Setting(
+            facets=facets,
+            pass_=pass_,
+            length=length,
+            length_words=format_length(length),
+            reference=None if reference is None else reference.series,
+            tie=tie,
+            floor=next((method for method in methods if method.attention == NO_ATTENTION), None),
+            notices=tuple(_notices(timed, self._cores(timed))),
+            rows=tuple(
+                sorted(
+                    (method for method in methods if method.attention != NO_ATTENTION),
+                    key=lambda method: (method.time.value, method.series),
+                )
+            ),
+            without_result=tuple(_without_result(rows, {row.series for row in timed})),
+        )
+
+    def _method(self, row: ReportRow, reference: ReportRow | None, tie: Tie | None) -> MethodRow:
+        record, time = row.record, row.time
+        assert time is not None
+        relative = relative_time(row, reference, tie)
+        knobs = {**record.spec.knobs, **record.knobs}
+        budget = budget_knob(knobs, self._budgets.get(record.spec.attention))
+        place = (row.run, record.spec.attention, row.seq_len)
+        return MethodRow(
+            series=row.series,
+            attention=record.spec.attention,
+            knob=cost_knob(knobs, budget),
+            budget=None if budget is None else _budget(budget, knobs[budget]),
+            is_default=not record.spec.knobs or self._defaults.get(place) == record.knobs,
+            exact_softmax=row.exact,
+            time=Amount.of_estimate(time, "s"),
+            samples=time.samples,
+            disturbance=row.disturbance,
+            ratio=relative.ratio,
+            comparison=relative.words,
+            order=relative.order,
+            memory=None if row.peak_bytes is None else Amount(row.peak_bytes, "B"),
+            errors=self.errors.of(row),
+            score=self._score(row, budget),
+            checks=(sum(check.passed for check in record.checks), len(record.checks)),
+            kernel=record.kernel or "not known",
+            knobs=tuple((name, str(value)) for name, value in sorted(knobs.items())),
+            case_id=row.case_id,
+            command=case_command(self._runs[row.run], record),
+        )
+
+    def _score(self, row: ReportRow, budget: str | None) -> Score | None:
+        """The score of the models that were trained with the attention and the same budget."""
+        value = None if budget is None else row.record.knobs.get(budget)
+        for trained, score in self._scores.get((row.run, row.record.spec.attention), []):
+            if budget is None or trained.knobs.get(budget, value) == value:
+                return score
+        return None
+
+    def _cores(self, rows: Sequence[ReportRow]) -> Scalar | None:
+        return self._runs[rows[0].run].machine.get("cores") if rows else None
+
+
+def _budget(name: str, value: Scalar) -> Budget:
+    return Budget(name, knob_words(name, value), float(value))
+
+
+def _one_a_series(rows: Sequence[ReportRow]) -> list[ReportRow]:
+    """The timed row of each series: of several records of one case the first that was not disturbed."""
+    chosen: dict[str, ReportRow] = {}
+    for row in rows:
+        if row.time is None:
+            continue
+        known = chosen.get(row.series)
+        if known is None or (known.disturbance is not None and row.disturbance is None):
+            chosen[row.series] = row
+    return list(chosen.values())
+
+
+def _without_result(rows: Sequence[ReportRow], timed: set[str]) -> list[WithoutResult]:
+    """The series without a time, one entry for each reason, that of most series first."""
+    groups: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        if row.series not in timed:
+            reason = "; ".join(row.record.reasons) or "it has a result, but no time was taken"
+            groups.setdefault((STATUS_WORDS[row.status], reason), {})[row.series] = row.record.spec.attention
+    return [
+        WithoutResult(", ".join(sorted(names)), ", ".join(sorted(set(names.values()))), status, reason)
+        for (status, reason), names in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+
+
+def _notices(rows: Sequence[ReportRow], cores: Scalar | None) -> list[Sentence]:
+    """What a reader must know before trusting a time of a setting."""
+    notices = []
+    disturbed = sorted(row.series for row in rows if row.disturbance is not None)
+    if disturbed:
+        notices.append(
+            compose(
+                "Other processes disturbed {} of {} times, which are in no comparison: {}.",
+                Amount(len(disturbed), "count"), Amount(len(rows), "count"), ", ".join(disturbed),
+            )
+        )  # fmt: skip
+    timings = [row.record.timing for row in rows if row.record.timing is not None]
+    load = max((timing.load_before for timing in timings if timing.load_before is not None), default=0.0)
+    if isinstance(cores, int) and cores > 0 and load > _HIGH_LOAD * cores:
+        template = "The machine was busy: its load average reached {} on {} cores before a time was taken."
+        notices.append(compose(template, Amount(load, "number"), Amount(cores, "count")))
+    foreign = max((timing.foreign_gpu_processes or 0 for timing in timings), default=0)
+    if foreign:
+        template = "Processes of others that were on the GPU before a time was taken: {}."
+        notices.append(compose(template, Amount(foreign, "count")))
+    once = sorted(row.series for row in rows if row.time is not None and row.time.samples < 2)
+    if once:
+        notices.append(join(["Timed only once, and so without an interval: ", ", ".join(once), "."], ""))
+    return notices
+
+
+def _scores(rows: Sequence[ReportRow]) -> dict[tuple[int, str], list[tuple[Record, Score]]]:
+    """The scores by run and attention, of the task and length that most attentions of the run were trained on."""
+    models = trained_models(rows)
+    attentions: dict[tuple[int, str, int], set[str]] = {}
+    for model in models:
+        attentions.setdefault(_task_of(model.row), set()).add(model.row.record.spec.attention)
+    best: dict[int, tuple[int, str, int]] = {}
+    for place in sorted(attentions, key=lambda place: (len(attentions[place]), place[2], place[1])):
+        best[place[0]] = place
+    scores: dict[tuple[int, str], list[tuple[Record, Score]]] = {}
+    for model in models:
+        run, task, length = _task_of(model.row)
+        if best[run] == (run, task, length):
+            mean = mean_score(model.task.scores, model.task.metric)
+            score = Score(f"{task} at {format_length(length)} tokens", mean)
+            scores.setdefault((run, model.row.record.spec.attention), []).append((model.row.record, score))
+    return scores
+
+
+def _task_of(row: ReportRow) -> tuple[int, str, int]:
+    return row.run, dict(row.facets)["Task"], row.seq_len
+
+
+def _choices(groups: Mapping[Facets, Sequence[ReportRow]]) -> dict[str, list[str]]:
+    """The facets of the bar without the pass, each with its values in the order of the settings."""
+    choices: dict[str, list[str]] = {}
+    for facets in groups:
+        for name, value in facets:
+            if name != "Pass" and value not in choices.setdefault(name, []):
+                choices[name].append(value)
+    return choices
+
+
+def _is_approximation(row: MethodRow) -> bool:
+    """Whether an error of the row was measured that is not of rounding only."""
+    return any(error.measured and not error.rounding for error in row.errors.values())
+
+
+def _kinds(errors: SettingErrors, settings: Sequence[Setting]) -> list[str]:
+    """The kinds of inputs; that of the timed calls where only the verification knows an error."""
+    has_rounding = any(row.errors for setting in settings for row in setting.rows)
+    return errors.inputs or ([AS_TIMED] if has_rounding else [])
+
+
+def _start(settings: Sequence[Setting], kinds: Sequence[str]) -> Start:
+    """The longest length at which at least two methods have a time and an error and one of them approximates,
+    training where there is one; with fewer errors, the longest length with most of this."""
+    first = settings[0].facets
+    of_first = [setting for setting in settings if setting.facets == first]
+    for has_enough in (_has_measured_errors, _has_errors, _has_times, lambda setting, kind: True):
+        for pass_ in _PASSES:
+            places = [
+                (setting, kind)
+                for setting in of_first
+                if setting.pass_ == pass_
+                for kind in kinds or [""]
+                if has_enough(setting, kind)
+            ]
+            if places:
+                setting, kind = min(places, key=lambda place: (-place[0].length, *_by_methods(*place)))
+                return Start(setting.facets, setting.pass_, setting.length, kind)
+    raise AssertionError("every setting has one of the two passes")
+
+
+def _by_methods(setting: Setting, kind: str) -> tuple[object, ...]:
+    """Orders kinds of inputs at one setting: that with most measured errors first."""
+    measured = sum(kind in row.errors and row.errors[kind].measured for row in setting.rows)
+    return (-measured, *(preference(kind) if kind else ()))
+
+
+def _has_measured_errors(setting: Setting, kind: str) -> bool:
+    errors = [row.errors[kind] for row in setting.rows if kind in row.errors]
+    return len(errors) > 1 and any(error.measured and not error.rounding for error in errors)
+
+
+def _has_errors(setting: Setting, kind: str) -> bool:
+    return sum(kind in row.errors for row in setting.rows) > 1
+
+
+def _has_times(setting: Setting, kind: str) -> bool:
+    return bool(setting.rows)
+
+
+def _yours(evidence: Evidence) -> str | None:
+    """The only attention that the runs' commands name, or one that does not come with the harness; of several, the one
+    with most times."""
+    timed: dict[str, int] = {}
+    for row in evidence.rows:
+        if row.kind == "operation":
+            name = row.record.spec.attention
+            timed[name] = timed.get(name, 0) + (row.time is not None)
+    asked_for = set().union(*(attentions_asked_for(run) for run in evidence.runs))
+    if len(asked_for) == 1 and asked_for <= set(timed):
+        return asked_for.pop()
+    shipped = {entry.name for entry in entry_points(group=ATTENTIONS) if entry.value.startswith(_SHIPPED_IN)}
+    others = sorted(set(timed) - shipped, key=lambda name: (-timed[name], name))
+    return others[0] if shipped and others else None

@@ -1,0 +1,98 @@
+"""From which length is it faster than the reference? One line of time and memory over the length for each series."""
+
+from collections.abc import Mapping, Sequence
+
+from harness.report.model.amounts import Amount, format_length
+from harness.report.model.facets import Facets
+from harness.report.model.page_data import LinePoint, SeriesLine, Tie
+from harness.report.model.records_table import ReportRow, by_series, times_by_length
+from harness.report.questions.reference_times import NO_ATTENTION, REFERENCES, is_clear, is_same_kernel
+from harness.report.questions.speed import crossover_length, is_certain
+from harness.statistics import growth
+from harness.statistics.intervals import Estimate
+
+NO_CLEAR_ORDER = "no clear order"
+_Times = Mapping[int, Estimate]
+
+
+def series_lines(facets: Facets, rows: Sequence[ReportRow], tie: Tie | None) -> list[SeriesLine]:
+    """The lines of the series with a time, of rows with equal facets; the first of equal cases counts."""
+    timed = by_series(row for row in rows if row.time is not None and row.base_series != NO_ATTENTION)
+    times = times_by_length(rows)
+    reference = _reference_series(timed)
+    words = dict(facets)
+    pass_ = words.pop("Pass")
+    lines = []
+    for series, cases in timed.items():
+        comparison, crossing = "no exact attention was timed to compare with", None
+        if reference is not None:
+            comparison, crossing = _compared(series, reference, timed, times, tie)
+        first_cases = {row.seq_len: row for row in reversed(cases)}
+        points = tuple(_point(first_cases[length]) for length in sorted(first_cases))
+        lines.append(SeriesLine(words, pass_, series, cases[0].record.spec.attention, points, comparison, crossing))
+    return lines
+
+
+def _reference_series(timed: Mapping[str, Sequence[ReportRow]]) -> str | None:
+    """The series that the others are compared with: of the exact ones, that of the page, or the one with most times."""
+    exact = [series for series, cases in timed.items() if cases[0].exact]
+    for name in REFERENCES:
+        for series in exact:
+            if timed[series][0].base_series == name:
+                return series
+    return max(exact, key=lambda series: len(timed[series]), default=None)
+
+
+def _point(row: ReportRow) -> LinePoint:
+    assert row.time is not None
+    memory = None if row.peak_bytes is None else Amount(row.peak_bytes, "B")
+    time = Amount.of_estimate(row.time, "s")
+    return LinePoint(row.seq_len, format_length(row.seq_len), time, memory, row.disturbance is not None)
+
+
+def _compared(
+    series: str,
+    reference: str,
+    timed: Mapping[str, Sequence[ReportRow]],
+    times: Mapping[str, _Times],
+    tie: Tie | None,
+) -> tuple[str, Amount | None]:
+    """The comparison of a series with the reference over all lengths in words, and the length where they cross."""
+    if series == reference:
+        return "the others are compared with it", None
+    if is_same_kernel(timed[series][0], timed[reference][0]):
+        return f"same kernel as {reference}", None
+    own, others = times.get(series, {}), times.get(reference, {})
+    common = sorted(set(own) & set(others))
+    if not common:
+        return f"no undisturbed length in common with {reference}", None
+    clear = {length: own[length].value < others[length].value
+             for length in common if is_clear(own[length], others[length], tie)}  # fmt: skip
+    if not clear:
+        return f"no clear difference to {reference}", None
+    if len(common) == 1:
+        return f"{_order(clear[common[0]])} at {format_length(common[0])} tokens", None
+    crossover = growth.crossover(own, others)
+    if isinstance(crossover, growth.NoAnswer) or not is_certain(crossover):
+        return NO_CLEAR_ORDER, None
+    if crossover.length is None:
+        word = _order(next(iter(clear.values())))
+        return (f"always {word}" if len(clear) == len(common) else f"{word} where the difference is clear"), None
+    if not _is_clear_on_both_sides(clear, crossover):
+        return NO_CLEAR_ORDER, None
+    length = crossover_length(crossover)
+    assert isinstance(length, Amount)
+    return f"{crossover.verdict} {length.words} tokens", length
+
+
+def _is_clear_on_both_sides(clear: Mapping[int, bool], crossover: growth.Crossover) -> bool:
+    """Whether the order is clear at some length before the crossing and at some length after it, and not the same."""
+    assert crossover.length is not None
+    before = {is_faster for length, is_faster in clear.items() if length < crossover.length}
+    after = {is_faster for length, is_faster in clear.items() if length >= crossover.length}
+    ends_faster = crossover.verdict == "faster from"
+    return (not ends_faster) in before and after == {ends_faster}
+
+
+def _order(is_faster: bool) -> str:
+    return "faster" if is_faster else "slower"
