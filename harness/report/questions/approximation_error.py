@@ -276,7 +276,7 @@ def section(evidence: Evidence) -> Section:
     specs = [row.record.spec for row in evidence.rows]
     kinds = explain_inputs(spec.inputs for spec in specs if isinstance(spec, QualitySpec))
     return build_section(
-        "budget", "Approximation error against budget", budget_finding(evidence.rows),
+        "budget", "Error against budget", budget_finding(evidence.rows),
         "How far an approximation is from what it estimates: the relative Frobenius error, median over draws; the band "
         "reaches from the best draw to the worst. The budget is the number of hashes, features or landmarks. "
         f"{kinds} The table separates the bias, which all draws share, from the sampling error, which differs between "

@@ -301,7 +301,7 @@ def _hashes(swap: SwapResult) -> Amount:
 def section(evidence: Evidence) -> Section:
     """The score of each trained model with each other attention."""
     return build_section(
-        "swapped", "Trained with one attention, evaluated with another", swaps_finding(evidence.rows),
+        "swapped", "Swapped attention", swaps_finding(evidence.rows),
         "The weights of each trained model, evaluated with another attention in place of its own, without any further "
         "training. The horizontal line is the model as it was trained; bands reach from the worst seed to the best. "
         f"Changes are paired by seed; the {LEVEL_WORDS} intervals are Student's t, which are wide with two seeds, and "

@@ -96,7 +96,7 @@ def section(evidence: Evidence) -> Section:
             cells.append((facets, [finding.name, finding.attention, finding.reason, count]))
     attentions = {record.spec.attention for run in evidence.runs for record in run.records if record.status == "ok"}
     return build_section(
-        "fairness", "Is the comparison fair?", _summary(unequal, attentions),
+        "fairness", "Is it fair?", _summary(unequal, attentions),
         "Conditions that differed between cases that are compared with one another, as observed while the cases ran, "
         "and what an attention changed in its process.",
         [table_with_facets("", ["Unequal", "Attention", "Why", "Cases"], cells)],

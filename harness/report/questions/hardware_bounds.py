@@ -78,7 +78,7 @@ def is_launch_bound(timing: Timing) -> bool:
 def device_section(evidence: Evidence) -> Section:
     """Device time, wall time and the host's time."""
     return build_section(
-        "device", "Device time and host time", device_finding(evidence.rows),
+        "device", "Device and host time", device_finding(evidence.rows),
         "Device time is the GPU's own time, with cold caches and rotating inputs; wall time lasts until the end of a "
         "synchronization. Where the host takes longer to submit a call than the device takes to run it, the case is "
         "launch-bound: the device waits for the host.",
@@ -135,7 +135,7 @@ def bound_section(evidence: Evidence) -> Section:
     """The roofline, each case's fraction of its bound, and the measured ceilings."""
     rows, runs = evidence.rows, evidence.runs
     return build_section(
-        "bounds", "Roofline and fraction of the bound", bound_finding(rows, runs),
+        "bounds", "Roofline", bound_finding(rows, runs),
         "The bound is the least time that the definition needs (inputs read once, outputs written once, every product "
         "computed) at the ceilings measured on this device. The fraction is the bound divided by the time.",
         [bound_fractions(rows, runs), ceiling_table(runs, evidence.labels)],

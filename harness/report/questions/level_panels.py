@@ -50,7 +50,7 @@ def section(evidence: Evidence) -> Section:
     for facets, group in by_facets(rows, "task", without="Length").items():
         views.append(_view("trained tasks", facets, group, _plots_of_task(group, styles)))
     return build_section(
-        "length", "Error, memory and score over length", _finding(rows, errors),
+        "length", "Over the length", _finding(rows, errors),
         "The error of the output, the memory of whole models and the share of attention in their time, and scores of "
         "trained models, wherever they were measured at several lengths.",
         [], build_panel("over-length", [view for view in views if view is not None]),

@@ -178,7 +178,7 @@ def _memory_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
 def section(evidence: Evidence) -> Section:
     """Memory by its use."""
     return build_section(
-        "memory", "Memory by use", memory_finding(evidence.rows),
+        "memory", "Memory", memory_finding(evidence.rows),
         "At the longest measured length of each attention. Results are what the call must return: the output or the "
         "gradients. The rest of the peak is activations and workspace.",
         memory_parts(evidence.rows),

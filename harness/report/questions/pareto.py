@@ -100,7 +100,7 @@ def section(evidence: Evidence) -> Section:
             plots = [pareto_plot(each, styles, numbered_id("front", nth)) for nth, each in enumerate(several)]
             views.append(FacetView({"Level": level, **dict(facets)}, sequence_lengths(group), plots))
     return build_section(
-        "fronts", "Best in two costs at once", _finding(rows, errors),
+        "fronts", "Two costs at once", _finding(rows, errors),
         "The attentions that no other one beats in both costs: time and memory, or the cost of a training and its "
         "score. Errors inside whole models were not measured.",
         [], build_panel("fronts", views),

@@ -85,7 +85,7 @@ def sentences(evidence: Evidence) -> list[Sentence]:
 def section(evidence: Evidence) -> Section:
     """The significant differences from the first run, and the ratio of times."""
     return build_section(
-        "differences", "Comparison with the first run", join(sentences(evidence), " "),
+        "differences", "Runs compared", join(sentences(evidence), " "),
         f"Times of the same cases as a multiple of the first run's time. The tables list ratios whose {LEVEL_WORDS} "
         "interval excludes 1; without any change about one case in twenty would be listed by chance.",
         difference_tables(evidence), difference_panel(evidence),

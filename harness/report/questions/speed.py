@@ -171,7 +171,7 @@ def _time_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
 def growth_section(evidence: Evidence) -> Section:
     """How time grows with length."""
     return build_section(
-        "exponents", "How time grows with length", growth_finding(evidence.rows),
+        "exponents", "Scaling with length", growth_finding(evidence.rows),
         "The slope of log(time) against log(length), fitted by least squares over the measured lengths from "
         f"{EXPONENT_FROM} on: 1 is linear, 2 is quadratic. The {LEVEL_WORDS} interval is a bootstrap over samples: it "
         "covers the noise of this run, not the error of fitting a straight line to a curve."
@@ -183,7 +183,7 @@ def growth_section(evidence: Evidence) -> Section:
 def crossover_section(evidence: Evidence) -> Section:
     """From which length one attention is faster than another."""
     return build_section(
-        "crossovers", "Where one attention becomes faster than another", crossover_finding(evidence.rows),
+        "crossovers", "Crossovers", crossover_finding(evidence.rows),
         "Interpolated in log-log between measured lengths, never extrapolated. “not reached in range” means slower at "
         "every measured length, but closer at the longest than at the shortest. Agreement is the share of bootstrap "
         f"resamples with the same verdict; pairs that agree less often than a {LEVEL_WORDS} interval demands are "

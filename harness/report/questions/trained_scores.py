@@ -218,7 +218,7 @@ def section(evidence: Evidence) -> Section:
     """Every seed's score, the table of means, and published scores where a task was trained."""
     seeds = seeds_panel(evidence.rows, evidence.styles)
     return build_section(
-        "accuracy", "Accuracy after training", scores_finding_of(evidence.rows),
+        "accuracy", "Scores after training", scores_finding_of(evidence.rows),
         "One dot per training seed, and a bar at the mean. A score counts only above the dashed lines: chance, and "
         f"always predicting the most frequent class. {_noise_words(evidence.rows)}Changes are paired by seed; the "
         f"{LEVEL_WORDS} intervals are Student's t over seeds. Compare scores of one run only, never with a number from "

@@ -150,7 +150,7 @@ def unverified_section(evidence: Evidence) -> Section:
             (facets, [attention, what, Amount(count, "count")]) for (attention, what), count in sorted(cases.items())
         ]
     return build_section(
-        "unverified", "What was not verified", _unverified_finding(evidence.runs),
+        "unverified", "Not verified", _unverified_finding(evidence.runs),
         "Parts of cases that no check covers, and why. Everything else was compared with the attention's oracle.",
         [table_with_facets("", ["Attention", "Not verified", "Cases"], cells)],
     )  # fmt: skip

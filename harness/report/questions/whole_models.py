@@ -121,11 +121,11 @@ def whole_models(evidence: Evidence) -> list[WholeModel]:
 
 
 def _times_by_length(rows: Sequence[ReportRow]) -> list[ModelTimes]:
-    """The times at each length, the fastest first."""
+    """The times at each length, the fastest first, of one family: other families are models of their own."""
     base = _times_without_attention(rows)
     found = []
     for length in sequence_lengths(rows):
-        timed = [row for row in rows if row.seq_len == length and row.time and row.base_series != NO_ATTENTION]
+        timed = [row for row in rows if row.seq_len == length and row.time and _can_be_split(row)]
         if timed:
             times = [_model_time(row, row.time, base.get(length)) for row in timed if row.time]
             amount = Amount.of_estimate(base[length], "s") if length in base else None
@@ -135,7 +135,7 @@ def _times_by_length(rows: Sequence[ReportRow]) -> list[ModelTimes]:
 
 
 def _model_time(row: ReportRow, time: intervals.Estimate, base: intervals.Estimate | None) -> ModelTime:
-    can_be_split = base is not None and _can_be_split(row) and row.disturbance is None
+    can_be_split = base is not None and row.disturbance is None
     share = attention_share(time, base) if base is not None and can_be_split else None
     return ModelTime(
         series=row.series,
@@ -157,7 +157,7 @@ def _finding(rows: Sequence[ReportRow], lengths: Sequence[ModelTimes]) -> Senten
     parts += [compared] if compared else []
     unsplit = [times.length for times in lengths if times.base is None]
     if unsplit:
-        parts.append(compose("Not split at {} tokens: no model without attention was timed there.", join(unsplit)))
+        parts.append(compose("Not split at {} tokens, where none without attention was timed.", join(unsplit)))
     return join([*parts, Sentence("Errors inside whole models were not measured.")], " ")
 
 
@@ -266,7 +266,7 @@ def _multiple(time: intervals.Estimate, base: intervals.Estimate | None) -> Cell
 def share_section(evidence: Evidence) -> Section:
     """The share of a model's time that its attention takes."""
     return build_section(
-        "share", "Attention's share of a model's time", _share_finding_of(evidence.rows),
+        "share", "Attention's share", _share_finding_of(evidence.rows),
         "The part of the time that disappears when the attention is replaced by “none”, which mixes no tokens. It "
         "limits how much a faster attention can speed up the model.",
         [share_table(evidence.rows)],

@@ -92,12 +92,9 @@ function card(title, row, setting, state, without) {
  * @returns {Child[]}
  */
 function sentence(row, setting, state) {
-  const knob = row.knob ? `With ${row.knob}: ` : "";
-  const comparison = row.series === setting.reference ? "what the others are compared with" : row.comparison;
-  const words = knob + (comparison || "compared with no other");
   return [
-    element("b", {}, words.charAt(0).toUpperCase() + words.slice(1)),
-    ", with ",
+    element("b", {}, comparisonWords(row, setting)),
+    ", ",
     ...errorWords(row, state),
     row.memory ? `; peak memory ${row.memory.words}` : "; memory not measured",
     row.score ? `; ${row.score.task} ${row.score.mean.words}` : "; not trained",
@@ -106,6 +103,20 @@ function sentence(row, setting, state) {
 }
 
 /**
+ * How fast the row is, as the beginning of a sentence that goes on with `errorWords`.
+ *
+ * @param {MethodRow} row
+ * @param {Setting} setting
+ */
+export function comparisonWords(row, setting) {
+  const comparison = row.series === setting.reference ? "the reference of the others" : row.comparison;
+  const words = (row.knob ? `With ${row.knob}: ` : "") + (comparison || "without a reference to compare with");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+/**
+ * The row's error as the end of a sentence about its speed.
+ *
  * @param {MethodRow} row
  * @param {State} state
  * @returns {Child[]}
@@ -113,9 +124,10 @@ function sentence(row, setting, state) {
 export function errorWords(row, state) {
   const error = errorOf(row, state);
   if (!error) return [element("b", {}, "error not measured at this setting")];
-  if (error.rounding) return ["an error of rounding only ", element("b", {}, `(${error.worst.words})`)];
+  if (error.rounding) return ["with an error of ", element("b", {}, "rounding only"), ` (${error.worst.words})`];
   const draws = error.draws > 1 ? `, ${error.draws} draws` : "";
-  return ["an error of ", element("b", {}, error.worst.words), ` (${error.of}${draws}) against ${error.reference}`];
+  const against = ` (${error.of}${draws}) against ${error.reference}`;
+  return ["with an error of ", element("b", {}, error.worst.words), against];
 }
 
 /**
@@ -148,7 +160,7 @@ function samples(row) {
  * @param {string} attention
  */
 function withoutTime(setting, attention) {
-  const found = setting.withoutResult.find((one) => one.attention === attention);
+  const found = setting.withoutResult.find((one) => one.attention.split(", ").includes(attention));
   return found ? `${attention} has no time here (${found.status}): ${found.reason}` : `${attention} was not timed here.`;
 }
 

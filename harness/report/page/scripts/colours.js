@@ -18,7 +18,7 @@ let colours = new Map();
 
 /**
  * Choose who is in colour: the fastest exact one, yours, those that no other beats in both time and error, and then
- * those with an error, the fastest first.
+ * those with an error and those with a colour of their own.
  *
  * @param {PageData} data
  * @param {State} state
@@ -33,7 +33,9 @@ export function assignColours(data, state) {
   const front = measured.filter((row) => measured.every((other) => !beats(other, row, state)));
   const estimates = measured.filter((row) => !errorOf(row, state)?.rounding);
   const own = [data.operation?.yours ?? "yoso", "yoso"];
-  const wanted = [exact, ...rows.filter(({ attention }) => own.includes(attention)), ...front, ...estimates, ...rows];
+  const mine = rows.filter(({ attention }) => own.includes(attention));
+  const usual = rows.filter(({ attention }) => attention in HOME);
+  const wanted = [exact, ...mine, ...front, ...estimates, ...usual, ...rows];
   const names = [...new Set(wanted.flatMap((row) => row?.attention ?? []))].slice(0, COLOURS);
   const all = [...new Set(data.operation?.settings.flatMap((one) => one.rows.map(({ attention }) => attention)))].sort();
   const free = new Set(Array.from({ length: COLOURS }, (_, i) => i + 1));
@@ -53,9 +55,21 @@ export function assignColours(data, state) {
  * @param {State} state
  */
 function beats(a, b, state) {
-  const [of_a, of_b] = [errorOf(a, state)?.worst.value ?? Infinity, errorOf(b, state)?.worst.value ?? Infinity];
+  const [of_a, of_b] = [size(a, state), size(b, state)];
   const [time_a, time_b] = [a.time.value, b.time.value];
   return time_a <= time_b && of_a <= of_b && (time_a < time_b || of_a < of_b);
+}
+
+/**
+ * The error by which a row is on the front or not: errors of rounding are equal.
+ *
+ * @param {MethodRow} row
+ * @param {State} state
+ */
+function size(row, state) {
+  const error = errorOf(row, state);
+  if (!error) return Infinity;
+  return error.rounding ? 0 : error.worst.value;
 }
 
 /**

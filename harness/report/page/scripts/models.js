@@ -12,13 +12,14 @@ import { shortened, textWidth } from "report/text_width";
 /** @typedef {import("report/state").State} State */
 
 const SIZE = 12;
-const ROW = 18;
+const ROW = 17;
 const BAR = 12;
 const HEADING = 24;
-const GAP = 18;
+const GAP = 14;
 /** The least width of the longest bar of a column, without its words. */
-const LEAST = 54;
-const NOISE = "noise";
+const LEAST = 36;
+/** Stands after a time of which what the attention adds is within noise. */
+const NOISE = "*";
 
 /**
  * @param {PageData} data
@@ -33,26 +34,26 @@ export function draw(data, state) {
   const models = ofPass.length > 0 ? ofPass : all;
   place.hidden = models.length === 0;
   if (models.length === 0) return;
-  const { part: model, list } = choice("Model", models, modelWords, () => draw(data, state));
+  const onePass = models.every(({ pass }) => pass === models[0]?.pass);
+  const words = (/** @type {WholeModel} */ { facets, pass }) => (onePass ? facets.Model ?? "" : `${facets.Model}, ${pass}`);
+  const { part: model, list } = choice("Model", models, words, () => draw(data, state));
   const drawing = element("div", { class: "drawing" });
   place.append(
     element("div", { class: "heading-row" }, element("h2", {}, model.heading), list),
     element("p", { class: "sub" }, model.finding.words),
     drawing,
   );
-  drawing.append(bars(model, drawing.clientWidth));
+  /* after everything has been drawn, because an empty neighbour leaves its width to this panel */
+  queueMicrotask(() => drawing.append(bars(model, drawing.clientWidth)));
   const cells = model.lengths.flatMap(({ rows }) => rows);
-  const words = [
-    model.lengths.some(({ base }) => base) ? "Grey: the model without attention. Colour: what the attention adds." : "",
-    cells.some(({ withinNoise }) => withinNoise) ? `${NOISE}: what the attention adds is within noise.` : "",
-    "Each length has its own scale.",
+  const about = [
+    model.lengths.some(({ base }) => base) ? "Grey: the model without attention; colour: what the attention adds." : "",
+    cells.some(({ withinNoise }) => withinNoise) ? `${NOISE} This is within noise.` : "",
+    "One scale a length.",
     model.facets.Shape ? `${capitalized(model.facets.Shape)}.` : "",
   ];
-  place.append(element("p", { class: "foot" }, words.filter(Boolean).join(" ")));
+  place.append(element("p", { class: "foot" }, about.filter(Boolean).join(" ")));
 }
-
-/** @param {WholeModel} model */
-const modelWords = ({ facets, pass }) => [facets.Model ?? "", pass].filter(Boolean).join(", ");
 
 /** @param {string} words */
 const capitalized = (words) => words.charAt(0).toUpperCase() + words.slice(1);
@@ -79,7 +80,7 @@ const unique = (value, i, values) => values.indexOf(value) === i;
 /** @param {Row} row */
 function note(row) {
   if (row.disturbance) return " disturbed";
-  return row.withinNoise ? ` ${NOISE}` : "";
+  return row.withinNoise ? NOISE : "";
 }
 
 /**
@@ -88,7 +89,7 @@ function note(row) {
  */
 function bars(model, width) {
   const series = seriesInOrder(model);
-  const names = series.map((name) => shortened(name, width * 0.34, SIZE, 600));
+  const names = series.map((name) => shortened(name, width * 0.3, SIZE, 600));
   const nameWidth = Math.max(...names.map((name) => textWidth(name, SIZE, 600))) + 12;
   const words = Math.max(
     ...model.lengths.flatMap(({ rows }) => rows.map((row) => textWidth(row.time.words + note(row), SIZE))),
@@ -105,8 +106,9 @@ function bars(model, width) {
     const shown = series.filter((name) => block.some(({ rows }) => rows.some((row) => row.series === name)));
     const attention = new Map(block.flatMap(({ rows }) => rows.map((row) => [row.series, row.attention])));
     const top = y + HEADING;
+    parts.push(text(0, y + 13, "tokens", { class: "soft" }));
     shown.forEach((name, i) => {
-      const ink = name.includes("·") ? "var(--soft)" : inkOf(attention.get(name) ?? name);
+      const ink = inkOf(attention.get(name) ?? name);
       parts.push(text(0, top + ROW * i + BAR - 2, names[series.indexOf(name)] ?? name, { "font-weight": 600, fill: ink }));
     });
     block.forEach((times, nth) => parts.push(...drawLength(times, shown, nameWidth + column * nth, y, longest)));
@@ -127,14 +129,12 @@ function bars(model, width) {
  */
 function drawLength(times, series, x, y, longest) {
   const scale = longest / Math.max(...times.rows.map(({ time }) => time.value));
-  const heading = `${times.length.words} tokens`;
-  const short = textWidth(`${heading} not split`, SIZE, 600) > longest + 40 ? times.length.words : heading;
   /** @type {SVGElement[]} */
   const parts = [
     svg(
       "text",
       { x, y: y + 13, "font-size": SIZE },
-      svg("tspan", { "font-weight": 600 }, short),
+      svg("tspan", { "font-weight": 600 }, times.length.words),
       times.base ? null : svg("tspan", { class: "soft" }, " not split"),
     ),
   ];

@@ -1,9 +1,9 @@
 /** The table of all attentions at the place of the bar. A row opens; the columns sort. */
 
-import { errorWords, flags } from "report/cards";
+import { comparisonWords, errorWords, flags } from "report/cards";
 import { colourOf, inkOf } from "report/colours";
 import { byId, element, svg } from "report/dom";
-import { currentSetting, errorOf, fastestExact, FLOOR, isAllowed, isChosen, methods } from "report/selection";
+import { currentSetting, errorOf, fastestExact, isAllowed, isChosen, methods } from "report/selection";
 import { change } from "report/state";
 
 /** @typedef {import("report/page_data").PageData} PageData */
@@ -217,7 +217,7 @@ function opened(row, shown, setting, state) {
   const others = setting.rows.filter((other) => other.attention === row.attention && other !== row);
   /** @type {[string, Child[]][]} */
   const pairs = [
-    ["speed", [row.comparison || "compared with no other", ", with ", ...errorWords(row, state), "."]],
+    ["speed", [comparisonWords(row, setting), ", ", ...errorWords(row, state), "."]],
     ["time", [[row.time.words, row.time.interval].filter(Boolean).join(" "), `, ${row.samples} samples`]],
     ["knobs", [row.knobs.map(([name, words]) => `${name} ${words}`).join(", ") || "none"]],
     ["checks", [`${row.checks.passed} of ${row.checks.total} passed`]],
@@ -226,7 +226,7 @@ function opened(row, shown, setting, state) {
     ["command", [element("code", {}, row.command)]],
   ];
   const also = others.map((other) => {
-    const words = [other.knob || other.series, ": ", other.time.words, " ", other.time.interval, ", with "];
+    const words = [other.knob || other.series, ": ", other.time.words, " ", other.time.interval, ", "];
     return element("li", {}, ...words, ...errorWords(other, state));
   });
   const cell = element(
@@ -248,7 +248,7 @@ const pair = (name, words) => element("div", {}, element("dt", {}, name), elemen
 
 /** @param {Setting} setting */
 function footer(setting) {
-  const floor = setting.rows.find(({ attention }) => attention === FLOOR);
+  const floor = setting.floor;
   /** @type {Map<string, string[]>} */
   const byStatus = new Map();
   for (const { status, attention } of setting.withoutResult) {
@@ -288,7 +288,7 @@ function sort(rows, column, descending) {
  * @returns {(row: MethodRow) => Child}
  */
 function sparklines(lines, state) {
-  const points = lines.filter(({ attention }) => attention !== FLOOR).flatMap((line) => line.points);
+  const points = lines.flatMap((line) => line.points);
   const x = logarithmic(points.map(({ length }) => length), 3, SPARK.width - 3);
   const y = logarithmic(points.map(({ time }) => time.value), SPARK.height - 3, 3);
   return (row) => {

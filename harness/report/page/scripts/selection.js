@@ -6,9 +6,6 @@
 /** @typedef {import("report/page_data").ErrorAtSetting} ErrorAtSetting */
 /** @typedef {import("report/state").State} State */
 
-/** The attention that computes nothing, whose time is the floor of every other: it is no method. */
-export const FLOOR = "none";
-
 /**
  * Whether everything that `facets` names is as the bar has chosen.
  *
@@ -68,7 +65,6 @@ export function methods(setting, state) {
   /** @type {Map<string, MethodRow[]>} */
   const byAttention = new Map();
   for (const row of setting.rows) {
-    if (row.attention === FLOOR) continue;
     byAttention.set(row.attention, [...(byAttention.get(row.attention) ?? []), row]);
   }
   const chosen = [...byAttention.values()].flatMap((rows) => {

@@ -11,13 +11,13 @@ import { shortened, spread, textWidth } from "report/text_width";
 /** @typedef {(value: number) => number} Scale */
 
 const SIZE = 12;
-const ROW = 26;
+const ROW = 24;
 const TOP = 44;
 const BOTTOM = 22;
 const RADIUS = 3.6;
 const GAP = 28;
 /** Below this width the swaps are drawn below the rows. */
-const WIDE = 520;
+const WIDE = 480;
 const COLLISIONS = "< 1 collision";
 const DASHES = ["", "5 3", "2 3", "7 3 2 3"];
 
@@ -38,6 +38,22 @@ export function draw(data, state) {
     element("p", { class: "sub" }, task.finding.words),
     drawing,
   );
+  /* after everything has been drawn, because an empty neighbour leaves its width to this panel */
+  queueMicrotask(() => fill(task, drawing));
+  const rare = task.rows.some(({ rareRows }) => rareRows);
+  const words = [
+    "Dot: a seed. Bar: the mean.",
+    task.swaps.length > 0 ? "Line: the mean over seeds." : "",
+    rare ? `${COLLISIONS}: the share of rows that expect less than one collision, so that sampling often finds no key.` : "",
+  ];
+  place.append(element("p", { class: "foot" }, words.filter(Boolean).join(" ")));
+}
+
+/**
+ * @param {TrainedTask} task
+ * @param {HTMLElement} drawing
+ */
+function fill(task, drawing) {
   const width = drawing.clientWidth;
   const beside = task.swaps.length > 0 && width >= WIDE;
   const left = beside ? Math.round((width - GAP) * 0.52) : width;
@@ -46,13 +62,6 @@ export function draw(data, state) {
     const right = beside ? width - GAP - left : width;
     drawing.append(element("div", { style: `width: ${right}px` }, curves(task, right)));
   }
-  const rare = task.rows.some(({ rareRows }) => rareRows);
-  const words = [
-    "Dot: a seed. Bar: the mean.",
-    task.swaps.length > 0 ? "Line: the mean over seeds." : "",
-    rare ? `${COLLISIONS}: the share of rows that expect less than one collision, so that sampling often finds no key.` : "",
-  ];
-  place.append(element("p", { class: "foot" }, words.filter(Boolean).join(" ")));
 }
 
 /** @param {TrainedTask} task */
@@ -169,7 +178,7 @@ function curves(task, width) {
     single ? "" : shortened(`${trainedWith} → ${testedWith}`, width * 0.36, SIZE, 600),
   );
   const nameWidth = single ? 10 : Math.max(...names.map((name) => textWidth(name, SIZE, 600))) + 12;
-  const height = Math.max(4, task.rows.length) * ROW;
+  const height = Math.min(8, Math.max(4, task.rows.length)) * ROW;
   const [left, right, bottom] = [42, width - nameWidth, TOP + height];
   const range = ticks(task);
   const y = scale(range, bottom, TOP);
