@@ -64,6 +64,7 @@ def _still_figure(plot: Plot, setting: str) -> dict[str, Any]:
     meta = figure["layout"].pop("meta", None)
     if meta:
         figure["data"] = traces_at_length(figure["data"], meta["length"], meta["front"])
+        figure["layout"] |= copy.deepcopy(meta["axes"][str(meta["length"])])
         title += f", {meta['length']:,} tokens"
     in_legend: set[str] = set()
     for trace in figure["data"]:

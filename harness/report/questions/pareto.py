@@ -3,7 +3,7 @@ costs, at one length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -119,7 +119,13 @@ def _finding(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence | Non
             parts = [compose("{} (error {})", each.series, error_beside(each.series, group, errors)) for each in front]
             where = Amount(longest, "tokens"), dict(facets)["Pass"]
             return compose("In time and memory at {} tokens, {}: {}.", *where, join(parts))
-    return Sentence("Costs of a training and scores.")
+    for facets, group in by_facets(rows, "task").items():
+        candidates = training_time_and_score(group)
+        if candidates.points:
+            front = pareto_front(candidates.points, "higher")
+            parts = [compose("{} ({})", each.series, Amount(each.y, "fraction")) for each in front]
+            return compose("In time of a training and score, {}: {}.", dict(facets)["Task"], join(parts))
+    return None
 
 
 def time_and_error(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -> ParetoCandidates:
@@ -194,7 +200,8 @@ def pareto_plot(candidates: ParetoCandidates, styles: Styles, id_: str = "front"
 def pareto_figure(candidates: ParetoCandidates, styles: Styles) -> Figure:
     """Every point of every length; the page shows one length and draws the front through the visible points.
 
-    ``layout.meta`` controls this: ``front`` says which values of y are better, ``length`` is the first length to show.
+    ``layout.meta`` controls this: ``front`` says which values of y are better, ``length`` is the first length to show,
+    and ``axes`` are those of each length.
     """
     by_series: dict[str, list[ParetoPoint]] = {}
     for point in candidates.points:
@@ -207,13 +214,22 @@ def pareto_figure(candidates: ParetoCandidates, styles: Styles) -> Figure:
         )
         for series, points in sorted(by_series.items())
     ]  # fmt: skip
-    x_values, y_values = ([point.x for point in candidates.points], [point.y for point in candidates.points])
+    axes = {
+        str(length): _axes(candidates, [point for point in candidates.points if point.seq_len == length])
+        for length in sorted({point.seq_len for point in candidates.points})
+    }
+    meta = {"front": candidates.y_better, "length": candidates.longest_length(), "axes": axes}
+    return figure(data, **_axes(candidates, candidates.points), meta=meta)
+
+
+def _axes(candidates: ParetoCandidates, points: Sequence[ParetoPoint]) -> dict[str, Any]:
+    """The axes for these points, with at least two ticks each."""
+    x_values, y_values = [point.x for point in points], [point.y for point in points]
     y_axis = {"title": {"text": candidates.y_title}, "tickformat": ".0%"}
     if candidates.y_better == "lower":
         y_axis = log_axis(candidates.y_title, y_values, candidates.y_words, _log_base(candidates.y_words))
     x_axis = log_axis(candidates.x_title, x_values, candidates.x_words, _log_base(candidates.x_words))
-    meta = {"front": candidates.y_better, "length": candidates.longest_length()}
-    return figure(data, xaxis=x_axis, yaxis=y_axis, meta=meta)
+    return {"xaxis": x_axis, "yaxis": y_axis}
 
 
 def _log_base(words: Formatter) -> int:

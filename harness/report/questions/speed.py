@@ -197,8 +197,7 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     """How many attentions grow nearly linearly in the setting with the most results, and how the best known grow."""
     for level in _LEVELS:
         for facets, group in by_facets(rows, level).items():
-            attentions = [row for row in group if row.base_series != NO_ATTENTION]
-            fits = {series: fit for series, fit in _fits(attentions).items() if isinstance(fit, growth.Exponent)}
+            fits = {series: fit for series, fit in _fits(group).items() if isinstance(fit, growth.Exponent)}
             if not fits:
                 continue
             linear = sum(fit.value < NEARLY_LINEAR for fit in fits.values())
@@ -213,7 +212,12 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
 
 
 def _fits(rows: Sequence[ReportRow]) -> dict[str, growth.Exponent | growth.NoAnswer]:
-    return {series: growth.scaling_exponent(times, EXPONENT_FROM) for series, times in times_by_length(rows).items()}
+    return {series: growth.scaling_exponent(times, EXPONENT_FROM) for series, times in _times(rows).items()}
+
+
+def _times(rows: Sequence[ReportRow]) -> dict[str, dict[int, intervals.Estimate]]:
+    """The times of attentions by length: a call without attention is none."""
+    return times_by_length(row for row in rows if row.base_series != NO_ATTENTION)
 
 
 def exponents(rows: Sequence[ReportRow]) -> list[Table]:
@@ -245,7 +249,7 @@ def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     is."""
     errors = SettingErrors(rows)
     for facets, group in by_facets(rows, "operation").items():
-        times = times_by_length(row for row in group if row.base_series != NO_ATTENTION)
+        times = _times(group)
         reference = next((name for name in HEADLINE_REFERENCES if name in times), None)
         if reference is None:
             continue
@@ -281,7 +285,7 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
         cells: list[tuple[Facets, list[Cell]]] = []
         too_few = unclear = 0
         for facets, group in by_facets(rows, level).items():
-            times = times_by_length(group)
+            times = _times(group)
             references = [name for name in TABLE_REFERENCES if name in times]
             for nth, reference in enumerate(references):
                 for series in (name for name in times if name not in references[: nth + 1]):

@@ -20,6 +20,8 @@ const GAP = 14;
 const LEAST = 36;
 /** Stands after a time of which what the attention adds is within noise. */
 const NOISE = "*";
+/** The least width of the drawing. */
+const LEAST_WIDTH = 240;
 
 /**
  * @param {PageData} data
@@ -44,7 +46,9 @@ export function draw(data, state) {
     drawing,
   );
   /* after everything has been drawn, because an empty neighbour leaves its width to this panel */
-  queueMicrotask(() => drawing.append(bars(model, drawing.clientWidth)));
+  queueMicrotask(() => {
+    if (drawing.isConnected) drawing.append(bars(model, Math.max(LEAST_WIDTH, drawing.clientWidth)));
+  });
   const cells = model.lengths.flatMap(({ rows }) => rows);
   const about = [
     model.lengths.some(({ base }) => base) ? "Grey: the model without attention; colour: what the attention adds." : "",

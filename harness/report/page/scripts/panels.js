@@ -266,8 +266,7 @@ function withParetoFront(data, better) {
   const length = Math.max(...(several.length ? several : count.keys()));
   const traces = data
     .map((trace) => pickPoints(trace, (trace.customdata ?? []).map((n) => n === length)))
-    .filter((trace) => trace.x.length > 0)
-    .map((trace) => ({ ...trace, mode: "markers+text", text: trace.name ?? "", textposition: "top center", cliponaxis: false }));
+    .filter((trace) => trace.x.length > 0);
   const sign = better === "lower" ? 1 : -1;
   const points = traces.flatMap(({ x, y }) => x.map((value, i) => ({ x: Number(value), y: Number(y[i]) })));
   points.sort((a, b) => a.x - b.x || sign * (a.y - b.y));

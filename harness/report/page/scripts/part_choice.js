@@ -39,14 +39,14 @@ export function choice(what, parts, words, redraw) {
   const part = /** @type {T} */ (parts[place]);
   if (parts.length === 1) return { part, list: null };
   const options = names.map((name, i) => element("option", { selected: i === place }, name));
-  const select = element("select", { name: what }, ...options);
+  const select = element("select", { name: what, "aria-label": what }, ...options);
   select.addEventListener("change", () => {
     chosen[what] = select.value;
     redraw();
     const again = document.querySelector(`select[name="${what}"]`);
     if (again instanceof HTMLElement) again.focus();
   });
-  return { part, list: element("label", { class: "soft" }, `${what} `, select) };
+  return { part, list: select };
 }
 
 /**

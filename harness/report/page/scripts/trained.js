@@ -18,6 +18,8 @@ const RADIUS = 3.6;
 const GAP = 28;
 /** Below this width the swaps are drawn below the rows. */
 const WIDE = 480;
+/** The least width of the drawing. */
+const LEAST_WIDTH = 240;
 const COLLISIONS = "< 1 collision";
 const DASHES = ["", "5 3", "2 3", "7 3 2 3"];
 
@@ -39,7 +41,9 @@ export function draw(data, state) {
     drawing,
   );
   /* after everything has been drawn, because an empty neighbour leaves its width to this panel */
-  queueMicrotask(() => fill(task, drawing));
+  queueMicrotask(() => {
+    if (drawing.isConnected) fill(task, drawing);
+  });
   const rare = task.rows.some(({ rareRows }) => rareRows);
   const words = [
     "Dot: a seed. Bar: the mean.",
@@ -54,7 +58,7 @@ export function draw(data, state) {
  * @param {HTMLElement} drawing
  */
 function fill(task, drawing) {
-  const width = drawing.clientWidth;
+  const width = Math.max(LEAST_WIDTH, drawing.clientWidth);
   const beside = task.swaps.length > 0 && width >= WIDE;
   const left = beside ? Math.round((width - GAP) * 0.52) : width;
   drawing.append(element("div", { style: `width: ${left}px` }, rows(task, left)));
