@@ -53,29 +53,21 @@ class FacetView:
 
 @dataclass(frozen=True)
 class Panel:
-    """The views of one question, of which the page shows one at a time, at first the first.
-
-    ``series`` are the labels that any of the views draws.
-    """
+    """The views of one question, of which the page shows one at a time: the one that is nearest to the bar's place."""
 
     id: str
     title: str
     lead: str
     views: list[FacetView]
-    series: list[str]
 
     @property
     def common(self) -> str:
         """The values of the facets in which all views agree."""
-        return ", ".join(values[0] for name, values in self._values().items() if len(values) == 1)
-
-    def _values(self) -> dict[str, list[str]]:
-        values: dict[str, list[str]] = {}
+        values: dict[str, set[str]] = {}
         for view in self.views:
             for name, value in view.facets.items():
-                if value not in values.setdefault(name, []):
-                    values[name].append(value)
-        return values
+                values.setdefault(name, set()).add(value)
+        return ", ".join(next(iter(found)) for found in values.values() if len(found) == 1)
 
 
 @dataclass(frozen=True)
@@ -99,10 +91,8 @@ class Section:
 
 
 def build_panel(id_: str, views: list[FacetView], title: str = "", lead: str = "") -> Panel:
-    """A panel of these views, with the series that they draw."""
-    traces = [trace for view in views for plot in view.plots for trace in plot.figure["data"]]
-    drawn = {trace["meta"]["series"] for trace in traces} - {None}
-    return Panel(id_, title, lead, views, sorted(drawn))
+    """A panel of these views."""
+    return Panel(id_, title, lead, views)
 
 
 def build_section(
