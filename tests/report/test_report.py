@@ -1,6 +1,8 @@
 """The page of a whole run: what it draws, and what it must never hide."""
 
+import base64
 import hashlib
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -9,13 +11,14 @@ from typing import get_args
 import numpy as np
 import pytest
 import synthetic
-from report_page import Page, embedded_runs, figures, of
+from report_page import SCRIPTS, Page, embedded_runs, figures, of
 
 from harness.core.record import Quality, Run, Status
 from harness.core.spec import OperationSpec, QualitySpec
 from harness.report.comparison import compare
 from harness.report.formats import html
 
+SCRIPT_FILES = files("harness.report").joinpath("page", "scripts")
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
@@ -47,8 +50,19 @@ def test_the_embedded_json_is_the_run(page: Page, realistic: Run) -> None:
 
 
 def test_the_page_contains_plotly_once(page: Page) -> None:
-    assert page.tags.count("script") == 3
+    assert page.tags.count("script") == len(SCRIPTS)
+    assert tuple(page.scripts) == SCRIPTS
     assert len(page.scripts["plotly"]) > 300_000
+
+
+def test_every_script_is_in_the_import_map(page: Page) -> None:
+    sources = {path.name: path.read_text("utf-8") for path in SCRIPT_FILES.iterdir() if path.name.endswith(".js")}
+    found = json.loads(page.scripts["scripts"])["imports"]
+    texts = {name: base64.b64decode(url.removeprefix("data:text/javascript;base64,")) for name, url in found.items()}
+    assert {f"{name.removeprefix('report/')}.js": text.decode() for name, text in texts.items()} == sources
+    imported = {name for text in sources.values() for name in re.findall(r'(?:from|^import) "([^"]+)"', text, re.M)}
+    assert imported <= set(found)
+    assert 'import "report/main"' in page.scripts["main"]
 
 
 def test_plotly_has_the_digest_in_SOURCE_md() -> None:

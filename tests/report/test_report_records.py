@@ -10,7 +10,7 @@ import pytest
 import synthetic
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report_page import embedded_runs, figures, of
+from report_page import SCRIPTS, embedded_runs, figures, of
 
 from harness.core.record import Memory, Record, Status
 from harness.core.spec import OperationSpec
@@ -107,7 +107,7 @@ def test_hostile_names_and_reasons_stay_text() -> None:
     ]
     run = synthetic.run(records, command=HOSTILE, commit=HOSTILE, profile=HOSTILE, machine={HOSTILE: HOSTILE})
     page = of(run)
-    assert page.tags.count("script") == 3
+    assert page.tags.count("script") == len(SCRIPTS)
     assert "img" not in page.tags
     assert embedded_runs(page) == [run]
     drawn = [trace for view in figures(page)["operation"] for plot in view["plots"] for trace in plot["data"]]
@@ -133,7 +133,7 @@ def test_any_records_give_a_complete_page(cases: list[tuple[str, int, Status, fl
         records.append(synthetic.timed(spec, seconds, 10, rng) if status == "ok" else synthetic.record(spec, status))
     run = synthetic.run(records)
     page = of(run)
-    assert page.tags.count("script") == 3
+    assert page.tags.count("script") == len(SCRIPTS)
     assert embedded_runs(page) == [run]
     assert bool(figures(page)) == bool(records)
 

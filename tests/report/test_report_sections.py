@@ -16,6 +16,7 @@ from harness.report.model.style import assign_styles
 from harness.report.questions import approximation_error, memory_use, pareto, speed, whole_models
 from harness.report.questions.memory_use import MemoryParts
 from harness.report.questions.pareto import ParetoPoint
+from harness.report.questions.setting_errors import SettingErrors
 
 
 def timed(spec: OperationSpec | ModelSpec, seconds: float, **more: object) -> Record:
@@ -126,11 +127,12 @@ def test_a_disturbed_time_is_marked_and_in_no_exponent_and_no_crossover() -> Non
     remark = f"Disturbed by other processes, and so in no exponent and no crossover: sdpa at 4,096 tokens ({words})."
     assert [str(each) for each in plot.remarks] == [remark]
     assert any(f"disturbed: {words}" in text for trace in plot.figure["data"] for text in trace.get("hovertext") or [])
-    fastest, _ = speed.fastest_sentences(rows, "forward")
+    fastest, _ = speed.fastest_sentences(rows, "forward", SettingErrors(rows))
     assert "(disturbed)" in str(fastest)
     assert amounts_of(fastest) >= {9.0}
     quiet = report_rows(synthetic.run(records[4:]))
-    assert "disturbed" not in " ".join(str(each) for each in speed.fastest_sentences(quiet, "forward"))
+    undisturbed = speed.fastest_sentences(quiet, "forward", SettingErrors(quiet))
+    assert "disturbed" not in " ".join(str(each) for each in undisturbed)
 
 
 def amounts_of(sentence: Sentence) -> set[float]:

@@ -129,7 +129,7 @@ def test_different_batches_do_not_decide_which_attention_is_faster() -> None:
     (table,) = speed.crossovers(report_rows(synthetic.run(records)))
     (row,) = table.rows
     assert row[:3] == ["yoso", "softmax", "faster everywhere"]
-    assert LARGEST in table.note
+    assert LARGEST in str(table.note)
 
 
 def test_values_of_whole_calls_name_the_batch() -> None:

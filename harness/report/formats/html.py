@@ -49,7 +49,7 @@ def render(comparison: Comparison) -> str:
         .render(
             report=comparison,
             page_colors={"light": style.LIGHT_PAGE, "dark": style.DARK_PAGE},
-            css=template_text("report.css"),
+            css=template_text("report.css") + template_text("charts.css"),
             import_map=import_map(),
             plotly=packed_plotly(),
             data=_packed(json.dumps(data, allow_nan=False)),

@@ -29,5 +29,5 @@ def _table(table: Table) -> str:
     rows = [[markdown(str(cell)) for cell in row] for row in table.rows]
     lines = ["| " + " | ".join(row) + " |" for row in (names, rule, *rows)]
     heading = [f"**{markdown(table.title)}**"] if table.title else []
-    note = [markdown(str(table.note))] if table.note else []
+    note = [markdown(str(table.note))] if str(table.note) else []
     return "\n\n".join([*heading, *note, "\n".join(lines)])

@@ -136,6 +136,11 @@ class Amount:
             return ""
         return format_interval(self.value, self.low, self.high, self.unit)
 
+    @property
+    def without_interval(self) -> "Amount":
+        """The same amount without its interval, for sentences that would be too long with it."""
+        return Amount(self.value, self.unit, text=self.text)
+
     def __str__(self) -> str:
         if self.interval_text is not None:
             return f"{self.words} {self.interval_text}"

@@ -24,6 +24,7 @@ class ErrorAtSetting:
         reference: what it is compared with.
         rounding: the method computes its reference exactly, and the error is of rounding only.
         measured: the error is that of a record of errors, and not of the verification of the timed case.
+        inputs: the kind of inputs.
     """
 
     worst: Amount
@@ -32,6 +33,7 @@ class ErrorAtSetting:
     reference: str
     rounding: bool
     measured: bool
+    inputs: Sentence
 
     def as_json(self) -> dict[str, Any]:
         """The error as the scripts read it."""

@@ -1,6 +1,5 @@
 """A table of the report: words, amounts and sentences, which every output format writes in its own way."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +12,7 @@ Cell = str | Amount | Sentence
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells. ``note`` is about all rows: the facets that they have in common, and how many were left out.
+    """Rows of cells. ``note`` is a sentence about all rows, such as the facets that they have in common.
 
     Raises:
         ValueError: a row has more or fewer cells than there are columns.
@@ -22,7 +21,7 @@ class Table:
     title: str
     columns: list[str]
     rows: list[list[Cell]] = field(default_factory=list)
-    note: str | Sentence = ""
+    note: Sentence = field(default_factory=lambda: Sentence(""))
 
     def __post_init__(self) -> None:
         uneven = [row for row in self.rows if len(row) != len(self.columns)]
@@ -39,12 +38,8 @@ class Table:
 
     def as_json(self) -> dict[str, Any]:
         """The table with the exact values of its amounts."""
-        rows = [[_as_json(cell) for cell in row] for row in self.rows]
-        return {"title": self.title, "note": _as_json(self.note), "columns": self.columns, "rows": rows}
-
-
-def _as_json(cell: Cell) -> str | dict[str, Any]:
-    return cell if isinstance(cell, str) else cell.as_json()
+        rows = [[cell if isinstance(cell, str) else cell.as_json() for cell in row] for row in self.rows]
+        return {"title": self.title, "note": self.note.as_json(), "columns": self.columns, "rows": rows}
 
 
 def table_with_facets(
@@ -52,13 +47,13 @@ def table_with_facets(
     columns: list[str],
     rows: list[tuple[Facets, list[Cell]]],
     implied: str | None = None,
-    left_out: Sequence[Sentence] = (),
+    note: Sentence | None = None,
 ) -> Table:
     """A table of rows from several settings: facets that differ become columns, the others become the note. A column
     without any value is left off.
 
-    The facet ``implied`` is left out where the other facets already tell its values apart. ``left_out`` says how many
-    rows would have no value, and why; it follows in the note.
+    ``note`` is a further sentence of the note. The facet ``implied`` is left out where the other facets already tell
+    its values apart.
     """
     kept = [place for place in range(len(columns)) if not rows or any(own[place] != ABSENT for _, own in rows)]
     columns = [columns[place] for place in kept]
@@ -74,5 +69,5 @@ def table_with_facets(
     varying = [name for name, distinct in values.items() if len(distinct) > 1]
     cells: list[list[Cell]] = [[*(dict(facets).get(name, "") for name in varying), *own] for facets, own in rows]
     common = ", ".join(distinct[0] for distinct in values.values() if len(distinct) == 1)
-    notes = [*([Sentence(f"In every row: {common}.")] if common else []), *left_out]
-    return Table(title, varying + columns, cells, join(notes, " ") if notes else "")
+    sentences = [f"In every row: {common}."] if common else []
+    return Table(title, varying + columns, cells, join([*sentences, note] if note else sentences, " "))

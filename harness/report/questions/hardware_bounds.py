@@ -41,7 +41,7 @@ from harness.report.model.records_table import (
     time_words,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
-from harness.report.questions.setting_errors import SettingErrors, error_words
+from harness.report.questions.setting_errors import SettingErrors, error_cell
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def device_and_host(rows: Sequence[ReportRow]) -> list[Table]:
                 cells.append(
                     (
                         facets,
-                        [series_with_batch(row), length, device, wall, error_words(row, errors), submission, verdict],
+                        [series_with_batch(row), length, device, wall, error_cell(row, errors), submission, verdict],
                     )
                 )
         columns = ["Attention", "Length", "Device time", "Wall time", "Error", "Submission by the host", "Limit"]
@@ -178,7 +178,7 @@ def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
             fraction = Amount(bound.seconds / row.time.value, "fraction")
             length = Amount(row.seq_len, "tokens")
             cells.append(
-                (facets, [row.series, length, time, error_words(row, errors), seconds, bound.ceiling, fraction])
+                (facets, [row.series, length, time, error_cell(row, errors), seconds, bound.ceiling, fraction])
             )
     columns = ["Attention", "Length", f"Time [{LEVEL_WORDS}]", "Error", "Bound", "Limited by", "Fraction of bound"]
     return table_with_facets("", columns, cells)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from harness.report.model.amounts import LEVEL_WORDS, Amount, Sentence, compose
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets
 from harness.report.questions import approximation_error, attention_swaps, memory_use, speed, trained_scores
+from harness.report.questions.setting_errors import SettingErrors
 from harness.statistics import intervals
 
 
@@ -26,10 +27,11 @@ def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
     rows_by_pass = {
         dict(facets)["Pass"]: group for facets, group in groups.items() if all(facet in facets for facet in setting)
     }
+    errors = SettingErrors(rows)
     return [
-        *speed.fastest_sentences(first_rows, dict(first_facets)["Pass"]),
+        *speed.fastest_sentences(first_rows, dict(first_facets)["Pass"], errors),
         *approximation_error.fastest_within_budgets(first_rows, approximation_error.ErrorIndex(rows)),
-        *speed.crossover_sentences(rows_by_pass),
+        *speed.crossover_sentences(rows_by_pass, errors),
         *memory_use.sentences(first_rows),
         *_without_result(first_rows),
         *from_training,

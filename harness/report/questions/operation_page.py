@@ -128,7 +128,7 @@ class _Builder:
         return MethodRow(
             series=row.series,
             attention=record.spec.attention,
-            knob=cost_knob(knobs, budget),
+            knob=_knob_of(row, knobs, budget),
             budget=None if budget is None else _budget(budget, knobs[budget]),
             is_default=not record.spec.knobs or self._defaults.get(place) == record.knobs,
             exact_softmax=row.exact,
@@ -158,6 +158,13 @@ class _Builder:
 
     def _cores(self, rows: Sequence[ReportRow]) -> Scalar | None:
         return self._runs[rows[0].run].machine.get("cores") if rows else None
+
+
+def _knob_of(row: ReportRow, knobs: Mapping[str, Scalar], budget: str | None) -> str:
+    """The cost knob in words, with the other knobs that tell the series apart: "32 hashes, hash_code_len=8"."""
+    own = row.series.removeprefix(row.base_series).removeprefix(" (").removesuffix(")")
+    others = [part for part in own.split(", ") if part and part.partition("=")[0] != budget]
+    return ", ".join(part for part in (cost_knob(knobs, budget), *others) if part)
 
 
 def _budget(name: str, value: Scalar) -> Budget:

@@ -37,7 +37,7 @@ from harness.report.model.records_table import (
     sequence_lengths,
 )
 from harness.report.questions.approximation_error import ErrorIndex
-from harness.report.questions.setting_errors import SettingErrors, error_beside
+from harness.report.questions.setting_errors import SettingErrors, error_cell, largest_error
 from harness.report.questions.trained_scores import TrainedModel, metric_words, trained_models
 
 Better = Literal["lower", "higher"]
@@ -116,7 +116,14 @@ def _finding(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence | Non
             if longest is None:
                 continue
             front = pareto_front([each for each in candidates.points if each.seq_len == longest], "lower")
-            parts = [compose("{} (error {})", each.series, error_beside(each.series, group, errors)) for each in front]
+            parts = [
+                compose(
+                    "{} (error {})",
+                    each.series,
+                    largest_error([row for row in group if row.series == each.series], errors),
+                )
+                for each in front
+            ]
             where = Amount(longest, "tokens"), dict(facets)["Pass"]
             return compose("In time and memory at {} tokens, {}: {}.", *where, join(parts))
     for facets, group in by_facets(rows, "task").items():
@@ -142,15 +149,17 @@ def time_and_error(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -
 
 def time_and_memory(rows: Sequence[ReportRow], errors: SettingErrors | None = None) -> ParetoCandidates:
     """Time and peak memory of attentions, without the model or the call that has none; the words have the error."""
-    points = [
-        ParetoPoint(
-            row.series, row.seq_len, row.time.value, row.peak_bytes,
-            f"{format_seconds(row.time.value)}, {format_bytes(row.peak_bytes)}"
-            + (f", error {error_beside(row.series, rows, errors)}" if errors else ""),
-        )
+    measured = [
+        (row, row.time, row.peak_bytes)
         for row in rows
         if row.time is not None and row.peak_bytes and row.base_series != NO_ATTENTION
-    ]  # fmt: skip
+    ]
+    points = []
+    for row, time, peak in measured:
+        words = f"{format_seconds(time.value)}, {format_bytes(peak)}"
+        if errors is not None:
+            words += f", error {error_cell(row, errors)}"
+        points.append(ParetoPoint(row.series, row.seq_len, time.value, peak, words))
     suffix = per_instance_suffix(rows)
     return ParetoCandidates(points, f"peak memory{suffix}", format_bytes, "lower", f"time{suffix}")
 

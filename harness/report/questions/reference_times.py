@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from harness.core.spec import ModelSpec
 from harness.report.model.amounts import Amount, compose
 from harness.report.model.page_data import Order, Tie
 from harness.report.model.records_table import ReportRow
@@ -43,7 +44,8 @@ def is_same_kernel(row: ReportRow, other: ReportRow) -> bool:
     """Whether two exact attentions are one kernel under two names. Approximations may share a kernel, or the words for
     one, and compute different things with it."""
     kernel = row.record.kernel
-    return row.exact and other.exact and kernel is not None and kernel == other.record.kernel
+    is_one = kernel is not None and kernel == other.record.kernel
+    return row.exact and other.exact and is_one and _around(row) == _around(other)
 
 
 def kernel_tie(rows: Sequence[ReportRow], pass_words: str) -> Tie | None:
@@ -102,6 +104,12 @@ def is_clear(time: Estimate, other: Estimate, tie: Tie | None) -> bool:
     quotient = time.value / other.value
     is_near = tie is not None and max(quotient, 1 / quotient) <= tie.factor.value
     return not is_near and (time.high < other.low or other.high < time.low)
+
+
+def _around(row: ReportRow) -> tuple[object, ...]:
+    """What an attention is timed inside of: models of different families differ by more than their attention."""
+    spec = row.record.spec
+    return (spec.family, spec.conv_window) if isinstance(spec, ModelSpec) else ()
 
 
 def _factor(row: ReportRow, other: ReportRow) -> float:

@@ -29,8 +29,8 @@ MAX_TABLE_ROWS = 200
 
 @dataclass(frozen=True)
 class CasePair:
-    """One case in two runs. ``ratio`` is the later time over the first, None where either run has no time or the clocks
-    differ."""
+    """One case in two runs. ``ratio`` is the later time over the first, None where either run has no time, a time was
+    disturbed, or the clocks differ."""
 
     before: ReportRow
     after: ReportRow
@@ -53,7 +53,8 @@ def case_pairs(rows: Sequence[ReportRow], later: int) -> list[CasePair]:
         before = first.get(_case_without_device(row.record)) if row.run == later else None
         if before is not None:
             ratio = None
-            if before.time is not None and row.time is not None and before.clock == row.clock:
+            is_disturbed = before.disturbance is not None or row.disturbance is not None
+            if before.time is not None and row.time is not None and before.clock == row.clock and not is_disturbed:
                 ratio = intervals.ratio(row.time, before.time)
             pairs.append(CasePair(before, row, ratio))
     return pairs

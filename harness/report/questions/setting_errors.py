@@ -6,11 +6,11 @@ import numpy as np
 
 from harness.core.record import Record
 from harness.core.spec import OperationSpec, QualitySpec
-from harness.report.model.amounts import Amount, Sentence, compose
+from harness.report.model.amounts import Amount, Sentence, compose, join
 from harness.report.model.page_data import ErrorAtSetting
 from harness.report.model.records_table import ReportRow
 from harness.report.questions.approximation_error import reference_of, with_quality
-from harness.statistics.intervals import bootstrap_median
+from harness.statistics.intervals import Estimate, bootstrap_median
 
 AS_TIMED = "random"
 """The kind of inputs of timed calls and of their verification."""
@@ -23,6 +23,7 @@ _TENSORS = {
     "grad_k": "gradient of k",
     "grad_v": "gradient of v",
 }
+NOT_MEASURED = "and its error was not measured"
 _SAME_ERROR = {"redraw"}
 """Knobs that do not change how the error is distributed. Performer's features are drawn once or in each call; the error
 of one call is that of one draw either way. A record with the same value is preferred."""
@@ -53,7 +54,7 @@ class SettingErrors:
         for row, quality in with_quality(rows):
             if not isinstance(row.record.spec, QualitySpec) or not quality.errors.get("output"):
                 continue
-            self._records.setdefault(_place(row), []).append((inputs_words(row.record.spec), row.record))
+            self._records.setdefault(_place(row), []).append((str(inputs_words(row.record.spec)), row.record))
             if reference_of(quality) == row.record.spec.attention:
                 self._own_definition.add((row.run, row.record.spec.attention))
         self.inputs = self._inputs_of_timed(rows)
@@ -116,27 +117,79 @@ class SettingErrors:
             reference=self._reference_words(row) if exact else reference_of(quality),
             rounding=exact and amount.value <= _ROUNDING[row.record.spec.dtype],
             measured=True,
+            inputs=_inputs_of(measured),
         )
 
     def _amount(self, record: int, tensor: str, draws: Sequence[float]) -> Amount:
         """The median error over the draws; a case that was timed forward and backward has it twice."""
         if (record, tensor) not in self._amounts:
             error = bootstrap_median(draws, self._rng)
-            self._amounts[record, tensor] = Amount(
-                error.value, "fraction", error.low, error.high, _tiny_words(error.value)
-            )
+            self._amounts[record, tensor] = _error_amount(error)
         return self._amounts[record, tensor]
 
 
-def inputs_words(spec: QualitySpec) -> str:
+def inputs_words(spec: QualitySpec) -> Sentence:
     """The kind of inputs in few words: "sharp", "recorded (rxnmapper, heads of 32)"."""
     name = _KINDS[spec.inputs]
     if spec.inputs == "recorded":
         file = f", file {spec.recording_sha256[:8]}" if spec.recording_sha256 else ""
-        return f"{name} ({spec.recording}{file}, heads of {spec.head_dim})"
+        return compose("{} ({}, heads of {})", name, f"{spec.recording}{file}", Amount(spec.head_dim, "count"))
     has_similarity = spec.inputs in ("matched", "clustered")
-    is_default = not has_similarity or spec.similarity == QualitySpec.model_fields["similarity"].default
-    return name if is_default else f"{name} (cosine {spec.similarity:g})"
+    if not has_similarity or spec.similarity == QualitySpec.model_fields["similarity"].default:
+        return Sentence(name)
+    return compose("{} (cosine {})", name, Amount(spec.similarity, "number", text=f"{spec.similarity:g}"))
+
+
+def error_words(errors: Mapping[str, ErrorAtSetting]) -> Sentence:
+    """The errors of one method at one setting, as the end of a sentence about its speed."""
+    parts: list[Sentence] = []
+    rounding = [error for error in errors.values() if error.rounding]
+    if rounding:
+        worst = max(rounding, key=lambda error: error.worst.value)
+        size = worst.worst.without_interval
+        parts.append(compose("an error of rounding only ({} against {})", size, worst.reference))
+    parts += [
+        compose(
+            "an error of {} ({}, against {}) on inputs that are {}",
+            error.worst.without_interval, error.of, error.reference, error.inputs,
+        )
+        for error in errors.values()
+        if not error.rounding
+    ]  # fmt: skip
+    return compose("with {}", join(parts, " and ")) if parts else Sentence(NOT_MEASURED)
+
+
+def error_cell(row: ReportRow, errors: SettingErrors) -> Sentence:
+    """The error beside a time in a table: the largest over the kinds of inputs."""
+    found = errors.of(row)
+    if not found:
+        return Sentence("not measured")
+    error = max(found.values(), key=lambda error: error.worst.value)
+    if error.rounding:
+        return compose("rounding ({})", error.worst.without_interval)
+    return compose("{} ({}, {})", error.worst.without_interval, error.of, error.inputs)
+
+
+def largest_error(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:
+    """The largest error of a method over the kinds of inputs, at the longest length where one is known: a table's
+    cell."""
+    for row in sorted((row for row in rows if row.time is not None), key=lambda row: -row.seq_len):
+        if own := errors.of(row):
+            error = max(own.values(), key=lambda error: error.worst.value)
+            length = Amount(row.seq_len, "tokens")
+            if error.rounding:
+                return compose("rounding ({}) at {} tokens", error.worst.without_interval, length)
+            template = "{} ({}, {}) at {} tokens"
+            return compose(template, error.worst.without_interval, error.of, error.inputs, length)
+    return Sentence("not measured")
+
+
+def longest_error_words(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:
+    """The error of a method at the longest length where one is known, as the end of a sentence about many lengths."""
+    for row in sorted((row for row in rows if row.time is not None), key=lambda row: -row.seq_len):
+        if own := errors.of(row):
+            return compose("{} at {} tokens", error_words(own), Amount(row.seq_len, "tokens"))
+    return Sentence(NOT_MEASURED)
 
 
 def preference(kind: str) -> tuple[int, str]:
@@ -164,33 +217,30 @@ def _from_checks(record: Record, reference: str) -> ErrorAtSetting | None:
         return None
     error, worst = max(errors)
     return ErrorAtSetting(
-        worst=Amount(error, "fraction", text=_tiny_words(error)),
+        worst=_error_amount(Estimate(error, None, None, 1, np.array([error]))),
         of=_TENSORS[worst],
         draws=1,
         reference=reference,
         rounding=error <= _ROUNDING[record.spec.dtype],
         measured=False,
+        inputs=Sentence(AS_TIMED),
     )
 
 
-def _tiny_words(error: float) -> str | None:
-    """The words of an error that is too small for a percentage: "1.3e-6"; None for the words of a percentage."""
-    return f"{error:.1e}".replace("e-0", "e-") if 0 < error < _TINY else None
+def _inputs_of(record: Record) -> Sentence:
+    assert isinstance(record.spec, QualitySpec)
+    return inputs_words(record.spec)
 
 
-def error_words(row: ReportRow, errors: SettingErrors) -> Sentence:
-    """The error beside the time of a row: that on the kind of inputs on which it is the largest."""
-    found = errors.of(row).values()
-    if not found:
-        return Sentence("not measured")
-    largest = max(found, key=lambda error: error.worst.value)
-    worst = Amount(largest.worst.value, "fraction", text=largest.worst.text)
-    return compose("{} ({})", worst, "rounding" if largest.rounding else largest.of)
+def _error_amount(error: Estimate) -> Amount:
+    """An error as a percentage, or as a number with an exponent where a percentage would be unreadable: "1.3e-6"."""
+    if not 0 < error.value < _TINY:
+        return Amount.of_estimate(error, "fraction")
+    interval = None
+    if error.low is not None and error.high is not None:
+        interval = f"[{_tiny_words(error.low)}, {_tiny_words(error.high)}]"
+    return Amount(error.value, "fraction", error.low, error.high, _tiny_words(error.value), interval)
 
 
-def error_beside(series: str, rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:
-    """The error beside what is said about several lengths: that at the longest length where it was measured."""
-    for row in sorted((row for row in rows if row.series == series), key=lambda row: -row.seq_len):
-        if errors.of(row):
-            return compose("{} at {} tokens", error_words(row, errors), Amount(row.seq_len, "tokens"))
-    return Sentence("not measured")
+def _tiny_words(error: float) -> str:
+    return f"{error:.1e}".replace("e-0", "e-")

@@ -1,6 +1,6 @@
 """How fast is it? Times against length, how they grow, and where one attention becomes faster than another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 
 from harness.report.model.amounts import (
@@ -23,6 +23,7 @@ from harness.report.model.figures import (
     hover_text,
     log_axis,
 )
+from harness.report.model.page_data import Tie
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
 from harness.report.model.records_table import (
     NO_ATTENTION,
@@ -36,7 +37,15 @@ from harness.report.model.records_table import (
     times_by_length,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
-from harness.report.questions.setting_errors import SettingErrors, error_beside
+from harness.report.questions.clear_order import (
+    Times,
+    clear_crossover,
+    clear_lengths,
+    order_word,
+    partly_clear_words,
+)
+from harness.report.questions.reference_times import is_clear, kernel_tie
+from harness.report.questions.setting_errors import SettingErrors, error_words, largest_error, longest_error_words
 from harness.statistics import growth, intervals
 
 EXPONENT_FROM = 512
@@ -48,24 +57,30 @@ HEADLINE_REFERENCES = ("sdpa", "softmax")
 """The series that the others are compared with, in the table of crossovers and in the headline."""
 _LEVELS = ("operation", "model")
 _LEFT_OUT = " Times that other processes disturbed are left out."
-_TIE = "no significant difference"
+_TIE = "no clear difference"
 
 
-def fastest_sentences(rows: Sequence[ReportRow], pass_words: str) -> list[Sentence]:
+def fastest_sentences(rows: Sequence[ReportRow], pass_words: str, errors: SettingErrors) -> list[Sentence]:
     """The fastest exact attention at the longest length at which an exact attention was timed, and YOSO sampling at
-    the same length."""
+    the same length, each with its error there."""
     exact = [(row, row.time) for row in rows if row.exact and row.time is not None]
     if not exact:
         return []
+    tie = kernel_tie(rows, pass_words)
     longest = max(row.seq_len for row, _ in exact)
     at_longest = [(row, time) for row, time in exact if row.seq_len == longest]
     best, best_time = min(at_longest, key=lambda pair: pair[1].value)
-    ties = [row.series for row, time in at_longest if row is not best and str(_comparison(time, best_time)) == _TIE]
+    ties = [
+        row.series
+        for row, time in at_longest
+        if row is not best and row.disturbance is None and not is_clear(time, best_time, tie)
+    ]
     tied = f" ({_TIE} from {', '.join(ties)})" if ties else ""
     sentences = [
         compose(
-            "At {} tokens the fastest exact softmax attention is {}: {} ({}).",
+            "At {} tokens the fastest exact softmax attention is {}: {} ({}), {}.",
             Amount(longest, "tokens"), best.series + tied, time_words(best, best_time), pass_words,
+            error_words(errors.of(best)),
         )
     ]  # fmt: skip
     sampled = [
@@ -75,51 +90,60 @@ def fastest_sentences(rows: Sequence[ReportRow], pass_words: str) -> list[Senten
     ]
     if sampled:
         row, time = min(sampled, key=lambda pair: pair[1].value)
-        words = time_words(row, time)
         sentences.append(
-            compose("At the same length {} takes {}: {}.", row.series, words, _comparison(time, best_time))
-        )
+            compose(
+                "At the same length {} takes {}: {}, {}.",
+                row.series, time_words(row, time), _comparison(row, best, tie), error_words(errors.of(row)),
+            )
+        )  # fmt: skip
     return sentences
 
 
-def _comparison(time: intervals.Estimate, other: intervals.Estimate) -> Sentence:
-    speedup = intervals.ratio(other, time)
-    if speedup.low is not None and speedup.high is not None and speedup.low <= 1 <= speedup.high:
+def _comparison(row: ReportRow, other: ReportRow, tie: Tie | None) -> Sentence:
+    if row.disturbance is not None or other.disturbance is not None or row.time is None or other.time is None:
+        return Sentence("no comparison, because other processes disturbed a time")
+    if not is_clear(row.time, other.time, tie):
         return Sentence(_TIE)
+    speedup = intervals.ratio(other.time, row.time)
     if speedup.value >= 1:
         return compose("{} times faster", Amount(speedup.value, "number"))
     return compose("{} times slower", Amount(1 / speedup.value, "number"))
 
 
-def crossover_sentences(rows_by_pass: dict[str, list[ReportRow]]) -> list[Sentence]:
-    """From which length YOSO sampling is faster or slower than the exact references, one sentence per pass."""
+def crossover_sentences(rows_by_pass: dict[str, list[ReportRow]], errors: SettingErrors) -> list[Sentence]:
+    """From which length YOSO sampling is faster or slower than the exact references, with its error at the longest
+    length where it is known; one sentence per pass."""
     sentences = []
     for pass_words, rows in rows_by_pass.items():
-        times = times_by_length(rows)
+        times, tie = times_by_length(rows), kernel_tie(rows, pass_words)
         for series in (name for name in times if name.split(" (")[0] == YOSO_SAMPLING):
             parts = [
                 part
                 for reference in HEADLINE_REFERENCES
-                if reference in times
-                and (part := _crossover_words(growth.crossover(times[series], times[reference]), reference))
+                if reference in times and (part := _crossover_words(times[series], times[reference], tie, reference))
             ]
             if parts:
-                sentences.append(compose("{}: {} is {}.", pass_words.capitalize(), series, join(parts, " and ")))
+                error = longest_error_words([row for row in rows if row.series == series], errors)
+                order = join(parts, " and ")
+                sentences.append(compose("{}: {} is {}, {}.", pass_words.capitalize(), series, order, error))
     return sentences
 
 
-def _crossover_words(crossover: growth.Crossover | growth.NoAnswer, reference: str) -> Sentence | None:
+def _crossover_words(own: Times, others: Times, tie: Tie | None, reference: str) -> Sentence | None:
+    crossover = clear_crossover(own, others, tie)
     if isinstance(crossover, growth.NoAnswer):
         return None
-    span = compose("{} to {}", Amount(crossover.lengths[0], "tokens"), Amount(crossover.lengths[-1], "tokens"))
-    is_decided = not is_undecided(crossover) if crossover.length is not None else crossover.agreement >= intervals.LEVEL
-    if not is_decided:
+    lengths = sorted(set(own) & set(others))
+    span = compose("{} to {}", Amount(lengths[0], "tokens"), Amount(lengths[-1], "tokens"))
+    if crossover is None:
         return compose("neither clearly faster nor clearly slower than {} over the lengths from {}", reference, span)
     if crossover.length is not None:
         verdict = crossover.verdict.split()[0]
         return compose("{} than {} from about {} tokens", verdict, reference, crossover_length(crossover))
-    word = "faster" if crossover.verdict == "faster everywhere" else "slower"
-    return compose("{} than {} at every measured length, {}", word, reference, span)
+    clear = clear_lengths(own, others, tie)
+    word = order_word(next(iter(clear.values())))
+    where = "measured length" if len(clear) == len(lengths) else "measured length where the difference is clear"
+    return compose("{} than {} at every {}, {}", word, reference, where, span)
 
 
 def time_plot(rows: Sequence[ReportRow], styles: Styles) -> Plot:
@@ -186,8 +210,8 @@ def crossover_section(evidence: Evidence) -> Section:
         "crossovers", "Crossovers", crossover_finding(evidence.rows),
         "Interpolated in log-log between measured lengths, never extrapolated. “not reached in range” means slower at "
         "every measured length, but closer at the longest than at the shortest. Agreement is the share of bootstrap "
-        f"resamples with the same verdict; pairs that agree less often than a {LEVEL_WORDS} interval demands are "
-        "counted instead. The error is that of the output, at the longest length where it was measured."
+        "resamples with the same verdict; a pair below the level of the intervals has no clear order and is left out. "
+        "Where one kernel was timed under two names, differences smaller than between the two are not clear either."
         + (_LEFT_OUT if any(row.disturbance for row in evidence.rows) else ""),
         crossovers(evidence.rows),
     )  # fmt: skip
@@ -197,7 +221,11 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     """How many attentions grow nearly linearly in the setting with the most results, and how the best known grow."""
     for level in _LEVELS:
         for facets, group in by_facets(rows, level).items():
-            fits = {series: fit for series, fit in _fits(group).items() if isinstance(fit, growth.Exponent)}
+            fits = {
+                series: fit
+                for series, times in _times(group).items()
+                if isinstance(fit := growth.scaling_exponent(times, EXPONENT_FROM), growth.Exponent)
+            }
             if not fits:
                 continue
             linear = sum(fit.value < NEARLY_LINEAR for fit in fits.values())
@@ -211,110 +239,106 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     return None
 
 
-def _fits(rows: Sequence[ReportRow]) -> dict[str, growth.Exponent | growth.NoAnswer]:
-    return {series: growth.scaling_exponent(times, EXPONENT_FROM) for series, times in _times(rows).items()}
-
-
 def _times(rows: Sequence[ReportRow]) -> dict[str, dict[int, intervals.Estimate]]:
     """The times of attentions by length: a call without attention is none."""
     return times_by_length(row for row in rows if row.base_series != NO_ATTENTION)
 
 
-def exponents(rows: Sequence[ReportRow]) -> list[Table]:
-    """Fitted slopes of log(time) on log(length), one table per level; series with too few lengths are counted."""
-    tables = []
-    for level in _LEVELS:
-        cells: list[tuple[Facets, list[Cell]]] = []
-        missing = 0
-        for facets, group in by_facets(rows, level).items():
-            for series, fit in _fits(group).items():
-                if isinstance(fit, growth.NoAnswer):
-                    missing += 1
-                    continue
-                exponent = Amount(fit.value, "number", fit.low, fit.high)
-                cells.append((facets, [series, exponent, _span(fit.lengths)]))
-        columns = ["Attention", f"Exponent [{LEVEL_WORDS}]", "Lengths"]
-        left_out = [_too_few(missing, growth.MIN_EXPONENT_LENGTHS, f" from {EXPONENT_FROM} tokens on")] * bool(missing)
-        tables.append(table_with_facets(level.capitalize(), columns, cells, left_out=left_out))
-    return [table for table in tables if table.rows]
-
-
-def _too_few(count: int, needed: int, where: str) -> Sentence:
-    template = "Left out: {} with fewer than {} lengths{}."
-    return compose(template, Amount(count, "count"), Amount(needed, "count"), where)
-
-
 def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
-    """How many attentions become faster than the reference in the setting with the most results, and from where YOSO
-    is."""
+    """How many attentions are clearly faster than the reference from some length on, in the setting with the most
+    results, and from where YOSO is."""
     errors = SettingErrors(rows)
     for facets, group in by_facets(rows, "operation").items():
-        times = _times(group)
+        times, tie = _times(group), kernel_tie(group, dict(facets)["Pass"])
         reference = next((name for name in HEADLINE_REFERENCES if name in times), None)
-        if reference is None:
+        if reference is None or len(times) < 2:
             continue
-        decided = {
-            series: found
-            for series in times
-            if series != reference and (found := _decided(growth.crossover(times[series], times[reference])))
+        found = {name: clear_crossover(times[name], times[reference], tie) for name in times if name != reference}
+        faster = {
+            name: crossover
+            for name, crossover in found.items()
+            if isinstance(crossover, growth.Crossover) and crossover.verdict.startswith("faster")
         }
-        if not decided:
-            continue
-        faster = {name: found for name, found in decided.items() if found.verdict.startswith("faster")}
-        counts = Amount(len(faster), "count"), Amount(len(times) - 1, "count")
-        parts = [compose("{}: {} of {} are faster than {} from some measured length on",
-                         dict(facets)["Pass"].capitalize(), *counts, reference)]  # fmt: skip
+        template = "{}: {} of {} are clearly faster than {} from some measured length on"
+        counts = Amount(len(faster), "count"), Amount(len(found), "count")
+        parts = [compose(template, dict(facets)["Pass"].capitalize(), *counts, reference)]
         named = next((name for name in faster if name.split(" (")[0] == YOSO_SAMPLING), None)
         if named is not None and (length := faster[named].length) is not None:
-            error = error_beside(named, group, errors)
+            error = largest_error([row for row in group if row.series == named], errors)
             parts.append(compose("{} from {} tokens, error {}", named, Amount(length, "tokens"), error))
         return compose("{}.", join(parts, "; "))
     return None
 
 
-def _decided(found: growth.Crossover | growth.NoAnswer) -> growth.Crossover | None:
-    """A crossover that is certain; None otherwise."""
-    return found if isinstance(found, growth.Crossover) and is_certain(found) else None
+def exponents(rows: Sequence[ReportRow]) -> list[Table]:
+    """Fitted slopes of log(time) on log(length), one table per level; series with too few lengths are only counted."""
+    tables = []
+    for level in _LEVELS:
+        cells: list[tuple[Facets, list[Cell]]] = []
+        missing = 0
+        for facets, group in by_facets(rows, level).items():
+            for series, times in _times(group).items():
+                fit = growth.scaling_exponent(times, EXPONENT_FROM)
+                if isinstance(fit, growth.NoAnswer):
+                    missing += 1
+                    continue
+                exponent = Amount(fit.value, "number", fit.low, fit.high)
+                cells.append((facets, [series, exponent, _span(fit.lengths)]))
+        note = compose(
+            "Series without an exponent, because fewer than {} lengths from {} on have an undisturbed time: {}.",
+            Amount(growth.MIN_EXPONENT_LENGTHS, "count"), Amount(EXPONENT_FROM, "tokens"), Amount(missing, "count"),
+        )  # fmt: skip
+        columns = ["Attention", f"Exponent [{LEVEL_WORDS}]", "Lengths"]
+        tables.append(table_with_facets(level.capitalize(), columns, cells, note=note if missing else None))
+    return [table for table in tables if table.rows]
 
 
 def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
-    """Where each attention becomes faster than each reference, one table per level; a pair is listed once."""
+    """Where each attention becomes faster than each reference, one table per level. Pairs without a clear order are
+    only counted, and each pair is listed once."""
     tables = []
-    errors = SettingErrors(rows)
     for level in _LEVELS:
         cells: list[tuple[Facets, list[Cell]]] = []
-        too_few = unclear = 0
+        unclear = too_short = 0
         for facets, group in by_facets(rows, level).items():
-            times = _times(group)
-            references = [name for name in TABLE_REFERENCES if name in times]
-            for nth, reference in enumerate(references):
-                for series in (name for name in times if name not in references[: nth + 1]):
-                    found = growth.crossover(times[series], times[reference])
-                    decided = _decided(found)
-                    if decided is None:
-                        too_few += isinstance(found, growth.NoAnswer)
-                        unclear += isinstance(found, growth.Crossover)
-                        continue
-                    error = error_beside(series, group, errors)
-                    cells.append((facets, [series, reference, *_crossover_cells(decided), error]))
-        columns = ["Attention", "Against", "Verdict", f"Length [{LEVEL_WORDS}]", "Agreement", "Measured", "Error"]
-        left_out = [_too_few(too_few, 2, " in common with the other")] * bool(too_few)
-        if unclear:
-            template = "Left out: {} without an order that is at least {} certain."
-            level_words = Amount(intervals.LEVEL, "fraction", text=LEVEL_WORDS)
-            left_out.append(compose(template, Amount(unclear, "count"), level_words))
-        tables.append(table_with_facets(level.capitalize(), columns, cells, left_out=left_out))
+            times, tie = _times(group), kernel_tie(group, dict(facets)["Pass"])
+            for series, reference in _pairs(times):
+                crossover = clear_crossover(times[series], times[reference], tie)
+                if crossover is None:
+                    unclear += 1
+                elif isinstance(crossover, growth.NoAnswer):
+                    too_short += 1
+                else:
+                    clear = clear_lengths(times[series], times[reference], tie)
+                    cells.append((facets, [series, reference, *_crossover_cells(crossover, clear)]))
+        counts = [
+            compose(words, Amount(count, "count"))
+            for words, count in (
+                ("{} without a clear order", unclear),
+                ("{} without two lengths at which both have an undisturbed time", too_short),
+            )
+            if count
+        ]
+        note = compose("Pairs that are left out: {}.", join(counts)) if counts else None
+        columns = ["Attention", "Against", "Verdict", f"Length [{LEVEL_WORDS}]", "Agreement", "Measured"]
+        tables.append(table_with_facets(level.capitalize(), columns, cells, note=note))
     return [table for table in tables if table.rows]
+
+
+def _pairs(times: Mapping[str, Times]) -> list[tuple[str, str]]:
+    """Each series with each reference; of two references one is listed against the other once."""
+    references = [name for name in TABLE_REFERENCES if name in times]
+    return [
+        (series, reference)
+        for place, reference in enumerate(references)
+        for series in times
+        if series != reference and series not in references[:place]
+    ]
 
 
 def is_undecided(crossover: growth.Crossover) -> bool:
     """Whether the interval of a crossing extends beyond both ends of the measured lengths."""
     return crossover.low == -inf and crossover.high == inf
-
-
-def is_certain(crossover: growth.Crossover) -> bool:
-    """Whether enough of the bootstrap resamples have the same verdict to write it."""
-    return crossover.agreement >= intervals.LEVEL and not is_undecided(crossover)
 
 
 def crossover_length(crossover: growth.Crossover) -> Cell:
@@ -335,8 +359,8 @@ def crossover_length(crossover: growth.Crossover) -> Cell:
     )
 
 
-def _crossover_cells(crossover: growth.Crossover) -> list[Cell]:
-    verdict: Cell = crossover.verdict
+def _crossover_cells(crossover: growth.Crossover, clear: Mapping[int, bool]) -> list[Cell]:
+    verdict: Cell = partly_clear_words(crossover, clear) or crossover.verdict
     if crossover.crossings > 1:
         verdict = compose("{} (changes {} times)", verdict, Amount(crossover.crossings, "count"))
     return [verdict, crossover_length(crossover), Amount(crossover.agreement, "fraction"), _span(crossover.lengths)]

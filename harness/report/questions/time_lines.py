@@ -6,13 +6,18 @@ from harness.report.model.amounts import Amount, format_length
 from harness.report.model.facets import Facets
 from harness.report.model.page_data import LinePoint, SeriesLine, Tie
 from harness.report.model.records_table import ReportRow, by_series, times_by_length
-from harness.report.questions.reference_times import NO_ATTENTION, REFERENCES, is_clear, is_same_kernel
-from harness.report.questions.speed import crossover_length, is_certain
+from harness.report.questions.clear_order import (
+    Times,
+    clear_crossover,
+    clear_lengths,
+    order_word,
+    partly_clear_words,
+)
+from harness.report.questions.reference_times import NO_ATTENTION, REFERENCES, is_same_kernel
+from harness.report.questions.speed import crossover_length
 from harness.statistics import growth
-from harness.statistics.intervals import Estimate
 
 NO_CLEAR_ORDER = "no clear order"
-_Times = Mapping[int, Estimate]
 
 
 def series_lines(facets: Facets, rows: Sequence[ReportRow], tie: Tie | None) -> list[SeriesLine]:
@@ -54,7 +59,7 @@ def _compared(
     series: str,
     reference: str,
     timed: Mapping[str, Sequence[ReportRow]],
-    times: Mapping[str, _Times],
+    times: Mapping[str, Times],
     tie: Tie | None,
 ) -> tuple[str, Amount | None]:
     """The comparison of a series with the reference over all lengths in words, and the length where they cross."""
@@ -63,36 +68,20 @@ def _compared(
     if is_same_kernel(timed[series][0], timed[reference][0]):
         return f"same kernel as {reference}", None
     own, others = times.get(series, {}), times.get(reference, {})
-    common = sorted(set(own) & set(others))
-    if not common:
+    if not set(own) & set(others):
         return f"no undisturbed length in common with {reference}", None
-    clear = {length: own[length].value < others[length].value
-             for length in common if is_clear(own[length], others[length], tie)}  # fmt: skip
+    clear = clear_lengths(own, others, tie)
     if not clear:
         return f"no clear difference to {reference}", None
-    if len(common) == 1:
-        return f"{_order(clear[common[0]])} at {format_length(common[0])} tokens", None
-    crossover = growth.crossover(own, others)
-    if isinstance(crossover, growth.NoAnswer) or not is_certain(crossover):
+    crossover = clear_crossover(own, others, tie)
+    if isinstance(crossover, growth.NoAnswer):
+        (length,) = clear
+        return f"{order_word(clear[length])} at {format_length(length)} tokens", None
+    if crossover is None:
         return NO_CLEAR_ORDER, None
     if crossover.length is None:
-        word = _order(next(iter(clear.values())))
-        return (f"always {word}" if len(clear) == len(common) else f"{word} where the difference is clear"), None
-    if not _is_clear_on_both_sides(clear, crossover):
-        return NO_CLEAR_ORDER, None
-    length = crossover_length(crossover)
-    assert isinstance(length, Amount)
-    return f"{crossover.verdict} {length.words} tokens", length
-
-
-def _is_clear_on_both_sides(clear: Mapping[int, bool], crossover: growth.Crossover) -> bool:
-    """Whether the order is clear at some length before the crossing and at some length after it, and not the same."""
-    assert crossover.length is not None
-    before = {is_faster for length, is_faster in clear.items() if length < crossover.length}
-    after = {is_faster for length, is_faster in clear.items() if length >= crossover.length}
-    ends_faster = crossover.verdict == "faster from"
-    return (not ends_faster) in before and after == {ends_faster}
-
-
-def _order(is_faster: bool) -> str:
-    return "faster" if is_faster else "slower"
+        always = f"always {order_word(next(iter(clear.values())))}"
+        return partly_clear_words(crossover, clear) or always, None
+    length_amount = crossover_length(crossover)
+    assert isinstance(length_amount, Amount)
+    return f"{crossover.verdict} {length_amount.words} tokens", length_amount

@@ -282,7 +282,7 @@ def published_table() -> Table:
         for name, values in _PUBLISHED_PERCENT.items()
     ]
     title = "Published by others, not measured here"
-    return Table(title, ["Attention", *_PUBLISHED_TASKS], rows, PUBLISHED_SOURCE)
+    return Table(title, ["Attention", *_PUBLISHED_TASKS], rows, Sentence(PUBLISHED_SOURCE))
 
 
 def seeds_panel(rows: Sequence[ReportRow], styles: Styles) -> Panel:

@@ -251,8 +251,8 @@ def model_table(rows: Sequence[ReportRow]) -> Table:
             time, multiple = time_words(row, row.time), _multiple(row.time, bert.get(row.seq_len))
             cells.append((facets, [Amount(row.seq_len, "tokens"), row.series, time, multiple, memory, parameters]))
     columns = ["Length", "Model", f"Time [{LEVEL_WORDS}]", "Multiple of BERT's time", "Peak memory", "Parameters"]
-    left_out = [compose("Left out: {} without a time.", Amount(untimed, "count"))] if untimed else []
-    return table_with_facets("", columns, cells, left_out=left_out)
+    note = compose("Left out: {} without a time.", Amount(untimed, "count")) if untimed else None
+    return table_with_facets("", columns, cells, note=note)
 
 
 def _multiple(time: intervals.Estimate, base: intervals.Estimate | None) -> Cell:

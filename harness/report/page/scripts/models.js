@@ -3,7 +3,7 @@
 import { colourOf, inkOf } from "report/colours";
 import { byId, element, svg } from "report/dom";
 import { choice, fitting } from "report/part_choice";
-import { shortened, textWidth } from "report/text_width";
+import { clipped, textWidth } from "report/text_width";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").WholeModel} WholeModel */
@@ -93,7 +93,7 @@ function note(row) {
  */
 function bars(model, width) {
   const series = seriesInOrder(model);
-  const names = series.map((name) => shortened(name, width * 0.3, SIZE, 600));
+  const names = series.map((name) => clipped(name, width * 0.3, SIZE, 600));
   const nameWidth = Math.max(...names.map((name) => textWidth(name, SIZE, 600))) + 12;
   const words = Math.max(
     ...model.lengths.flatMap(({ rows }) => rows.map((row) => textWidth(row.time.words + note(row), SIZE))),

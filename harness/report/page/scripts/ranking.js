@@ -58,12 +58,13 @@ export function draw(data, state) {
 function table(sorted, shown, setting, state) {
   const head = element("tr", {}, ...shown.map((column) => heading(column, state)));
   const body = sorted.flatMap((row) => [line(row, shown, state), ...opened(row, shown, setting, state)]);
-  return element(
+  const made = element(
     "table",
     { class: "ranking", "aria-labelledby": "ranking-title" },
     element("thead", {}, head),
     element("tbody", {}, ...body),
   );
+  return element("div", { class: "wide" }, made);
 }
 
 /**

@@ -1,57 +1,60 @@
-/** How wide a text is, so that labels can be placed and shortened before they are drawn. */
+/** How wide a text is before it is drawn, in the page's font; shortened or broken into lines where that is too wide. */
 
-/** @type {CanvasRenderingContext2D | null} */
-let canvas = null;
+const context = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
+/** @type {Map<string, number>} */
+const known = new Map();
+let family = "";
 
 /**
- * The width in pixels of `words` in the page's font.
- *
- * @param {string} words
- * @param {number} size  in pixels
- * @param {number} [weight]
+ * @param {string} text
+ * @param {number} size In pixels.
+ * @param {number} weight
  */
-export function textWidth(words, size, weight = 400) {
-  canvas ??= document.createElement("canvas").getContext("2d");
-  if (!canvas) return words.length * size * 0.6;
-  canvas.font = `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
-  return canvas.measureText(words).width;
+export function textWidth(text, size, weight = 400) {
+  family ||= getComputedStyle(document.body).fontFamily;
+  const key = `${weight} ${size} ${text}`;
+  let width = known.get(key);
+  if (width === undefined) {
+    context.font = `${weight} ${size}px ${family}`;
+    width = context.measureText(text).width;
+    known.set(key, width);
+  }
+  return width;
 }
 
 /**
- * `words`, cut at the end with an ellipsis where they are wider than `width` pixels.
+ * The text, or as much of it as fits, with an ellipsis.
  *
+ * @param {string} text
+ * @param {number} most In pixels.
+ * @param {number} size
+ * @param {number} weight
+ */
+export function clipped(text, most, size, weight = 400) {
+  if (textWidth(text, size, weight) <= most) return text;
+  const characters = Array.from(text);
+  let [fits, tooMany] = [0, characters.length];
+  while (tooMany - fits > 1) {
+    const middle = (fits + tooMany) >> 1;
+    const width = textWidth(`${characters.slice(0, middle).join("")}…`, size, weight);
+    if (width <= most) fits = middle;
+    else tooMany = middle;
+  }
+  return `${characters.slice(0, fits).join("")}…`;
+}
+
+/**
  * @param {string} words
  * @param {number} width
  * @param {number} size
- * @param {number} [weight]
  */
-export function shortened(words, width, size, weight = 400) {
-  if (textWidth(words, size, weight) <= width) return words;
-  let end = words.length - 1;
-  while (end > 1 && textWidth(`${words.slice(0, end)}…`, size, weight) > width) end -= 1;
-  return `${words.slice(0, end)}…`;
-}
-
-/**
- * Places for labels near `wanted`, at least `gap` apart, between `low` and `high` as far as they fit. The order stays.
- *
- * @param {number[]} wanted
- * @param {number} gap
- * @param {number} low
- * @param {number} high
- */
-export function spread(wanted, gap, low, high) {
-  const order = wanted.map((_, i) => i).sort((a, b) => (wanted[a] ?? 0) - (wanted[b] ?? 0));
-  const places = wanted.slice();
-  let next = low;
-  for (const i of order) {
-    places[i] = Math.max(places[i] ?? low, next);
-    next = (places[i] ?? low) + gap;
+export function wrapped(words, width, size) {
+  /** @type {string[]} */
+  const lines = [];
+  for (const word of words.split(" ")) {
+    const last = lines[lines.length - 1];
+    if (last !== undefined && textWidth(`${last} ${word}`, size) <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
   }
-  next = high;
-  for (const i of order.reverse()) {
-    places[i] = Math.min(places[i] ?? high, next);
-    next = (places[i] ?? high) - gap;
-  }
-  return places;
+  return lines;
 }

@@ -3,7 +3,7 @@
 import { colourOf, inkOf } from "report/colours";
 import { byId, element, svg } from "report/dom";
 import { choice, fitting } from "report/part_choice";
-import { shortened, spread, textWidth } from "report/text_width";
+import { clipped, textWidth } from "report/text_width";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").TrainedTask} TrainedTask */
@@ -100,7 +100,7 @@ const percent = (value) => `${100 * value}%`;
  * @param {number} width
  */
 function rows(task, width) {
-  const names = task.rows.map(({ series }) => shortened(series, width * 0.36, SIZE, 600));
+  const names = task.rows.map(({ series }) => clipped(series, width * 0.36, SIZE, 600));
   const means = task.rows.map(({ mean }) => mean.words);
   const rare = task.rows.some(({ rareRows }) => rareRows);
   const nameWidth = Math.max(...names.map((name) => textWidth(name, SIZE, 600))) + 14;
@@ -179,7 +179,7 @@ function curves(task, width) {
   const single = task.swaps.length === 1;
   const sameBudget = task.swaps.every(({ budget }) => budget === first.budget);
   const names = task.swaps.map(({ trainedWith, testedWith }) =>
-    single ? "" : shortened(`${trainedWith} → ${testedWith}`, width * 0.36, SIZE, 600),
+    single ? "" : clipped(`${trainedWith} → ${testedWith}`, width * 0.36, SIZE, 600),
   );
   const nameWidth = single ? 10 : Math.max(...names.map((name) => textWidth(name, SIZE, 600))) + 12;
   const height = Math.min(8, Math.max(4, task.rows.length)) * ROW;
@@ -197,7 +197,7 @@ function curves(task, width) {
       width, height: bottom + BOTTOM + 16, viewBox: `0 0 ${width} ${bottom + BOTTOM + 16}`,
       role: "group", "aria-label": `${task.heading}: ${title}, over ${axis}`,
     },
-    text(0, 13, shortened(title, width, SIZE, 600), { "font-weight": 600 }),
+    text(0, 13, clipped(title, width, SIZE, 600), { "font-weight": 600 }),
     ...range.map((value) => grid({ x1: left, x2: right, y1: y(value), y2: y(value) })),
     ...range.map((value) => text(left - 6, y(value) + 4, percent(value), { class: "soft", "text-anchor": "end" })),
     task.chance && chanceLine({ x1: left, x2: right, y1: y(task.chance.value), y2: y(task.chance.value) }),
@@ -253,6 +253,30 @@ function budgetTicks(budgets, x, bottom) {
     }
   }
   return kept.map((budget) => text(x(Math.log(budget.value)), bottom + 15, budget.words, { class: "soft", "text-anchor": "middle" }));
+}
+
+/**
+ * Places near `wanted`, at least `gap` apart, between `low` and `high` as far as they fit. The order stays.
+ *
+ * @param {number[]} wanted
+ * @param {number} gap
+ * @param {number} low
+ * @param {number} high
+ */
+function spread(wanted, gap, low, high) {
+  const order = wanted.map((_, i) => i).sort((a, b) => (wanted[a] ?? 0) - (wanted[b] ?? 0));
+  const places = wanted.slice();
+  let next = low;
+  for (const i of order) {
+    places[i] = Math.max(places[i] ?? low, next);
+    next = (places[i] ?? low) + gap;
+  }
+  next = high;
+  for (const i of order.reverse()) {
+    places[i] = Math.min(places[i] ?? high, next);
+    next = (places[i] ?? high) - gap;
+  }
+  return places;
 }
 
 /**
