@@ -42,7 +42,7 @@ def render(comparison: Comparison) -> str:
         "runs": [json.loads(run.model_dump_json()) for run in comparison.raw],
         "report": comparison.as_json(),
     }
-    panels = [_panel_for_script(panel) for panel in comparison.panels]
+    panels = [panel_for_script(panel) for panel in comparison.panels]
     return (
         environment()
         .get_template("report.html")
@@ -105,7 +105,7 @@ def _module_url(source: bytes) -> str:
     return f"data:text/javascript;base64,{base64.b64encode(source).decode('ascii')}"
 
 
-def _panel_for_script(panel: Panel) -> dict[str, Any]:
+def panel_for_script(panel: Panel) -> dict[str, Any]:
     """What the page's script needs from a panel."""
     views = [
         {

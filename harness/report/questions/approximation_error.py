@@ -193,7 +193,7 @@ def fastest_within_budgets(rows: Sequence[ReportRow], errors: ErrorIndex) -> lis
 def _fastest_within_budgets_on(inputs: str, rows: Sequence[ReportRow], errors: ErrorIndex) -> list[Sentence]:
     candidates: dict[int, list[tuple[ReportRow, float, float]]] = {}
     for row in rows:
-        matched = errors.of(row, inputs) if row.time is not None else None
+        matched = errors.of(row, inputs) if row.time is not None and row.disturbance is None else None
         if row.time is not None and matched is not None:
             candidates.setdefault(row.seq_len, []).append((row, row.time.value, matched.median))
     lengths = [length for length, group in candidates.items() if len(group) > 1]

@@ -63,7 +63,7 @@ def _view(level: str, facets: Facets, rows: Sequence[ReportRow], plots: Sequence
     return FacetView({"Level": level, **dict(facets)}, sequence_lengths(rows), kept) if kept else None
 
 
-def _finding(rows: Sequence[ReportRow], errors: ErrorIndex) -> Sentence:
+def _finding(rows: Sequence[ReportRow], errors: ErrorIndex) -> Sentence | None:
     """The error of YOSO sampling, or of the first other attention, at its shortest and at its longest length."""
     for facets, group in by_facets(rows, "operation").items():
         for inputs in errors.inputs:
@@ -82,6 +82,8 @@ def _finding(rows: Sequence[ReportRow], errors: ErrorIndex) -> Sentence:
                 template = "{}: the error of the output of {} is {} and {}, on inputs that are {}."
                 return compose(template, dict(facets)["Pass"].capitalize(), series, first, last, inputs)
     lengths = sequence_lengths(rows)
+    if not lengths:
+        return None
     return compose("Cases from {} to {} tokens.", *(Amount(n, "tokens") for n in (lengths[0], lengths[-1])))
 
 

@@ -106,13 +106,13 @@ class SettingErrors:
             (tensor for tensor in tensors if quality.errors.get(tensor)),
             key=lambda tensor: float(np.median(quality.errors[tensor])),
         )
-        missing = any(not quality.errors.get(tensor) for tensor in tensors)
+        is_output_only = len(tensors) > 1 and not any(quality.errors.get(tensor) for tensor in tensors[1:])
         draws = quality.errors[worst]
         amount = self._amount(id(measured), worst, draws)
         exact = self._is_exact(row)
         return ErrorAtSetting(
             worst=amount,
-            of=_TENSORS[worst] + (", no gradient was measured" if missing else ""),
+            of=_TENSORS[worst] + (", no gradient was measured" if is_output_only else ""),
             draws=len(draws),
             reference=self._reference_words(row) if exact else reference_of(quality),
             rounding=exact and amount.value <= _ROUNDING[row.record.spec.dtype],
@@ -174,13 +174,8 @@ def largest_error(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:
     """The largest error of a method over the kinds of inputs, at the longest length where one is known: a table's
     cell."""
     for row in sorted((row for row in rows if row.time is not None), key=lambda row: -row.seq_len):
-        if own := errors.of(row):
-            error = max(own.values(), key=lambda error: error.worst.value)
-            length = Amount(row.seq_len, "tokens")
-            if error.rounding:
-                return compose("rounding ({}) at {} tokens", error.worst.without_interval, length)
-            template = "{} ({}, {}) at {} tokens"
-            return compose(template, error.worst.without_interval, error.of, error.inputs, length)
+        if errors.of(row):
+            return compose("{} at {} tokens", error_cell(row, errors), Amount(row.seq_len, "tokens"))
     return Sentence("not measured")
 
 

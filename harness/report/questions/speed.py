@@ -296,6 +296,7 @@ def exponents(rows: Sequence[ReportRow]) -> list[Table]:
 def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
     """Where each attention becomes faster than each reference, one table per level. Pairs without a clear order are
     only counted, and each pair is listed once."""
+    errors = SettingErrors(rows)
     tables = []
     for level in _LEVELS:
         cells: list[tuple[Facets, list[Cell]]] = []
@@ -310,7 +311,10 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
                     too_short += 1
                 else:
                     clear = clear_lengths(times[series], times[reference], tie)
-                    cells.append((facets, [series, reference, *_crossover_cells(crossover, clear)]))
+                    own = _crossover_cells(crossover, clear)
+                    if level == "operation":
+                        own.append(largest_error([row for row in group if row.series == series], errors))
+                    cells.append((facets, [series, reference, *own]))
         counts = [
             compose(words, Amount(count, "count"))
             for words, count in (
@@ -319,8 +323,13 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
             )
             if count
         ]
-        note = compose("Pairs that are left out: {}.", join(counts)) if counts else None
+        notes = [compose("Pairs that are left out: {}.", join(counts))] if counts else []
         columns = ["Attention", "Against", "Verdict", f"Length [{LEVEL_WORDS}]", "Agreement", "Measured"]
+        if level == "operation":
+            columns.append("Largest error of the first")
+        else:
+            notes.append(Sentence("The error of whole models was not measured, only that of the attention alone."))
+        note = join(notes, " ") if notes else None
         tables.append(table_with_facets(level.capitalize(), columns, cells, note=note))
     return [table for table in tables if table.rows]
 
