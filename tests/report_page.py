@@ -108,6 +108,11 @@ def embedded_runs(page: Page) -> list[Run]:
     return [Run.model_validate(run) for run in data(page)["runs"]]
 
 
+def pictures(*runs: Run) -> dict[str, list[dict]]:
+    """The views over length that only the pictures draw, by level, as those of the page's panels."""
+    return {panel.id: html.panel_for_script(panel)["views"] for panel in compare(runs).levels}
+
+
 def figures(page: Page) -> dict[str, list[dict]]:
     """The views of each panel, by the id of the panel."""
     return {panel["id"]: panel["views"] for panel in data(page)["page"]["panels"]}
