@@ -16,8 +16,7 @@ from harness.report.model.page_parts import Evidence, Panel, Section
 from harness.report.model.plain_rows import PlainRow, plain_rows
 from harness.report.model.records_table import ReportRow, machine_name, report_rows, run_labels
 from harness.report.model.style import Style, assign_styles
-from harness.report.model.tables import Table
-from harness.report.questions import attention_swaps, headline, run_differences, verification
+from harness.report.questions import attention_swaps, headline, run_differences, verification, whole_models
 from harness.report.questions.level_panels import level_panels
 from harness.report.questions.operation_page import operation_data
 
@@ -55,7 +54,7 @@ class RunDetails:
     schema_version: int
     settings: list[tuple[str, Sentence]]
     machine: list[tuple[str, str]]
-    verification: Table
+    finding: Sentence
 
     def as_json(self) -> dict[str, Any]:
         """The values that are not copied from the run itself."""
@@ -63,7 +62,7 @@ class RunDetails:
             "run": self.label,
             "records": self.records.as_json(),
             "settings": [[name, values.as_json()] for name, values in self.settings],
-            "verification": self.verification.as_json(),
+            "finding": self.finding.as_json(),
         }
 
 
@@ -75,9 +74,10 @@ class Comparison:
         notices: what a reader must know before comparing anything.
         reading: paragraphs that a person wrote about the runs.
         counts: the number of records by status.
-        levels: the panels of the levels: the attention alone, whole models, trained tasks.
+        levels: plots over length, of which the page has its own charts: only the pictures draw them.
         sections: the sections for experts.
         operation: the attention alone, as the page's scripts read it; None where no run has such a case.
+        trained, whole_models: what the page draws of trained tasks and of whole models.
         cases, swaps: the rows of the CSV files.
         raw: the runs themselves.
     """
@@ -90,8 +90,9 @@ class Comparison:
     styles: dict[str, Style]
     levels: list[Panel]
     sections: list[Section]
-    failures: list[verification.FailureGroup]
     operation: OperationData | None
+    trained: list[attention_swaps.TrainedTask]
+    whole_models: list[whole_models.WholeModel]
     cases: list[PlainRow]
     swaps: list[PlainRow]
     raw: list[Run]
@@ -99,7 +100,7 @@ class Comparison:
     @property
     def panels(self) -> list[Panel]:
         """Every panel, in the order of the page."""
-        return [*self.levels, *(section.panel for section in self.sections if section.panel)]
+        return [section.panel for section in self.sections if section.panel]
 
     def as_json(self) -> dict[str, Any]:
         """The exact values behind sentences, tables and cases; the page holds the figures separately."""
@@ -112,11 +113,15 @@ class Comparison:
             "counts": {status: count.as_json() for status, count in self.counts.items()},
             "remarks": [plot.remarks_as_json() for plot in plots if plot.remarks],
             "sections": [
-                {"id": section.id, "title": section.title, "tables": [table.as_json() for table in section.tables]}
+                {
+                    "id": section.id,
+                    "title": section.title,
+                    "finding": section.finding.as_json(),
+                    "tables": [table.as_json() for table in section.tables],
+                }
                 for section in self.sections
             ],
             "runs": [run.as_json() for run in self.runs],
-            "failures": [group.as_json() for group in self.failures],
             "cases": self.cases,
             "swaps": self.swaps,
         }
@@ -139,7 +144,6 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
     own_series = [(row.series, row.base_series) for row in rows]
     styles = assign_styles([*own_series, *attention_swaps.swap_series(rows)])
     evidence = Evidence(runs, labels, rows, styles)
-    levels = level_panels(evidence)
     sections = [section for build in section_builders() if not (section := build(evidence)).is_empty]
     return Comparison(
         runs=[_run_details(run, label) for run, label in zip(runs, labels, strict=True)],
@@ -148,10 +152,11 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
         summaries=_summaries(evidence),
         counts=_status_counts(rows),
         styles=styles,
-        levels=levels,
+        levels=level_panels(evidence),
         sections=sections,
-        failures=verification.failure_groups(rows),
         operation=operation_data(evidence),
+        trained=attention_swaps.trained_tasks(evidence),
+        whole_models=whole_models.whole_models(evidence),
         cases=plain_rows(rows, labels),
         swaps=attention_swaps.plain_swap_rows(rows, labels),
         raw=list(runs),
@@ -207,5 +212,5 @@ def _run_details(run: Run, label: str) -> RunDetails:
         schema_version=run.schema_version,
         settings=verification.run_settings(run),
         machine=[(name, str(value)) for name, value in run.machine.items() if value is not None],
-        verification=verification.verification_table(run),
+        finding=verification.settings_finding(run),
     )

@@ -46,6 +46,31 @@ def test_the_headline_is_computed_from_the_records(realistic: Run) -> None:
     assert any("softmax (out of memory)" in sentence for sentence in words)
 
 
+def test_every_sentence_with_a_speed_has_its_error_or_says_that_it_was_not_measured(realistic: Run) -> None:
+    speeds = re.compile(r"fast|slow|takes")
+    with_speed = [sentence for sentence in words_of(realistic) if speeds.search(sentence)]
+    assert len(with_speed) == 4
+    assert with_speed[0].endswith("against softmax).")
+    assert with_speed[1].endswith("times faster, and its error was not measured.")
+    assert all("tokens, with an error of " in sentence for sentence in with_speed[2:])
+    spec = QualitySpec(attention="yoso", seq_len=16384)
+    errors = {"output": [0.5], "grad_v": [0.9]}
+    measured = synthetic.record(spec, quality=Quality(reference="yoso_e, float64", errors=errors))
+    words = words_of(synthetic.run([*realistic.records, measured]))
+    fastest, yoso, *crossovers = (sentence for sentence in words if speeds.search(sentence))
+    assert ", with an error of rounding only (" in fastest
+    assert yoso.endswith(", with an error of 50.0% (output, against yoso_e) on inputs that are sharp.")
+    forward, training = crossovers
+    assert forward.endswith(
+        "with an error of 50.0% (output, against yoso_e) on inputs that are sharp at 16,384 tokens."
+    )
+    assert "with an error of 90.0% (gradient of v, against yoso_e)" in training
+    (operations, *_) = speed.crossovers(report_rows(synthetic.run([*realistic.records, measured])))
+    cells = {(str(row[0]), str(row[1])): str(row[-1]) for row in operations.rows}
+    assert cells["forward", "yoso"] == "50.0% (output, sharp) at 16,384 tokens"
+    assert cells["forward", "yoso_e"].startswith("not measured")
+
+
 @pytest.mark.parametrize(
     ("gone", "words"),
     [

@@ -42,7 +42,7 @@ def render(comparison: Comparison) -> str:
         "runs": [json.loads(run.model_dump_json()) for run in comparison.raw],
         "report": comparison.as_json(),
     }
-    panels = [_panel_for_script(panel) for panel in comparison.panels]
+    panels = [panel_for_script(panel) for panel in comparison.panels]
     return (
         environment()
         .get_template("report.html")
@@ -81,8 +81,8 @@ def page_data(comparison: Comparison) -> dict[str, Any]:
     """What the scripts of the first screens read, without the panels (``scripts/page_data.d.ts``, ``PageData``)."""
     return {
         "operation": comparison.operation and comparison.operation.as_json(),
-        "trained": [],
-        "wholeModels": [],
+        "trained": [task.as_json() for task in comparison.trained],
+        "wholeModels": [model.as_json() for model in comparison.whole_models],
         "styles": {name: asdict(drawn) for name, drawn in comparison.styles.items()},
     }
 
@@ -105,7 +105,7 @@ def _module_url(source: bytes) -> str:
     return f"data:text/javascript;base64,{base64.b64encode(source).decode('ascii')}"
 
 
-def _panel_for_script(panel: Panel) -> dict[str, Any]:
+def panel_for_script(panel: Panel) -> dict[str, Any]:
     """What the page's script needs from a panel."""
     views = [
         {

@@ -72,10 +72,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class Section:
-    """One question for experts: a panel of plots, tables, or both. A section without either is left off the page."""
+    """One question for experts: a panel of plots, tables, or both. A section without either is left off the page.
+
+    ``finding`` is one line that says what the section found; the page shows it while the section is folded.
+    """
 
     id: str
     title: str
+    finding: Sentence
     lead: str
     tables: list[Table]
     panel: Panel | None = None
@@ -91,11 +95,17 @@ def build_panel(id_: str, views: list[FacetView], title: str = "", lead: str = "
     return Panel(id_, title, lead, views)
 
 
-def build_section(id_: str, title: str, lead: str, tables: Sequence[Table], panel: Panel | None = None) -> Section:
-    """A section of the tables that have rows, and of the panel if it has views."""
+def build_section(
+    id_: str, title: str, finding: Sentence | None, lead: str, tables: Sequence[Table], panel: Panel | None = None
+) -> Section:
+    """A section of the tables that have rows, and of the panel if it has views.
+
+    ``finding`` is None where there is nothing to find, because the section is empty.
+    """
     return Section(
         id_,
         title,
+        finding or Sentence(""),
         lead,
         [table for table in tables if table.rows],
         panel if panel is not None and panel.views else None,

@@ -106,13 +106,13 @@ class SettingErrors:
             (tensor for tensor in tensors if quality.errors.get(tensor)),
             key=lambda tensor: float(np.median(quality.errors[tensor])),
         )
-        missing = any(not quality.errors.get(tensor) for tensor in tensors)
+        is_output_only = len(tensors) > 1 and not any(quality.errors.get(tensor) for tensor in tensors[1:])
         draws = quality.errors[worst]
         amount = self._amount(id(measured), worst, draws)
         exact = self._is_exact(row)
         return ErrorAtSetting(
             worst=amount,
-            of=_TENSORS[worst] + (", no gradient was measured" if missing else ""),
+            of=_TENSORS[worst] + (", no gradient was measured" if is_output_only else ""),
             draws=len(draws),
             reference=self._reference_words(row) if exact else reference_of(quality),
             rounding=exact and amount.value <= _ROUNDING[row.record.spec.dtype],
@@ -157,6 +157,26 @@ def error_words(errors: Mapping[str, ErrorAtSetting]) -> Sentence:
         if not error.rounding
     ]  # fmt: skip
     return compose("with {}", join(parts, " and ")) if parts else Sentence(NOT_MEASURED)
+
+
+def error_cell(row: ReportRow, errors: SettingErrors) -> Sentence:
+    """The error beside a time in a table: the largest over the kinds of inputs."""
+    found = errors.of(row)
+    if not found:
+        return Sentence("not measured")
+    error = max(found.values(), key=lambda error: error.worst.value)
+    if error.rounding:
+        return compose("rounding ({})", error.worst.without_interval)
+    return compose("{} ({}, {})", error.worst.without_interval, error.of, error.inputs)
+
+
+def largest_error(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:
+    """The largest error of a method over the kinds of inputs, at the longest length where one is known: a table's
+    cell."""
+    for row in sorted((row for row in rows if row.time is not None), key=lambda row: -row.seq_len):
+        if errors.of(row):
+            return compose("{} at {} tokens", error_cell(row, errors), Amount(row.seq_len, "tokens"))
+    return Sentence("not measured")
 
 
 def longest_error_words(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:

@@ -252,6 +252,14 @@ function visibleTraces(plot) {
 }
 
 /**
+ * The axes of a plot that shows one length, whose ticks are those of its points.
+ *
+ * @param {PlotData} plot
+ * @param {number | null} length
+ */
+const axesAt = (plot, length) => /** @type {Layout} */ (plot.layout).meta?.axes?.[String(length)] ?? {};
+
+/**
  * The points of one length, the longest with at least two points, and the line through those that no other point beats.
  *
  * @param {Trace[]} data
@@ -266,8 +274,7 @@ function withParetoFront(data, better) {
   const length = Math.max(...(several.length ? several : count.keys()));
   const traces = data
     .map((trace) => pickPoints(trace, (trace.customdata ?? []).map((n) => n === length)))
-    .filter((trace) => trace.x.length > 0)
-    .map((trace) => ({ ...trace, mode: "markers+text", text: trace.name ?? "", textposition: "top center", cliponaxis: false }));
+    .filter((trace) => trace.x.length > 0);
   const sign = better === "lower" ? 1 : -1;
   const points = traces.flatMap(({ x, y }) => x.map((value, i) => ({ x: Number(value), y: Number(y[i]) })));
   points.sort((a, b) => a.x - b.x || sign * (a.y - b.y));
@@ -277,7 +284,12 @@ function withParetoFront(data, better) {
     type: "scatter", mode: "lines", x: front.map((p) => p.x), y: front.map((p) => p.y), meta: { series: null },
     line: { color: "#8a8f98", dash: "dot", width: 1.5 }, hoverinfo: "skip",
   };
-  return { data: traces.length ? [line, ...traces] : [], length };
+  /* only the front is named, because the names of all points would lie on one another */
+  const named = traces.map((trace) => {
+    const text = trace.x.map((x, i) => (front.some((p) => p.x === Number(x) && p.y === Number(trace.y[i])) ? (trace.name ?? "") : ""));
+    return { ...trace, mode: "markers+text", text, textposition: "top center", cliponaxis: false };
+  });
+  return { data: traces.length ? [line, ...named] : [], length };
 }
 
 /**
@@ -346,7 +358,7 @@ function drawPlot(figure_, plot) {
     return;
   }
   if (!target.data) target.textContent = "";
-  const layout = themed(plot.layout);
+  const layout = themed({ ...plot.layout, ...axesAt(plot, length) });
   if (document.documentElement.classList.contains("printing")) layout.width = target.clientWidth;
   if (drawn.every(({ yaxis }) => yaxis === "y2")) {
     const note = { text: plot.empty, x: 0.5, y: 0.4, xref: "paper", yref: "paper", showarrow: false };

@@ -6,7 +6,7 @@ export interface Trace {
   name?: string;
   yaxis?: string;
   mode?: string;
-  text?: string;
+  text?: string[];
   textposition?: string;
   cliponaxis?: boolean;
   customdata?: number[];
@@ -21,7 +21,7 @@ export interface Trace {
 export interface Layout {
   [name: string]: any;
   annotations?: { font?: object; text: string }[];
-  meta?: { front?: "lower" | "higher" };
+  meta?: { front?: "lower" | "higher"; axes?: Record<string, object> };
 }
 
 /** A figure of the page with what plotly adds to its element. */
