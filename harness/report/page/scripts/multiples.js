@@ -24,7 +24,7 @@ const FIRST_PANELS = 24;
 /** Fewer rows of panels would say too little, however short the ranking beside them is. */
 const LEAST_ROWS = 4;
 /** How much longer than the ranking the panels may be, in pixels: too little to be worth a button. */
-const OVERHANG = 70;
+const OVERHANG = 8;
 
 let all = false;
 
