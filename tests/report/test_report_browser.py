@@ -314,7 +314,9 @@ def test_a_place_without_a_measurement_says_so(opened: Opened, published: dict[s
     words = page.inner_text("#cards")
     assert words.startswith("Nothing was measured at 16,384 tokens with")
     assert "Lengths with a result:" in words
-    empty = "[...document.querySelectorAll('main .panel')].filter((one) => one.checkVisibility() && !one.innerText.trim())"
+    empty = (
+        "[...document.querySelectorAll('main .panel')].filter((one) => one.checkVisibility() && !one.innerText.trim())"
+    )
     assert page.evaluate(f"{empty}.length") == 0
 
 
