@@ -1,4 +1,4 @@
-"""The page in a browser: the bar, the answer, the ranking, the folds, and what a phone, a keyboard or a link makes of it."""
+"""The page in a browser: the bar, the answer, the ranking, the folds; on a phone, by keyboard, from a link."""
 
 import csv
 import json
@@ -267,15 +267,16 @@ def test_on_a_phone_the_filters_are_behind_one_button(opened: Opened, path: Path
 
 
 BOXES = """() => {
-    const box = (one) => { const { left, top, right, bottom } = one.getBoundingClientRect(); return { left, top, right, bottom }; };
+    const box = (one) => one.getBoundingClientRect().toJSON();
     const shown = [...document.querySelectorAll('#cards > *, main .panel')].filter((one) => one.checkVisibility());
-    const texts = [...document.querySelectorAll('.card *, .ranking td, .ranking th, #choices span, .panel h2, .panel svg text')];
+    const checked = '.card *, .ranking td, .ranking th, #choices span, .panel h2, .panel svg text';
+    const texts = [...document.querySelectorAll(checked)];
     const cut = texts.filter((one) => one.checkVisibility() && !one.closest('.hidden-text')).filter((one) => {
         const { left, right } = box(one);
         return left < -1 || right > innerWidth + 1 || one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0;
     });
     return {
-        boxes: shown.map((one) => ({ name: one.id || one.querySelector('h2')?.textContent || one.className, ...box(one) })),
+        boxes: shown.map((one) => ({ name: one.querySelector('h2')?.textContent, ...box(one) })),
         cut: cut.map((one) => one.outerHTML.slice(0, 120)),
         folds: document.querySelector('#folds').getBoundingClientRect().top + scrollY,
         bar: box(document.querySelector('#bar')).bottom,
@@ -291,6 +292,7 @@ def test_the_first_screens_answer_and_nothing_overlaps(opened: Opened, published
     page = opened.go(published[name], "#pass=training&length=8192")
     layout = page.evaluate(BOXES)
     assert layout["cut"] == []
+    assert page.evaluate("document.querySelector('.wide').scrollWidth - document.querySelector('.wide').clientWidth") == 0
     boxes = layout["boxes"]
     for i, one in enumerate(boxes):
         for other in boxes[i + 1 :]:
@@ -314,10 +316,8 @@ def test_a_place_without_a_measurement_says_so(opened: Opened, published: dict[s
     words = page.inner_text("#cards")
     assert words.startswith("Nothing was measured at 16,384 tokens with")
     assert "Lengths with a result:" in words
-    empty = (
-        "[...document.querySelectorAll('main .panel')].filter((one) => one.checkVisibility() && !one.innerText.trim())"
-    )
-    assert page.evaluate(f"{empty}.length") == 0
+    panels = page.locator("main .panel:visible").all_inner_texts()
+    assert all(text.strip() for text in panels)
 
 
 @pytest.mark.parametrize("link", ["", "#pass=forward&length=512&allowed=any&open=yoso"])

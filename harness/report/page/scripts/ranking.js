@@ -22,8 +22,8 @@ import { change } from "report/state";
  * @property {(row: MethodRow) => string} [kind] the class of the cell
  */
 
-const SPARK = { width: 68, height: 18 };
-const BAR = { width: 92, height: 14 };
+const SPARK = { width: 44, height: 18 };
+const BAR = { width: 48, height: 14 };
 
 /**
  * @param {PageData} data
@@ -136,7 +136,7 @@ function columns(data, setting, rows, state) {
       heading: setting.reference ? `ratio to ${setting.reference}` : "ratio",
       key: ({ ratio }) => ratio?.value ?? null,
       kind: ({ ratio, order }) => (ratio && order !== "tied" && order !== "same kernel" ? "" : "missing"),
-      cell: (row) => [row.ratio ? row.ratio.words : "not compared", order(row)],
+      cell: (row) => ratioCell(row),
     },
     {
       id: "error",
@@ -157,7 +157,7 @@ function columns(data, setting, rows, state) {
       heading: task,
       key: ({ score }) => score?.mean.value ?? null,
       kind: ({ score }) => (score ? "" : "missing"),
-      cell: ({ score }) => [score?.mean.words ?? "not trained"],
+      cell: ({ score }) => (score ? [score.mean.words] : ["–", element("span", { class: "hidden-text" }, "not trained")]),
     },
     { id: "samples", heading: "samples", key: ({ samples }) => samples, cell: ({ samples }) => [String(samples)] },
   ];
@@ -186,11 +186,14 @@ function nameButton(row, state) {
   return button;
 }
 
-/** @param {MethodRow} row */
-function order(row) {
-  if (row.order === "tied") return element("small", { "data-tip": row.comparison }, "tied");
-  if (row.order === "same kernel") return element("small", { "data-tip": row.comparison }, "same kernel");
-  return null;
+/**
+ * @param {MethodRow} row
+ * @returns {Child[]}
+ */
+function ratioCell({ ratio, order, comparison }) {
+  if (!ratio) return ["not compared"];
+  const words = order === "same kernel" ? order : order === "tied" ? `${ratio.words} tied` : ratio.words;
+  return [element("span", { "data-tip": `${ratio.words} ${ratio.interval}, ${comparison}` }, words)];
 }
 
 /**
