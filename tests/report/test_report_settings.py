@@ -105,7 +105,8 @@ def test_titles_say_whether_values_are_per_call_or_per_instance() -> None:
     ]
     assert titles[LARGEST][3] == "Pareto front: time per instance and peak memory per instance"
     assert titles[batch_1][:2] == ["Time per call against length (wall time)", "Peak memory against length"]
-    assert "Whole models: encoder, forward per instance" in [each.heading for each in compare([run]).whole_models]
+    assert "time and memory are those of a call divided by its batch" in compare([run]).levels[0].lead
+    assert "divided by its batch" not in compare([synthetic.run([model()])]).levels[0].lead
     time, memory = next(one for one in pictures(run)["model"] if one["facets"]["Shape"] == LARGEST)["plots"][:2]
     assert time["layout"]["yaxis"]["title"]["text"] == "time per instance"
     assert memory["layout"]["yaxis"]["title"]["text"] == "peak memory per instance"
