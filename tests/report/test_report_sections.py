@@ -94,7 +94,7 @@ def test_memory_that_is_not_in_the_peak_is_named_beside_it() -> None:
     (parts,) = memory_use.memory_parts(rows)
     assert {str(row[0]): str(row[-1]) for row in parts.rows} == {"softmax": "\N{EN DASH}", "sdpa": words}
     (parts,) = memory_use.memory_parts(report_rows(synthetic.run(records[:1])))
-    assert parts.columns[-1] == "Reserved by the allocator"
+    assert parts.columns[-1] == "Activations and workspace"
 
 
 def test_what_was_not_verified_is_listed_and_otherwise_there_is_no_section() -> None:
@@ -191,7 +191,7 @@ def test_unequal_threads_are_in_the_fairness_section() -> None:
         for name, n in (("sdpa", 2), ("softmax", 2), ("yoso", 1))
     ]
     page = report_page.of(synthetic.run(records))
-    assert "Is the comparison fair?" in page.text
+    assert "Is it fair?" in page.text
     assert any(row[:2] == ["threads", "yoso"] for row in page.rows)
 
 

@@ -24,6 +24,8 @@ STATUS_WORDS: dict[Status, str] = {
 }
 YOSO_SAMPLING = "yoso"
 """The base series of YOSO with sampled hashes, the attention that the headline is about."""
+NO_ATTENTION = "none"
+"""The attention that mixes no tokens: what takes time and memory with it is not attention."""
 Clock = Literal["device", "wall"]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import log
 
 from harness.core.record import Record
-from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, format_number
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, format_number, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     REFERENCE_COLOR,
@@ -86,7 +86,7 @@ def sentences(evidence: Evidence) -> list[Sentence]:
 def section(evidence: Evidence) -> Section:
     """The significant differences from the first run, and the ratio of times."""
     return build_section(
-        "differences", "Comparison with the first run",
+        "differences", "Runs compared", join(sentences(evidence), " "),
         f"Times of the same cases as a multiple of the first run's time. The tables list ratios whose {LEVEL_WORDS} "
         "interval excludes 1; without any change about one case in twenty would be listed by chance.",
         difference_tables(evidence), difference_panel(evidence),
