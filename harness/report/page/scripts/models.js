@@ -51,8 +51,8 @@ export function draw(data, state) {
   });
   const cells = model.lengths.flatMap(({ rows }) => rows);
   const about = [
-    model.lengths.some(({ base }) => base) ? "Grey: the model without attention; colour: what the attention adds." : "",
-    cells.some(({ withinNoise }) => withinNoise) ? `${NOISE} This is within noise.` : "",
+    model.lengths.some(({ base }) => base) ? "Grey: without attention; colour: what it adds." : "",
+    cells.some(({ withinNoise }) => withinNoise) ? `${NOISE} within noise.` : "",
     "One scale a length.",
     model.facets.Shape ? `${capitalized(model.facets.Shape)}.` : "",
   ];
