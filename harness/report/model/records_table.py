@@ -227,6 +227,11 @@ def times_by_length(rows: Iterable[ReportRow]) -> dict[str, dict[int, intervals.
     return times
 
 
+def undisturbed_first(rows: Iterable[ReportRow]) -> list[ReportRow]:
+    """The rows with a time, those that were not disturbed first: of several records of one case the first counts."""
+    return sorted((row for row in rows if row.time is not None), key=lambda row: row.disturbance is not None)
+
+
 def _setting(facets: Facets) -> Facets:
     return tuple(pair for pair in facets if pair[0] not in {"Model", "Pass"})
 

@@ -23,7 +23,7 @@ from harness.report.model.page_data import (
     WithoutResult,
 )
 from harness.report.model.page_parts import Evidence
-from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, sequence_lengths
+from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, sequence_lengths, undisturbed_first
 from harness.report.questions.reference_times import NO_ATTENTION, kernel_tie, reference_row, relative_time
 from harness.report.questions.setting_errors import AS_TIMED, SettingErrors, preference
 from harness.report.questions.time_lines import series_lines
@@ -172,14 +172,10 @@ def _budget(name: str, value: Scalar) -> Budget:
 
 
 def _one_a_series(rows: Sequence[ReportRow]) -> list[ReportRow]:
-    """The timed row of each series: of several records of one case the first that was not disturbed."""
+    """The timed row of each series."""
     chosen: dict[str, ReportRow] = {}
-    for row in rows:
-        if row.time is None:
-            continue
-        known = chosen.get(row.series)
-        if known is None or (known.disturbance is not None and row.disturbance is None):
-            chosen[row.series] = row
+    for row in undisturbed_first(rows):
+        chosen.setdefault(row.series, row)
     return list(chosen.values())
 
 

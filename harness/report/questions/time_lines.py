@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from harness.report.model.amounts import Amount, format_length
 from harness.report.model.facets import Facets
 from harness.report.model.page_data import LinePoint, SeriesLine, Tie
-from harness.report.model.records_table import ReportRow, by_series, times_by_length
+from harness.report.model.records_table import ReportRow, by_series, times_by_length, undisturbed_first
 from harness.report.questions.clear_order import (
     Times,
     clear_crossover,
@@ -32,8 +32,10 @@ def series_lines(facets: Facets, rows: Sequence[ReportRow], tie: Tie | None) -> 
         comparison, crossing = "no exact attention was timed to compare with", None
         if reference is not None:
             comparison, crossing = _compared(series, reference, timed, times, tie)
-        first_cases = {row.seq_len: row for row in reversed(cases)}
-        points = tuple(_point(first_cases[length]) for length in sorted(first_cases))
+        by_length: dict[int, ReportRow] = {}
+        for row in undisturbed_first(cases):
+            by_length.setdefault(row.seq_len, row)
+        points = tuple(_point(by_length[length]) for length in sorted(by_length))
         lines.append(SeriesLine(words, pass_, series, cases[0].record.spec.attention, points, comparison, crossing))
     return lines
 

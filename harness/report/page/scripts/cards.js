@@ -63,7 +63,7 @@ function tiedWith(a, b) {
  * @param {string} without what is said where there is no such row
  */
 function card(title, row, setting, state, without) {
-  const heading = element("h2", {}, title);
+  const heading = element("h2", {}, row?.knob ? `${title}: ${row.knob}` : title);
   if (!row) return element("article", { class: "card" }, heading, element("p", {}, without));
   const style = `--c: ${colourOf(row.attention)}; --name: ${inkOf(row.attention)}`;
   const interval = [row.time.interval, samples(row)].filter(Boolean).join(", ");
@@ -110,7 +110,7 @@ function sentence(row, setting, state) {
  */
 export function comparisonWords(row, setting) {
   const comparison = row.series === setting.reference ? "the reference of the others" : row.comparison;
-  const words = (row.knob ? `With ${row.knob}: ` : "") + (comparison || "without a reference to compare with");
+  const words = comparison || "without a reference to compare with";
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 

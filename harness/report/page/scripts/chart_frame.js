@@ -84,5 +84,10 @@ export function drawnAs(kind, attention, state) {
   const colour = alone && !isColoured(attention) ? "var(--ink)" : colourOf(attention);
   const ink = isColoured(attention) || alone ? inkOf(attention) : "var(--soft)";
   const away = state.isolated !== null && !alone ? " away" : "";
-  return { class: `${kind}${away}`, "data-attention": attention, style: `--series: ${colour}; --series-ink: ${ink}` };
+  const rest = isColoured(attention) || alone ? "" : " rest";
+  return {
+    class: `${kind}${rest}${away}`,
+    "data-attention": attention,
+    style: `--series: ${colour}; --series-ink: ${ink}`,
+  };
 }

@@ -15,8 +15,8 @@ import { clipped, textWidth } from "report/text_width";
 export const HEADING = 17;
 const TICK = 17;
 const ROW = 14;
-/** More names are not placed: they would take longer than anyone could read them. */
-const MOST_LABELS = 200;
+/** More names than these do not fit into the rows of a strip in any case, and placing them takes long. */
+const MOST_LABELS = 80;
 
 /**
  * A strip of ticks on the time axis, with their names in rows beneath.
@@ -30,7 +30,10 @@ const MOST_LABELS = 200;
  */
 export function drawStrip(frame, heading, ticks, top, state, exact) {
   const { left, right } = frame;
-  const named = ticks.filter(({ chosen }) => chosen).slice(0, MOST_LABELS);
+  const named = ticks
+    .filter(({ chosen }) => chosen)
+    .sort((one, other) => importance(other.row, state) - importance(one.row, state))
+    .slice(0, MOST_LABELS);
   const texts = named.map(({ row, x }) => {
     const weight = isColoured(row.attention) ? 600 : 400;
     const name = clipped(row.attention, frame.narrow ? 130 : 190, 11.5, weight);

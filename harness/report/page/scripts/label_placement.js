@@ -52,14 +52,29 @@ const SIDES = /** @type {const} */ ([
  */
 export function placeBeside(labels, obstacles, lines, bounds) {
   const taken = [...obstacles];
-  const reserved = [...lines];
   return labels.map((label) => {
-    const found = nearestFree(label, [...taken, ...reserved], bounds) ?? nearestFree(label, taken, bounds);
+    const near = reachOf(label);
+    const solid = taken.filter((box) => overlap(box, near));
+    const avoided = lines.filter((box) => overlap(box, near));
+    const found = nearestFree(label, [...solid, ...avoided], bounds) ?? nearestFree(label, solid, bounds);
     if (found === null) return null;
     taken.push(found.box);
     if (found.leader) taken.push(...alongLine(label, nearestPoint(found.box, label)));
     return found;
   });
+}
+
+/**
+ * Where a label can be at all: of thousands of boxes only those that reach into it matter.
+ *
+ * @param {Anchored} label
+ * @returns {Box}
+ */
+function reachOf({ x, y, sizes }) {
+  const furthest = Math.max(...DISTANCES);
+  const width = Math.max(...sizes.map((size) => size.width)) + furthest;
+  const height = Math.max(...sizes.map((size) => size.height)) + furthest;
+  return { left: x - width, right: x + width, top: y - height, bottom: y + height };
 }
 
 /**

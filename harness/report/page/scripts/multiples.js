@@ -8,37 +8,23 @@
 
 import { colourOf, inkOf, isColoured } from "report/colours";
 import { byId, element, svg } from "report/dom";
-import { logAxis, logTicks, tickWords } from "report/log_axis";
+import { amountOf, axesOf, gridLines, heightAt, pathOf, places, plot, tickLabels } from "report/multiple_plot";
 import { currentSetting, errorOf, isChosen, methods } from "report/selection";
 import { change } from "report/state";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").SeriesLine} SeriesLine */
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
-/** @typedef {import("report/page_data").Amount} Amount */
 /** @typedef {import("report/state").State} State */
-/** @typedef {import("report/log_axis").LogAxis} LogAxis */
-/** @typedef {SeriesLine["points"][number]} LinePoint */
+/** @typedef {import("report/multiple_plot").Axes} Axes */
 
 /** @typedef {{ line: SeriesLine, row: MethodRow | null }} Panel */
-/**
- * @typedef {object} Axes
- * @property {LogAxis} length
- * @property {LogAxis} amount
- * @property {LinePoint[]} lengthTicks
- * @property {number[]} amountTicks
- */
-
-const WIDTH = 130;
-const HEIGHT = 34;
-/** The space beneath the first panel's plot for the ticks of the length. */
-const TICKS = 14;
 /** More panels than these are drawn on request, so that a page of many methods stays quick. */
 const FIRST_PANELS = 24;
 /** Fewer rows of panels would say too little, however short the ranking beside them is. */
 const LEAST_ROWS = 4;
 /** How much longer than the ranking the panels may be, in pixels: too little to be worth a button. */
-const OVERHANG = 70;
+const OVERHANG = 8;
 
 let all = false;
 
@@ -63,7 +49,7 @@ export function draw(data, state) {
   const heading = element(
     "div",
     { class: "heading" },
-    element("h2", {}, `${time ? "Time" : "Peak memory"} over length`),
+    element("h2", {}, `${time ? "Time" : "Memory"} over length`),
     toggle(state),
   );
   container.replaceChildren(heading);
@@ -186,110 +172,6 @@ function explanation(panels, reference, lengths, state) {
 }
 
 /**
- * @param {SeriesLine[]} lines
- * @param {State} state
- * @returns {Axes}
- */
-function axesOf(lines, state) {
-  const points = lines.flatMap((line) => line.points);
-  const amounts = points.flatMap((point) => amountOf(point, state)?.value ?? []);
-  const amount = logAxis(amounts, HEIGHT - 2, 2, 1.1);
-  const ticks = logTicks(amount, 3, state.measure === "time" ? "decimal" : "binary");
-  const length = logAxis(
-    points.map((point) => point.length),
-    3,
-    WIDTH - 3,
-  );
-  const byLength = new Map(points.map((point) => [point.length, point]));
-  const sorted = [...byLength.values()].sort((one, other) => one.length - other.length);
-  return {
-    length,
-    amount,
-    lengthTicks: [...sorted.slice(0, 1), ...sorted.slice(-1)],
-    amountTicks: [...ticks.slice(0, 1), ...ticks.slice(-1)],
-  };
-}
-
-/**
- * @param {LinePoint} point
- * @param {State} state
- * @returns {Amount | null}
- */
-function amountOf(point, state) {
-  return state.measure === "time" ? point.time : point.memory;
-}
-
-/**
- * @param {SeriesLine} line
- * @param {Axes} axes
- * @param {State} state
- */
-function places(line, axes, state) {
-  return line.points.flatMap((point) => {
-    const amount = amountOf(point, state);
-    return amount === null ? [] : [{ x: axes.length.place(point.length), y: axes.amount.place(amount.value) }];
-  });
-}
-
-/** @param {{ x: number, y: number }[]} points */
-function pathOf(points) {
-  return points.map(({ x, y }, index) => `${index === 0 ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
-}
-
-/**
- * @param {Axes} axes
- * @returns {SVGElement[]}
- */
-function gridLines({ length, amount, lengthTicks, amountTicks }) {
-  const rows = amountTicks.map((value) => {
-    return svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: amount.place(value), y2: amount.place(value) });
-  });
-  const columns = lengthTicks.map((point) => {
-    return svg("line", {
-      class: "grid",
-      x1: length.place(point.length),
-      x2: length.place(point.length),
-      y1: 0,
-      y2: HEIGHT,
-    });
-  });
-  return [...rows, ...columns];
-}
-
-/**
- * @param {SVGElement[]} parts
- * @param {number} height
- */
-function plot(parts, height = HEIGHT) {
-  return svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, "aria-hidden": "true" }, ...parts);
-}
-
-/**
- * @param {Axes} axes
- * @param {State} state
- * @returns {SVGElement[]}
- */
-function tickLabels({ length, amount, lengthTicks, amountTicks }, state) {
-  const unit = state.measure === "time" ? "s" : "B";
-  return [
-    ...amountTicks.map((value) => {
-      const y = amount.place(value);
-      // lines rise to the right, which leaves the upper left and the lower right corner free
-      const side = y < HEIGHT / 2 ? { x: 6, y: y + 10 } : { x: WIDTH - 6, y: y - 2, "text-anchor": "end" };
-      return svg("text", { class: "tick amount halo", ...side }, tickWords(value, unit));
-    }),
-    ...lengthTicks.map((point, index) => {
-      const anchor = index === 0 ? "start" : "end";
-      return svg(
-        "text",
-        { class: "tick length", x: length.place(point.length), y: HEIGHT + 11, "text-anchor": anchor },
-        point.lengthWords,
-      );
-    }),
-  ];
-}
-
-/**
  * @param {SeriesLine} reference
  * @param {Axes} axes
  * @param {MethodRow[]} rows
@@ -302,13 +184,11 @@ function referencePanel(reference, axes, rows, state) {
     svg("path", { class: "reference", d: pathOf(places(reference, axes, state)) }),
     ...tickLabels(axes, state),
   ];
-  return panelButton(
-    { line: reference, row },
-    "the reference",
-    tipOf({ line: reference, row }, null, state),
-    plot(parts, HEIGHT + TICKS),
-    state,
-  );
+  const panel = { line: reference, row };
+  const button = panelButton(panel, "the reference", tipOf(panel, null, state), plot(parts, true), state);
+  // every panel is read against it, whatever is isolated
+  button.classList.remove("away");
+  return button;
 }
 
 /**
@@ -319,12 +199,7 @@ function referencePanel(reference, axes, rows, state) {
  */
 function scalePanel(axes, state) {
   const parts = [...gridLines(axes), ...tickLabels(axes, state)];
-  return element(
-    "div",
-    { class: "multiple" },
-    element("span", { class: "words" }, "scale of all"),
-    plot(parts, HEIGHT + TICKS),
-  );
+  return element("div", { class: "multiple" }, element("span", { class: "words" }, "scale of all"), plot(parts, true));
 }
 
 /**
@@ -348,19 +223,6 @@ function methodPanel(panel, reference, axes, state) {
   }
   const words = state.measure === "time" ? line.comparison : memoryWords(line, reference, state);
   return panelButton(panel, words, tipOf(panel, reference, state), plot(parts), state);
-}
-
-/**
- * The pixel of a line at a place between its points.
- *
- * @param {{ x: number, y: number }[]} points
- * @param {number} x
- */
-function heightAt(points, x) {
-  const before = points.findLast((point) => point.x <= x);
-  const after = points.find((point) => point.x > x);
-  if (!before || !after) return (before ?? after)?.y ?? 0;
-  return before.y + ((after.y - before.y) * (x - before.x)) / (after.x - before.x);
 }
 
 /**

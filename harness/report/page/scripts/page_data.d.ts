@@ -30,7 +30,7 @@ export interface ErrorAtSetting {
   /** Of which tensor: "output", "gradient of k". */
   of: string;
   draws: number;
-  /** What it is compared with. */
+  /** What it is compared with: "softmax", "yoso_e", or "its own definition", which says nothing about softmax. */
   reference: string;
   /** The method computes its reference exactly, and the error is of rounding only. */
   rounding: boolean;
@@ -40,7 +40,7 @@ export interface ErrorAtSetting {
 export interface MethodRow {
   series: string;
   attention: string;
-  /** Its cost knob in words: "32 hashes"; empty where it has none. */
+  /** Its cost knob in words, with what else tells its series apart: "32 hashes"; empty where there is none. */
   knob: string;
   /** The knob that trades cost for accuracy, for curves; null where it has none. */
   budget: { name: string; words: string; value: number } | null;
