@@ -156,7 +156,7 @@ function rows(task, width) {
         "g",
         { class: "mark", tabindex: 0, role: "img", "aria-label": tip, "data-tip": tip },
         svg("rect", { x: 0, y: y - ROW / 2, width, height: ROW, fill: "transparent" }),
-        text(0, y + 4, names[i] ?? "", { "font-weight": 600, fill: inkOf(row.attention) }),
+        text(0, y + 4, names[i] ?? "", { "font-weight": 600, style: `fill: ${inkOf(row.attention)}` }),
         line({ x1: x(Math.min(0, range[0] ?? 0)), x2: x(row.mean.value), y1: y, y2: y, stroke: colour, "stroke-width": 6, "stroke-opacity": 0.25 }),
         line({ x1: x(row.mean.value), x2: x(row.mean.value), y1: y - 8, y2: y + 8, stroke: colour, "stroke-width": 2 }),
         ...dots(row.scores.map(({ value }) => x(value)), y, colour),
@@ -238,7 +238,7 @@ function curves(task, width) {
           scores.map((score) => dot(x(Math.log(budget.value)), y(score.value), 3, colour, 0.55)),
         ),
         svg("path", { d: `M${path}`, fill: "none", stroke: colour, "stroke-width": 2.2, "stroke-dasharray": DASHES[alike.length % DASHES.length] }),
-        text(right + 4, (places[i] ?? 0) + 4, names[i] ?? "", { "font-weight": 600, fill: inkOf(attention) }),
+        text(right + 4, (places[i] ?? 0) + 4, names[i] ?? "", { "font-weight": 600, style: `fill: ${inkOf(attention)}` }),
       ),
     );
   });
