@@ -167,9 +167,12 @@ def largest_error(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:
             error = max(own.values(), key=lambda error: error.worst.value)
             length = Amount(row.seq_len, "tokens")
             if error.rounding:
-                return compose("rounding ({}) at {} tokens", error.worst.without_interval, length)
-            template = "{} ({}, {}) at {} tokens"
-            return compose(template, error.worst.without_interval, error.of, error.inputs, length)
+                size = error.worst.without_interval
+                return compose("rounding ({} against {}) at {} tokens", size, error.reference, length)
+            return compose(
+                "{} ({}, against {}, {}) at {} tokens",
+                error.worst.without_interval, error.of, error.reference, error.inputs, length,
+            )  # fmt: skip
     return Sentence("not measured")
 
 
