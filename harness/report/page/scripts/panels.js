@@ -1,6 +1,6 @@
 /**
  * The plotly panels inside the folds. plotly and the panels' data are unpacked when the first fold with a panel opens,
- * and each panel is drawn when its fold is open.
+ * or after a while, so that they are there when the page is printed. Each panel is drawn when its fold is open.
  */
 
 import { loadPanels, unpack } from "report/data";
@@ -34,12 +34,15 @@ const hiddenSeries = new Set();
 const choices = new Map();
 /** The latest drawing of each panel; an older one that is still under way stops. @type {Map<string, number>} */
 const drawings = new Map();
-/** @type {Promise<PanelData[]> | null} */
+/** @type {Promise<void> | null} */
 let loading = null;
 /** @type {PanelData[]} */
 let loaded = [];
 let followed = "";
+let drawn = "";
 let listening = false;
+/** How long after the first screens the panels are unpacked, in milliseconds. */
+const LATER = 1000;
 
 /**
  * Draw the panels of open folds, at the place of the bar where they have it.
@@ -51,14 +54,20 @@ export function draw(data, state) {
   const place = JSON.stringify([state.facets, state.pass]);
   if (place !== followed) choices.clear();
   followed = place;
-  if (!listening) {
-    for (const panel of document.querySelectorAll(".panel-of-plots")) {
-      panel.closest("details")?.addEventListener("toggle", () => drawOpen(data, state));
-    }
-    listening = true;
+  const panels = document.querySelectorAll(".panel-of-plots");
+  if (!listening && panels.length > 0) {
+    for (const panel of panels) panel.closest("details")?.addEventListener("toggle", () => drawOpen(data, state));
+    setTimeout(() => void load().catch(() => {}), LATER); /* a fold that is opened later shows the error */
   }
+  listening = true;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const looks = JSON.stringify([place, innerWidth, dark, isPrinting()]);
+  if (looks === drawn) return;
+  drawn = looks;
   drawOpen(data, state);
 }
+
+const isPrinting = () => document.documentElement.classList.contains("printing");
 
 /**
  * @param {PageData} data
@@ -72,12 +81,8 @@ function drawOpen(data, state) {
     return;
   }
   for (const container of open) container.setAttribute("aria-busy", "true");
-  loading ??= load();
-  loading
-    .then((panels) => {
-      loaded = panels;
-      drawOpen(data, state);
-    })
+  load()
+    .then(() => drawOpen(data, state))
     .catch((/** @type {Error} */ error) => {
       for (const container of open) {
         container.setAttribute("aria-busy", "false");
@@ -87,10 +92,12 @@ function drawOpen(data, state) {
     });
 }
 
-async function load() {
-  const [panels, plotly] = await Promise.all([loadPanels(), unpack("plotly")]);
-  document.head.append(element("script", {}, plotly));
-  return panels;
+function load() {
+  loading ??= Promise.all([loadPanels(), unpack("plotly")]).then(([panels, plotly]) => {
+    document.head.append(element("script", {}, plotly));
+    loaded = panels;
+  });
+  return loading;
 }
 
 /**
@@ -122,7 +129,7 @@ function drawPanel(id, data, state) {
   /* all figures must exist before the first plot is drawn, so that plotly measures the final width */
   const figures = [...list.children];
   figures.forEach((one, i) => /** @type {HTMLElement} */ (one).hidden = i >= view.plots.length);
-  const printing = document.documentElement.classList.contains("printing");
+  const printing = isPrinting();
   const next = (/** @type {number} */ i) => {
     if (drawings.get(id) !== drawing) return;
     const [one, plot] = [figures[i], view.plots[i]];
@@ -359,7 +366,7 @@ function drawPlot(figure_, plot) {
   }
   if (!target.data) target.textContent = "";
   const layout = themed({ ...plot.layout, ...axesAt(plot, length) });
-  if (document.documentElement.classList.contains("printing")) layout.width = target.clientWidth;
+  if (isPrinting()) layout.width = target.clientWidth;
   if (drawn.every(({ yaxis }) => yaxis === "y2")) {
     const note = { text: plot.empty, x: 0.5, y: 0.4, xref: "paper", yref: "paper", showarrow: false };
     layout.annotations = [note];
