@@ -1,10 +1,11 @@
 """What distinguishes the cases of a run, in few words: an id has 60 characters, and a terminal has 80 columns."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.core.escaping import one_line
+from harness.core.spec import AnySpec
 
 _SEPARATORS = re.compile(r"[/-]")
 
@@ -41,3 +42,17 @@ def case_words(case_ids: Iterable[str]) -> CaseWords:
         if all(names.values()) and len(set(names.values())) == len(names):
             return CaseWords(" ".join(word for word in first[kept:] if word in in_all), names)
     return whole
+
+
+def names_of_cases(specs: Sequence[AnySpec]) -> tuple[list[str], dict[str, str]]:
+    """One line per kind of case with the words that all of them share, and a short name for each case id."""
+    shared: list[str] = []
+    names: dict[str, str] = {}
+    for kind in dict.fromkeys(spec.kind for spec in specs):
+        ids = [spec.case_id for spec in specs if spec.kind == kind]
+        words = case_words(ids)
+        common = [word for word in words.shared.split() if word != kind]
+        if common:
+            shared.append(f"all {kind} cases: {' '.join(common)}")
+        names |= {case_id: f"{kind} {words[case_id]}" if words.shared else words[case_id] for case_id in ids}
+    return shared, names

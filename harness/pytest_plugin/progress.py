@@ -9,17 +9,17 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import IO, TYPE_CHECKING, get_args
 
 import pytest
 
-from harness.core.case_words import CaseWords, case_words
+from harness.core.case_words import names_of_cases
 from harness.core.quantities import remaining_words
 from harness.core.record import Status
 from harness.core.spec import AnySpec
+from harness.core.time_left import TimeLeft
 from harness.pytest_plugin.collected import SESSION, spec_of
 from harness.training import STEPS
 from harness.training.step_counter import read_steps
@@ -34,43 +34,6 @@ REFRESHES_PER_SECOND = 1.0
 """Of the bar. A refresh takes a millisecond of a core, which the measured process may want."""
 BAR_COLUMNS = 24
 FAILURES = frozenset(get_args(Status)) - {"ok", "unsupported"}
-
-
-class TimeLeft:
-    """Estimates how long the remaining cases take, from the duration of those that have ended.
-
-    A case takes as long as the others of its kind took on average, or where none has ended as all others.
-    """
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, list[float]] = {}
-
-    def add(self, kind: str, seconds: float) -> None:
-        """A case of this kind has ended."""
-        self._seconds.setdefault(kind, []).append(seconds)
-
-    def seconds(self, kinds: Iterable[str]) -> float | None:
-        """For remaining cases of these kinds; None before any case has ended."""
-        everything = [seconds for durations in self._seconds.values() for seconds in durations]
-        if not everything:
-            return None
-        means = {kind: sum(durations) / len(durations) for kind, durations in self._seconds.items()}
-        overall = sum(everything) / len(everything)
-        return sum(means.get(kind, overall) for kind in kinds)
-
-
-def names_of_cases(specs: Sequence[AnySpec]) -> tuple[list[str], dict[str, str]]:
-    """One line per kind of case with the words that all of them share, and a short name for each case id."""
-    shared: list[str] = []
-    names: dict[str, str] = {}
-    for kind in dict.fromkeys(spec.kind for spec in specs):
-        ids = [spec.case_id for spec in specs if spec.kind == kind]
-        words: CaseWords = case_words(ids)
-        common = [word for word in words.shared.split() if word != kind]
-        if common:
-            shared.append(f"all {kind} cases: {' '.join(common)}")
-        names |= {case_id: f"{kind} {words[case_id]}" if words.shared else words[case_id] for case_id in ids}
-    return shared, names
 
 
 class RunProgress:

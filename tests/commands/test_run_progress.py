@@ -9,10 +9,12 @@ import pytest
 import wrong_attentions as wrong
 from rich.console import Console
 
+from harness.core.case_words import names_of_cases
 from harness.core.spec import OperationSpec, QualitySpec, TaskSpec
+from harness.core.time_left import TimeLeft
 from harness.pytest_plugin import progress as progress_module
 from harness.pytest_plugin.collected import SESSION
-from harness.pytest_plugin.progress import RunProgress, TimeLeft, names_of_cases
+from harness.pytest_plugin.progress import RunProgress
 from harness.training.step_counter import StepCounter, read_steps
 
 pytest_plugins = ["pytester", "harness_session"]
