@@ -45,7 +45,7 @@ def test_one_timed_record_has_no_interval_and_no_crossover() -> None:
     one = synthetic.timed(OperationSpec(attention="sdpa", seq_len=64), 1e-3, 1e3, rng, samples=1)
     page = of(synthetic.run([one]))
     assert "fastest exact softmax attention is sdpa: 1" in page.text
-    assert "Where one attention becomes faster" not in page.text
+    assert "Crossovers" not in page.text
 
 
 def test_a_peak_of_zero_bytes_is_in_the_remarks_and_not_drawn() -> None:

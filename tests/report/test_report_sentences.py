@@ -67,7 +67,7 @@ def test_every_sentence_with_a_speed_has_its_error_or_says_that_it_was_not_measu
     assert "with an error of 90.0% (gradient of v, against yoso_e)" in training
     (operations, *_) = speed.crossovers(report_rows(synthetic.run([*realistic.records, measured])))
     cells = {(str(row[0]), str(row[1])): str(row[-1]) for row in operations.rows}
-    assert cells["forward", "yoso"] == "50.0% (output, sharp) at 16,384 tokens"
+    assert cells["forward", "yoso"] == "50.0% (output, against yoso_e, sharp) at 16,384 tokens"
     assert cells["forward", "yoso_e"].startswith("not measured")
 
 

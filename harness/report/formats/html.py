@@ -9,15 +9,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.core.escaping import relative_link
+from harness.core.templates import environment
 from harness.report.comparison import Comparison
 from harness.report.model import style
 from harness.report.model.page_parts import Panel
 
 _PAGE = files("harness.report").joinpath("page")
+TEMPLATES = Path(str(_PAGE.joinpath("templates")))
 PLOTLY = _PAGE.joinpath("vendor", "plotly-basic.min.js")
 """plotly.js's basic bundle (scatter, bar and pie), a quarter of the size of the whole."""
 
@@ -44,7 +44,7 @@ def render(comparison: Comparison) -> str:
     }
     panels = [panel_for_script(panel) for panel in comparison.panels]
     return (
-        environment()
+        environment(TEMPLATES)
         .get_template("report.html")
         .render(
             report=comparison,
@@ -57,19 +57,6 @@ def render(comparison: Comparison) -> str:
             panels=_packed(json.dumps(panels, allow_nan=False)),
         )
     )
-
-
-def environment() -> Environment:
-    """The Jinja environment of the page's templates, which escapes everything."""
-    found = Environment(
-        loader=PackageLoader("harness.report", "page/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters["relative_link"] = relative_link
-    return found
 
 
 def template_text(name: str) -> Markup:

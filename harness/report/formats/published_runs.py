@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.core import store
 from harness.core.record import Run
+from harness.core.templates import environment
 from harness.report.comparison import compare
 from harness.report.formats import html
 from harness.report.model.records_table import machine_name, report_rows
@@ -98,7 +99,7 @@ def write_index(reports: Path) -> Path:
     by_device: dict[str, list[PublishedRun]] = {}
     for run in runs:
         by_device.setdefault(run.device, []).append(run)
-    template = html.environment().get_template("index.html")
+    template = environment(html.TEMPLATES).get_template("index.html")
     pages = {device: f"{DEVICES}/{slug(device)}.html" for device in by_device}
     styles = {"css": html.template_text("report.css"), "light": LIGHT_PAGE, "dark": DARK_PAGE}
     (reports / DEVICES).mkdir(parents=True, exist_ok=True)

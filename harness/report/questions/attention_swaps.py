@@ -218,10 +218,11 @@ def swap_curves(models: Sequence[TrainedModel]) -> list[SwapCurve]:
 
 def _curve_sentence(curve: SwapCurve) -> Sentence:
     first, last = (
-        compose("{} with {} {}", Amount(point.mean.value, "fraction"), point.budget, curve.budget)
+        compose("{} with {}", Amount(point.mean.value, "fraction"), point.budget)
         for point in (curve.points[0], curve.points[-1])
     )
-    return compose("Trained with {} and tested with {}: {}, {}.", curve.trained_with, curve.tested_with, first, last)
+    names = curve.trained_with, curve.tested_with
+    return compose("Trained with {} and tested with {}: {} and {} {}.", *names, first, last, curve.budget)
 
 
 def _series(task: TaskResult) -> list[str]:

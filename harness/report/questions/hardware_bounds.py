@@ -264,7 +264,7 @@ def roofline_figure(rows: Sequence[ReportRow], ceilings: Sequence[Ceiling], styl
              "hovertext": [f"{escape_text(roof.name)}: {words_of_rate(ceiling_rate(roof))}"] * 2}
         )  # fmt: skip
     return figure(
-        data, xaxis=log_axis("operations per byte through memory", intensities, format_number, 10),
+        data, xaxis=log_axis("operations per byte", intensities, format_number, 10),
         yaxis=log_axis("operations per second", speeds, format_operation_rate, 10),
     )  # fmt: skip
 

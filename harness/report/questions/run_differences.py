@@ -21,6 +21,7 @@ from harness.report.model.figures import (
 from harness.report.model.page_parts import Evidence, FacetView, Panel, Plot, Section, build_panel, build_section
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, machine_name, time_words
 from harness.report.model.tables import Cell, Table
+from harness.report.questions.setting_errors import SettingErrors, error_cell
 from harness.statistics import intervals
 
 MAX_TABLE_ROWS = 200
@@ -96,12 +97,20 @@ def section(evidence: Evidence) -> Section:
 def difference_tables(evidence: Evidence) -> list[Table]:
     """Significant differences in time and cases whose status changed, one table per later run."""
     tables = []
+    errors = SettingErrors(evidence.rows)
     for later, label in _later_runs(evidence):
         pairs = case_pairs(evidence.rows, later)
         significant = [(pair, pair.ratio) for pair in pairs if pair.is_significant and pair.ratio is not None]
         significant.sort(key=lambda item: -abs(log(item[1].value)))
         rows: list[list[Cell]] = [
-            [pair.after.case_id, STATUS_WORDS[pair.before.status], STATUS_WORDS[pair.after.status], ABSENT, ABSENT]
+            [
+                pair.after.case_id,
+                STATUS_WORDS[pair.before.status],
+                STATUS_WORDS[pair.after.status],
+                ABSENT,
+                error_cell(pair.after, errors),
+                ABSENT,
+            ]
             for pair in pairs
             if pair.before.status != pair.after.status
         ]
@@ -111,12 +120,14 @@ def difference_tables(evidence: Evidence) -> list[Table]:
             memory: Cell = ABSENT
             if pair.before.peak_bytes and pair.after.peak_bytes is not None:
                 memory = Amount(pair.after.peak_bytes / pair.before.peak_bytes, "number")
-            rows.append([pair.after.case_id, before, after, Amount.of_estimate(ratio, "number"), memory])
+            multiple, error = Amount.of_estimate(ratio, "number"), error_cell(pair.after, errors)
+            rows.append([pair.after.case_id, before, after, multiple, error, memory])
         columns = [
             "Case",
             "First run",
             "This run",
             f"Time, as a multiple [{LEVEL_WORDS}]",
+            "Error in this run",
             "Memory, as a multiple",
         ]
         tables.append(Table(label, columns, rows))

@@ -166,8 +166,9 @@ def error_cell(row: ReportRow, errors: SettingErrors) -> Sentence:
         return Sentence("not measured")
     error = max(found.values(), key=lambda error: error.worst.value)
     if error.rounding:
-        return compose("rounding ({})", error.worst.without_interval)
-    return compose("{} ({}, {})", error.worst.without_interval, error.of, error.inputs)
+        return compose("rounding ({} against {})", error.worst.without_interval, error.reference)
+    size = error.worst.without_interval
+    return compose("{} ({}, against {}, {})", size, error.of, error.reference, error.inputs)
 
 
 def largest_error(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:

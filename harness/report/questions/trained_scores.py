@@ -233,7 +233,7 @@ def scores_finding_of(rows: Sequence[ReportRow]) -> Sentence | None:
     if not found:
         return None
     name, models = found[0]
-    more = compose(" {} more settings below.", Amount(len(found) - 1, "count")) if len(found) > 1 else ""
+    more = compose(" Further settings: {}.", Amount(len(found) - 1, "count")) if len(found) > 1 else ""
     return compose("{}: {}{}", name, scores_finding(models), more)
 
 

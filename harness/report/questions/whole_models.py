@@ -157,7 +157,7 @@ def _finding(rows: Sequence[ReportRow], lengths: Sequence[ModelTimes]) -> Senten
     parts += [compared] if compared else []
     unsplit = [times.length for times in lengths if times.base is None]
     if unsplit:
-        parts.append(compose("Not split at {} tokens, where none without attention was timed.", join(unsplit)))
+        parts.append(compose("Not split at {}: none without attention was timed there.", join(unsplit)))
     return join([*parts, Sentence("Errors inside whole models were not measured.")], " ")
 
 
@@ -169,11 +169,11 @@ def share_finding(times: ModelTimes) -> Sentence:
     if not shares:
         return compose("At {} tokens what attention adds is within noise in {} of {} models.", times.length, *counts)
     (least, least_series), (most, most_series) = shares[0], shares[-1]
-    span = compose("{} of the time ({})", Amount(most, "fraction"), most_series)
+    span = compose("{} ({})", Amount(most, "fraction"), most_series)
     if len(shares) > 1:
         span = compose("{} ({}) to {}", Amount(least, "fraction"), least_series, span)
     noise = compose("; within noise in {} of {}", *counts) if noisy else ""
-    return compose("At {} tokens attention takes {}{}.", times.length, span, noise)
+    return compose("At {} tokens attention takes {} of the time{}.", times.length, span, noise)
 
 
 def _comparison(rows: Sequence[ReportRow], length: int) -> Sentence | None:
@@ -190,7 +190,7 @@ def _comparison(rows: Sequence[ReportRow], length: int) -> Sentence | None:
     if speedup.low is None or speedup.high is None or speedup.low <= 1 <= speedup.high:
         return compose("{} and {} show no clear difference.", other, reference)
     template = "With {} the model takes {} of the time with {}."
-    ratio = Amount.of_estimate(intervals.ratio(times[other], times[reference]), "fraction")
+    ratio = Amount(intervals.ratio(times[other], times[reference]).value, "fraction")
     return compose(template, other, ratio, reference)
 
 

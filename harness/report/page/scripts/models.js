@@ -51,8 +51,8 @@ export function draw(data, state) {
   });
   const cells = model.lengths.flatMap(({ rows }) => rows);
   const about = [
-    model.lengths.some(({ base }) => base) ? "Grey: the model without attention; colour: what the attention adds." : "",
-    cells.some(({ withinNoise }) => withinNoise) ? `${NOISE} This is within noise.` : "",
+    model.lengths.some(({ base }) => base) ? "Grey: without attention; colour: what it adds." : "",
+    cells.some(({ withinNoise }) => withinNoise) ? `${NOISE} within noise.` : "",
     "One scale a length.",
     model.facets.Shape ? `${capitalized(model.facets.Shape)}.` : "",
   ];
@@ -113,7 +113,7 @@ function bars(model, width) {
     parts.push(text(0, y + 13, "tokens", { class: "soft" }));
     shown.forEach((name, i) => {
       const ink = inkOf(attention.get(name) ?? name);
-      parts.push(text(0, top + ROW * i + BAR - 2, names[series.indexOf(name)] ?? name, { "font-weight": 600, fill: ink }));
+      parts.push(text(0, top + ROW * i + BAR - 2, names[series.indexOf(name)] ?? name, { "font-weight": 600, style: `fill: ${ink}` }));
     });
     block.forEach((times, nth) => parts.push(...drawLength(times, shown, nameWidth + column * nth, y, longest)));
     y = top + ROW * shown.length + 10;

@@ -18,6 +18,8 @@ const RADIUS = 3.6;
 const GAP = 28;
 /** Below this width the swaps are drawn below the rows. */
 const WIDE = 480;
+/** A plot narrower than this has ticks at its ends only. */
+const NARROW = 110;
 /** The least width of the drawing. */
 const LEAST_WIDTH = 240;
 const COLLISIONS = "< 1 collision";
@@ -59,8 +61,10 @@ export function draw(data, state) {
  */
 function fill(task, drawing) {
   const width = Math.max(LEAST_WIDTH, drawing.clientWidth);
-  const beside = task.swaps.length > 0 && width >= WIDE;
-  const left = beside ? Math.round((width - GAP) * 0.52) : width;
+  const half = Math.round((width - GAP) * 0.52);
+  const plot = columns(task, half);
+  const beside = task.swaps.length > 0 && width >= WIDE && plot.right - plot.left >= NARROW;
+  const left = beside ? half : width;
   drawing.append(element("div", { style: `width: ${left}px` }, rows(task, left)));
   if (task.swaps.length > 0) {
     const right = beside ? width - GAP - left : width;
@@ -96,18 +100,29 @@ function scale(range, from, to) {
 const percent = (value) => `${100 * value}%`;
 
 /**
+ * The names, and where the plot between them and the columns of words begins and ends.
+ *
  * @param {TrainedTask} task
  * @param {number} width
  */
-function rows(task, width) {
-  const names = task.rows.map(({ series }) => clipped(series, width * 0.36, SIZE, 600));
+function columns(task, width) {
+  const names = task.rows.map(({ series }) => clipped(series, width * 0.3, SIZE, 600));
   const means = task.rows.map(({ mean }) => mean.words);
   const rare = task.rows.some(({ rareRows }) => rareRows);
   const nameWidth = Math.max(...names.map((name) => textWidth(name, SIZE, 600))) + 14;
   const meanWidth = Math.max(...means.map((words) => textWidth(words, SIZE))) + 14;
   const rareWidth = rare ? textWidth(COLLISIONS, SIZE) + 14 : 0;
-  const [left, right] = [nameWidth, width - meanWidth - rareWidth];
+  return { names, rare, meanWidth, left: nameWidth, right: width - meanWidth - rareWidth };
+}
+
+/**
+ * @param {TrainedTask} task
+ * @param {number} width
+ */
+function rows(task, width) {
+  const { names, rare, meanWidth, left, right } = columns(task, width);
   const range = ticks(task);
+  const shown = right - left < NARROW ? [range[0] ?? 0, range[range.length - 1] ?? 1] : range;
   const x = scale(range, left, right - RADIUS);
   const bottom = TOP + ROW * task.rows.length;
   const label = `${task.heading}, trained and tested with the same attention: the ${task.metric} of each seed`;
@@ -117,7 +132,7 @@ function rows(task, width) {
     text(0, 13, "Trained and tested with", { "font-weight": 600 }),
     rare && text(width, 13, COLLISIONS, { class: "soft", "text-anchor": "end" }),
     ...range.map((value) => grid({ x1: x(value), x2: x(value), y1: TOP - 6, y2: bottom })),
-    ...range.map((value) =>
+    ...shown.map((value) =>
       text(x(value), bottom + 15, percent(value), { class: "soft", "text-anchor": value === range[0] ? "start" : "middle" }),
     ),
   );
@@ -141,7 +156,7 @@ function rows(task, width) {
         "g",
         { class: "mark", tabindex: 0, role: "img", "aria-label": tip, "data-tip": tip },
         svg("rect", { x: 0, y: y - ROW / 2, width, height: ROW, fill: "transparent" }),
-        text(0, y + 4, names[i] ?? "", { "font-weight": 600, fill: inkOf(row.attention) }),
+        text(0, y + 4, names[i] ?? "", { "font-weight": 600, style: `fill: ${inkOf(row.attention)}` }),
         line({ x1: x(Math.min(0, range[0] ?? 0)), x2: x(row.mean.value), y1: y, y2: y, stroke: colour, "stroke-width": 6, "stroke-opacity": 0.25 }),
         line({ x1: x(row.mean.value), x2: x(row.mean.value), y1: y - 8, y2: y + 8, stroke: colour, "stroke-width": 2 }),
         ...dots(row.scores.map(({ value }) => x(value)), y, colour),
@@ -223,7 +238,7 @@ function curves(task, width) {
           scores.map((score) => dot(x(Math.log(budget.value)), y(score.value), 3, colour, 0.55)),
         ),
         svg("path", { d: `M${path}`, fill: "none", stroke: colour, "stroke-width": 2.2, "stroke-dasharray": DASHES[alike.length % DASHES.length] }),
-        text(right + 4, (places[i] ?? 0) + 4, names[i] ?? "", { "font-weight": 600, fill: inkOf(attention) }),
+        text(right + 4, (places[i] ?? 0) + 4, names[i] ?? "", { "font-weight": 600, style: `fill: ${inkOf(attention)}` }),
       ),
     );
   });
