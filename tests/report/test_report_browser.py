@@ -345,10 +345,16 @@ def test_every_number_of_the_answer_is_in_the_json(opened: Opened, published: di
 def test_another_run_brings_its_own_device(opened: Opened, tmp_path: Path) -> None:
     runs = [load(ROOT / "reports" / name) for name in ("cpu-yoso/lengths.json", "gpu-h100/run.json")]
     page = opened.go(html.write(compare(runs), tmp_path / "two.html"))
-    other = page.locator("#choices select[name=facet-Run] option, #choices input[name=facet-Run]").nth(1)
-    choose(page, "facet-Run", other.get_attribute("value") or "")
-    assert page.locator("#choices input[name=facet-Device]:checked").get_attribute("value") == "cuda"
-    assert len(ranked(page)) > 1
+    chosen = "document.querySelector('#choices input[name=facet-Device]:checked').value"
+    field = page.locator("#choices [name=facet-Run]").first
+    labels = field.locator("option").all_inner_texts()
+    for label in labels:
+        choose(page, "facet-Run", label)
+        assert page.evaluate(chosen) == ("cuda" if "H100" in label else "cpu")
+        assert page.inner_text("#ranking h2").startswith("Ranking") or "Lengths with a result" in page.inner_text(
+            "#cards"
+        )
+    assert len(labels) == 2
 
 
 def test_without_javascript_the_text_and_the_tables_are_there(browser: Browser, path: Path) -> None:
