@@ -210,6 +210,7 @@ def test_the_page_works_with_the_keyboard_alone(opened: Opened, path: Path) -> N
     opened.settle()
     page.focus("#fronts .points summary")
     page.keyboard.press("Enter")
+    page.wait_for_selector("#fronts .points[open] tbody tr")
     rows = page.locator("#fronts .points[open] tbody tr").all_inner_texts()
     assert any("sdpa" in row for row in rows)
 
