@@ -127,6 +127,7 @@ def test_an_error_of_git_or_of_the_store_is_one_line(clones, tmp_path, monkeypat
         (("pull", "--branch", "nope"), "has no runs"),
         (("push", saved(tmp_path, run_of(1)), "--remote", "nowhere"), "nowhere"),
         (("push", saved(tmp_path, run_of(1)), "--branch", "a b"), "check-ref-format"),
+        (("push", saved(tmp_path, run_of(1)), "--branch", "refs/heads/main"), "must be the name of a branch"),
         (("plot", "--store", "nope"), "expected a folder of runs"),
         (("add", "nope.json"), "cannot read it"),
     ):

@@ -117,6 +117,17 @@ def test_a_reading_that_is_no_text_publishes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "r").exists()
 
 
+def test_a_reading_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    run, reading = save(tmp_path / "a.json"), tmp_path / "words.md"
+    for command in (
+        ["report", str(run), "--out", str(tmp_path / "r")],
+        ["publish", str(run), "--reports", str(tmp_path / "r")],
+    ):
+        done = CliRunner().invoke(app, [*command, "--reading", str(reading)])
+        assert (done.exit_code, done.stderr) == (2, f"error: {reading}: No such file or directory\n")
+        assert not (tmp_path / "r").exists()
+
+
 @pytest.mark.parametrize("sample", ["NaN", "Infinity", "0.0", "-1.0"])
 def test_a_report_of_impossible_samples_is_refused_in_one_line(tmp_path: Path, sample: str) -> None:
     path = save(tmp_path / "a.json")

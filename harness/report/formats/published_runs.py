@@ -66,26 +66,27 @@ def publish(source: Path, reports: Path, name: str | None = None, reading: Path 
             f"{others[0]} contains another run, and published data is never rewritten; give another name"
         )
     # Before anything is written, so that no data is published without its page.
-    page = html.render(compare([run], reading=paragraphs(reading or folder / READING)))
+    kept = folder / READING
+    about = reading or (kept if kept.exists() else None)
+    page = html.render(compare([run], reading=paragraphs(about) if about else ()))
     words = None if reading is None else reading.read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
     if not data.exists():
         data.write_bytes(content)
     if words is not None:
-        (folder / READING).write_bytes(words)
+        kept.write_bytes(words)
     (folder / "report.html").write_text(page, encoding="utf-8")
     write_index(reports)
     return folder
 
 
 def paragraphs(path: Path) -> list[str]:
-    """The paragraphs of a text file; none where the file does not exist.
+    """The paragraphs of a text file.
 
     Raises:
+        OSError: it cannot be read.
         ValueError: it is not in UTF-8.
     """
-    if not path.exists():
-        return []
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
