@@ -194,7 +194,7 @@ def test_the_index_can_be_searched_and_is_accessible(opened: Opened, tmp_path: P
         published_runs.publish(tmp_path / f"{name}.json", tmp_path / "reports", name)
     page = opened.go(tmp_path / "reports" / "index.html", drawn=False)
     page.fill("#search", "TWO profile")
-    assert page.locator(".runs > li:visible h2").all_inner_texts() == ["two"]
+    assert page.locator(".runs > li:visible h3").all_inner_texts() == ["two"]
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
 
