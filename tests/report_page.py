@@ -5,6 +5,7 @@ import gzip
 import json
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from typing import Any
 
 from harness.core.record import Run
 from harness.report.comparison import compare
@@ -14,6 +15,8 @@ BLOCKS = {
     "title", "h1", "h2", "h3", "h4", "p", "li", "th", "td", "dt", "dd", "option", "summary", "button", "label", "span",
     "pre",
 }  # fmt: skip
+SCRIPTS = ("scripts", "data", "page", "panels", "plotly", "main")
+"""The ids of the page's script elements: the import map, four packed texts, and the module that starts the rest."""
 VOID = {"meta", "link", "input", "br", "img"}
 
 
@@ -90,13 +93,24 @@ def of(*runs: Run) -> Page:
 
 
 def data(page: Page) -> dict:
-    """What the page embeds: the ``runs``, the ``report`` made from them, and what its script needs (``page``)."""
-    return json.loads(gzip.decompress(base64.b64decode(page.scripts["data"])))
+    """What the page embeds: the ``runs``, the ``report`` made from them, and what its scripts read (``page``)."""
+    drawn = {**unpacked(page, "page"), "panels": unpacked(page, "panels")}
+    return {**unpacked(page, "data"), "page": drawn}
+
+
+def unpacked(page: Page, script: str) -> Any:
+    """The data in one script element of the page."""
+    return json.loads(gzip.decompress(base64.b64decode(page.scripts[script])))
 
 
 def embedded_runs(page: Page) -> list[Run]:
     """The embedded runs."""
     return [Run.model_validate(run) for run in data(page)["runs"]]
+
+
+def pictures(*runs: Run) -> dict[str, list[dict]]:
+    """The views over length that only the pictures draw, by level, as those of the page's panels."""
+    return {panel.id: html.panel_for_script(panel)["views"] for panel in compare(runs).levels}
 
 
 def figures(page: Page) -> dict[str, list[dict]]:

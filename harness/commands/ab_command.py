@@ -1,6 +1,8 @@
 """``harness ab``: measures two commits of this repository, interleaved, and judges the second."""
 
 import json as jsonlib
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ from harness.commands.options_and_output import (
     Json,
     Junit,
     Markdown,
+    ReportPlace,
     SuiteOptions,
     end_with_judgement,
     require_writable,
@@ -35,6 +38,7 @@ def ab(
     markdown: Markdown = None,
     junit: Junit = None,
     json: Json = None,
+    report: ReportPlace = None,
 ) -> None:
     """Measure two commits on this machine, interleaved, and judge head. Uncommitted changes are not measured.
 
@@ -65,6 +69,12 @@ def ab(
         )
     except Exception as error:  # a commit that does not build, for example; the files must say so, too
         cause, found = error, judgement.not_judged(base, head, message(error))
+    options = ["--case", case] if case != "*" else []
+    command = shlex.join(["harness", "ab", base, head, *options, "--", *(suite_options or DEFAULT_SUITES)])
+    saved = [str(out / "base.json"), str(out / "head.json")]
+    found = replace(
+        found, command=command, report=report or ("" if cause else shlex.join(["harness", "report", *saved]))
+    )
     end_with_judgement(found, markdown, junit, json, [*unsaved.values()], cause)
 
 

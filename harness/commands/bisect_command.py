@@ -24,7 +24,7 @@ def bisect(
     result = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.step_command(commit, case, options))
     typer.echo(result.log)
     if result.first_bad is None:
-        typer.echo("INVALID: git bisect could not name one commit", err=True)
+        typer.echo("Inconclusive: git bisect could not name one commit", err=True)
         raise typer.Exit(2)
     typer.echo(f"first commit that is worse: {result.first_bad}")
 

@@ -1,12 +1,14 @@
 """``harness gate``: judges stored runs."""
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.commands.error_boundary import message
-from harness.commands.options_and_output import Json, Junit, Markdown, end_with_judgement
+from harness.commands.options_and_output import Json, Junit, Markdown, ReportPlace, end_with_judgement
 
 
 def gate(
@@ -18,6 +20,7 @@ def gate(
     markdown: Markdown = None,
     junit: Junit = None,
     json: Json = None,
+    report: ReportPlace = None,
 ) -> None:
     """Judge a stored run by comparing it with another one.
 
@@ -36,7 +39,16 @@ def gate(
         found = judgement.judge(base_run, head_run, settings, anyway).with_notes(notes)
     except Exception as error:  # a file that is not a run, for example; the files that are written must say so, too
         cause, found = error, judgement.not_judged(str(base), str(head), message(error))
+    words = ["harness", "gate", str(base), str(head), *(["--anyway"] if anyway else [])]
+    found = replace(found, command=shlex.join(words), report=report or _report_command(base, head))
     end_with_judgement(found, markdown, junit, json, cause=cause)
+
+
+def _report_command(base: Path, head: Path) -> str:
+    """The command that makes the report of both runs; empty where one of them is a folder of runs."""
+    if not (base.is_file() and head.is_file()):
+        return ""
+    return shlex.join(["harness", "report", str(base), str(head)])
 
 
 def add_to(app: typer.Typer) -> None:

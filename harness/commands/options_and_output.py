@@ -28,6 +28,11 @@ Markdown = Annotated[Path | None, typer.Option(help="Write the verdicts to this 
 Junit = Annotated[Path | None, typer.Option(help="Write the verdicts to this file, as JUnit XML.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the verdicts with all figures to this file, as JSON.")]
 
+ReportPlace = Annotated[
+    str | None,
+    typer.Option("--report", help="Link or path of the report, which the output then names beside the verdicts."),
+]
+
 
 def print_error(message: str) -> None:
     """Print a message to standard error."""
@@ -81,7 +86,7 @@ def end_with_judgement(
 
     failures = [*unsaved]
     try:
-        outputs.print_table(judgement)
+        outputs.print_judgement(judgement)
     except OSError as error:
         failures.append(error)
     for path, to_text in ((markdown, outputs.markdown), (junit, outputs.junit), (json, outputs.as_json)):

@@ -1,5 +1,6 @@
 """``harness run``."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,9 @@ from harness.commands.options_and_output import DEFAULT_SUITES, Device
 
 if TYPE_CHECKING:
     import pytest
+
+OUTPUT_OPTIONS = ("-q", "--tb=short", "-rN", "-o", "console_output_style=classic")
+"""pytest's own lines and list of failures are left out: ``RunProgress`` prints a line per case instead."""
 
 
 def run(
@@ -65,19 +69,22 @@ def run(
         if not path.exists():
             raise ValueError(f"{path} does not exist; run from the project's root or name your suites")
     out.parent.mkdir(parents=True, exist_ok=True)
-    arguments = [*map(str, paths), "-v", f"--benchmark-json={out}", f"--profile={profile}", f"--device={device}"]
-    arguments += [f"--dtype={dtype}"] if dtype else []
-    arguments += [f"--seq-len={length}" for length in seq_len or []]
-    arguments += [f"--attention={name}" for name in attention or []]
-    arguments += ["-k", keyword] if keyword else []
-    arguments += ["--isolate"] if isolate else []
-    arguments += ["--worker"] if worker else []
-    arguments += ["--in-process"] if in_process else []
-    arguments += [f"--case-timeout={case_timeout}"] if case_timeout is not None else []
+    options = [f"--profile={profile}", f"--device={device}"]
+    options += [f"--dtype={dtype}"] if dtype else []
+    options += [f"--seq-len={length}" for length in seq_len or []]
+    options += [f"--attention={name}" for name in attention or []]
+    options += ["-k", keyword] if keyword else []
+    options += ["--isolate"] if isolate else []
+    options += ["--worker"] if worker else []
+    options += ["--in-process"] if in_process else []
+    options += [f"--case-timeout={case_timeout}"] if case_timeout is not None else []
+    options += [f"--data-dir={data_dir}"] if data_dir else []
+    options += [f"--inputs={inputs}"] if inputs else []
+    options += [f"--checkpoints={checkpoints}"] if checkpoints else []
+    arguments = [*map(str, paths), *OUTPUT_OPTIONS, f"--benchmark-json={out}", *options]
     arguments += [f"--resume={resume}"] if resume else []
-    arguments += [f"--data-dir={data_dir}"] if data_dir else []
-    arguments += [f"--inputs={inputs}"] if inputs else []
-    arguments += [f"--checkpoints={checkpoints}"] if checkpoints else []
+    again = shlex.join(["harness", "run", *map(str, suites or ()), f"--out={out}", *options])
+    arguments += [f"--harness-progress={again}"]
     watch = _InterruptWatch()
     code = pytest.main(arguments, plugins=[watch])
     raise typer.Exit(INTERRUPTED if watch.interrupted else FAILED if code else 0)

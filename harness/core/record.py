@@ -83,6 +83,24 @@ class Check(_Strict):
         return None if isinstance(error, float) and not math.isfinite(error) else error
 
 
+class Clocks(_Strict):
+    """Clock frequencies and power, read once, right after the last sample of a timing; see ``harness.measure.clocks``.
+
+    A field is None where the machine does not tell. A virtual machine often tells one fixed frequency.
+    """
+
+    core_mhz: list[float] | None = Field(default=None, description="of each CPU core, in the kernel's order, on a CPU")
+    sm_mhz: float | None = Field(default=None, description="of the GPU's multiprocessors, on CUDA")
+    gpu_watts: float | None = Field(
+        default=None, description="power that the whole GPU draws, as its driver averages it"
+    )
+    gpu_limits: list[str] | None = Field(
+        default=None,
+        description="what kept the GPU's clock below its maximum, by NVML's names, such as HwThermalSlowdown; "
+        "empty: nothing did",
+    )
+
+
 class Timing(_Strict):
     """Raw samples in seconds per call. On a CPU there is wall time only; device and submit times exist on CUDA only.
 
@@ -127,9 +145,15 @@ class Timing(_Strict):
         "None: not judged, as on CUDA and in records that are older than this field",
     )
     disturbance: str | None = Field(default=None, description="how it was disturbed, as part of a sentence")
+    process: str | None = Field(
+        default=None,
+        description="a random name of the process that took the samples, equal in all its records; None: the record is "
+        "older than this field, and alone in its process as far as is known",
+    )
     attempts: int = Field(
         default=1, description="how often the case was sampled until it was undisturbed; only the best is recorded"
     )
+    clocks: Clocks | None = Field(default=None, description="None also in records that are older than this field")
     turns: list[int] | None = Field(
         default=None, description="samples per turn, where two commits were timed in alternating turns (harness ab)"
     )
@@ -304,6 +328,28 @@ class Ceiling(_Strict):
         return self
 
 
+class MachineUse(_Strict):
+    """Who used the machine while a case was measured: differences of counters that were read before and after it.
+
+    Only the cores count that the run may use. Of the run are pytest's process and all that it started. See
+    ``harness.measure.machine_use``.
+    """
+
+    elapsed_seconds: float = Field(description="between the two readings")
+    cores: int = Field(description="logical cores that the run may use")
+    own_cpu_seconds: float = Field(description="CPU time of the processes of the run")
+    foreign_cpu_seconds: float | None = Field(
+        description="CPU time of everything else on these cores; None where the system does not count it"
+    )
+    stolen_cpu_seconds: float | None = Field(
+        description="time in which a virtual machine wanted a core and its host used it; None where it is not counted"
+    )
+    load: float = Field(description="the machine's load average over one minute, after the case")
+    thermal_throttles: int | None = Field(
+        description="how often a core was slowed down because it was too hot; None where the kernel does not count it"
+    )
+
+
 class Record(_Strict):
     """The result of one case, measured in one process."""
 
@@ -345,6 +391,11 @@ class Record(_Strict):
     quality: Quality | None = None
     task: TaskResult | None = None
     divergence: Divergence | None = Field(default=None, description="present with status diverged")
+    machine_use: MachineUse | None = Field(
+        default=None,
+        description="None also in records of harness ab, in records that are older than this field, and where the case "
+        "was not begun",
+    )
     findings: list[str] = Field(
         default_factory=list,
         description="what the attention changed in its process, or what else a reader must know; "

@@ -20,6 +20,8 @@ DURATION = (0.0, 1e12)
 COUNT = (0.0, 2.0**63 - 1)
 POSITIVE_COUNT = (1.0, 2.0**63 - 1)
 SHARE_OF_ERROR = (0.0, 1e100)
+CLOCK = (0.0, 1e12)
+"""A frequency in MHz, a power in watts, or a load average."""
 LIMITS = {
     "wall_seconds": SECONDS,
     "device_seconds": SECONDS,
@@ -30,6 +32,10 @@ LIMITS = {
     "eval_seconds": DURATION,
     "took_seconds": DURATION,
     "compile_seconds": DURATION,
+    "elapsed_seconds": SECONDS,
+    "own_cpu_seconds": DURATION,
+    "foreign_cpu_seconds": DURATION,
+    "stolen_cpu_seconds": DURATION,
     "seconds": SECONDS,  # of a ceiling, and the time limit of a training
     "amount": (1e-12, 1e30),
     "calls_per_sample": POSITIVE_COUNT,
@@ -37,6 +43,13 @@ LIMITS = {
     "batch": POSITIVE_COUNT,
     "turns": POSITIVE_COUNT,
     "attempts": POSITIVE_COUNT,
+    "cores": POSITIVE_COUNT,
+    "thermal_throttles": COUNT,
+    "load": CLOCK,
+    "load_before": CLOCK,
+    "core_mhz": CLOCK,
+    "sm_mhz": CLOCK,
+    "gpu_watts": CLOCK,
     "warmup_calls": COUNT,
     "peak_bytes": COUNT,
     "input_bytes": COUNT,

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal, Protocol, TypeVar
+from uuid import uuid4
 
 import torch
 
 from harness.core.record import Timing
 from harness.core.spec import Effort
+from harness.measure.clocks import ClockReader
 from harness.measure.device_time import DeviceClock, Sample, is_long
 from harness.measure.other_processes import CpuUse, foreign_gpu_processes
 from harness.statistics.disturbance import Sampling, judged
@@ -44,6 +46,9 @@ class Calls(Protocol):
         """Take the result of the call that the last batch keeps, before any other call runs; not called in warm-up."""
 
 
+PROCESS = uuid4().hex[:16]
+"""The name of this process in its timings, by which records of one process are told from those of several. It is not
+the process ID, which a later process may have again."""
 SHORT_CALL_SECONDS = 5e-4
 """Shorter calls are grouped until a sample lasts this long: the clock and the loop then cost less than 0.1% of it.
 Longer ones are a sample each, with inputs that were written just before. In a group those of the first call have left a
@@ -81,13 +86,14 @@ def measure(calls: Calls, device: str, effort: Effort) -> Timing:
         effort: how long to warm up and to sample.
     """
     load = os.getloadavg()[0]
-    with _garbage_collector_off():
+    with _garbage_collector_off(), ClockReader(device) as clocks:
         if torch.device(device).type == "cuda":
             foreign = foreign_gpu_processes(device)
             # Before the warm-up, so that its buffer lies next to the inputs and not in memory that the calls freed.
             clock = DeviceClock(device)
             warm = _warm_up(calls, device, effort)
             samples = _collect(lambda purpose: _cuda_sample(clock, calls, warm, purpose), effort)
+            clocks_after = clocks.read()
             return Timing(
                 wall_seconds=[sample.wall for sample in samples],
                 device_seconds=[sample.device for sample in samples],
@@ -96,6 +102,8 @@ def measure(calls: Calls, device: str, effort: Effort) -> Timing:
                 flushed_bytes=clock.flushed_bytes,
                 load_before=load,
                 foreign_gpu_processes=foreign,
+                clocks=clocks_after,
+                process=PROCESS,
             )
         warm = _warm_up(calls, device, effort)
         group = max(1, math.ceil(SHORT_CALL_SECONDS / warm.seconds)) if warm.seconds < SHORT_CALL_SECONDS else 1
@@ -104,6 +112,7 @@ def measure(calls: Calls, device: str, effort: Effort) -> Timing:
         cpu_samples = _collect(lambda purpose: _cpu_sample(calls, group, purpose), effort)
         used = CpuUse.now() - used_before
         sampling = Sampling(perf_counter() - began, used.seconds, used.involuntary_switches)
+        clocks_after = clocks.read()
         timing = Timing(
             wall_seconds=[sample.wall for sample in cpu_samples],
             cpu_seconds=[sample.cpu for sample in cpu_samples],
@@ -112,6 +121,8 @@ def measure(calls: Calls, device: str, effort: Effort) -> Timing:
             calls_per_sample=group,
             threads=torch.get_num_threads(),
             load_before=load,
+            clocks=clocks_after,
+            process=PROCESS,
         )
         return judged(timing, sampling)
 

@@ -19,6 +19,7 @@ and a line names the attention with the reasons.
 """
 
 import json
+import shlex
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,15 +28,16 @@ from typing import Any, get_args
 import pytest
 
 from harness.core.record import Record, Status
-from harness.core.spec import AnySpec, Spec
+from harness.core.spec import AnySpec
 from harness.core.store import StoreError
 from harness.processes import ending_signals
 from harness.profiles import cases
 from harness.profiles.selection import Selection
+from harness.pytest_plugin.collected import SESSION, spec_of
 from harness.pytest_plugin.options import add_options, json_path, session_of
 from harness.pytest_plugin.other_plugins import reason_against_launcher, reason_against_plugins
-from harness.pytest_plugin.session import HarnessSession
-from harness.pytest_plugin.terminal import one_line, tables
+from harness.pytest_plugin.progress import PLUGIN_NAME, RunProgress
+from harness.pytest_plugin.terminal import error_beside, one_line, result_sentences, tables, wrapped
 
 KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
     "operation": cases.operation,
@@ -44,7 +46,6 @@ KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
     "task": cases.task,
 }
 TIMED_KINDS = ("operation", "model")
-_SESSION = pytest.StashKey[HarnessSession]()
 _RESTORE_SIGNALS = pytest.StashKey[Callable[[], None]]()
 _HAS_CASES = pytest.StashKey[bool]()
 """Set where a collected test uses ``case``. The conformance tests have the same options and no cases."""
@@ -71,7 +72,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if reason is not None:
         raise pytest.UsageError(reason)
     config.stash[_RESTORE_SIGNALS] = ending_signals.install()
-    config.stash[_SESSION] = session_of(config)
+    config.stash[SESSION] = session_of(config)
+    if (command := config.getoption("harness_progress", None)) is not None:
+        progress = RunProgress(command, live=not config.getoption("harness_in_process"))
+        config.pluginmanager.register(progress, PLUGIN_NAME)
     if not config.getoption("benchmark_verbose"):
         config.option.benchmark_quiet = True  # its table has one row per case, ours one row per attention
 
@@ -83,7 +87,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def selection(config: pytest.Config) -> Selection:
     """The profile, device, dtype, lengths and attentions that the user asked for."""
-    return config.stash[_SESSION].selection
+    return config.stash[SESSION].selection
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -119,30 +123,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.stash.get(_HAS_CASES, False) and (reason := reason_against_launcher()):
         pytest.exit(reason, returncode=pytest.ExitCode.INTERRUPTED)
     for item in items:
-        spec = _spec(item)
+        spec = spec_of(item)
         if getattr(spec, "kind", None) in TIMED_KINDS and "benchmark" not in item.fixturenames:  # type: ignore[attr-defined]
             item.fixturenames.append("benchmark")  # type: ignore[attr-defined]
-    session = config.stash[_SESSION]
-    for spec in map(_spec, items):
+    session = config.stash[SESSION]
+    for spec in map(spec_of, items):
         if spec is not None:
             session.order.setdefault(spec.case_id, len(session.order))
     if session.runs_by_attention and not config.getoption("harness_cases", None):
         _order_by_attention(items)
 
 
-def _spec(item: pytest.Item) -> AnySpec | None:
-    """The case of a test; None if it has none."""
-    spec = item.callspec.params.get("case") if hasattr(item, "callspec") else None
-    return spec if isinstance(spec, Spec) else None  # type: ignore[return-value]  # every Spec is one of AnySpec
-
-
 def _order_by_attention(items: list[pytest.Item]) -> None:
     """Bring all cases of one attention together, at the place of the first case; nothing else changes its order."""
     attentions: dict[str, int] = {}
     keys: dict[pytest.Item, tuple[int, int]] = {}
-    first_case = next((place for place, item in enumerate(items) if _spec(item) is not None), 0)
+    first_case = next((place for place, item in enumerate(items) if spec_of(item) is not None), 0)
     for place, item in enumerate(items):
-        spec = _spec(item)
+        spec = spec_of(item)
         if spec is None:
             keys[item] = (place, 0)
         else:
@@ -154,7 +152,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Write the collected cases to the file of ``--harness-cases``, which ``harness ab`` reads."""
     path = session.config.getoption("harness_cases", None)
     if path:
-        specs = map(_spec, session.items)
+        specs = map(spec_of, session.items)
         chosen = selection(session.config)
         collected = {
             "profile": chosen.profile,
@@ -182,13 +180,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
         benchmark.params = {"case": case.spec.case_id}
         benchmark.group = f"{case.spec.kind} n={case.spec.seq_len}"
     try:
-        case.record = pyfuncitem.config.stash[_SESSION].measure(case.spec, pyfuncitem.nodeid)
+        case.record = pyfuncitem.config.stash[SESSION].measure(case.spec, pyfuncitem.nodeid)
     except pytest.fail.Exception as error:  # another plugin has stopped the test, as pytest-timeout does
         reason = f"stopped by another plugin of pytest: {error.msg}"
-        case.record = pyfuncitem.config.stash[_SESSION].add_stopped(case.spec, reason, pyfuncitem.nodeid)
+        case.record = pyfuncitem.config.stash[SESSION].add_stopped(case.spec, reason, pyfuncitem.nodeid)
     except StoreError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)  # later records could not be logged either
-    pyfuncitem.user_properties.append(("harness", one_line(case.record)))
+    pyfuncitem.user_properties.append(("harness", one_line(case.record, _error_of(pyfuncitem, case.record))))
     status, reasons = case.record.status, case.record.reasons
     if status == "unsupported":
         pytest.skip("; ".join(reasons))
@@ -196,6 +194,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
         pytest.fail("\n".join([f"{status}: {reasons[0]}", *reasons[1:]]), pytrace=False)
     if benchmark is not None and benchmark.enabled:
         _copy_samples(pyfuncitem.config, benchmark, case.record)
+
+
+def _error_of(item: pytest.Function, record: Record) -> str | None:
+    """The words for the error at the setting of a timed case, as far as the run has measured it."""
+    session = item.config.stash[SESSION]
+    specs = map(spec_of, item.session.items)
+    measured = {other.case_id for other in session.records}
+    to_come = (spec for spec in specs if spec is not None and spec.kind == "quality" and spec.case_id not in measured)
+    return error_beside(record, session.records, any(spec.attention == record.spec.attention for spec in to_come))
 
 
 def _copy_samples(config: pytest.Config, benchmark: Any, record: Record) -> None:
@@ -226,8 +233,11 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add the run to the benchmark JSON."""
-    output_json["harness"] = config.stash[_SESSION].run().model_dump(mode="json")
+    """Add the run to the benchmark JSON, and beside it what disturbed it, which can be computed from it again."""
+    session = config.stash[SESSION]
+    output_json["harness"] = session.run().model_dump(mode="json")
+    disturbance = session.disturbance()
+    output_json["harness_disturbance"] = None if disturbance is None else disturbance.as_json()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -236,7 +246,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     config = session.config
     benchmarks = config._benchmarksession  # type: ignore[attr-defined]
     if benchmarks.json and not benchmarks.benchmarks:
-        if not config.option.collectonly and not config.stash[_SESSION].is_refused:
+        if not config.option.collectonly and not config.stash[SESSION].is_refused:
             hook = config.hook
             machine_info = benchmarks.get_machine_info()
             commit_info = hook.pytest_benchmark_generate_commit_info(config=config)
@@ -246,7 +256,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
             hook.pytest_benchmark_update_json(config=config, benchmarks=[], output_json=output)
             benchmarks.save_json(output)
         benchmarks.json = None  # otherwise pytest-benchmark warns that there is nothing to save
-    config.stash[_SESSION].close()
+    config.stash[SESSION].close()
     if (code := ending_signals.exit_code()) is not None and ending_signals.received != signal.SIGINT:
         session.exitstatus = code  # pytest's own code for Ctrl-C is 2
     if session.exitstatus == pytest.ExitCode.OK and _without_result(config):
@@ -258,14 +268,18 @@ def _without_result(config: pytest.Config) -> list[str]:
     """A line for each attention that the user named and that has no case of status ok."""
     if config.option.collectonly or not config.stash.get(_HAS_CASES, False):
         return []
-    return config.stash[_SESSION].attentions_without_result()
+    return config.stash[SESSION].attentions_without_result()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the tables, the number of cases by status, and the paths of the files."""
-    session = config.stash[_SESSION]
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    """Print what the run says, the tables, the number of cases by status, the files, and what to do next."""
+    session = config.stash[SESSION]
     write = terminalreporter.write_line
-    without_result = _without_result(config)
+    progress: RunProgress | None = config.pluginmanager.get_plugin(PLUGIN_NAME)
+    for text in progress.other_failures() if progress else []:
+        write(text, red=True)
+    is_interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+    without_result = [] if is_interrupted else _without_result(config)  # their cases were perhaps still to come
     if session.records or without_result or session.notices:
         terminalreporter.section("harness")
     for line in session.notices:
@@ -276,11 +290,37 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         write(line, yellow=True)
     if not session.records:
         return
-    for line in tables(session.run().records):
+    records = session.run().records
+    named = session.selection.attentions or ()
+    width = config.get_terminal_writer().fullwidth
+    said = [*result_sentences(records, named), *tables(records, width, named)]
+    for line in wrapped(said, width) if terminalreporter.isatty else said:
         write(line)
+    if (disturbance := session.disturbance()) is not None:
+        write("")
+        sentence = [disturbance.sentence]
+        for line in wrapped(sentence, width) if terminalreporter.isatty else sentence:
+            write(line, yellow=True)
     counts = session.counts()
     write("")
     write("cases: " + ", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status]))
-    if path := json_path(config):
+    path = json_path(config)
+    if path:
         write(f"JSON: {path}")
     write(f"log: {session.log_path}")
+    if is_interrupted or any(record.not_begun for record in records):
+        write(f"not all cases were measured; continue with: {_resume_line(config, progress)}")
+    if path:
+        write(f"for the report: {shlex.join(['harness', 'report', str(path)])}")
+
+
+def _resume_line(config: pytest.Config, progress: RunProgress | None) -> str:
+    """The command line that continues the run, which did not measure all of its cases."""
+    log = config.stash[SESSION].log_path
+    if progress is not None:
+        return progress.resume_line(log)
+    words = [word for word in map(str, config.invocation_params.args) if not word.startswith("--resume=")]
+    while "--resume" in words:
+        place = words.index("--resume")
+        del words[place : place + 2]
+    return shlex.join(["pytest", *words, f"--resume={log}"])

@@ -101,6 +101,13 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="Save trainings in this folder, and continue those that were interrupted.",
     )
+    add(
+        "--harness-progress",
+        dest="harness_progress",
+        metavar="COMMAND",
+        help="Print a line per case and what is left, in place of pytest's output. COMMAND is the command line that, "
+        "with --resume, continues the run. harness run sets it.",
+    )
 
 
 def _one_of(words: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """A run in progress: its records in memory, and each of them in the log as soon as it is there."""
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -16,11 +17,13 @@ from harness.core.record import NOT_BEGUN, Record, Run
 from harness.core.record_text import clean_reasons
 from harness.core.spec import AnySpec, TaskSpec
 from harness.core.store import LOG_SUFFIX, Log, StoreError, read_part
-from harness.measure import ceilings, machine, process_state
+from harness.measure import ceilings, machine, machine_use, process_state
 from harness.processes import ending_signals
 from harness.processes.case_worker import CaseWorker
 from harness.processes.launch_counter import LaunchCounter
 from harness.profiles.selection import Selection
+from harness.statistics import disturbed_run
+from harness.statistics.disturbed_run import RunDisturbance
 
 NAMED_REASONS = 3
 """Reasons or findings that the line about an attention names; the others are counted."""
@@ -168,6 +171,13 @@ class HarnessSession:
                 started=datetime.now(UTC).isoformat(timespec="seconds"),
                 took_seconds=0.0,
             )
+        before = machine_use.Reading.now()
+        record = self._measure_in_a_process(spec)
+        used = machine_use.used_between(before, machine_use.Reading.now(), os.getloadavg()[0])
+        return record.model_copy(update={"machine_use": used})
+
+    def _measure_in_a_process(self, spec: AnySpec) -> Record:
+        """Run one case where it belongs: in the process of its attention, or in this one."""
         if self._case_worker is not None and not self._only_known_here(spec):
             return self._case_worker.run(spec, self.selection.effort)
         before = process_state.snapshot()
@@ -211,6 +221,15 @@ class HarnessSession:
         last = len(self.order)
         records = sorted(self.records, key=lambda record: self.order.get(record.case_id, last))
         return self.header().model_copy(update={"records": records})
+
+    def disturbance(self) -> RunDisturbance | None:
+        """What has disturbed the run so far; None where nothing did."""
+        return disturbed_run.judge(self.records)
+
+    @property
+    def cases_of_log(self) -> frozenset[str]:
+        """The ids of the cases that an interrupted run has measured already, and this one only continues."""
+        return frozenset(self._finished)
 
     @property
     def runs_by_attention(self) -> bool:

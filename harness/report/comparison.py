@@ -12,17 +12,15 @@ from harness.core.record import SCHEMA_VERSION, Run
 from harness.report import questions
 from harness.report.model.amounts import Amount, Sentence
 from harness.report.model.page_data import OperationData
-from harness.report.model.page_parts import SHARED_FACETS, Evidence, Panel, Section
+from harness.report.model.page_parts import Evidence, Panel, Section
 from harness.report.model.plain_rows import PlainRow, plain_rows
 from harness.report.model.records_table import ReportRow, machine_name, report_rows, run_labels
 from harness.report.model.style import Style, assign_styles
-from harness.report.model.tables import Table
-from harness.report.questions import attention_swaps, headline, run_differences, verification
+from harness.report.questions import attention_swaps, headline, run_differences, verification, whole_models
 from harness.report.questions.level_panels import level_panels
 from harness.report.questions.operation_page import operation_data
-
-PASSES = {"forward": ["forward"], "training": ["forward + backward", "training step"]}
-"""The choices of the filter of passes, and the values of the facet that each selects."""
+from harness.statistics import disturbed_run
+from harness.statistics.disturbed_run import RunDisturbance
 
 
 @cache
@@ -58,7 +56,7 @@ class RunDetails:
     schema_version: int
     settings: list[tuple[str, Sentence]]
     machine: list[tuple[str, str]]
-    verification: Table
+    finding: Sentence
 
     def as_json(self) -> dict[str, Any]:
         """The values that are not copied from the run itself."""
@@ -66,7 +64,7 @@ class RunDetails:
             "run": self.label,
             "records": self.records.as_json(),
             "settings": [[name, values.as_json()] for name, values in self.settings],
-            "verification": self.verification.as_json(),
+            "finding": self.finding.as_json(),
         }
 
 
@@ -78,11 +76,10 @@ class Comparison:
         notices: what a reader must know before comparing anything.
         reading: paragraphs that a person wrote about the runs.
         counts: the number of records by status.
-        filters: the choices of the page's filters, by facet, each with the values of the facet that it selects.
-        lengths: every sequence length of some plot, ascending.
-        levels: the panels of the first screen.
+        levels: plots over length, of which the page has its own charts: only the pictures draw them.
         sections: the sections for experts.
         operation: the attention alone, as the page's scripts read it; None where no run has such a case.
+        trained, whole_models: what the page draws of trained tasks and of whole models.
         cases, swaps: the rows of the CSV files.
         raw: the runs themselves.
     """
@@ -92,13 +89,12 @@ class Comparison:
     reading: list[str]
     summaries: list[RunSummary]
     counts: dict[str, Amount]
-    filters: dict[str, dict[str, list[str]]]
-    lengths: list[int]
     styles: dict[str, Style]
     levels: list[Panel]
     sections: list[Section]
-    failures: list[verification.FailureGroup]
     operation: OperationData | None
+    trained: list[attention_swaps.TrainedTask]
+    whole_models: list[whole_models.WholeModel]
     cases: list[PlainRow]
     swaps: list[PlainRow]
     raw: list[Run]
@@ -106,7 +102,7 @@ class Comparison:
     @property
     def panels(self) -> list[Panel]:
         """Every panel, in the order of the page."""
-        return [*self.levels, *(section.panel for section in self.sections if section.panel)]
+        return [section.panel for section in self.sections if section.panel]
 
     def as_json(self) -> dict[str, Any]:
         """The exact values behind sentences, tables and cases; the page holds the figures separately."""
@@ -116,14 +112,20 @@ class Comparison:
                 {"run": summary.heading, "sentences": [sentence.as_json() for sentence in summary.sentences]}
                 for summary in self.summaries
             ],
+            "notices": self.notices,
+            "disturbances": [disturbance and disturbance.as_json() for disturbance in map(_disturbance, self.raw)],
             "counts": {status: count.as_json() for status, count in self.counts.items()},
             "remarks": [plot.remarks_as_json() for plot in plots if plot.remarks],
             "sections": [
-                {"id": section.id, "title": section.title, "tables": [table.as_json() for table in section.tables]}
+                {
+                    "id": section.id,
+                    "title": section.title,
+                    "finding": section.finding.as_json(),
+                    "tables": [table.as_json() for table in section.tables],
+                }
                 for section in self.sections
             ],
             "runs": [run.as_json() for run in self.runs],
-            "failures": [group.as_json() for group in self.failures],
             "cases": self.cases,
             "swaps": self.swaps,
         }
@@ -146,22 +148,19 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
     own_series = [(row.series, row.base_series) for row in rows]
     styles = assign_styles([*own_series, *attention_swaps.swap_series(rows)])
     evidence = Evidence(runs, labels, rows, styles)
-    levels = level_panels(evidence)
     sections = [section for build in section_builders() if not (section := build(evidence)).is_empty]
-    panels = [*levels, *(section.panel for section in sections if section.panel)]
     return Comparison(
         runs=[_run_details(run, label) for run, label in zip(runs, labels, strict=True)],
         notices=[*notices, *_notices(runs, labels)],
         reading=list(reading),
         summaries=_summaries(evidence),
         counts=_status_counts(rows),
-        filters=_filters(panels),
-        lengths=sorted({length for panel in panels for view in panel.views for length in view.lengths}),
         styles=styles,
-        levels=levels,
+        levels=level_panels(evidence),
         sections=sections,
-        failures=verification.failure_groups(rows),
         operation=operation_data(evidence),
+        trained=attention_swaps.trained_tasks(evidence),
+        whole_models=whole_models.whole_models(evidence),
         cases=plain_rows(rows, labels),
         swaps=attention_swaps.plain_swap_rows(rows, labels),
         raw=list(runs),
@@ -186,9 +185,19 @@ def _status_counts(rows: Sequence[ReportRow]) -> dict[str, Amount]:
     return {status: Amount(count, "count") for status, count in Counter(row.status for row in rows).most_common()}
 
 
+def _disturbance(run: Run) -> RunDisturbance | None:
+    """What disturbed the run, judged from its records, because a log and an older run do not have the sentence."""
+    cores = run.machine.get("logical_cores")
+    return disturbed_run.judge(run.records, cores if isinstance(cores, int) else None)
+
+
 def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
-    """What a reader must know before comparing anything: empty runs, different machines, different schemas."""
-    notices = []
+    """What a reader must know before comparing anything: disturbed runs, empty runs, different machines and schemas."""
+    notices = [
+        f"{label}: {disturbance.sentence}" if len(runs) > 1 else disturbance.sentence
+        for label, disturbance in zip(labels, map(_disturbance, runs), strict=True)
+        if disturbance is not None
+    ]
     if not any(run.records for run in runs):
         notices.append("No records: nothing was measured, so there is nothing to compare.")
     elif empty := [label for label, run in zip(labels, runs, strict=True) if not run.records]:
@@ -205,19 +214,6 @@ def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
     return notices
 
 
-def _filters(panels: Sequence[Panel]) -> dict[str, dict[str, list[str]]]:
-    values: dict[str, list[str]] = {}
-    for view in (view for panel in panels for view in panel.views):
-        for name in SHARED_FACETS:
-            if name in view.facets and view.facets[name] not in values.setdefault(name, []):
-                values[name].append(view.facets[name])
-    filters = {name: {value: [value] for value in distinct} for name, distinct in values.items() if len(distinct) > 1}
-    if "Pass" in filters:
-        present = set(values["Pass"])
-        filters["Pass"] = {name: facets for name, facets in PASSES.items() if present & set(facets)}
-    return {name: choices for name, choices in filters.items() if len(choices) > 1}
-
-
 def _run_details(run: Run, label: str) -> RunDetails:
     return RunDetails(
         label=label,
@@ -230,5 +226,5 @@ def _run_details(run: Run, label: str) -> RunDetails:
         schema_version=run.schema_version,
         settings=verification.run_settings(run),
         machine=[(name, str(value)) for name, value in run.machine.items() if value is not None],
-        verification=verification.verification_table(run),
+        finding=verification.settings_finding(run),
     )

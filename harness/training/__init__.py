@@ -2,6 +2,8 @@
 
 CHECKPOINTS = "HARNESS_CHECKPOINTS"
 """The environment variable that names the folder of checkpoints; it is inherited by every process of a run."""
+STEPS = "HARNESS_TRAINING_STEPS"
+"""The environment variable that names the file into which a training writes how many of its steps are done."""
 
 
 class Diverged(ArithmeticError):

@@ -27,6 +27,7 @@ from harness.training import Diverged, expected_collisions, ranks
 from harness.training.checkpoints import SAVE_SECONDS, SavePeriodically, SeedFolder, SeedResult
 from harness.training.model_verification import Verification
 from harness.training.pretraining import Pretraining
+from harness.training.step_counter import StepCounter
 from harness.training.task_models import make_model
 from harness.training.trainer import NOT_FINITE, ProgressCallback, ReportProgress, TrainingClock, make_trainer
 
@@ -140,11 +141,12 @@ def train_with_progress_bar(
 ) -> TaskResult:
     """As ``train``, with a progress bar over the steps of all seeds if ``console`` (default: stderr) is a terminal.
 
-    Other processes have no terminal, and pytest captures what a test writes: ``--in-process -s`` makes the bar visible.
+    Other processes have no terminal: there the steps are counted for ``harness run``, which shows them. pytest captures
+    what a test writes: ``--in-process -s`` makes the bar visible.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:
-        return train(spec, checkpoints=checkpoints, verification=verification)
+        return train(spec, StepCounter.of_environment(), checkpoints, verification=verification)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:
         bar = bars.add_task(f"{spec.task}, {spec.attention}, {spec.seeds} seeds", total=spec.seeds * spec.steps)

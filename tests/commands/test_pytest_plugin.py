@@ -1,6 +1,9 @@
 """The pytest plugin in a real pytest session: the JSON, the log and the terminal output."""
 
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +12,10 @@ import wrong_attentions as wrong
 from safetensors.torch import save_file
 
 from harness.core.store import Log, load
-from harness.measure import recordings
+from harness.measure import ceilings, recordings
 from harness.pytest_plugin.options import json_path
+from harness.report.comparison import compare
+from harness.statistics import disturbed_run
 
 pytest_plugins = ["pytester", "harness_session"]
 pytestmark = pytest.mark.usefixtures("attentions_imported", "out")
@@ -148,7 +153,7 @@ def test_without_specs_the_cases_are_the_profiles(pytester, run_session, stored_
     assert {(spec.seq_len, spec.dtype, spec.attention) for spec in specs} == {
         (n, "bfloat16", "sdpa") for n in (16, 32, 64)
     }
-    result.stdout.fnmatch_lines(["attention *n=16 *n=32 *n=64*", "sdpa *"])
+    result.stdout.fnmatch_lines(["* n=16 *n=32*", "attention *time *error *memory*", "sdpa *", "* n=64*", "sdpa *"])
 
 
 @pytest.mark.parametrize(
@@ -266,3 +271,37 @@ def test_a_run_whose_log_another_run_writes_ends_in_one_line_and_writes_nothing(
     result.stdout.no_fnmatch_line("*Traceback*")
     assert load(log.path).records == []
     assert stored_run() == first
+
+
+@pytest.mark.alone
+def test_a_run_beside_a_busy_process_says_so_and_gives_no_verdict(
+    pytester, suite, run_session, stored_run, monkeypatch
+):
+    """Two names of one kernel are measured: whoever calls one of them faster is wrong."""
+    monkeypatch.setattr(ceilings, "measure", lambda device: [])  # takes seconds and is not what is asked here
+    before, core = os.sched_getaffinity(0), min(os.sched_getaffinity(0))
+    loop = f"import os; os.sched_setaffinity(0, [{core}]); print(flush=True)\nwhile True: pass"
+    neighbour = subprocess.Popen([sys.executable, "-c", loop], stdout=subprocess.PIPE)
+    suite(["sdpa", "sdpa_flash"])
+    try:
+        neighbour.stdout.readline()  # it is running
+        os.sched_setaffinity(0, [core])
+        result = run_session()
+    finally:
+        os.sched_setaffinity(0, before)
+        neighbour.kill()
+        neighbour.communicate()
+    result.assert_outcomes(passed=2)
+    run = stored_run()
+    for use in [each.machine_use for each in run.records]:
+        assert use.cores == 1
+        assert use.foreign_cpu_seconds > 0.3 * use.elapsed_seconds
+    found = disturbed_run.judge(run.records)
+    assert found.causes[0].kind == "foreign processes"
+    result.stdout.fnmatch_lines([found.sentence.replace("[", "[[]")])
+    assert json.loads((pytester.path / "out" / "run.json").read_text())["harness_disturbance"] == found.as_json()
+    report = compare([run])
+    assert found.sentence in report.notices
+    said = " ".join(str(sentence) for summary in report.summaries for sentence in summary.sentences)
+    assert "none is called the fastest" in said
+    assert "faster" not in said

@@ -97,7 +97,10 @@ def test_a_signal_ends_the_run_and_the_process_of_its_case_and_keeps_the_finishe
     # A shell starts background processes with SIGINT ignored, and Python then installs no handler.
     shell = f"import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_{'IGN' if ignored else 'DFL'}); "
     start = [sys.executable, "-c", shell + "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])", *command]
-    with subprocess.Popen(start, cwd=pytester.path, stdout=subprocess.DEVNULL) as process:
+    with (
+        (pytester.path / "printed").open("w") as printed,
+        subprocess.Popen(start, cwd=pytester.path, stdout=printed) as process,
+    ):
         deadline = time.monotonic() + 100
         while not began.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -108,6 +111,11 @@ def test_a_signal_ends_the_run_and_the_process_of_its_case_and_keeps_the_finishe
         stored = load(pytester.path / "out" / name)
         assert [(record.spec.attention, record.status) for record in stored.records] == [("none", "ok")]
     assert not psutil.pid_exists(int(began.read_text()))
+    text = (pytester.path / "printed").read_text()
+    again = "harness run test_suite.py --out=out/run.json" if command is HARNESS_RUN else "pytest --benchmark-json="
+    if number == signal.SIGINT:
+        assert f"not all cases were measured; continue with: {again}" in text
+        assert "out/run.log.jsonl\n" in text
 
 
 def test_after_a_crash_the_remaining_cases_run_in_a_new_worker(pytester, run_session, stored_run):

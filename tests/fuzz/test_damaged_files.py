@@ -15,6 +15,7 @@ import synthetic
 from typer.testing import CliRunner
 
 from harness.commands.app import app
+from harness.core.record import Clocks, MachineUse
 from harness.core.spec import OperationSpec
 from harness.core.store import StoreError, read_part
 
@@ -24,10 +25,22 @@ COMMIT = "0123456789abcdef"
 NAME = "damaged"
 
 
+def with_surroundings(record):
+    """The record of an undisturbed case, with all that is known of the machine."""
+    used = MachineUse(
+        elapsed_seconds=2.5, cores=2, own_cpu_seconds=4.6, foreign_cpu_seconds=0.1, stolen_cpu_seconds=0.0, load=2.1,
+        thermal_throttles=0,
+    )  # fmt: skip
+    clocks = Clocks(core_mhz=[3000, 3010], sm_mhz=1980, gpu_watts=300, gpu_limits=["SwPowerCap"])
+    timing = record.timing.model_copy(update={"clocks": clocks, "foreign_gpu_processes": 0, "load_before": 2.0})
+    return record.model_copy(update={"machine_use": used, "timing": timing})
+
+
 def small_run():
     """A run with records of every kind and status, as small as possible: a page of it is soon written."""
     rng = np.random.default_rng(0)
     operations = [synthetic.operation(name, n, rng) for name in ("yoso", "sdpa") for n in (128, 256)]
+    operations = [with_surroundings(record) for record in (*operations, operations[0])]  # two rounds of one case
     failed = [
         synthetic.record(OperationSpec(attention="yoso", seq_len=8 * number), status)
         for number, status in enumerate(("unsupported", "incorrect", "oom", "timeout", "crashed", "diverged"), 1)

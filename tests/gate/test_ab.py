@@ -338,7 +338,7 @@ def test_runs_that_can_no_longer_be_written_do_not_lose_the_verdict(tmp_path, mo
     done = CliRunner().invoke(app, ["ab", "HEAD~1", "HEAD", "--json", "found.json"])
     assert done.exit_code == 2
     assert json.loads((tmp_path / "project" / "found.json").read_text())["exit_code"] == 1
-    assert "REGRESSION" in done.stdout
+    assert "Regression: " in done.stdout
     assert [line.startswith("error: cannot be written: ") for line in done.stderr.splitlines()] == [True, True]
 
 

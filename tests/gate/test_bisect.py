@@ -75,7 +75,7 @@ def test_the_command_runs_the_steps_with_this_harness(repository, monkeypatch):
     done = CliRunner().invoke(app, ["bisect", "operation/*", commits[0], commits[-1]])
     assert done.exit_code == 2
     assert "pytest cannot collect its suites" in done.stdout
-    assert "INVALID" in done.stderr
+    assert "Inconclusive: git bisect could not name one commit" in done.stderr
     assert DEFAULT_SUITES == ("suites",)
 
 

@@ -126,9 +126,10 @@ GATE_ENV = {
 @pytest.mark.parametrize("code", ["0", "1", "2"])
 def test_the_action_measures_and_ends_with_the_gates_code(bench, code):
     step = steps(ACTION)
-    done = bench.run(step["Measure both commits"]["run"], GATE_CODE=code, **GATE_ENV)
+    done = bench.run(step["Measure both commits"]["run"], GATE_CODE=code, REPORT="https://ci/run 7", **GATE_ENV)
     assert done.returncode == 0, done.stderr
     assert f"harness ab {bench.base} HEAD --out out/g " in bench.log()
+    assert "--report https://ci/run 7 -- " in bench.log()
     assert bench.log().strip().endswith("-- suites --profile gpu")
     assert Path(bench.env["GITHUB_OUTPUT"]).read_text() == f"exit-code={code}\n"
     assert f"verdict {code}" in Path(bench.env["GITHUB_STEP_SUMMARY"]).read_text()

@@ -145,7 +145,7 @@ def test_a_live_run_is_stored_with_its_summary_lines():
     lines = [
         "1/2 operation/yoso: ok, 1.0 s",
         "first pass: 2 cases in 2 s, 0 to measure again",
-        "PASS: no regression (2 SAME)",
+        "Pass: none of 2 cases is worse at head than at base; 2 pass (all the same).",
     ]
     run = Run(
         started="now", command="harness ab", profile="quick", machine={"cpu": "synthetic"}, commit="a" * 40, records=[]

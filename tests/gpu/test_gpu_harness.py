@@ -56,6 +56,9 @@ def test_a_case_is_verified_and_measured(cuda, name):
     assert (record.status, record.reasons) == ("ok", [])
     assert len(record.timing.device_seconds) == len(record.timing.submit_seconds) == 5
     assert record.timing.input_sets == 3
+    clocks = record.timing.clocks
+    assert clocks.core_mhz is None
+    assert all(value is None or value > 0 for value in (clocks.sm_mhz, clocks.gpu_watts))  # containers may hide them
     assert record.memory.peak_bytes > 0
     assert record.conditions.unseen is None
 

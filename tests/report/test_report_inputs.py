@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
-from report_page import figures, of
+from report_page import figures, of, pictures
 
 from harness.core.record import Conditions, Quality, Record
 from harness.core.spec import OperationSpec, QualityInputs, QualitySpec
@@ -97,7 +97,7 @@ def test_the_plots_of_both_kinds_have_one_scale() -> None:
 
 
 def test_the_first_screen_has_an_error_and_a_front_for_each_kind() -> None:
-    (view,) = figures(of(synthetic.run(both_kinds())))["operation"]
+    (view,) = pictures(synthetic.run(both_kinds()))["operation"]
     ids = [plot["id"] for plot in view["plots"]]
     assert ids == ["time", "memory", "error", "error-2", "front", "front-2"]
     titles = [plot["title"] for plot in view["plots"][2:]]
@@ -109,10 +109,10 @@ def test_a_kind_without_errors_at_the_timed_settings_has_no_plot() -> None:
     other = measured("yoso", "clustered", 0.1).spec.model_copy(update={"seq_len": 4096})
     other_length = synthetic.record(other, quality=Quality(reference="truth", errors={"output": [0.1]}))
     sharp = [record for record in both_kinds() if getattr(record.spec, "inputs", "") != "clustered"]
-    (view,) = figures(of(synthetic.run([*sharp, other_length])))["operation"]
+    (view,) = pictures(synthetic.run([*sharp, other_length]))["operation"]
     assert [plot["id"] for plot in view["plots"]] == ["time", "memory", "error", "front"]
     assert SHARP in view["plots"][2]["title"]
-    (view,) = figures(of(synthetic.run([timed("sdpa"), other_length])))["operation"]
+    (view,) = pictures(synthetic.run([timed("sdpa"), other_length]))["operation"]
     assert [plot["title"] for plot in view["plots"][2:]] == [
         "Error of the output against length",
         "Pareto front: time and peak memory",

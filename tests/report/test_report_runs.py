@@ -53,7 +53,7 @@ def test_only_the_changed_attention_is_listed() -> None:
 def test_no_plot_combines_two_runs_except_the_ratio() -> None:
     runs = [timed(0), timed(1, scale=2.0, commit="abc")]
     page = report_page.of(*runs)
-    views = report_page.figures(page)
+    views = report_page.figures(page) | report_page.pictures(*runs)
     assert [view["facets"]["Run"] for view in views["operation"]] == run_labels(runs)
     (ratio,) = views["difference"]
     line = next(t for t in ratio["plots"][0]["data"] if t["meta"] == {"series": "yoso"})
@@ -102,7 +102,7 @@ def test_an_empty_run_next_to_another_gives_a_notice() -> None:
 
 def test_missing_metrics_are_in_the_remarks() -> None:
     bare = synthetic.run([synthetic.record(OperationSpec(attention="sdpa", seq_len=n)) for n in (64, 128)])
-    plots = report_page.figures(report_page.of(bare))["operation"][0]["plots"]
+    plots = report_page.pictures(bare)["operation"][0]["plots"]
     assert "Cases with a result but no time: 2." in plots[0]["remarks"]
     assert "Cases with a result but no memory measurement: 2." in plots[1]["remarks"]
     assert all(plot["empty"] for plot in plots)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import synthetic
-from report_page import figures, of
+from report_page import of, pictures
 
 from harness.core.record import Conditions, Record
 from harness.core.spec import ModelSpec, TaskSpec
@@ -37,7 +37,7 @@ def test_two_models_of_one_task_are_two_views() -> None:
     assert [dict(facets)["Model"] for facets in groups] == ["Long Range Arena's model", "YOSO's model"]
     assert [len(rows) for rows in groups.values()] == [1, 1]
     page = of(run)
-    drawn = {view["facets"]["Model"]: view["plots"][0]["data"] for view in figures(page)["task"]}
+    drawn = {view["facets"]["Model"]: view["plots"][0]["data"] for view in pictures(run)["task"]}
     assert {name: data[1]["y"] for name, data in drawn.items()} == {
         "Long Range Arena's model": [0.5],
         "YOSO's model": [0.25],
@@ -69,7 +69,7 @@ def test_a_models_convolution_is_in_the_label_where_it_differs() -> None:
     ]
     own = [model(attention="yoso_conv", knobs={"conv_window": w}) for w in (5, 33)]
     assert labels(*own) == ["lra · yoso_conv (conv_window=33)", "lra · yoso_conv (conv_window=5)"]
-    (drawn,) = figures(of(synthetic.run(both)))["model"]
+    (drawn,) = pictures(synthetic.run(both))["model"]
     assert {trace["meta"]["series"] for trace in drawn["plots"][0]["data"]} == {
         "lra · yoso", "lra · yoso (conv_window=33)",
     }  # fmt: skip
@@ -97,8 +97,7 @@ def test_the_largest_batch_has_its_own_view_with_values_per_instance() -> None:
 
 def test_titles_say_whether_values_are_per_call_or_per_instance() -> None:
     run = synthetic.run([model(), model(batch=16, largest_batch=True), model(attention="sdpa", largest_batch=True)])
-    page = of(run)
-    titles = {one["facets"]["Shape"]: [plot["title"] for plot in one["plots"]] for one in figures(page)["model"]}
+    titles = {one["facets"]["Shape"]: [plot["title"] for plot in one["plots"]] for one in pictures(run)["model"]}
     batch_1 = LARGEST.replace("per instance at the largest batch that fits", "batch 1")
     assert titles[LARGEST][:2] == [
         "Time per instance against length (wall time)",
@@ -106,9 +105,9 @@ def test_titles_say_whether_values_are_per_call_or_per_instance() -> None:
     ]
     assert titles[LARGEST][3] == "Pareto front: time per instance and peak memory per instance"
     assert titles[batch_1][:2] == ["Time per call against length (wall time)", "Peak memory against length"]
-    assert "time and memory are those of a call divided by its batch" in page.text
-    assert "divided by its batch" not in of(synthetic.run([model()])).text
-    time, memory = next(one for one in figures(page)["model"] if one["facets"]["Shape"] == LARGEST)["plots"][:2]
+    assert "time and memory are those of a call divided by its batch" in compare([run]).levels[0].lead
+    assert "divided by its batch" not in compare([synthetic.run([model()])]).levels[0].lead
+    time, memory = next(one for one in pictures(run)["model"] if one["facets"]["Shape"] == LARGEST)["plots"][:2]
     assert time["layout"]["yaxis"]["title"]["text"] == "time per instance"
     assert memory["layout"]["yaxis"]["title"]["text"] == "peak memory per instance"
     assert "per instance in a call of 16 at the peak" in memory["data"][0]["hovertext"][0]

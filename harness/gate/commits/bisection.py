@@ -21,7 +21,7 @@ from harness.core import git
 from harness.core.record_text import exception_text
 from harness.gate.commits import worktrees
 from harness.gate.commits.two_commits import compare_commits
-from harness.gate.judge.outputs import print_table
+from harness.gate.judge.outputs import print_judgement
 from harness.processes.owned_process import run_to_end
 
 WORSE = 64
@@ -88,7 +88,7 @@ def main(good: str, case: str, suite_options: list[str]) -> int:
     except Exception as error:  # whatever it is, it says nothing about the speed of this commit
         print(f"this commit is skipped: {exception_text(error)}")
         return SKIP
-    print_table(found)
+    print_judgement(found)
     if any(finding.verdict != "VANISHED" or finding.metric for finding in found.with_weight("regression")):
         return 1
     return 0 if found.exit_code == 0 else SKIP

@@ -211,6 +211,7 @@ def _with_timing(record: Record, turns: list[Timing]) -> Record:
             **{name: joined(name) for name in SAMPLES},
             "warmup_calls": sum(turn.warmup_calls for turn in turns),
             "calls_per_sample": round(median(turn.calls_per_sample for turn in turns)),
+            "clocks": turns[-1].clocks,
             "turns": [len(turn.wall_seconds) for turn in turns],
         }
     )

@@ -17,8 +17,11 @@ from pathlib import Path
 from time import monotonic
 from uuid import uuid4
 
+from harness.core.case_words import names_of_cases
+from harness.core.quantities import remaining_words
 from harness.core.record import Record, Run
 from harness.core.spec import AnySpec
+from harness.core.time_left import TimeLeft
 from harness.gate.commits import worktrees
 from harness.gate.commits.commit_process import CommitProcess, bind_to_idle_cores
 from harness.gate.commits.turns import FIRST_PASS, measure, plan_of_round
@@ -246,6 +249,10 @@ def _first_pass(
     def settled(base_record: Record, head_record: Record) -> bool:
         return not flagged(judgement.judge_case(base_record, head_record, settings))
 
+    shared, names = names_of_cases([*specs.values()])
+    for line in shared:
+        progress(line)
+    left, waiting = TimeLeft(), [spec.kind for spec in specs.values()]
     next_save = monotonic()
     for number, (case_id, spec) in enumerate(specs.items()):
         began = monotonic()
@@ -260,7 +267,9 @@ def _first_pass(
         for commit, record in zip(having, records, strict=True):
             commit.first_pass[case_id] = record
         status = " ".join(dict.fromkeys(record.status for record in records))
-        progress(f"{number + 1}/{len(specs)} {case_id}: {status}, {monotonic() - began:.1f} s")
+        left.add(waiting.pop(0), monotonic() - began)
+        remaining = f", about {remaining_words(left.seconds(waiting) or 0.0)} left" if waiting else ""
+        progress(f"{number + 1}/{len(specs)} {names[case_id]}: {status}, {monotonic() - began:.1f} s{remaining}")
         if (save_began := monotonic()) >= next_save:
             save_part()
             next_save = monotonic() + (monotonic() - save_began) / SAVING_SHARE

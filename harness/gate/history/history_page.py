@@ -6,8 +6,10 @@ from html import escape
 from pathlib import Path
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from harness.core.templates import environment
 from harness.gate.history.run_history import StoredRun
 from harness.gate.judge.gated_metrics import METRICS
 from harness.gate.judge.metric_change import record_value
@@ -15,7 +17,6 @@ from harness.statistics.changepoints import LevelChange, level_changes
 
 SeriesKey = tuple[str, str, str]
 """The machine's folder, the case id and the metric's name."""
-STYLE = "body{font:15px system-ui;max-width:70rem;margin:2rem auto;padding:0 1rem}h2{font-size:1rem}li{margin:.2rem 0}"
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,11 @@ def write(series: Mapping[SeriesKey, Sequence[Point]], path: Path) -> int:
     sections = [(key, points, level_changes([point.value for point in points])) for key, points in series.items()]
     sections.sort(key=lambda section: (-len(section[2]), section[0]))
     lines = [_line(key, points[change.index], change) for key, points, changes in sections for change in changes]
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines) or "<li>none</li>"
-    plots = "".join(_plot(*section) for section in sections)
+    plots = [(f"{case_id}: {metric} on {machine}", _plot(metric, points, changes))
+             for (machine, case_id, metric), points, changes in sections]  # fmt: skip
+    template = environment(Path(__file__).parent).get_template("history.html")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>History</title><style>{STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script><h1>History</h1><p>{len(sections)} series. Changes of level:</p>"
-        f"<ul>{items}</ul>{plots}</html>",
-        encoding="utf-8",
-    )
+    path.write_text(template.render(changes=lines, plots=plots, plotly=Markup(get_plotlyjs())), encoding="utf-8")
     return len(lines)
 
 
@@ -66,8 +63,7 @@ def _line(key: SeriesKey, point: Point, change: LevelChange) -> str:
     return f"{case_id} {metric}: {change.ratio - 1:+.1%} from {point.commit[:12]} on ({point.started}, {machine})"
 
 
-def _plot(key: SeriesKey, points: Sequence[Point], changes: Sequence[LevelChange]) -> str:
-    machine, case_id, metric = key
+def _plot(metric: str, points: Sequence[Point], changes: Sequence[LevelChange]) -> Markup:
     figure = go.Figure(
         go.Scatter(
             x=list(range(len(points))),
@@ -82,5 +78,4 @@ def _plot(key: SeriesKey, points: Sequence[Point], changes: Sequence[LevelChange
         height=260, margin={"l": 60, "r": 20, "t": 20, "b": 40}, template="plotly_white",
         xaxis_title="run", yaxis_title=METRICS[metric].unit,
     )  # fmt: skip
-    body = figure.to_html(full_html=False, include_plotlyjs=False)
-    return f"<section><h2>{escape(case_id)}: {escape(metric)} on {escape(machine)}</h2>{body}</section>"
+    return Markup(figure.to_html(full_html=False, include_plotlyjs=False))

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.core import comparability
 from harness.core.record import Record, Run, Status
+from harness.core.setting_error import SettingError, SettingErrors
 from harness.gate.judge import metric_change
 from harness.gate.judge.gated_metrics import METRICS, Metric
 from harness.gate.judge.thresholds import Settings
@@ -44,10 +45,11 @@ class GateFinding:
     """One verdict on one metric of a case, or on the case as a whole.
 
     ``metric`` is None where the verdict is on the whole case. ``estimate`` and ``floor`` (on the estimate's scale) are
-    None where nothing was estimated. ``tested`` is False if the estimate is only from the first pass of ``harness ab``,
-    which has one process per commit: its verdict is SAME or AMBIGUOUS, and a suspected change is measured again in
-    fresh processes. A case that is SAME after a few fresh rounds counts as tested, because the false-discovery rate is
-    over all cases that were measured again.
+    None where nothing was estimated. ``base_value`` and ``head_value`` are the typical values in the metric's unit, for
+    the reader; None where a commit has none. ``tested`` is False if the estimate is only from the first pass of
+    ``harness ab``, which has one process per commit: its verdict is SAME or AMBIGUOUS, and a suspected change is
+    measured again in fresh processes. A case that is SAME after a few fresh rounds counts as tested, because the
+    false-discovery rate is over all cases that were measured again.
     """
 
     case_id: str
@@ -58,6 +60,11 @@ class GateFinding:
     estimate: EffectEstimate | None = None
     floor: float | None = None
     tested: bool = True
+    base_value: float | None = None
+    head_value: float | None = None
+
+
+ErrorsOfCase = tuple[SettingError | None, SettingError | None]
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,12 @@ class Judgement:
     """All findings, regressions first; what differs between the two runs besides the commit; and notes for the reader.
 
     A note says what else decided the verdicts, for example a threshold that head changes.
+
+    Attributes:
+        errors: by case id, the error at the setting of the case in base and in head; None where it was not measured.
+        machine: what was measured on; empty where nothing was.
+        command: the command line that reproduces this judgement.
+        report: a link to the report, its path, or the command line that makes it; empty where there is none.
     """
 
     base: str
@@ -72,6 +85,10 @@ class Judgement:
     findings: tuple[GateFinding, ...]
     differences: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    errors: Mapping[str, ErrorsOfCase] = field(default_factory=dict)
+    machine: str = ""
+    command: str = ""
+    report: str = ""
 
     def with_notes(self, notes: Iterable[str]) -> "Judgement":
         """The same judgement with more notes."""
@@ -99,9 +116,10 @@ def judge(base: Run, head: Run, settings: Settings, anyway: bool = False) -> Jud
     """
     differences = comparability.run_differences(base, head)
     names = (base.commit or "base", head.commit or "head")
+    machine = " and ".join(dict.fromkeys([_machine(base), _machine(head)]))
     if differences and not anyway:
         reason = "the runs cannot be compared: " + "; ".join(differences)
-        return Judgement(*names, (invalid(reason),), tuple(differences))
+        return Judgement(*names, (invalid(reason),), tuple(differences), machine=machine)
     interleaved = base.session is not None and base.session == head.session
     base_records, head_records = _by_case(base.records), _by_case(head.records)
     findings: list[GateFinding] = []
@@ -110,7 +128,7 @@ def judge(base: Run, head: Run, settings: Settings, anyway: bool = False) -> Jud
             f"nothing was judged: base has {_cases(base_records)}, head {_cases(head_records)}, and none is in both; "
             "measure both with the same suites and options"
         )
-        return Judgement(*names, (invalid(reason),), tuple(differences))
+        return Judgement(*names, (invalid(reason),), tuple(differences), machine=machine)
     for case_id in dict.fromkeys([*base_records, *head_records]):
         findings += _case(case_id, base_records.get(case_id, []), head_records.get(case_id, []), interleaved, settings)
     if not any(_is_judged(finding) for finding in findings):
@@ -121,7 +139,9 @@ def judge(base: Run, head: Run, settings: Settings, anyway: bool = False) -> Jud
         )
         findings.append(invalid(reason))
     notes = _missing_fields(base.records, head.records)
-    return Judgement(*names, decide(findings, settings.false_discovery_rate), tuple(differences), notes)
+    decided = decide(findings, settings.false_discovery_rate)
+    errors = _errors(base_records, head_records, (SettingErrors(base.records), SettingErrors(head.records)))
+    return Judgement(*names, decided, tuple(differences), notes, errors, machine)
 
 
 def judge_case(base: Record, head: Record, settings: Settings) -> tuple[GateFinding, ...]:
@@ -235,7 +255,13 @@ def _metric(
         for records, left, which in zip((base, head), usable, ("base", "head"), strict=True):
             if not left:
                 reason = f"{which} was disturbed while it was timed: {_disturbance(records[0])}; measure it again"
-                return [GateFinding(case_id, metric, "AMBIGUOUS", "inconclusive", reason)]
+                return [
+                    GateFinding(
+                        case_id, metric, "AMBIGUOUS", "inconclusive", reason,
+                        base_value=metric_change.typical_value(metric, base, interleaved),
+                        head_value=metric_change.typical_value(metric, head, interleaved),
+                    )
+                ]  # fmt: skip
         base, head = usable
     values = [value for record in (*base, *head) for value in metric.read(record) or []]
     if not all(math.isfinite(value) and (value > 0 or metric.scale == "difference") for value in values):
@@ -246,7 +272,32 @@ def _metric(
     if isinstance(estimate, str):
         return [invalid(estimate, case_id, metric)]
     tested = not interleaved or estimate.rounds > 1 or metric.replicate == "draw"
-    return [GateFinding(case_id, metric, "AMBIGUOUS", "inconclusive", "", estimate, floor, tested)]
+    typical = [metric_change.typical_value(metric, records, interleaved) for records in (base, head)]
+    return [GateFinding(case_id, metric, "AMBIGUOUS", "inconclusive", "", estimate, floor, tested, *typical)]
+
+
+def _errors(
+    base: Mapping[str, Sequence[Record]],
+    head: Mapping[str, Sequence[Record]],
+    errors: tuple[SettingErrors, SettingErrors],
+) -> dict[str, ErrorsOfCase]:
+    """The error at the setting of every case, in base and in head; cases without any error have no entry."""
+    found: dict[str, ErrorsOfCase] = {}
+    for case_id in dict.fromkeys([*base, *head]):
+        of_case: list[SettingError | None] = []
+        for records, measured in zip((base, head), errors, strict=True):
+            record = next((record for record in records.get(case_id, []) if record.status == "ok"), None)
+            of_case.append(None if record is None else measured.of(record))
+        if any(of_case):
+            found[case_id] = (of_case[0], of_case[1])
+    return found
+
+
+def _machine(run: Run) -> str:
+    """The device that a run measured on, the size of the machine and its version of torch."""
+    device, cores = run.machine.get("cuda_device") or run.machine.get("cpu"), run.machine.get("cores")
+    parts = [str(device or "machine not named"), f"{cores} cores" if cores else "", f"torch {run.machine.get('torch')}"]
+    return ", ".join(part for part in parts if part)
 
 
 def _is_judged(finding: GateFinding) -> bool:
@@ -262,11 +313,11 @@ def _has_field(records: Iterable[Record], field: str) -> bool:
 def _missing_fields(base: Sequence[Record], head: Sequence[Record]) -> tuple[str, ...]:
     """A note on each gated field that only one run has, because the other is from another version of the harness."""
     notes = []
-    for field in dict.fromkeys(metric.field for metric in METRICS.values()):
-        having = [_has_field(records, field) for records in (base, head)]
+    for name in dict.fromkeys(metric.field for metric in METRICS.values()):
+        having = [_has_field(records, name) for records in (base, head)]
         if having[0] != having[1]:
             lacking = "head" if having[0] else "base"
-            notes.append(f"{field} is not compared: the version of the harness that measured {lacking} lacks it")
+            notes.append(f"{name} is not compared: the version of the harness that measured {lacking} lacks it")
     return tuple(notes)
 
 

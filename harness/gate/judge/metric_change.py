@@ -84,6 +84,16 @@ def record_value(metric: Metric, record: Record) -> float:
     return float(np.median(samples)) if metric.replicate == "draw" else min(samples)
 
 
+def typical_value(metric: Metric, records: Sequence[Record], interleaved: bool) -> float:
+    """What a reader is told of the records of one commit, in the metric's unit: the median over the processes.
+
+    A process's value is the median of its draws. Of its times it is the median where they were interleaved, and
+    otherwise the smallest, as in the estimate.
+    """
+    typical = np.median if interleaved or metric.replicate == "draw" else min
+    return float(np.median([float(typical(metric.read(record) or [])) for record in records]))
+
+
 def _bootstrap_error(metric: Metric, turns: Turns, seed: str) -> float:
     """Standard error of one process's value as if its samples were independent; their dependence is in the spread."""
     samples = [value for turn in turns for value in turn]

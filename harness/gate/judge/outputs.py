@@ -1,37 +1,63 @@
 """A judgement as text: for a terminal, a comment on a pull request (Markdown), JUnit XML and JSON."""
 
 import json
-import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from harness.core.case_words import CaseWords, case_words
 from harness.core.escaping import markdown as markdown_text
 from harness.core.escaping import one_line
+from harness.core.setting_error import SettingError, explanation
+from harness.gate.judge.case_rows import (
+    CaseRow,
+    Kind,
+    case_counts,
+    case_rows,
+    change,
+    folded_words,
+    interval,
+    result_of,
+    sentence,
+)
 from harness.gate.judge.judgement import GateFinding, Judgement
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 MARKER = "<!-- harness gate -->"
 """The first line of the Markdown, by which CI recognises its own comment."""
 JSON_VERSION = 2
 """2: ``weight`` says "inconclusive" and ``outcome`` says "INCONCLUSIVE"; version 1 had other words for it."""
-HEADINGS = ("case", "metric", "verdict", "change", "interval", "why")
+HEADINGS = ("case", "base -> head", "change [interval]", "error", "verdict", "why")
+FOLDED_HEADINGS = HEADINGS[:-1]
 COMMENT_BYTES = 65_000
 """GitHub refuses a comment of more than 65,536 characters."""
-SENTENCE_BYTES = 400
-"""Room for what is added to a shortened comment, and for the head of its table."""
-CELL_LENGTH = 500
-"""Characters of a cell of a comment; the JSON has the whole text."""
-NAMES_OF_WEIGHTS = {
-    "regression": "regressions",
-    "inconclusive": "inconclusive findings",
-    "fine": "findings that are no regression",
-}
-LARGEST = math.log(1e6)
-"""A ratio beyond a million is not printed: only a bound that the data do not determine is so large."""
+SENTENCE_BYTES = 1_000
+"""Room for what is added to a shortened comment, and for the heads of its tables."""
+TEXT_LENGTH = 500
+"""Characters of a reason, a difference or a note in a comment; the JSON has the whole text."""
 OUTCOMES = {0: "PASS: no regression", 1: "REGRESSION", 2: "INCONCLUSIVE"}
 """By exit code."""
+COLOURS: dict[Kind, str] = {"regression": "red", "inconclusive": "yellow", "invalid": "yellow", "pass": "green"}
+CASES_OF_KIND: dict[Kind, str] = {
+    "regression": "regressions",
+    "inconclusive": "inconclusive cases",
+    "invalid": "invalid cases",
+    "pass": "cases that pass",
+}
+LOG_WIDTH = 140
+"""Columns of a table in a log file, which has no width of its own."""
+UNLIMITED = 10_000
+"""Columns in which the width of a table is measured before it is printed."""
+NAMED_CASES = 3
+"""Cases that the terminal names beside a reason; the others are counted."""
+NARROW_ERROR, NARROW_VERDICT = 11, 13
+"""Columns of a narrow table that these two may have: their longest words."""
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9./:%?=&#~+_-]+")
 
 
 def summary(judgement: Judgement) -> str:
@@ -41,82 +67,79 @@ def summary(judgement: Judgement) -> str:
     return f"{OUTCOMES[judgement.exit_code]} ({verdicts})"
 
 
-def notable(judgement: Judgement) -> list[GateFinding]:
-    """The findings that get a row: all but SAME, and cases that failed in base already (STILL ...)."""
-    return [
-        finding
-        for finding in judgement.findings
-        if finding.verdict != "SAME" and not finding.verdict.startswith("STILL")
-    ]
-
-
-def row(finding: GateFinding) -> tuple[str, ...]:
-    """The cells of one finding, one for each of ``HEADINGS``."""
-    metric, estimate = finding.metric, finding.estimate
-    return (
-        finding.case_id or "all cases",
-        "" if metric is None else metric.name,
-        finding.verdict,
-        "" if estimate is None else _change(finding, estimate.value),
-        "" if estimate is None else _interval(finding, estimate.low, estimate.high),
-        finding.reason,
-    )
-
-
-def print_table(judgement: Judgement) -> None:
-    """Print to standard output, in colours if that is a terminal."""
-    from rich import box
+def print_judgement(judgement: Judgement, console: "Console | None" = None) -> None:
+    """Print to ``console``; None: to standard output, in colours if that is a terminal."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
-    # A log file has no width: rich's default of 80 columns would break case ids in the middle.
-    console = Console(soft_wrap=True) if Console().is_terminal else Console(width=200)
-    colours = {"regression": "red", "inconclusive": "yellow", "fine": "green"}
-    findings = notable(judgement)
-    if findings:
-        table = Table(*HEADINGS, box=box.SIMPLE_HEAD)
-        for finding in findings:
-            cells = [escape(one_line(cell)) for cell in row(finding)]
-            cells[2] = f"[{colours[finding.weight]}]{cells[2]}[/]"
-            table.add_row(*cells)
-        console.print(table)
+    # A log file has no width: rich's default of 80 columns would break names of cases in the middle.
+    console = console or (Console() if Console().is_terminal else Console(width=LOG_WIDTH))
+    rows = case_rows(judgement)
+    table_rows = [row for row in rows if not row.folded and row.case_id]
+    names = case_words(row.case_id for row in table_rows)
+    _say(console, sentence(judgement), COLOURS[result_of(judgement)])
+    if table_rows:
+        if names.shared:
+            _say(console, f"all cases: {names.shared}")
+        table = _table(table_rows, names, wide=True)
+        fits = console.measure(table, options=console.options.update(width=UNLIMITED)).maximum <= console.width
+        console.print(table if fits else _table(table_rows, names, wide=False))
+        _say(console, _explanation(judgement, table_rows))
+    cases_by_reason: dict[str, list[str]] = {}
+    for row in (row for row in rows if not row.folded):
+        for reason in row.reasons:
+            cases_by_reason.setdefault(reason, []).append(names[row.case_id] if row.case_id else "all cases")
+    for reason, cases in cases_by_reason.items():
+        more = f" and {len(cases) - NAMED_CASES:,} more" if len(cases) > NAMED_CASES else ""
+        _say(console, f"why ({'; '.join(cases[:NAMED_CASES])}{more}): {reason}")
+    if table_rows and (folded := folded_words(rows)):
+        _say(console, f"not in the table: {folded}")
     for difference in judgement.differences:
-        console.print(f"difference between the runs: {one_line(difference)}", markup=False)
+        _say(console, f"difference between the runs: {difference}")
     for note in judgement.notes:
-        console.print(f"note: {one_line(note)}", markup=False)
-    console.print(summary(judgement), markup=False)
+        _say(console, f"note: {note}")
+    for label, text in _origin(judgement):
+        _say(console, f"{label}: {text}")
 
 
 def markdown(judgement: Judgement) -> str:
-    """A comment for a pull request: the outcome with all verdicts counted, and a row for each notable finding.
+    """A comment for a pull request: the result in a sentence, a row for each case that differs, the others folded.
 
-    It has at most ``COMMENT_BYTES``. What does not fit is left out from the end, where the least important findings
-    are, and a sentence counts it.
+    It has at most ``COMMENT_BYTES``. What does not fit is left out, the least important cases first, and a sentence
+    counts it. No name of a case is cut.
     """
-    names = [markdown_text(name[:CELL_LENGTH]) for name in (judgement.base, judgement.head)]
-    head = [MARKER, f"### Gate: {markdown_text(summary(judgement))}", "", f"base: {names[0]}, head: {names[1]}"]
-    lists = [
+    rows = case_rows(judgement)
+    names = [markdown_text(name[:TEXT_LENGTH]) for name in (judgement.base, judgement.head)]
+    head = [
+        MARKER,
+        f"### Gate: {result_of(judgement).upper()}",
+        "",
+        markdown_text(_shortened(sentence(judgement))),
+        "",
+        f"base: {names[0]}, head: {names[1]}",
+    ]
+    end: list[str] = []
+    for label, text in _origin(judgement):
+        end += ["", f"{label}: {_place(_shortened(text))}"]
+    room = COMMENT_BYTES - _bytes(head) - _bytes(end) - SENTENCE_BYTES
+    lists: list[str] = []
+    for heading, texts in (
         ("Differences between the two runs:", judgement.differences),
         ("Notes:", judgement.notes),
-    ]
-    findings = notable(judgement)
-    rows = [_table_line(markdown_text(_shortened(cell)) for cell in row(finding)) for finding in findings]
-    room = COMMENT_BYTES - _bytes(head) - SENTENCE_BYTES
-    parts: list[str] = []
-    for heading, texts in lists:
+    ):
         lines = [f"- {markdown_text(_shortened(text))}" for text in texts]
         fitting = _fitting(lines, min(room, COMMENT_BYTES // 8))
         if texts:
-            parts += ["", heading, "", *fitting]
-            parts += [f"- and {len(lines) - len(fitting):,} more"] if len(fitting) < len(lines) else []
-    fitting = _fitting(rows, room - _bytes(parts))
-    table = ["", _table_line(HEADINGS), _table_line(["---"] * len(HEADINGS)), *fitting] if findings else []
-    left_out = Counter(finding.weight for finding in findings[len(fitting) :])
-    if left_out:
-        counts = ", ".join(f"{count:,} {NAMES_OF_WEIGHTS[weight]}" for weight, count in left_out.items())
-        table += ["", f"The table is shortened to the length of a comment: it leaves out {counts}."]
-    return "\n".join([*head, *table, *parts]) + "\n"
+            lists += ["", heading, "", *fitting]
+            lists += [f"- and {len(lines) - len(fitting):,} more"] if len(fitting) < len(lines) else []
+    table = _markdown_table([row for row in rows if not row.folded], HEADINGS, room - _bytes(lists))
+    folded = [row for row in rows if row.folded]
+    if folded:
+        inside = _markdown_table(folded, FOLDED_HEADINGS, room - _bytes(lists) - _bytes(table))
+        opening = f"<details><summary>{markdown_text(folded_words(rows))}</summary>"
+        table += ["", opening, *inside, "", "</details>"]
+    if explained := _explanation(judgement, rows):
+        table += ["", markdown_text(explained)]
+    return "\n".join([*head, *table, *lists, *end]) + "\n"
 
 
 def junit(judgement: Judgement) -> str:
@@ -134,7 +157,7 @@ def junit(judgement: Judgement) -> str:
         test = ElementTree.SubElement(suite, "testcase", classname="harness.gate", name=_xml(name))
         if finding.weight != "fine":
             kind = "failure" if finding.weight == "regression" else "error"
-            message = _xml(" ".join(cell for cell in row(finding)[2:] if cell))
+            message = _xml(" ".join(filter(None, [finding.verdict, *_change_and_interval(finding), finding.reason])))
             ElementTree.SubElement(test, kind, message=message, type=finding.verdict)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
@@ -144,45 +167,136 @@ def as_json(judgement: Judgement) -> str:
     return json.dumps(
         {
             "version": JSON_VERSION,
+            "result": result_of(judgement),
+            "sentence": sentence(judgement),
             "outcome": summary(judgement),
             "exit_code": judgement.exit_code,
+            "cases": dict(case_counts(judgement)),
             "base": judgement.base,
             "head": judgement.head,
+            "machine": judgement.machine,
+            "command": judgement.command,
+            "report": judgement.report,
             "differences": list(judgement.differences),
             "notes": list(judgement.notes),
-            "findings": [_fields(finding) for finding in judgement.findings],
+            "findings": [_fields(judgement, finding) for finding in judgement.findings],
         },
         indent=1,
     )
 
 
-def _change(finding: GateFinding, value: float) -> str:
-    """The change of the metric itself: ``+10.0%`` for a ratio, ``-0.013`` for a difference; ``any`` if unbounded."""
-    assert finding.metric is not None
-    signed = value if finding.metric.higher_is_worse else -value
-    if finding.metric.scale == "difference":
-        return f"{signed:+.3g}"
-    return f"{math.expm1(signed):+.1%}" if signed < LARGEST else "any"
+def _say(console: "Console", text: str, colour: str = "") -> None:
+    """One paragraph, which a terminal wraps between words; nothing in it is markup. No text is no paragraph."""
+    from rich.text import Text
+
+    if not text:
+        return
+    console.print(Text(one_line(text), style=colour), soft_wrap=not console.is_terminal)
 
 
-def _interval(finding: GateFinding, low: float, high: float) -> str:
-    ends = [_change(finding, end) for end in (low, high)]
-    assert finding.metric is not None
-    return " to ".join(ends if finding.metric.higher_is_worse else ends[::-1])
+def _table(rows: Sequence[CaseRow], names: CaseWords, wide: bool) -> "Table":
+    """One row a case, with a further line for each metric beyond the first. A narrow table breaks each line in two.
+
+    A column in which no row has anything is left out.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    gap = " " if wide else "\n"
+    lines: list[tuple[Text, ...]] = []
+    for row in rows:
+        for number, line in enumerate(row.lines):
+            values = line.values.replace(" -> ", f"{gap}-> ")
+            label = f"{line.metric}:{gap}" if values and line.metric != "time" else ""
+            cells = (
+                "" if number else names[row.case_id],
+                label + values,
+                gap.join(filter(None, [line.change, line.interval])),
+                "" if number else row.error,
+            )
+            lines.append((*map(Text, cells), Text(line.verdict, style=COLOURS[line.kind])))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    headings = ("case", f"base{gap}-> head", f"change{gap}[interval]", "error", "verdict")
+    widths = (None, None, None, NARROW_ERROR, NARROW_VERDICT)
+    used = [place for place in range(len(headings)) if any(texts[place] for texts in lines)]
+    for place in used:
+        table.add_column(Text(headings[place]), overflow="fold", max_width=None if wide else widths[place])
+    for texts in lines:
+        table.add_row(*(texts[place] for place in used))
+    return table
 
 
-def _fields(finding: GateFinding) -> dict[str, Any]:
+def _explanation(judgement: Judgement, rows: Sequence[CaseRow]) -> str:
+    return explanation(error for row in rows for error in judgement.errors.get(row.case_id, ()))
+
+
+def _origin(judgement: Judgement) -> list[tuple[str, str]]:
+    """Where the judgement comes from and where more is, as far as it is known, with labels."""
+    labelled = (("machine", judgement.machine), ("report", judgement.report), ("reproduce", judgement.command))
+    return [(label, text) for label, text in labelled if text]
+
+
+def _place(text: str) -> str:
+    """An address as a link, and a path or a command as code, for Markdown."""
+    if _ADDRESS.fullmatch(text):
+        return f"<{text}>"
+    return markdown_text(text) if "`" in text else f"`{one_line(text)}`"
+
+
+def _markdown_table(rows: Sequence[CaseRow], headings: Sequence[str], room: int) -> list[str]:
+    """A blank line, the table with the rows that fit into so many bytes, and a sentence that counts the others."""
+    if not rows:
+        return []
+    lines = {id(row): _table_line(_markdown_cells(row)[: len(headings)]) for row in rows}
+    fitting = set(_fitting([*lines.values()], room))
+    left_out = Counter(row.kind for row in rows if lines[id(row)] not in fitting)
+    table = ["", _table_line(headings), _table_line(["---"] * len(headings))]
+    table += [line for line in lines.values() if line in fitting]
+    if left_out:
+        counts = ", ".join(f"{count:,} {CASES_OF_KIND[kind]}" for kind, count in left_out.items())
+        table += ["", f"The table is shortened to the length of a comment: it leaves out {counts}."]
+    return table
+
+
+def _markdown_cells(row: CaseRow) -> list[str]:
+    """One cell for each of ``HEADINGS``, escaped; every metric has its own line in a cell."""
+    values = [f"{line.metric} {line.values}" if line.values else "" for line in row.lines]
+    changes = [" ".join(filter(None, [line.change, line.interval])) for line in row.lines]
+    return [
+        markdown_text(row.case_id or "all cases"),
+        *("<br>".join(map(markdown_text, lines)) for lines in (values, changes)),
+        markdown_text(row.error),
+        "<br>".join(markdown_text(line.verdict) for line in row.lines),
+        "<br>".join(markdown_text(_shortened(reason)) for reason in row.reasons),
+    ]
+
+
+def _change_and_interval(finding: GateFinding) -> list[str]:
+    estimate = finding.estimate
+    if estimate is None:
+        return []
+    return [change(finding, estimate.value), interval(finding, estimate.low, estimate.high)]
+
+
+def _fields(judgement: Judgement, finding: GateFinding) -> dict[str, Any]:
+    metric = finding.metric
     fields: dict[str, Any] = {
         "case": finding.case_id,
-        "metric": finding.metric.name if finding.metric else None,
+        "metric": metric.name if metric else None,
         "verdict": finding.verdict,
         "weight": finding.weight,
         "reason": finding.reason,
     }
-    if finding.estimate is not None and finding.metric is not None:
+    if metric is not None and finding.base_value is not None and finding.head_value is not None:
+        fields |= {"base_value": finding.base_value, "head_value": finding.head_value, "unit": metric.unit}
+    if finding.case_id:
+        errors = judgement.errors.get(finding.case_id, (None, None))
+        fields |= {"base_error": _error_fields(errors[0]), "head_error": _error_fields(errors[1])}
+    if finding.estimate is not None and metric is not None:
         estimate = finding.estimate
         fields |= {
-            "scale": "log ratio" if finding.metric.scale == "ratio" else f"difference in {finding.metric.unit}",
+            "scale": "log ratio" if metric.scale == "ratio" else f"difference in {metric.unit}",
             "effect, above 0 where worse": estimate.value,
             "interval": [estimate.low, estimate.high],
             "floor": finding.floor,
@@ -192,10 +306,19 @@ def _fields(finding: GateFinding) -> dict[str, Any]:
     return fields
 
 
+def _error_fields(error: SettingError | None) -> dict[str, Any] | None:
+    return None if error is None else {"value": error.value, "tensor": error.tensor, "inputs": error.inputs}
+
+
 def _fitting(lines: Sequence[str], room: int) -> list[str]:
-    """The first lines, as many as fit into so many bytes."""
-    ends = accumulate(_bytes([line]) for line in lines)
-    return [line for line, end in zip(lines, ends, strict=True) if end <= room]
+    """The lines that fit into so many bytes, the first ones first; a line that is too long alone is left out."""
+    fitting: list[str] = []
+    for line in lines:
+        size = _bytes([line])
+        if size <= room:
+            fitting.append(line)
+            room -= size
+    return fitting
 
 
 def _bytes(lines: Iterable[str]) -> int:
@@ -203,9 +326,9 @@ def _bytes(lines: Iterable[str]) -> int:
     return sum(len(line.encode()) + 1 for line in lines)
 
 
-def _shortened(cell: str) -> str:
+def _shortened(text: str) -> str:
     return (
-        cell if len(cell) <= CELL_LENGTH else f"{cell[:CELL_LENGTH]}... ({len(cell) - CELL_LENGTH:,} more characters)"
+        text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}... ({len(text) - TEXT_LENGTH:,} more characters)"
     )
 
 

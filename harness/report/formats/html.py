@@ -3,20 +3,21 @@
 import base64
 import gzip
 import json
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.core.escaping import relative_link
+from harness.core.templates import environment
 from harness.report.comparison import Comparison
 from harness.report.model import style
 from harness.report.model.page_parts import Panel
 
 _PAGE = files("harness.report").joinpath("page")
+TEMPLATES = Path(str(_PAGE.joinpath("templates")))
 PLOTLY = _PAGE.joinpath("vendor", "plotly-basic.min.js")
 """plotly.js's basic bundle (scatter, bar and pie), a quarter of the size of the whole."""
 
@@ -40,39 +41,22 @@ def render(comparison: Comparison) -> str:
     data = {
         "runs": [json.loads(run.model_dump_json()) for run in comparison.raw],
         "report": comparison.as_json(),
-        "page": {
-            "operation": comparison.operation and comparison.operation.as_json(),
-            "panels": [_panel_for_script(panel) for panel in comparison.panels],
-            "filters": comparison.filters,
-            "lengths": comparison.lengths,
-            "levels": [panel.id for panel in comparison.levels],
-        },
     }
+    panels = [panel_for_script(panel) for panel in comparison.panels]
     return (
-        environment()
+        environment(TEMPLATES)
         .get_template("report.html")
         .render(
             report=comparison,
             page_colors={"light": style.LIGHT_PAGE, "dark": style.DARK_PAGE},
-            css=template_text("report.css"),
-            script=template_text("report.js"),
+            css=template_text("report.css") + template_text("charts.css"),
+            import_map=import_map(),
             plotly=packed_plotly(),
             data=_packed(json.dumps(data, allow_nan=False)),
+            page_data=_packed(json.dumps(page_data(comparison), allow_nan=False)),
+            panels=_packed(json.dumps(panels, allow_nan=False)),
         )
     )
-
-
-def environment() -> Environment:
-    """The Jinja environment of the page's templates, which escapes everything."""
-    found = Environment(
-        loader=PackageLoader("harness.report", "page/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters["relative_link"] = relative_link
-    return found
 
 
 def template_text(name: str) -> Markup:
@@ -80,7 +64,35 @@ def template_text(name: str) -> Markup:
     return Markup(_PAGE.joinpath("templates", name).read_text(encoding="utf-8"))
 
 
-def _panel_for_script(panel: Panel) -> dict[str, Any]:
+def page_data(comparison: Comparison) -> dict[str, Any]:
+    """What the scripts of the first screens read, without the panels (``scripts/page_data.d.ts``, ``PageData``)."""
+    return {
+        "operation": comparison.operation and comparison.operation.as_json(),
+        "trained": [task.as_json() for task in comparison.trained],
+        "wholeModels": [model.as_json() for model in comparison.whole_models],
+        "styles": {name: asdict(drawn) for name, drawn in comparison.styles.items()},
+    }
+
+
+@cache
+def import_map() -> Markup:
+    """The page's scripts as an import map: each has the name ``report/NAME`` and is a data URL, so nothing is loaded.
+
+    Base64 cannot contain the end tag of a script element.
+    """
+    scripts = sorted(
+        (script for script in _PAGE.joinpath("scripts").iterdir() if script.name.endswith(".js")),
+        key=lambda script: script.name,
+    )
+    urls = {f"report/{script.name.removesuffix('.js')}": _module_url(script.read_bytes()) for script in scripts}
+    return Markup(json.dumps({"imports": urls}, indent=0))
+
+
+def _module_url(source: bytes) -> str:
+    return f"data:text/javascript;base64,{base64.b64encode(source).decode('ascii')}"
+
+
+def panel_for_script(panel: Panel) -> dict[str, Any]:
     """What the page's script needs from a panel."""
     views = [
         {

@@ -22,7 +22,8 @@ class NoBrowser(RuntimeError):
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
-    """Draw the first view of every panel on a white background with a legend; files are named after panel and plot.
+    """Draw the first view of every panel of the page, and of those over length that only pictures have, on a white
+    background with a legend; files are named after panel and plot.
 
     Raises:
         NoBrowser: no Chrome or Chromium was found.
@@ -49,7 +50,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def _figures(comparison: Comparison) -> Iterator[tuple[str, dict[str, Any]]]:
-    for panel in comparison.panels:
+    for panel in [*comparison.levels, *comparison.panels]:
         for plot in panel.views[0].plots:
             if any(trace["meta"]["series"] for trace in plot.figure["data"]):
                 setting = ", ".join(panel.views[0].facets.values())
@@ -63,6 +64,7 @@ def _still_figure(plot: Plot, setting: str) -> dict[str, Any]:
     meta = figure["layout"].pop("meta", None)
     if meta:
         figure["data"] = traces_at_length(figure["data"], meta["length"], meta["front"])
+        figure["layout"] |= copy.deepcopy(meta["axes"][str(meta["length"])])
         title += f", {meta['length']:,} tokens"
     in_legend: set[str] = set()
     for trace in figure["data"]:

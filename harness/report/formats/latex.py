@@ -10,9 +10,8 @@ PREAMBLE = "% \\usepackage{booktabs,longtable}, with XeLaTeX or LuaLaTeX\n"
 
 
 def render(comparison: Comparison) -> str:
-    """Every table of the expert sections and of the verification, each with its caption."""
+    """Every table of the sections, each with its caption."""
     tables = [(section.title, table) for section in comparison.sections for table in section.tables]
-    tables += [("Verification", run.verification) for run in comparison.runs if run.verification.rows]
     return PREAMBLE + "\n".join(_longtable(title, table) for title, table in tables)
 
 

@@ -16,16 +16,8 @@ def render(comparison: Comparison) -> str:
     parts += [markdown(paragraph) for paragraph in comparison.reading]
     for section in comparison.sections:
         if section.tables:
-            parts += [f"## {section.title}", markdown(section.lead), *(_table(table) for table in section.tables)]
-    if comparison.failures:
-        parts.append("## Cases without a result, and why")
-        parts.append(
-            "\n".join(
-                f"- **{group.status}**, {markdown(group.attention)}, cases: {group.count}. "
-                + markdown("; ".join(group.reasons))
-                for group in comparison.failures
-            )
-        )
+            about = markdown(f"{section.finding} {section.lead}")
+            parts += [f"## {section.title}", about, *(_table(table) for table in section.tables)]
     parts.append("## Reproduce")
     parts += ["\n".join("    " + line for line in run.command.splitlines()) for run in comparison.runs]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.core import store
 from harness.core.record import Run
+from harness.core.templates import environment
 from harness.report.comparison import compare
 from harness.report.formats import html
 from harness.report.formats.runs_matrix import RunWinners, columns, winners
@@ -124,7 +125,7 @@ def _index_page(title: str, runs: Sequence[PublishedRun], pages: Mapping[str, st
     """The text of the index or of a device's page; ``root`` is the way to the reports folder."""
     rows = matrix_rows(runs)
     return (
-        html.environment()
+        environment(html.TEMPLATES)
         .get_template("index.html")
         .render(
             title=title,

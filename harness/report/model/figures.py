@@ -8,6 +8,7 @@ Names come from the user's records and are escaped, because plotly interprets it
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import log10
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,13 @@ def log_axis(title: str, values: Sequence[float], words: amounts.Formatter, base
     positive = [value for value in values if value > 0]
     ticks = _ticks(min(positive), max(positive), base) if positive else []
     texts = [_without_trailing_zeros(words(tick)) for tick in ticks]
-    return {"title": {"text": title}, "type": "log", "tickvals": ticks, "ticktext": texts}
+    axis = {"title": {"text": title}, "type": "log", "tickvals": ticks, "ticktext": texts}
+    if positive and sum(min(positive) <= tick <= max(positive) for tick in ticks) < 2:
+        # an axis needs two ticks to be read: it reaches to those around the values
+        low = max((tick for tick in ticks if tick <= min(positive)), default=ticks[0])
+        high = min((tick for tick in ticks if tick >= max(positive)), default=ticks[-1])
+        axis["range"] = [log10(low) - 0.01, log10(high) + 0.01]
+    return axis
 
 
 def length_axis(lengths: Sequence[int]) -> dict[str, Any]:

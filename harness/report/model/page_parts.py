@@ -10,9 +10,6 @@ from harness.report.model.figures import Figure, Styles
 from harness.report.model.records_table import STATUS_WORDS, ReportRow
 from harness.report.model.tables import Table
 
-SHARED_FACETS = ("Run", "Pass", "Type", "Device")
-"""Facets that the page's filters choose once for all panels."""
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -56,44 +53,33 @@ class FacetView:
 
 @dataclass(frozen=True)
 class Panel:
-    """The views of one question, of which the page shows one at a time, at first the first.
-
-    ``series`` are the labels that any of the views draws.
-    """
+    """The views of one question, of which the page shows one at a time: the one that is nearest to the bar's place."""
 
     id: str
     title: str
     lead: str
     views: list[FacetView]
-    series: list[str]
-
-    @property
-    def choices(self) -> dict[str, list[str]]:
-        """The panel's own facets in which its views differ, each with its values in order of appearance."""
-        return {
-            name: values for name, values in self._values().items() if len(values) > 1 and name not in SHARED_FACETS
-        }
 
     @property
     def common(self) -> str:
         """The values of the facets in which all views agree."""
-        return ", ".join(values[0] for name, values in self._values().items() if len(values) == 1)
-
-    def _values(self) -> dict[str, list[str]]:
-        values: dict[str, list[str]] = {}
+        values: dict[str, set[str]] = {}
         for view in self.views:
             for name, value in view.facets.items():
-                if value not in values.setdefault(name, []):
-                    values[name].append(value)
-        return values
+                values.setdefault(name, set()).add(value)
+        return ", ".join(next(iter(found)) for found in values.values() if len(found) == 1)
 
 
 @dataclass(frozen=True)
 class Section:
-    """One question for experts: a panel of plots, tables, or both. A section without either is left off the page."""
+    """One question for experts: a panel of plots, tables, or both. A section without either is left off the page.
+
+    ``finding`` is one line that says what the section found; the page shows it while the section is folded.
+    """
 
     id: str
     title: str
+    finding: Sentence
     lead: str
     tables: list[Table]
     panel: Panel | None = None
@@ -105,17 +91,21 @@ class Section:
 
 
 def build_panel(id_: str, views: list[FacetView], title: str = "", lead: str = "") -> Panel:
-    """A panel of these views, with the series that they draw."""
-    traces = [trace for view in views for plot in view.plots for trace in plot.figure["data"]]
-    drawn = {trace["meta"]["series"] for trace in traces} - {None}
-    return Panel(id_, title, lead, views, sorted(drawn))
+    """A panel of these views."""
+    return Panel(id_, title, lead, views)
 
 
-def build_section(id_: str, title: str, lead: str, tables: Sequence[Table], panel: Panel | None = None) -> Section:
-    """A section of the tables that have rows, and of the panel if it has views."""
+def build_section(
+    id_: str, title: str, finding: Sentence | None, lead: str, tables: Sequence[Table], panel: Panel | None = None
+) -> Section:
+    """A section of the tables that have rows, and of the panel if it has views.
+
+    ``finding`` is None where there is nothing to find, because the section is empty.
+    """
     return Section(
         id_,
         title,
+        finding or Sentence(""),
         lead,
         [table for table in tables if table.rows],
         panel if panel is not None and panel.views else None,

@@ -8,9 +8,10 @@ import numpy as np
 
 from harness.core.record import Memory, Record, Run, Status
 from harness.core.spec import ModelSpec, Scalar
-from harness.report.model.amounts import Amount, Sentence, compose
+from harness.report.model.amounts import Amount, Sentence, compose, join
 from harness.report.model.facets import Facets, facets_of
 from harness.statistics import intervals
+from harness.statistics.rounds import over_processes
 
 STATUS_WORDS: dict[Status, str] = {
     "ok": "ok",
@@ -23,6 +24,8 @@ STATUS_WORDS: dict[Status, str] = {
 }
 YOSO_SAMPLING = "yoso"
 """The base series of YOSO with sampled hashes, the attention that the headline is about."""
+NO_ATTENTION = "none"
+"""The attention that mixes no tokens: what takes time and memory with it is not attention."""
 Clock = Literal["device", "wall"]
 
 
@@ -297,7 +300,7 @@ def _times(
     records: Sequence[Record], facets: Sequence[Facets]
 ) -> tuple[list[intervals.Estimate | None], list[Clock | None]]:
     """The time and the clock of each record: device time where all timed records with equal facets have it, wall time
-    otherwise."""
+    otherwise. Records of one case from several processes have the time over all of these."""
     groups = [(record.spec.kind, row_facets) for record, row_facets in zip(records, facets, strict=True)]
     wall_only = {
         group
@@ -317,4 +320,25 @@ def _times(
         seconds = timing.wall_seconds if on_wall else timing.device_seconds or []
         times.append(intervals.bootstrap_median([sample / batch for sample in seconds], rng))
         clocks.append("wall" if on_wall else "device")
+    of_case: dict[tuple[object, ...], list[int]] = {}
+    for number, (record, row_facets) in enumerate(zip(records, facets, strict=True)):
+        if times[number] is not None:
+            of_case.setdefault((row_facets, record.case_id), []).append(number)
+    for numbers in of_case.values():
+        timings = [timing for number in numbers if (timing := records[number].timing) is not None]
+        own = [time for number in numbers if (time := times[number]) is not None]
+        for number, time in zip(numbers, over_processes(timings, own, rng), strict=True):
+            times[number] = time
     return times, clocks
+
+
+def interval_scope(rows: Iterable[ReportRow]) -> Sentence:
+    """What the intervals of the times are between, as part of a sentence: ``within one process``."""
+    counts = {row.time.processes for row in rows if row.time is not None}
+    several = sorted(counts - {1})
+    if not several:
+        return Sentence("within one process")
+    numbers = join([Amount(count, "count") for count in several], " or ")
+    if 1 in counts:
+        return compose("between {} processes, or within one where a case was measured in one only", numbers)
+    return compose("between {} processes", numbers)

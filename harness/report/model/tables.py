@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from harness.report.model.amounts import Amount, Sentence, join
+from harness.report.model.amounts import ABSENT, Amount, Sentence, join
 from harness.report.model.facets import Facets
 
 Cell = str | Amount | Sentence
@@ -49,11 +49,15 @@ def table_with_facets(
     implied: str | None = None,
     note: Sentence | None = None,
 ) -> Table:
-    """A table of rows from several settings: facets that differ become columns, the others become the note.
+    """A table of rows from several settings: facets that differ become columns, the others become the note. A column
+    without any value is left off.
 
     ``note`` is a further sentence of the note. The facet ``implied`` is left out where the other facets already tell
     its values apart.
     """
+    kept = [place for place in range(len(columns)) if not rows or any(own[place] != ABSENT for _, own in rows)]
+    columns = [columns[place] for place in kept]
+    rows = [(facets, [own[place] for place in kept]) for facets, own in rows]
     others = {tuple(pair for pair in facets if pair[0] != implied) for facets, _ in rows}
     if len(others) == len({facets for facets, _ in rows}) > 1:
         rows = [(tuple(pair for pair in facets if pair[0] != implied), cells) for facets, cells in rows]

@@ -276,7 +276,7 @@ def section(evidence: Evidence) -> Section:
     specs = [row.record.spec for row in evidence.rows]
     kinds = explain_inputs(spec.inputs for spec in specs if isinstance(spec, QualitySpec))
     return build_section(
-        "budget", "Approximation error against budget",
+        "budget", "Error against budget", budget_finding(evidence.rows),
         "How far an approximation is from what it estimates: the relative Frobenius error, median over draws; the band "
         "reaches from the best draw to the worst. The budget is the number of hashes, features or landmarks. "
         f"{kinds} The table separates the bias, which all draws share, from the sampling error, which differs between "
@@ -284,6 +284,27 @@ def section(evidence: Evidence) -> Section:
         "noisy sum, and the bias fades with more hashes.",
         [bias_and_sampling(evidence.rows)], budget_panel(evidence.rows, evidence.styles),
     )  # fmt: skip
+
+
+def budget_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """How the error of YOSO sampling, or of the first estimate with a budget, falls with the budget: in the setting
+    with the most results."""
+    for facets, group in by_facets(rows, "quality").items():
+        by_budget = {series: line for series, line in errors_by_budget(group, "output").items() if len(line) > 1}
+        if not by_budget:
+            continue
+        series = min(by_budget, key=lambda name: (name.split(" (")[0] != YOSO_SAMPLING, name))
+        line = by_budget[series]
+        first, last = (
+            compose("{} with a budget of {}", Amount(float(np.median(line[count])), "fraction"), Amount(count, "count"))
+            for count in (min(line), max(line))
+        )
+        return compose(
+            "The error of {} is {} and {}, at {} tokens, on inputs that are {}.",
+            series, first, last, Amount(group[0].seq_len, "tokens"), dict(facets)["Inputs"],
+        )  # fmt: skip
+    measured = Amount(len(with_quality(rows)), "count")
+    return compose("Errors were measured in {} cases, of which no two differ in the budget only.", measured)
 
 
 def budget_panel(rows: Sequence[ReportRow], styles: Styles) -> Panel:

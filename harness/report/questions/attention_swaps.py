@@ -3,6 +3,7 @@ attention in place of the one they were trained with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.core.record import Swapped, TaskResult
 from harness.report.model.amounts import (
@@ -24,12 +25,21 @@ from harness.report.model.figures import (
     figure,
     line_trace,
 )
-from harness.report.model.page_parts import Evidence, FacetView, Panel, Plot, Section, build_panel, build_section
+from harness.report.model.page_parts import (
+    Evidence,
+    FacetView,
+    Panel,
+    Plot,
+    Section,
+    build_panel,
+    build_section,
+)
 from harness.report.model.plain_rows import PlainRow
 from harness.report.model.records_table import ReportRow, by_facets
 from harness.report.model.tables import Cell, Table, table_with_facets
 from harness.report.questions.trained_scores import (
     TrainedModel,
+    TrainedRow,
     baseline_lines,
     by_task,
     hashes_axis,
@@ -38,7 +48,10 @@ from harness.report.questions.trained_scores import (
     metric_words,
     score_axis,
     score_change,
+    scores_finding,
     trained_models,
+    trained_rows,
+    without_attention,
 )
 from harness.statistics import intervals
 
@@ -96,6 +109,120 @@ def swaps_by_hashes(model: TrainedModel) -> dict[str, list[SwapResult]]:
     for swap in sorted(hashed, key=lambda swap: swap.num_hash or 0):
         by_series.setdefault(swap.series, []).append(swap)
     return by_series
+
+
+@dataclass(frozen=True)
+class SwapPoint:
+    """The scores of one trained model with one number of hashes of another attention."""
+
+    budget: Amount
+    scores: list[Amount]
+    mean: Amount
+
+    def as_json(self) -> dict[str, Any]:
+        """The point for the page's script."""
+        scores = [score.as_json() for score in self.scores]
+        return {"budget": self.budget.as_json(), "scores": scores, "mean": self.mean.as_json()}
+
+
+@dataclass(frozen=True)
+class SwapCurve:
+    """A model trained with one attention and tested with another, over the budget of the second in ascending order."""
+
+    trained_with: str
+    tested_with: str
+    budget: str
+    points: list[SwapPoint]
+
+    def as_json(self) -> dict[str, Any]:
+        """The curve for the page's script."""
+        return {
+            "trainedWith": self.trained_with,
+            "testedWith": self.tested_with,
+            "budget": self.budget,
+            "points": [point.as_json() for point in self.points],
+        }
+
+
+@dataclass(frozen=True)
+class TrainedTask:
+    """The models that were trained on one task at one length.
+
+    ``chance`` is the best score without any attention to the text.
+    """
+
+    id: str
+    facets: dict[str, str]
+    heading: str
+    finding: Sentence
+    metric: str
+    chance: Amount | None
+    rows: list[TrainedRow]
+    swaps: list[SwapCurve]
+
+    def as_json(self) -> dict[str, Any]:
+        """The task for the page's script."""
+        return {
+            "id": self.id,
+            "facets": self.facets,
+            "heading": self.heading,
+            "finding": self.finding.as_json(),
+            "metric": self.metric,
+            "chance": self.chance.as_json() if self.chance else None,
+            "rows": [row.as_json() for row in self.rows],
+            "swaps": [curve.as_json() for curve in self.swaps],
+        }
+
+
+def trained_tasks(evidence: Evidence) -> list[TrainedTask]:
+    """The tasks on which some model gave a score, the one with the most results first."""
+    found: list[TrainedTask] = []
+    for facets, group in by_facets(evidence.rows, "task").items():
+        models = trained_models(group)
+        if not models:
+            continue
+        curves = swap_curves(models)
+        found.append(
+            TrainedTask(
+                f"trained-{len(found)}",
+                dict(facets),
+                f"Trained models: {dict(facets)['Task']}, {dict(facets)['Length']}",
+                join([scores_finding(models), *(_curve_sentence(curve) for curve in curves)], " "),
+                metric_words(models),
+                without_attention(models),
+                trained_rows(models),
+                curves,
+            )
+        )
+    return found
+
+
+def swap_curves(models: Sequence[TrainedModel]) -> list[SwapCurve]:
+    """The swaps of these models that have several numbers of hashes."""
+    return [
+        SwapCurve(
+            model.row.series,
+            series,
+            "hashes",
+            [
+                SwapPoint(_hashes(swap), [Amount(score, "fraction") for score in swap.swapped.scores], swap.score)
+                for swap in swaps
+                if swap.score
+            ],
+        )
+        for model in models
+        for series, swaps in swaps_by_hashes(model).items()
+        if len(swaps) > 1
+    ]
+
+
+def _curve_sentence(curve: SwapCurve) -> Sentence:
+    first, last = (
+        compose("{} with {}", Amount(point.mean.value, "fraction"), point.budget)
+        for point in (curve.points[0], curve.points[-1])
+    )
+    names = curve.trained_with, curve.tested_with
+    return compose("Trained with {} and tested with {}: {} and {} {}.", *names, first, last, curve.budget)
 
 
 def _series(task: TaskResult) -> list[str]:
@@ -175,13 +302,24 @@ def _hashes(swap: SwapResult) -> Amount:
 def section(evidence: Evidence) -> Section:
     """The score of each trained model with each other attention."""
     return build_section(
-        "swapped", "Trained with one attention, evaluated with another",
+        "swapped", "Swapped attention", swaps_finding(evidence.rows),
         "The weights of each trained model, evaluated with another attention in place of its own, without any further "
         "training. The horizontal line is the model as it was trained; bands reach from the worst seed to the best. "
         f"Changes are paired by seed; the {LEVEL_WORDS} intervals are Student's t, which are wide with two seeds, and "
         "too narrow where two seeds agree by chance.",
         [swap_table(evidence.rows)], swaps_panel(evidence.rows, evidence.styles),
     )  # fmt: skip
+
+
+def swaps_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """The first curve over the number of hashes, or how many swaps there are where no curve is."""
+    models = swapped_models(rows)
+    if not models:
+        return None
+    curves = swap_curves(models)
+    counts = Amount(sum(len(model.task.evaluated_with) for model in models), "count"), Amount(len(models), "count")
+    counted = compose("{} evaluations of {} trained models with another attention.", *counts)
+    return join([*(_curve_sentence(curve) for curve in curves[:1]), counted], " ")
 
 
 def swaps_panel(rows: Sequence[ReportRow], styles: Styles) -> Panel:

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.core.record import Conditions, Record
 from harness.core.spec import AnySpec, ModelSpec, OperationSpec
-from harness.report.model.amounts import Amount
+from harness.report.model.amounts import Amount, Sentence, compose, join
 from harness.report.model.facets import Facets
 from harness.report.model.page_parts import Evidence, Section, build_section
 from harness.report.model.tables import Cell, table_with_facets
@@ -87,17 +87,27 @@ def findings(records: Sequence[Record]) -> list[FairnessFinding]:
 def section(evidence: Evidence) -> Section:
     """The findings of every run."""
     cells: list[tuple[Facets, list[Cell]]] = []
+    unequal: dict[str, set[str]] = {}
     for run, label in zip(evidence.runs, evidence.labels, strict=True):
         facets: Facets = (("Run", label),) if len(evidence.runs) > 1 else ()
         for finding in findings(run.records):
+            unequal.setdefault(finding.name, set()).add(finding.attention)
             count = Amount(len(finding.cases), "count")
             cells.append((facets, [finding.name, finding.attention, finding.reason, count]))
+    attentions = {record.spec.attention for run in evidence.runs for record in run.records if record.status == "ok"}
     return build_section(
-        "fairness", "Is the comparison fair?",
+        "fairness", "Is it fair?", _summary(unequal, attentions),
         "Conditions that differed between cases that are compared with one another, as observed while the cases ran, "
         "and what an attention changed in its process.",
         [table_with_facets("", ["Unequal", "Attention", "Why", "Cases"], cells)],
     )  # fmt: skip
+
+
+def _summary(unequal: dict[str, set[str]], measured: set[str]) -> Sentence:
+    """How many attentions each condition concerns."""
+    parts = [compose("{} {}", name, Amount(len(attentions), "count")) for name, attentions in unequal.items()]
+    template = "Unequal, with the number of attentions: {}; of {} measured."
+    return compose(template, join(parts), Amount(len(measured), "count"))
 
 
 def _workload(spec: AnySpec, **changes: Any) -> str:

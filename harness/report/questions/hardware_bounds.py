@@ -10,10 +10,13 @@ from harness.report.model.amounts import (
     ABSENT,
     LEVEL_WORDS,
     Amount,
+    Sentence,
+    compose,
     format_byte_rate,
     format_number,
     format_operation_rate,
     format_percent,
+    join,
 )
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
@@ -29,6 +32,7 @@ from harness.report.model.figures import (
 )
 from harness.report.model.page_parts import Evidence, FacetView, Panel, Plot, Section, build_panel, build_section
 from harness.report.model.records_table import (
+    YOSO_SAMPLING,
     ReportRow,
     by_facets,
     by_series,
@@ -37,6 +41,7 @@ from harness.report.model.records_table import (
     time_words,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
+from harness.report.questions.setting_errors import SettingErrors, error_cell
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def is_launch_bound(timing: Timing) -> bool:
 def device_section(evidence: Evidence) -> Section:
     """Device time, wall time and the host's time."""
     return build_section(
-        "device", "Device time and host time",
+        "device", "Device and host time", device_finding(evidence.rows),
         "Device time is the GPU's own time, with cold caches and rotating inputs; wall time lasts until the end of a "
         "synchronization. Where the host takes longer to submit a call than the device takes to run it, the case is "
         "launch-bound: the device waits for the host.",
@@ -81,9 +86,25 @@ def device_section(evidence: Evidence) -> Section:
     )  # fmt: skip
 
 
+def device_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """How many cases are launch-bound."""
+    timings = [
+        timing
+        for row in rows
+        if row.kind in ("operation", "model") and (timing := row.record.timing) and timing.device_seconds is not None
+    ]
+    if not timings:
+        return None
+    bound = Amount(sum(map(is_launch_bound, timings)), "count")
+    return compose(
+        "{} of {} cases are launch-bound: the device waits for the host.", bound, Amount(len(timings), "count")
+    )
+
+
 def device_and_host(rows: Sequence[ReportRow]) -> list[Table]:
     """Whole calls of operations and models with their device time, wall time and submission time."""
     tables = []
+    errors = SettingErrors(rows)
     for level in ("operation", "model"):
         cells: list[tuple[Facets, list[Cell]]] = []
         for facets, group in by_facets(rows, level).items():
@@ -99,8 +120,13 @@ def device_and_host(rows: Sequence[ReportRow]) -> list[Table]:
                     submission = Amount(median(timing.submit_seconds), "s")
                 verdict = "launch-bound" if is_launch_bound(timing) else ""
                 length = Amount(row.seq_len, "tokens")
-                cells.append((facets, [series_with_batch(row), length, device, wall, submission, verdict]))
-        columns = ["Attention", "Length", "Device time", "Wall time", "Submission by the host", "Limit"]
+                cells.append(
+                    (
+                        facets,
+                        [series_with_batch(row), length, device, wall, error_cell(row, errors), submission, verdict],
+                    )
+                )
+        columns = ["Attention", "Length", "Device time", "Wall time", "Error", "Submission by the host", "Limit"]
         tables.append(table_with_facets(level.capitalize(), columns, cells))
     return [table for table in tables if table.rows]
 
@@ -109,7 +135,7 @@ def bound_section(evidence: Evidence) -> Section:
     """The roofline, each case's fraction of its bound, and the measured ceilings."""
     rows, runs = evidence.rows, evidence.runs
     return build_section(
-        "bounds", "Roofline and fraction of the bound",
+        "bounds", "Roofline", bound_finding(rows, runs),
         "The bound is the least time that the definition needs (inputs read once, outputs written once, every product "
         "computed) at the ceilings measured on this device. The fraction is the bound divided by the time.",
         [bound_fractions(rows, runs), ceiling_table(runs, evidence.labels)],
@@ -117,9 +143,32 @@ def bound_section(evidence: Evidence) -> Section:
     )  # fmt: skip
 
 
+def bound_finding(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Sentence | None:
+    """The attention that comes nearest to its bound at the longest length of the setting with the most results, and
+    YOSO."""
+    for facets, group in by_facets(rows, "operation").items():
+        fractions = [
+            (row.seq_len, bound.seconds / row.time.value, row.series, bound.ceiling)
+            for row in group
+            if row.time is not None and (bound := time_bound(row.record, runs[row.run].ceilings)) is not None
+        ]
+        if not fractions:
+            continue
+        longest = max(length for length, *_ in fractions)
+        ranked = sorted((each[1:] for each in fractions if each[0] == longest), reverse=True)
+        named = [ranked[0], *(each for each in ranked[1:] if each[1] == YOSO_SAMPLING)]
+        parts = [compose("{} at {} of its bound by {}", series, Amount(fraction, "fraction"), ceiling)
+                 for fraction, series, ceiling in named]  # fmt: skip
+        where = Amount(longest, "tokens"), dict(facets)["Pass"]
+        return compose("Nearest to the bound at {} tokens, {}: {}.", *where, join(parts, "; "))
+    measured = sum(bool(ceiling.seconds) for run in runs for ceiling in run.ceilings)
+    return compose("{} ceilings were measured, and no case has a bound.", Amount(measured, "count"))
+
+
 def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
     """Operations whose bound is known; empty where no run measured a ceiling."""
     cells: list[tuple[Facets, list[Cell]]] = []
+    errors = SettingErrors(rows)
     for facets, group in by_facets(rows, "operation").items():
         for row in sorted(group, key=lambda row: (row.series, row.seq_len)):
             bound = time_bound(row.record, runs[row.run].ceilings)
@@ -128,8 +177,10 @@ def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
             time, seconds = time_words(row, row.time), Amount(bound.seconds, "s")
             fraction = Amount(bound.seconds / row.time.value, "fraction")
             length = Amount(row.seq_len, "tokens")
-            cells.append((facets, [row.series, length, time, seconds, bound.ceiling, fraction]))
-    columns = ["Attention", "Length", f"Time [{LEVEL_WORDS}]", "Bound", "Limited by", "Fraction of bound"]
+            cells.append(
+                (facets, [row.series, length, time, error_cell(row, errors), seconds, bound.ceiling, fraction])
+            )
+    columns = ["Attention", "Length", f"Time [{LEVEL_WORDS}]", "Error", "Bound", "Limited by", "Fraction of bound"]
     return table_with_facets("", columns, cells)
 
 
@@ -213,7 +264,7 @@ def roofline_figure(rows: Sequence[ReportRow], ceilings: Sequence[Ceiling], styl
              "hovertext": [f"{escape_text(roof.name)}: {words_of_rate(ceiling_rate(roof))}"] * 2}
         )  # fmt: skip
     return figure(
-        data, xaxis=log_axis("operations per byte through memory", intensities, format_number, 10),
+        data, xaxis=log_axis("operations per byte", intensities, format_number, 10),
         yaxis=log_axis("operations per second", speeds, format_operation_rate, 10),
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from harness.report.model.amounts import LEVEL_WORDS, Amount, Sentence, compose
-from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets
+from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, interval_scope
 from harness.report.questions import approximation_error, attention_swaps, memory_use, speed, trained_scores
 from harness.report.questions.setting_errors import SettingErrors
 from harness.statistics import intervals
@@ -36,9 +36,10 @@ def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
         *_without_result(first_rows),
         *from_training,
         compose(
-            "Times and memory are of the attention alone: {}. Square brackets hold {} bootstrap intervals.",
+            "Times and memory are of the attention alone: {}. Square brackets hold {} intervals {}.",
             ", ".join(value for _, value in setting),
             Amount(intervals.LEVEL, "fraction", text=LEVEL_WORDS),
+            interval_scope(first_rows),
         ),
     ]
 

@@ -1,8 +1,9 @@
-"""How do the attentions compare at a glance? One panel per level (the attention alone, a whole model, a trained task),
-each with time, memory, accuracy and a Pareto front."""
+"""How do error, memory and score change with length? Plots over length: those that the page's charts do not show are in
+a section of the page, and pictures have all of them, in one panel per level (the attention alone, a model, a task)."""
 
 from collections.abc import Sequence
 
+from harness.report.model.amounts import Amount, Sentence, compose
 from harness.report.model.facets import Facets
 from harness.report.model.figures import Styles
 from harness.report.model.page_parts import (
@@ -10,24 +11,82 @@ from harness.report.model.page_parts import (
     FacetView,
     Panel,
     Plot,
+    Section,
     build_panel,
+    build_section,
     failure_remarks,
     numbered_id,
 )
-from harness.report.model.records_table import ReportRow, by_facets, per_instance_suffix, sequence_lengths
+from harness.report.model.records_table import (
+    YOSO_SAMPLING,
+    ReportRow,
+    by_facets,
+    by_series,
+    per_instance_suffix,
+    sequence_lengths,
+)
 from harness.report.questions import pareto, trained_scores
 from harness.report.questions.approximation_error import ErrorIndex, error_plots, inputs_suffix
 from harness.report.questions.memory_use import memory_figure, memory_plot
 from harness.report.questions.speed import time_plot
 from harness.report.questions.whole_models import share_plot
 
-_TIMING_LEAD = (
-    "Lines are medians per call, bands are bootstrap intervals, marks above a plot are cases without a result."
-)
+_TIMING_LEAD = "Lines are medians per call, bands are their intervals, marks above a plot are cases without a result."
+
+
+def section(evidence: Evidence) -> Section:
+    """Errors of operations, memory and share of attention in models, and scores of tasks, each over length."""
+    rows, styles = evidence.rows, evidence.styles
+    errors = ErrorIndex(rows)
+    views = []
+    for facets, group in by_facets(rows, "operation").items():
+        inputs = [kind for kind in errors.inputs if any(errors.of(row, kind) for row in group)]
+        views.append(_view("the attention alone", facets, group, error_plots(group, styles, errors, inputs)))
+    for facets, group in by_facets(rows, "model").items():
+        plots = [memory_plot(group, styles), share_plot(group, styles)]
+        views.append(_view("whole models", facets, group, plots))
+    for facets, group in by_facets(rows, "task", without="Length").items():
+        views.append(_view("trained tasks", facets, group, _plots_of_task(group, styles)))
+    return build_section(
+        "length", "Over the length", _finding(rows, errors),
+        "The error of the output, the memory of whole models and the share of attention in their time, and scores of "
+        "trained models, wherever they were measured at several lengths.",
+        [], build_panel("over-length", [view for view in views if view is not None]),
+    )  # fmt: skip
+
+
+def _view(level: str, facets: Facets, rows: Sequence[ReportRow], plots: Sequence[Plot]) -> FacetView | None:
+    """The plots that have points at several lengths."""
+    kept = [plot for plot in plots if len({n for trace in plot.figure["data"] for n in trace["x"]}) > 1]
+    return FacetView({"Level": level, **dict(facets)}, sequence_lengths(rows), kept) if kept else None
+
+
+def _finding(rows: Sequence[ReportRow], errors: ErrorIndex) -> Sentence | None:
+    """The error of YOSO sampling, or of the first other attention, at its shortest and at its longest length."""
+    for facets, group in by_facets(rows, "operation").items():
+        for inputs in errors.inputs:
+            by_name = {
+                series: found
+                for series, cases in by_series(group).items()
+                if len(found := {row.seq_len: matched.median for row in cases if (matched := errors.of(row, inputs))})
+                > 1
+            }
+            if by_name:
+                series = min(by_name, key=lambda name: (name.split(" (")[0] != YOSO_SAMPLING, name))
+                first, last = (
+                    compose("{} at {} tokens", Amount(by_name[series][n], "fraction"), Amount(n, "tokens"))
+                    for n in (min(by_name[series]), max(by_name[series]))
+                )
+                template = "{}: the error of the output of {} is {} and {}, on inputs that are {}."
+                return compose(template, dict(facets)["Pass"].capitalize(), series, first, last, inputs)
+    lengths = sequence_lengths(rows)
+    if not lengths:
+        return None
+    return compose("Cases from {} to {} tokens.", *(Amount(n, "tokens") for n in (lengths[0], lengths[-1])))
 
 
 def level_panels(evidence: Evidence) -> list[Panel]:
-    """The panels of the first screen, one per level that has cases."""
+    """One panel per level that has cases, for pictures."""
     rows, styles = evidence.rows, evidence.styles
     errors = ErrorIndex(rows)
     model_lead = f"{_TIMING_LEAD} The models are one encoder with each attention, and models of transformers."
@@ -76,6 +135,13 @@ def _model_view(facets: Facets, rows: list[ReportRow], styles: Styles) -> FacetV
 
 
 def _task_view(facets: Facets, rows: Sequence[ReportRow], styles: Styles) -> FacetView:
+    pareto_plots = [pareto.pareto_plot(pareto.training_time_and_score(rows), styles)]
+    if any(row.peak_bytes is not None for row in rows):
+        pareto_plots.append(pareto.pareto_plot(pareto.training_memory_and_score(rows), styles, "front-memory"))
+    return FacetView(dict(facets), sequence_lengths(rows), [*_plots_of_task(rows, styles), *pareto_plots])
+
+
+def _plots_of_task(rows: Sequence[ReportRow], styles: Styles) -> list[Plot]:
     empty = trained_scores.NO_SCORE
     metric = trained_scores.metric_words(trained_scores.trained_models(rows)).capitalize()
     by_length = trained_scores.score_by_length_figure(rows, styles)
@@ -84,9 +150,11 @@ def _task_view(facets: Facets, rows: Sequence[ReportRow], styles: Styles) -> Fac
         Plot("score", f"{metric} against length", by_length, failure_remarks(rows), empty),
         Plot("training", "Time of a training against length", training_time, [], empty),
     ]
-    pareto_plots = [pareto.pareto_plot(pareto.training_time_and_score(rows), styles)]
     if any(row.peak_bytes is not None for row in rows):
         title = "Peak memory of a training pass against length"
         plots.append(Plot("memory", title, memory_figure(rows, styles), [], empty))
-        pareto_plots.append(pareto.pareto_plot(pareto.training_memory_and_score(rows), styles, "front-memory"))
-    return FacetView(dict(facets), sequence_lengths(rows), [*plots, *pareto_plots])
+    return plots
+
+
+SECTIONS = {85: section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

@@ -20,6 +20,8 @@ from harness.report.model.figures import (
 )
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
 from harness.report.model.records_table import (
+    NO_ATTENTION,
+    YOSO_SAMPLING,
     ReportRow,
     batch_note,
     by_facets,
@@ -176,11 +178,33 @@ def _memory_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
 def section(evidence: Evidence) -> Section:
     """Memory by its use."""
     return build_section(
-        "memory", "Memory by use",
+        "memory", "Memory", memory_finding(evidence.rows),
         "At the longest measured length of each attention. Results are what the call must return: the output or the "
         "gradients. The rest of the peak is activations and workspace.",
         memory_parts(evidence.rows),
     )  # fmt: skip
+
+
+def memory_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """The least and the most peak memory at the longest length of the setting with the most results, and YOSO's."""
+    for level in ("operation", "model"):
+        for facets, group in by_facets(rows, level).items():
+            measured = [
+                (row.peak_bytes, row) for row in group if row.peak_bytes is not None and row.base_series != NO_ATTENTION
+            ]
+            if not measured:
+                continue
+            longest = max(row.seq_len for _, row in measured)
+            at_longest = sorted((peak, row.series) for peak, row in measured if row.seq_len == longest)
+            (least, least_series), (most, most_series) = at_longest[0], at_longest[-1]
+            parts = [compose("{} needs {}", least_series, Amount(least, "B"))]
+            if len(at_longest) > 1:
+                parts.append(compose("{} {}", most_series, Amount(most, "B")))
+            parts += [compose("{} {}", name, Amount(peak, "B")) for peak, name in at_longest[1:-1]
+                      if name == YOSO_SAMPLING]  # fmt: skip
+            where = Amount(longest, "tokens"), dict(facets)["Pass"]
+            return compose("Peak of one call at {} tokens, {}: {}.", *where, join(parts))
+    return None
 
 
 def memory_parts(rows: Sequence[ReportRow]) -> list[Table]:

@@ -3,11 +3,21 @@ costs, at one length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from harness.report.model.amounts import Formatter, format_bytes, format_number, format_percent, format_seconds
+from harness.report.model.amounts import (
+    Amount,
+    Formatter,
+    Sentence,
+    compose,
+    format_bytes,
+    format_number,
+    format_percent,
+    format_seconds,
+    join,
+)
 from harness.report.model.figures import (
     REFERENCE_COLOR,
     Figure,
@@ -18,9 +28,16 @@ from harness.report.model.figures import (
     log_axis,
     marker_trace,
 )
-from harness.report.model.page_parts import Plot
-from harness.report.model.records_table import ReportRow, per_instance_suffix
+from harness.report.model.page_parts import Evidence, FacetView, Plot, Section, build_panel, build_section, numbered_id
+from harness.report.model.records_table import (
+    NO_ATTENTION,
+    ReportRow,
+    by_facets,
+    per_instance_suffix,
+    sequence_lengths,
+)
 from harness.report.questions.approximation_error import ErrorIndex
+from harness.report.questions.setting_errors import SettingErrors, error_cell, largest_error
 from harness.report.questions.trained_scores import TrainedModel, metric_words, trained_models
 
 Better = Literal["lower", "higher"]
@@ -63,6 +80,61 @@ class ParetoCandidates:
         return max(several or lengths, default=None)
 
 
+def section(evidence: Evidence) -> Section:
+    """Pareto fronts of time and memory, and of the cost of a training and its score. The page's chart has that of time
+    and error."""
+    rows, styles = evidence.rows, evidence.styles
+    errors = SettingErrors(rows)
+    levels = [
+        *(("the attention alone", facets, group, [time_and_memory(group, errors)])
+          for facets, group in by_facets(rows, "operation").items()),
+        *(("whole models", facets, group, [time_and_memory(group)])
+          for facets, group in by_facets(rows, "model").items()),
+        *(("trained tasks", facets, group, [training_time_and_score(group), training_memory_and_score(group)])
+          for facets, group in by_facets(rows, "task", without="Length").items()),
+    ]  # fmt: skip
+    views = []
+    for level, facets, group, all_candidates in levels:
+        several = [candidates for candidates in all_candidates if len(candidates.points) > 1]
+        if several:
+            plots = [pareto_plot(each, styles, numbered_id("front", nth)) for nth, each in enumerate(several)]
+            views.append(FacetView({"Level": level, **dict(facets)}, sequence_lengths(group), plots))
+    return build_section(
+        "fronts", "Two costs at once", _finding(rows, errors),
+        "The attentions that no other one beats in both costs: time and memory, or the cost of a training and its "
+        "score. Errors inside whole models were not measured.",
+        [], build_panel("fronts", views),
+    )  # fmt: skip
+
+
+def _finding(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence | None:
+    """The front of time and memory at the longest length of the setting with the most results."""
+    for level in ("operation", "model"):
+        for facets, group in by_facets(rows, level).items():
+            candidates = time_and_memory(group)
+            longest = candidates.longest_length()
+            if longest is None:
+                continue
+            front = pareto_front([each for each in candidates.points if each.seq_len == longest], "lower")
+            parts = [
+                compose(
+                    "{} (error {})",
+                    each.series,
+                    largest_error([row for row in group if row.series == each.series], errors),
+                )
+                for each in front
+            ]
+            where = Amount(longest, "tokens"), dict(facets)["Pass"]
+            return compose("In time and memory at {} tokens, {}: {}.", *where, join(parts))
+    for facets, group in by_facets(rows, "task").items():
+        candidates = training_time_and_score(group)
+        if candidates.points:
+            front = pareto_front(candidates.points, "higher")
+            parts = [compose("{} ({})", each.series, Amount(each.y, "fraction")) for each in front]
+            return compose("In time of a training and score, {}: {}.", dict(facets)["Task"], join(parts))
+    return None
+
+
 def time_and_error(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -> ParetoCandidates:
     """Time and error on one kind of inputs; without points where no error was measured."""
     points = []
@@ -75,16 +147,19 @@ def time_and_error(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -
     return ParetoCandidates(points, "relative error", format_number, "lower")
 
 
-def time_and_memory(rows: Sequence[ReportRow]) -> ParetoCandidates:
-    """Time and peak memory."""
-    points = [
-        ParetoPoint(
-            row.series, row.seq_len, row.time.value, row.peak_bytes,
-            f"{format_seconds(row.time.value)}, {format_bytes(row.peak_bytes)}",
-        )
+def time_and_memory(rows: Sequence[ReportRow], errors: SettingErrors | None = None) -> ParetoCandidates:
+    """Time and peak memory of attentions, without the model or the call that has none; the words have the error."""
+    measured = [
+        (row, row.time, row.peak_bytes)
         for row in rows
-        if row.time is not None and row.peak_bytes
-    ]  # fmt: skip
+        if row.time is not None and row.peak_bytes and row.base_series != NO_ATTENTION
+    ]
+    points = []
+    for row, time, peak in measured:
+        words = f"{format_seconds(time.value)}, {format_bytes(peak)}"
+        if errors is not None:
+            words += f", error {error_cell(row, errors)}"
+        points.append(ParetoPoint(row.series, row.seq_len, time.value, peak, words))
     suffix = per_instance_suffix(rows)
     return ParetoCandidates(points, f"peak memory{suffix}", format_bytes, "lower", f"time{suffix}")
 
@@ -134,7 +209,8 @@ def pareto_plot(candidates: ParetoCandidates, styles: Styles, id_: str = "front"
 def pareto_figure(candidates: ParetoCandidates, styles: Styles) -> Figure:
     """Every point of every length; the page shows one length and draws the front through the visible points.
 
-    ``layout.meta`` controls this: ``front`` says which values of y are better, ``length`` is the first length to show.
+    ``layout.meta`` controls this: ``front`` says which values of y are better, ``length`` is the first length to show,
+    and ``axes`` are those of each length.
     """
     by_series: dict[str, list[ParetoPoint]] = {}
     for point in candidates.points:
@@ -147,13 +223,22 @@ def pareto_figure(candidates: ParetoCandidates, styles: Styles) -> Figure:
         )
         for series, points in sorted(by_series.items())
     ]  # fmt: skip
-    x_values, y_values = ([point.x for point in candidates.points], [point.y for point in candidates.points])
+    axes = {
+        str(length): _axes(candidates, [point for point in candidates.points if point.seq_len == length])
+        for length in sorted({point.seq_len for point in candidates.points})
+    }
+    meta = {"front": candidates.y_better, "length": candidates.longest_length(), "axes": axes}
+    return figure(data, **_axes(candidates, candidates.points), meta=meta)
+
+
+def _axes(candidates: ParetoCandidates, points: Sequence[ParetoPoint]) -> dict[str, Any]:
+    """The axes for these points, with at least two ticks each."""
+    x_values, y_values = [point.x for point in points], [point.y for point in points]
     y_axis = {"title": {"text": candidates.y_title}, "tickformat": ".0%"}
     if candidates.y_better == "lower":
         y_axis = log_axis(candidates.y_title, y_values, candidates.y_words, _log_base(candidates.y_words))
     x_axis = log_axis(candidates.x_title, x_values, candidates.x_words, _log_base(candidates.x_words))
-    meta = {"front": candidates.y_better, "length": candidates.longest_length()}
-    return figure(data, xaxis=x_axis, yaxis=y_axis, meta=meta)
+    return {"xaxis": x_axis, "yaxis": y_axis}
 
 
 def _log_base(words: Formatter) -> int:
@@ -177,3 +262,7 @@ def traces_at_length(data: list[Trace], length: int, better: Better) -> list[Tra
         "y": [point.y for point in front], "line": {"color": REFERENCE_COLOR, "dash": "dot", "width": 1.5},
     }  # fmt: skip
     return [line, *kept_traces]
+
+
+SECTIONS = {86: section}
+"""The sections of this question by their place on the page; see ``harness.report.comparison``."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import log
 
 from harness.core.record import Record
-from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, format_number
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, format_number, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     REFERENCE_COLOR,
@@ -21,6 +21,7 @@ from harness.report.model.figures import (
 from harness.report.model.page_parts import Evidence, FacetView, Panel, Plot, Section, build_panel, build_section
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, machine_name, time_words
 from harness.report.model.tables import Cell, Table
+from harness.report.questions.setting_errors import SettingErrors, error_cell
 from harness.statistics import intervals
 
 MAX_TABLE_ROWS = 200
@@ -86,7 +87,7 @@ def sentences(evidence: Evidence) -> list[Sentence]:
 def section(evidence: Evidence) -> Section:
     """The significant differences from the first run, and the ratio of times."""
     return build_section(
-        "differences", "Comparison with the first run",
+        "differences", "Runs compared", join(sentences(evidence), " "),
         f"Times of the same cases as a multiple of the first run's time. The tables list ratios whose {LEVEL_WORDS} "
         "interval excludes 1; without any change about one case in twenty would be listed by chance.",
         difference_tables(evidence), difference_panel(evidence),
@@ -96,12 +97,20 @@ def section(evidence: Evidence) -> Section:
 def difference_tables(evidence: Evidence) -> list[Table]:
     """Significant differences in time and cases whose status changed, one table per later run."""
     tables = []
+    errors = SettingErrors(evidence.rows)
     for later, label in _later_runs(evidence):
         pairs = case_pairs(evidence.rows, later)
         significant = [(pair, pair.ratio) for pair in pairs if pair.is_significant and pair.ratio is not None]
         significant.sort(key=lambda item: -abs(log(item[1].value)))
         rows: list[list[Cell]] = [
-            [pair.after.case_id, STATUS_WORDS[pair.before.status], STATUS_WORDS[pair.after.status], ABSENT, ABSENT]
+            [
+                pair.after.case_id,
+                STATUS_WORDS[pair.before.status],
+                STATUS_WORDS[pair.after.status],
+                ABSENT,
+                error_cell(pair.after, errors),
+                ABSENT,
+            ]
             for pair in pairs
             if pair.before.status != pair.after.status
         ]
@@ -111,12 +120,14 @@ def difference_tables(evidence: Evidence) -> list[Table]:
             memory: Cell = ABSENT
             if pair.before.peak_bytes and pair.after.peak_bytes is not None:
                 memory = Amount(pair.after.peak_bytes / pair.before.peak_bytes, "number")
-            rows.append([pair.after.case_id, before, after, Amount.of_estimate(ratio, "number"), memory])
+            multiple, error = Amount.of_estimate(ratio, "number"), error_cell(pair.after, errors)
+            rows.append([pair.after.case_id, before, after, multiple, error, memory])
         columns = [
             "Case",
             "First run",
             "This run",
             f"Time, as a multiple [{LEVEL_WORDS}]",
+            "Error in this run",
             "Memory, as a multiple",
         ]
         tables.append(Table(label, columns, rows))

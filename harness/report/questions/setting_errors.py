@@ -159,20 +159,24 @@ def error_words(errors: Mapping[str, ErrorAtSetting]) -> Sentence:
     return compose("with {}", join(parts, " and ")) if parts else Sentence(NOT_MEASURED)
 
 
+def error_cell(row: ReportRow, errors: SettingErrors) -> Sentence:
+    """The error beside a time in a table: the largest over the kinds of inputs."""
+    found = errors.of(row)
+    if not found:
+        return Sentence("not measured")
+    error = max(found.values(), key=lambda error: error.worst.value)
+    if error.rounding:
+        return compose("rounding ({} against {})", error.worst.without_interval, error.reference)
+    size = error.worst.without_interval
+    return compose("{} ({}, against {}, {})", size, error.of, error.reference, error.inputs)
+
+
 def largest_error(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:
     """The largest error of a method over the kinds of inputs, at the longest length where one is known: a table's
     cell."""
     for row in sorted((row for row in rows if row.time is not None), key=lambda row: -row.seq_len):
-        if own := errors.of(row):
-            error = max(own.values(), key=lambda error: error.worst.value)
-            length = Amount(row.seq_len, "tokens")
-            if error.rounding:
-                size = error.worst.without_interval
-                return compose("rounding ({} against {}) at {} tokens", size, error.reference, length)
-            return compose(
-                "{} ({}, against {}, {}) at {} tokens",
-                error.worst.without_interval, error.of, error.reference, error.inputs, length,
-            )  # fmt: skip
+        if errors.of(row):
+            return compose("{} at {} tokens", error_cell(row, errors), Amount(row.seq_len, "tokens"))
     return Sentence("not measured")
 
 

@@ -26,6 +26,7 @@ from harness.report.model.figures import (
 from harness.report.model.page_data import Tie
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
 from harness.report.model.records_table import (
+    NO_ATTENTION,
     YOSO_SAMPLING,
     ReportRow,
     batch_note,
@@ -49,6 +50,8 @@ from harness.statistics import growth, intervals
 
 EXPONENT_FROM = 512
 """Shorter lengths, in tokens, are left out of the fit of an exponent, because fixed costs dominate them."""
+NEARLY_LINEAR = 1.3
+"""Below this exponent a finding says that time grows nearly linearly."""
 TABLE_REFERENCES = ("softmax", "sdpa", "bert · sdpa")
 HEADLINE_REFERENCES = ("sdpa", "softmax")
 """The series that the others are compared with, in the table of crossovers and in the headline."""
@@ -59,23 +62,26 @@ _TIE = "no clear difference"
 
 def fastest_sentences(rows: Sequence[ReportRow], pass_words: str, errors: SettingErrors) -> list[Sentence]:
     """The fastest exact attention at the longest length at which an exact attention was timed, and YOSO sampling at
-    the same length, each with its error there."""
+    the same length, each with its error there. Times that other processes disturbed are given, but not compared."""
     exact = [(row, row.time) for row in rows if row.exact and row.time is not None]
     if not exact:
         return []
     tie = kernel_tie(rows, pass_words)
     longest = max(row.seq_len for row, _ in exact)
     at_longest = [(row, time) for row, time in exact if row.seq_len == longest]
-    best, best_time = min(at_longest, key=lambda pair: pair[1].value)
-    ties = [
-        row.series
-        for row, time in at_longest
-        if row is not best and row.disturbance is None and not is_clear(time, best_time, tie)
-    ]
+    undisturbed = [pair for pair in at_longest if pair[0].disturbance is None]
+    best, best_time = min(undisturbed or at_longest, key=lambda pair: pair[1].value)
+    ties = [row.series for row, time in undisturbed if row is not best and not is_clear(time, best_time, tie)]
     tied = f" ({_TIE} from {', '.join(ties)})" if ties else ""
+    template = (
+        "At {} tokens the fastest exact softmax attention is {}: {} ({}), {}."
+        if undisturbed
+        else "At {} tokens other processes disturbed the times of all exact softmax attentions, so none is called the "
+        "fastest; the shortest is that of {}: {} ({}), {}."
+    )
     sentences = [
         compose(
-            "At {} tokens the fastest exact softmax attention is {}: {} ({}), {}.",
+            template,
             Amount(longest, "tokens"), best.series + tied, time_words(best, best_time), pass_words,
             error_words(errors.of(best)),
         )
@@ -192,7 +198,7 @@ def _time_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
 def growth_section(evidence: Evidence) -> Section:
     """How time grows with length."""
     return build_section(
-        "exponents", "How time grows with length",
+        "exponents", "Scaling with length", growth_finding(evidence.rows),
         "The slope of log(time) against log(length), fitted by least squares over the measured lengths from "
         f"{EXPONENT_FROM} on: 1 is linear, 2 is quadratic. The {LEVEL_WORDS} interval is a bootstrap over samples: it "
         "covers the noise of this run, not the error of fitting a straight line to a curve."
@@ -204,7 +210,7 @@ def growth_section(evidence: Evidence) -> Section:
 def crossover_section(evidence: Evidence) -> Section:
     """From which length one attention is faster than another."""
     return build_section(
-        "crossovers", "Where one attention becomes faster than another",
+        "crossovers", "Crossovers", crossover_finding(evidence.rows),
         "Interpolated in log-log between measured lengths, never extrapolated. “not reached in range” means slower at "
         "every measured length, but closer at the longest than at the shortest. Agreement is the share of bootstrap "
         "resamples with the same verdict; a pair below the level of the intervals has no clear order and is left out. "
@@ -214,6 +220,59 @@ def crossover_section(evidence: Evidence) -> Section:
     )  # fmt: skip
 
 
+def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """How many attentions grow nearly linearly in the setting with the most results, and how the best known grow."""
+    for level in _LEVELS:
+        for facets, group in by_facets(rows, level).items():
+            fits = {
+                series: fit
+                for series, times in _times(group).items()
+                if isinstance(fit := growth.scaling_exponent(times, EXPONENT_FROM), growth.Exponent)
+            }
+            if not fits:
+                continue
+            linear = sum(fit.value < NEARLY_LINEAR for fit in fits.values())
+            named = [name for name in (*HEADLINE_REFERENCES, YOSO_SAMPLING) if name in fits] or list(fits)[:1]
+            parts = [compose("{} {}", name, Amount(fits[name].value, "number")) for name in named]
+            return compose(
+                "{}: time of {} of {} attentions grows nearly linearly (exponent below {}); exponents: {}.",
+                dict(facets)["Pass"].capitalize(), Amount(linear, "count"), Amount(len(fits), "count"),
+                Amount(NEARLY_LINEAR, "number", text=f"{NEARLY_LINEAR:g}"), join(parts),
+            )  # fmt: skip
+    return None
+
+
+def _times(rows: Sequence[ReportRow]) -> dict[str, dict[int, intervals.Estimate]]:
+    """The times of attentions by length: a call without attention is none."""
+    return times_by_length(row for row in rows if row.base_series != NO_ATTENTION)
+
+
+def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """How many attentions are clearly faster than the reference from some length on, in the setting with the most
+    results, and from where YOSO is."""
+    errors = SettingErrors(rows)
+    for facets, group in by_facets(rows, "operation").items():
+        times, tie = _times(group), kernel_tie(group, dict(facets)["Pass"])
+        reference = next((name for name in HEADLINE_REFERENCES if name in times), None)
+        if reference is None or len(times) < 2:
+            continue
+        found = {name: clear_crossover(times[name], times[reference], tie) for name in times if name != reference}
+        faster = {
+            name: crossover
+            for name, crossover in found.items()
+            if isinstance(crossover, growth.Crossover) and crossover.verdict.startswith("faster")
+        }
+        template = "{}: {} of {} are clearly faster than {} from some measured length on"
+        counts = Amount(len(faster), "count"), Amount(len(found), "count")
+        parts = [compose(template, dict(facets)["Pass"].capitalize(), *counts, reference)]
+        named = next((name for name in faster if name.split(" (")[0] == YOSO_SAMPLING), None)
+        if named is not None and (length := faster[named].length) is not None:
+            error = largest_error([row for row in group if row.series == named], errors)
+            parts.append(compose("{} from {} tokens, error {}", named, Amount(length, "tokens"), error))
+        return compose("{}.", join(parts, "; "))
+    return None
+
+
 def exponents(rows: Sequence[ReportRow]) -> list[Table]:
     """Fitted slopes of log(time) on log(length), one table per level; series with too few lengths are only counted."""
     tables = []
@@ -221,7 +280,7 @@ def exponents(rows: Sequence[ReportRow]) -> list[Table]:
         cells: list[tuple[Facets, list[Cell]]] = []
         missing = 0
         for facets, group in by_facets(rows, level).items():
-            for series, times in times_by_length(group).items():
+            for series, times in _times(group).items():
                 fit = growth.scaling_exponent(times, EXPONENT_FROM)
                 if isinstance(fit, growth.NoAnswer):
                     missing += 1
@@ -246,7 +305,7 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
         cells: list[tuple[Facets, list[Cell]]] = []
         unclear = too_short = 0
         for facets, group in by_facets(rows, level).items():
-            times, tie = times_by_length(group), kernel_tie(group, dict(facets)["Pass"])
+            times, tie = _times(group), kernel_tie(group, dict(facets)["Pass"])
             for series, reference in _pairs(times):
                 crossover = clear_crossover(times[series], times[reference], tie)
                 if crossover is None:

@@ -52,6 +52,8 @@ NO_SCORE = "No training gave a score."
 _SAME_ATTENTION = {REFERENCE, "sdpa"}
 """Two implementations of one attention: their scores differ by noise only."""
 _METRICS_DOWN_TO_MINUS_1 = {"matthews", "spearman"}
+_MOST_SCORES = 5
+"""A finding names at most this many different scores, and the lowest."""
 
 PUBLISHED_SOURCE = (
     "Source: Xiong et al., Nyströmformer, AAAI 2021 (arXiv 2102.03902; github.com/mlpen/Nystromformer): Long Range "
@@ -131,6 +133,71 @@ def _lowest_score(metric: str) -> float:
     return -1.0 if metric in _METRICS_DOWN_TO_MINUS_1 else 0.0
 
 
+@dataclass(frozen=True)
+class TrainedRow:
+    """The models that were trained with one attention: the score of each seed, and the mean.
+
+    ``rare_rows`` is the mean share of an attention's rows that expect less than one collision, where it was measured.
+    """
+
+    series: str
+    attention: str
+    scores: list[Amount]
+    mean: Amount
+    rare_rows: Amount | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The row for the page's script."""
+        return {
+            "series": self.series,
+            "attention": self.attention,
+            "scores": [score.as_json() for score in self.scores],
+            "mean": self.mean.as_json(),
+            "rareRows": self.rare_rows.as_json() if self.rare_rows else None,
+        }
+
+
+def trained_rows(models: Sequence[TrainedModel]) -> list[TrainedRow]:
+    """One row per model, the best mean first."""
+    return [
+        TrainedRow(
+            model.row.series,
+            model.row.record.spec.attention,
+            [Amount(score, "fraction") for score in model.task.scores],
+            mean_score(model.task.scores, model.task.metric),
+            Amount(float(np.mean(shares)), "fraction") if (shares := model.task.rows_below_one_collision) else None,
+        )
+        for model in sorted(models, key=lambda model: (-model.mean, model.row.series))
+    ]
+
+
+def without_attention(models: Sequence[TrainedModel]) -> Amount | None:
+    """The best score that needs no attention to the text: chance, or always predicting the most frequent class."""
+    return Amount(max(max(model.task.chance, model.task.majority) for model in models), "fraction") if models else None
+
+
+def scores_finding(models: Sequence[TrainedModel]) -> Sentence:
+    """The mean score of every attention, the best first; attentions with equal words share them."""
+    by_words: dict[str, tuple[Amount, list[str]]] = {}
+    for row in trained_rows(models):
+        mean = Amount(row.mean.value, "fraction")
+        by_words.setdefault(str(mean), (mean, []))[1].append(row.series)
+    groups = list(by_words.values())
+    left_out = max(0, len(groups) - _MOST_SCORES)
+    parts = [compose("{} {}", _listed(names), mean) for mean, names in groups[:_MOST_SCORES]]
+    if left_out:
+        mean, names = groups[-1]
+        parts.append(compose("the lowest {} ({})", mean, _listed(names)))
+    return compose(
+        "Mean held-out {}: {}. Without attention to the text it is {}.",
+        metric_words(models), join(parts), without_attention(models) or ABSENT,
+    )  # fmt: skip
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
     """The mean score of every attention, best first, one sentence per task."""
     summaries = []
@@ -151,13 +218,23 @@ def section(evidence: Evidence) -> Section:
     """Every seed's score, the table of means, and published scores where a task was trained."""
     seeds = seeds_panel(evidence.rows, evidence.styles)
     return build_section(
-        "accuracy", "Accuracy after training",
+        "accuracy", "Scores after training", scores_finding_of(evidence.rows),
         "One dot per training seed, and a bar at the mean. A score counts only above the dashed lines: chance, and "
         f"always predicting the most frequent class. {_noise_words(evidence.rows)}Changes are paired by seed; the "
         f"{LEVEL_WORDS} intervals are Student's t over seeds. Compare scores of one run only, never with a number from "
         "another source.",
         [score_table(evidence.rows), *([published_table()] if seeds.views else [])], seeds,
     )  # fmt: skip
+
+
+def scores_finding_of(rows: Sequence[ReportRow]) -> Sentence | None:
+    """What the first task found, and on how many more models were trained."""
+    found = [(name, models) for name, group in by_task(rows) if (models := trained_models(group))]
+    if not found:
+        return None
+    name, models = found[0]
+    more = compose(" Further settings: {}.", Amount(len(found) - 1, "count")) if len(found) > 1 else ""
+    return compose("{}: {}{}", name, scores_finding(models), more)
 
 
 def score_table(rows: Sequence[ReportRow]) -> Table:

@@ -1,40 +1,108 @@
 """What was verified, what failed and why, and which settings a run had."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite
-from typing import Any
 
 from harness.core.record import Check, Record, Run, Status
 from harness.core.spec import ModelSpec, QualitySpec, TaskSpec
-from harness.report.model.amounts import Amount, Sentence, compose, format_number, join
+from harness.report.model.amounts import Amount, Sentence, SentencePart, compose, format_number, join
 from harness.report.model.facets import Facets, describe_inputs
 from harness.report.model.page_parts import Evidence, Section, build_section
 from harness.report.model.records_table import STATUS_WORDS, ReportRow
 from harness.report.model.tables import Cell, Table, table_with_facets
 
+_PREFIX = re.compile(r"^\S+: ")
 _MAX_LISTED_VALUES = 12
 """A setting with more distinct numbers is written as a range."""
 
 
 @dataclass(frozen=True)
-class FailureGroup:
-    """Cases of one attention that failed with the same status and reasons."""
+class Failure:
+    """One reason why cases have no result. A case with several reasons is in several failures."""
 
-    status: str
-    attention: str
-    reasons: tuple[str, ...]
+    status: Status
+    reason: str
+    attentions: list[str]
     cases: list[str]
 
-    @property
-    def count(self) -> Amount:
-        """The number of cases."""
-        return Amount(len(self.cases), "count")
 
-    def as_json(self) -> dict[str, Any]:
-        """The attention and the number of cases; the ids of the cases are in the records."""
-        return {"attention": self.attention, "cases": self.count.as_json()}
+def failures(rows: Sequence[ReportRow]) -> list[Failure]:
+    """Why cases have no result, one entry per reason: the worst status first, then the most frequent reason.
+
+    Reasons that differ only in what stands before their first colon, such as the names of a library's operators, are
+    one reason without it.
+    """
+    whole: dict[tuple[Status, str], dict[str, list[ReportRow]]] = {}
+    for row in rows:
+        if not row.is_ok:
+            for reason in dict.fromkeys(row.record.reasons):
+                whole.setdefault((row.status, _PREFIX.sub("", reason)), {}).setdefault(reason, []).append(row)
+    found = []
+    for (status, stripped), by_reason in whole.items():
+        reason = next(iter(by_reason)) if len(by_reason) == 1 else stripped
+        having = [row for group in by_reason.values() for row in group]
+        attentions = sorted({row.base_series for row in having})
+        found.append(Failure(status, reason, attentions, list(dict.fromkeys(row.case_id for row in having))))
+    worst_first = list(STATUS_WORDS)[::-1]
+    return sorted(found, key=lambda each: (worst_first.index(each.status), -len(each.cases), each.reason))
+
+
+def failures_section(evidence: Evidence) -> Section:
+    """Every reason why cases have no result."""
+    rows: list[list[Cell]] = [
+        [
+            STATUS_WORDS[failure.status],
+            failure.reason,
+            ", ".join(failure.attentions),
+            Amount(len(failure.cases), "count"),
+            failure.cases[0],
+        ]
+        for failure in failures(evidence.rows)
+    ]
+    return build_section(
+        "failures", "What did not run", _failures_finding(evidence.rows),
+        "Every reason why cases have no result. A case with several reasons is in several rows; the CSV file and the "
+        "JSON have every case.",
+        [Table("", ["Outcome", "Reason", "Attentions", "Cases", "For example"], rows)],
+    )  # fmt: skip
+
+
+def _failures_finding(rows: Sequence[ReportRow]) -> Sentence:
+    by_status = Counter(row.status for row in rows if not row.is_ok)
+    if not by_status:
+        return compose("All {} cases gave a result.", Amount(len(rows), "count"))
+    counts = [compose("{} {}", Amount(by_status[each], "count"), STATUS_WORDS[each])
+              for each in list(STATUS_WORDS)[::-1] if by_status[each]]  # fmt: skip
+    reasons = Amount(len(failures(rows)), "count")
+    total = Amount(len(rows), "count")
+    return compose("Of {} cases {}; distinct reasons: {}.", total, join(counts), reasons)
+
+
+def verification_section(evidence: Evidence) -> Section:
+    """The worst check of every attention, one table per run."""
+    several = len(evidence.runs) > 1
+    return build_section(
+        "verification", "Verification", _verification_finding(evidence.runs),
+        "Each case is compared with a float64 oracle before it is timed. A check whose name begins with “timed call” "
+        "is of a call that was timed. Each row is the attention's worst check over all its cases: where error / "
+        "allowed is above 1, the check failed and the case has no time.",
+        [
+            replace(verification_table(run), title=label if several else "")
+            for run, label in zip(evidence.runs, evidence.labels, strict=True)
+        ],
+    )  # fmt: skip
+
+
+def _verification_finding(runs: Sequence[Run]) -> Sentence:
+    checks = [check for run in runs for record in run.records for check in record.checks]
+    failed = sum(not check.passed for check in checks)
+    total = Amount(len(checks), "count")
+    if failed:
+        return compose("{} of {} checks failed.", Amount(failed, "count"), total)
+    return compose("All {} checks passed.", total)
 
 
 def verification_table(run: Run) -> Table:
@@ -82,21 +150,30 @@ def unverified_section(evidence: Evidence) -> Section:
             (facets, [attention, what, Amount(count, "count")]) for (attention, what), count in sorted(cases.items())
         ]
     return build_section(
-        "unverified", "What was not verified",
+        "unverified", "Not verified", _unverified_finding(evidence.runs),
         "Parts of cases that no check covers, and why. Everything else was compared with the attention's oracle.",
         [table_with_facets("", ["Attention", "Not verified", "Cases"], cells)],
     )  # fmt: skip
 
 
-def failure_groups(rows: Sequence[ReportRow]) -> list[FailureGroup]:
-    """Every case without a result, grouped by attention, status and reasons; the worst status first."""
-    cases: dict[tuple[Status, str, tuple[str, ...]], list[str]] = {}
-    for row in rows:
-        if not row.is_ok:
-            cases.setdefault((row.status, row.base_series, tuple(row.record.reasons)), []).append(row.case_id)
-    worst_first = list(STATUS_WORDS)[::-1]
-    keys = sorted(cases, key=lambda key: (worst_first.index(key[0]), key[1]))
-    return [FailureGroup(STATUS_WORDS[key[0]], key[1], key[2], cases[key]) for key in keys]
+def _unverified_finding(runs: Sequence[Run]) -> Sentence:
+    cases = [record for run in runs for record in run.records if record.unverified]
+    attentions = {record.spec.attention for record in cases}
+    count = Amount(len(cases), "count")
+    return compose("Cases with parts that no check covers: {}, of {}.", count, ", ".join(sorted(attentions)))
+
+
+def settings_finding(run: Run) -> Sentence:
+    """Machine, cores, version of torch and commit of one run."""
+    machine = run.machine
+    name = str(machine.get("cuda_device") or machine.get("cpu") or "machine not named")
+    cores, torch = machine.get("cores"), machine.get("torch")
+    parts: list[SentencePart] = [name]
+    if isinstance(cores, int) and not machine.get("cuda_device"):
+        parts.append(compose("{} cores", Amount(cores, "count")))
+    parts += [f"torch {torch}"] if torch else []
+    parts.append(f"commit {run.commit[:10]}" if run.commit else "commit not known")
+    return compose("{}.", join(parts))
 
 
 def run_settings(run: Run) -> list[tuple[str, Sentence]]:
@@ -138,5 +215,5 @@ def _list_values(values: list[int | str]) -> Sentence:
     return join(words)
 
 
-SECTIONS = {130: unverified_section}
+SECTIONS = {130: failures_section, 140: verification_section, 150: unverified_section}
 """The sections of this question by their place on the page; see ``harness.report.comparison``."""

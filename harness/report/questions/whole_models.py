@@ -2,32 +2,241 @@
 takes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import Figure, Styles, Trace, escape_text, estimate_traces, figure, length_axis
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
-from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, time_words, times_by_length
+from harness.report.model.records_table import (
+    NO_ATTENTION,
+    YOSO_SAMPLING,
+    ReportRow,
+    by_facets,
+    per_instance_suffix,
+    sequence_lengths,
+    time_words,
+    times_by_length,
+)
 from harness.report.model.tables import Cell, Table, table_with_facets
 from harness.statistics import intervals
 
-NO_ATTENTION = "none"
-"""The attention that mixes no tokens: a model with it takes the time of everything but attention."""
+WITHIN_NOISE = "within noise"
+_REFERENCES = ("sdpa", "softmax")
+"""The attentions that a finding compares whole models with: the first that was timed."""
+
+
+@dataclass(frozen=True)
+class ModelTime:
+    """The time of a whole model with one attention at one length.
+
+    Attributes:
+        share: the share of the time that the attention takes; None where it is within noise or nothing can be split.
+        within_noise: whether the share is within noise.
+        disturbance: how other processes disturbed the time, None where they did not; such a time is not split.
+    """
+
+    series: str
+    attention: str
+    time: Amount
+    share: Amount | None
+    within_noise: bool
+    memory: Amount | None
+    disturbance: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The time for the page's script."""
+        return {
+            "series": self.series,
+            "attention": self.attention,
+            "time": self.time.as_json(),
+            "share": self.share.as_json() if self.share else None,
+            "withinNoise": self.within_noise,
+            "memory": self.memory.as_json() if self.memory else None,
+            "disturbance": self.disturbance,
+        }
+
+
+@dataclass(frozen=True)
+class ModelTimes:
+    """The times of whole models at one length, and of the model without attention where it was timed."""
+
+    length: Amount
+    base: Amount | None
+    rows: list[ModelTime]
+
+    def as_json(self) -> dict[str, Any]:
+        """The times for the page's script."""
+        return {
+            "length": self.length.as_json(),
+            "base": self.base.as_json() if self.base else None,
+            "rows": [row.as_json() for row in self.rows],
+        }
+
+
+@dataclass(frozen=True)
+class WholeModel:
+    """The times of one model in one pass, with each attention and at each length."""
+
+    id: str
+    facets: dict[str, str]
+    pass_words: str
+    heading: str
+    finding: Sentence
+    lengths: list[ModelTimes]
+
+    def as_json(self) -> dict[str, Any]:
+        """The model for the page's script."""
+        return {
+            "id": self.id,
+            "facets": self.facets,
+            "pass": self.pass_words,
+            "heading": self.heading,
+            "finding": self.finding.as_json(),
+            "lengths": [times.as_json() for times in self.lengths],
+        }
+
+
+def whole_models(evidence: Evidence) -> list[WholeModel]:
+    """Every model in every pass in which some time was measured."""
+    found: list[WholeModel] = []
+    for facets, group in by_facets(evidence.rows, "model").items():
+        lengths = _times_by_length(group)
+        if not lengths:
+            continue
+        words = dict(facets)
+        pass_words = words.pop("Pass")
+        found.append(
+            WholeModel(
+                f"model-{len(found)}",
+                words,
+                pass_words,
+                f"Whole models: {words['Model']}, {pass_words}{per_instance_suffix(group)}",
+                _finding(group, lengths),
+                lengths,
+            )
+        )
+    return found
+
+
+def _times_by_length(rows: Sequence[ReportRow]) -> list[ModelTimes]:
+    """The times at each length, the fastest first, of one family: other families are models of their own."""
+    base = _times_without_attention(rows)
+    found = []
+    for length in sequence_lengths(rows):
+        timed = [row for row in rows if row.seq_len == length and row.time and _can_be_split(row)]
+        if timed:
+            times = [_model_time(row, row.time, base.get(length)) for row in timed if row.time]
+            amount = Amount.of_estimate(base[length], "s") if length in base else None
+            by_time = sorted(times, key=lambda each: (each.time.value, each.series))
+            found.append(ModelTimes(Amount(length, "tokens"), amount, by_time))
+    return found
+
+
+def _model_time(row: ReportRow, time: intervals.Estimate, base: intervals.Estimate | None) -> ModelTime:
+    can_be_split = base is not None and row.disturbance is None
+    share = attention_share(time, base) if base is not None and can_be_split else None
+    return ModelTime(
+        series=row.series,
+        attention=row.record.spec.attention,
+        time=Amount.of_estimate(time, "s"),
+        share=Amount.of_estimate(share, "fraction") if share else None,
+        within_noise=can_be_split and share is None,
+        memory=Amount(row.peak_bytes, "B") if row.peak_bytes is not None else None,
+        disturbance=row.disturbance,
+    )
+
+
+def _finding(rows: Sequence[ReportRow], lengths: Sequence[ModelTimes]) -> Sentence:
+    """What attention takes at the longest length that can be split, how models compare there, and what is not split."""
+    split = [times for times in lengths if times.base is not None]
+    shown = split[-1] if split else lengths[-1]
+    parts = [share_finding(shown)] if split else []
+    compared = _comparison(rows, int(shown.length.value))
+    parts += [compared] if compared else []
+    unsplit = [times.length for times in lengths if times.base is None]
+    if unsplit:
+        parts.append(compose("Not split at {}: none without attention was timed there.", join(unsplit)))
+    return join([*parts, Sentence("Errors inside whole models were not measured.")], " ")
+
+
+def share_finding(times: ModelTimes) -> Sentence:
+    """The smallest and the largest share of attention at one length, and how many are within noise."""
+    shares = sorted((row.share.value, row.series) for row in times.rows if row.share)
+    noisy = sum(row.within_noise for row in times.rows)
+    counts = Amount(noisy, "count"), Amount(len(shares) + noisy, "count")
+    if not shares:
+        return compose("At {} tokens what attention adds is within noise in {} of {} models.", times.length, *counts)
+    (least, least_series), (most, most_series) = shares[0], shares[-1]
+    span = compose("{} ({})", Amount(most, "fraction"), most_series)
+    if len(shares) > 1:
+        span = compose("{} ({}) to {}", Amount(least, "fraction"), least_series, span)
+    noise = compose("; within noise in {} of {}", *counts) if noisy else ""
+    return compose("At {} tokens attention takes {} of the time{}.", times.length, span, noise)
+
+
+def _comparison(rows: Sequence[ReportRow], length: int) -> Sentence | None:
+    """The model with YOSO, or else the fastest one, compared with that of a reference at one length."""
+    times = {series: found[length] for series, found in times_by_length(rows).items() if length in found}
+    times.pop(NO_ATTENTION, None)
+    reference = next((series for series in _REFERENCES if series in times), None)
+    if reference is None or len(times) < 2:
+        return None
+    other = YOSO_SAMPLING if YOSO_SAMPLING in times else min(times, key=lambda series: times[series].value)
+    if other == reference:
+        return None
+    speedup = intervals.ratio(times[reference], times[other])
+    if speedup.low is None or speedup.high is None or speedup.low <= 1 <= speedup.high:
+        return compose("{} and {} show no clear difference.", other, reference)
+    template = "With {} the model takes {} of the time with {}."
+    ratio = Amount(intervals.ratio(times[other], times[reference]).value, "fraction")
+    return compose(template, other, ratio, reference)
 
 
 def model_section(evidence: Evidence) -> Section:
     """Models of equal size, compared with BERT."""
     return build_section(
-        "rivals", "Models of equal size",
+        "rivals", "Models of equal size", rivals_finding(evidence.rows),
         "The bare encoder of each model, with the same layers, width, heads and vocabulary. Square brackets hold the "
-        f"{LEVEL_WORDS} bootstrap interval.",
+        f"{LEVEL_WORDS} bootstrap interval. Errors inside whole models were not measured.",
         [model_table(evidence.rows)],
     )  # fmt: skip
+
+
+def rivals_finding(rows: Sequence[ReportRow]) -> Sentence | None:
+    """How the time of YOSO's model, or of the fastest one, compares with BERT's at the longest length."""
+    for facets, group in by_facets(rows, "model").items():
+        times = times_by_length(group)
+        bert = next((series for series in times if series.startswith("bert ·")), None)
+        if bert is None:
+            continue
+        length = max(times[bert])
+        at_length = {name: found[length] for name, found in times.items() if length in found}
+        ratios = {name: intervals.ratio(time, times[bert][length]) for name, time in at_length.items() if name != bert}
+        if not ratios:
+            continue
+        other = YOSO_SAMPLING if YOSO_SAMPLING in ratios else min(ratios, key=lambda name: ratios[name].value)
+        return compose(
+            "At {} tokens, {}, {} takes {} times the time of {}; errors inside whole models were not measured.",
+            Amount(length, "tokens"), dict(facets)["Pass"], other, Amount.of_estimate(ratios[other], "number"), bert,
+        )  # fmt: skip
+    return None
+
+
+def _share_finding_of(rows: Sequence[ReportRow]) -> Sentence | None:
+    """The shares at the longest length of the first setting that can be split."""
+    for facets, group in by_facets(rows, "model").items():
+        split = [times for times in _times_by_length(group) if times.base is not None]
+        if split:
+            return compose("{}, {}: {}", dict(facets)["Model"], dict(facets)["Pass"], share_finding(split[-1]))
+    return None
 
 
 def model_table(rows: Sequence[ReportRow]) -> Table:
     """Bare encoders of equal size: every family and attention, with its time as a multiple of BERT's time."""
     cells: list[tuple[Facets, list[Cell]]] = []
+    untimed = 0
     for facets, group in by_facets(rows, "model").items():
         if dict(facets)["Model"] != "encoder" or not any("·" in row.base_series for row in group):
             continue
@@ -36,14 +245,14 @@ def model_table(rows: Sequence[ReportRow]) -> Table:
             count = row.record.parameters
             parameters: Cell = Amount(count, "count") if count else ABSENT
             memory: Cell = Amount(row.peak_bytes, "B") if row.peak_bytes is not None else ABSENT
-            time: Cell = "not timed" if row.is_ok else STATUS_WORDS[row.status]
-            multiple: Cell = ABSENT
-            if row.time is not None:
-                time = time_words(row, row.time)
-                multiple = _multiple(row.time, bert.get(row.seq_len))
+            if row.time is None:
+                untimed += 1
+                continue
+            time, multiple = time_words(row, row.time), _multiple(row.time, bert.get(row.seq_len))
             cells.append((facets, [Amount(row.seq_len, "tokens"), row.series, time, multiple, memory, parameters]))
     columns = ["Length", "Model", f"Time [{LEVEL_WORDS}]", "Multiple of BERT's time", "Peak memory", "Parameters"]
-    return table_with_facets("", columns, cells)
+    note = compose("Left out: {} without a time.", Amount(untimed, "count")) if untimed else None
+    return table_with_facets("", columns, cells, note=note)
 
 
 def _multiple(time: intervals.Estimate, base: intervals.Estimate | None) -> Cell:
@@ -57,30 +266,48 @@ def _multiple(time: intervals.Estimate, base: intervals.Estimate | None) -> Cell
 def share_section(evidence: Evidence) -> Section:
     """The share of a model's time that its attention takes."""
     return build_section(
-        "share", "Attention's share of a model's time",
+        "share", "Attention's share", _share_finding_of(evidence.rows),
         "The part of the time that disappears when the attention is replaced by “none”, which mixes no tokens. It "
         "limits how much a faster attention can speed up the model.",
         [share_table(evidence.rows)],
     )  # fmt: skip
 
 
-def attention_shares(rows: Sequence[ReportRow]) -> dict[str, dict[int, intervals.Estimate]]:
-    """The share of each model's time that its attention takes, by series and length: 1 minus the time with ``none``
-    over the time with the attention.
+def attention_share(time: intervals.Estimate, base: intervals.Estimate) -> intervals.Estimate | None:
+    """The share of a model's time that its attention takes: 1 minus the time without attention over the time with it.
 
-    Empty where no model ran with ``none``. A model of another family is a different model and has no share.
+    None where it is within noise: it is not above 0, its interval reaches 0, or the intervals of both times overlap.
     """
-    without_attention = {row.seq_len: row.time for row in rows if row.base_series == NO_ATTENTION and row.time}
-    own_family = [row for row in rows if "·" not in row.base_series and row.base_series != NO_ATTENTION]
-    shares: dict[str, dict[int, intervals.Estimate]] = {}
-    for series, times in times_by_length(own_family).items():
+    rest = intervals.ratio(base, time)
+    low, high = (None, None) if rest.low is None or rest.high is None else (1 - rest.high, 1 - rest.low)
+    overlaps = time.low is not None and base.high is not None and time.low <= base.high
+    if rest.value >= 1 or overlaps or (low is not None and low <= 0):
+        return None
+    return intervals.Estimate(1 - rest.value, low, high, rest.samples, 1 - rest.draws)
+
+
+def attention_shares(rows: Sequence[ReportRow]) -> dict[str, dict[int, intervals.Estimate | None]]:
+    """Attention's share of each model's time by series and length; None where it is within noise.
+
+    Empty where no model ran without attention. A model of another family is a different model and has no share.
+    """
+    base = _times_without_attention(rows)
+    shares: dict[str, dict[int, intervals.Estimate | None]] = {}
+    for series, times in times_by_length(row for row in rows if _can_be_split(row)).items():
         for length, time in times.items():
-            if length in without_attention:
-                rest = intervals.ratio(without_attention[length], time)
-                low, high = (None, None) if rest.low is None or rest.high is None else (1 - rest.high, 1 - rest.low)
-                share = intervals.Estimate(1 - rest.value, low, high, rest.samples, 1 - rest.draws)
-                shares.setdefault(series, {})[length] = share
+            if length in base:
+                shares.setdefault(series, {})[length] = attention_share(time, base[length])
     return shares
+
+
+def _times_without_attention(rows: Sequence[ReportRow]) -> dict[int, intervals.Estimate]:
+    found = times_by_length(row for row in rows if row.base_series == NO_ATTENTION)
+    return {length: time for times in found.values() for length, time in times.items()}
+
+
+def _can_be_split(row: ReportRow) -> bool:
+    """Whether the model differs from the one without attention in its attention only."""
+    return "·" not in row.base_series and row.base_series != NO_ATTENTION
 
 
 def share_table(rows: Sequence[ReportRow]) -> Table:
@@ -89,29 +316,39 @@ def share_table(rows: Sequence[ReportRow]) -> Table:
     for facets, group in by_facets(rows, "model").items():
         for series, shares in sorted(attention_shares(group).items()):
             for length, share in sorted(shares.items()):
-                cells.append((facets, [series, Amount(length, "tokens"), Amount.of_estimate(share, "fraction")]))
+                amount: Cell = WITHIN_NOISE if share is None else Amount.of_estimate(share, "fraction")
+                cells.append((facets, [series, Amount(length, "tokens"), amount]))
     return table_with_facets("", ["Attention", "Length", f"Share of the model's time [{LEVEL_WORDS}]"], cells)
 
 
 def share_plot(rows: Sequence[ReportRow], styles: Styles) -> Plot:
     """Attention's share of the model's time against length."""
     return Plot(
-        "share", "Attention's share of the model's time", share_figure(rows, styles), [],
+        "share", "Attention's share of the model's time", share_figure(rows, styles), _noise_remarks(rows),
         "The share needs the time of a model without attention: no model ran with the attention “none”.",
     )  # fmt: skip
 
 
+def _noise_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
+    within = [share is None for shares in attention_shares(rows).values() for share in shares.values()]
+    if not any(within):
+        return []
+    counts = (Amount(sum(within), "count"), Amount(len(within), "count"))
+    return [compose("{} of {} shares are within noise and not drawn.", *counts)]
+
+
 def share_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
-    """Attention's share of the model's time against length, with intervals."""
+    """Attention's share of the model's time against length, with intervals; a share within noise is not drawn."""
     data: list[Trace] = []
     for series, shares in sorted(attention_shares(rows).items()):
-        lengths = sorted(shares)
+        drawn = {length: share for length, share in sorted(shares.items()) if share is not None}
         texts = [
             f"<b>{escape_text(series)}</b>, n = {length:,}"
-            f"<br>attention takes {Amount.of_estimate(shares[length], 'fraction')} of the time"
-            for length in lengths
+            f"<br>attention takes {Amount.of_estimate(share, 'fraction')} of the time"
+            for length, share in drawn.items()
         ]
-        data += estimate_traces(series, styles, lengths, [shares[length] for length in lengths], texts)
+        if drawn:
+            data += estimate_traces(series, styles, list(drawn), list(drawn.values()), texts)
     axis = {"title": {"text": "attention's share of the time"}, "tickformat": ".0%"}
     return figure(data, xaxis=length_axis([row.seq_len for row in rows]), yaxis=axis)
 

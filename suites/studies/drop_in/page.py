@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from harness.core.escaping import markdown
+from harness.core.templates import environment
 from harness.report.formats.html import packed_plotly
 from harness.report.model import figures
 from harness.report.model.style import assign_styles
@@ -163,17 +163,10 @@ def _made(study: Study) -> str:
 
 
 def _html(study: Study, parts: list[ModelPart]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     drawn: list[dict[str, Any]] = [part.figure for part in parts]
     # In a script element only the start of a tag could end it.
     data = Markup(json.dumps(drawn, allow_nan=False).replace("<", "\\u003c"))
-    return environment.get_template("drop_in.html").render(
+    return environment(TEMPLATES).get_template("drop_in.html").render(
         title=TITLE, introduction=INTRODUCTION, study=study, results=RESULTS, parts=parts, figures=data,
         plotly=packed_plotly(),
     )  # fmt: skip

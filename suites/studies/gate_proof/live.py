@@ -17,10 +17,10 @@ import typer
 
 from harness.core import store
 from harness.core.record import Run
-from harness.gate.judge.outputs import OUTCOMES
+from harness.gate.judge.case_rows import KINDS
 
 COMMAND = ("harness", "ab", "HEAD", "HEAD", "--", "suites", "--profile", "quick")
-SUMMARY_LINES = ("measured on", "first pass", "round", "time limit", *OUTCOMES.values())
+SUMMARY_LINES = ("measured on", "first pass", "round", "time limit", *(kind.capitalize() for kind in KINDS))
 """Beginnings of the output lines that are about the whole run, not about one case."""
 
 

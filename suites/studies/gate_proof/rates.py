@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import jinja2
 import numpy as np
 import typer
 from scipy.stats import binomtest
 
+from harness.core.templates import environment
 from harness.gate.commits import two_commits
 from harness.gate.commits.turns import FIRST_PASS, FRESH_ROUND, SECONDS
 from harness.gate.judge.gated_metrics import METRICS
@@ -126,14 +126,7 @@ def settings() -> dict[str, Any]:
 
 def html(proof: dict[str, Any]) -> str:
     """The page of a ``proof.json``."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("proof.html").render(proof=proof, percent=_percent, interval=_interval)
+    return environment(TEMPLATES).get_template("proof.html").render(proof=proof, percent=_percent, interval=_interval)
 
 
 def _percent(rate: dict[str, Any]) -> str:

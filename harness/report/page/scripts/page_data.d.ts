@@ -167,6 +167,8 @@ export interface WholeModel {
       share: Amount | null;
       withinNoise: boolean;
       memory: Amount | null;
+      /** How other processes disturbed the time, which is then not split; null where they did not. */
+      disturbance: string | null;
     }[];
   }[];
 }

@@ -1,0 +1,108 @@
+/** The green zone of the chart of error against time: what is faster than exact and within the allowed error. */
+
+import { LINE } from "report/chart_frame";
+import { markBox } from "report/chart_points";
+import { svg } from "report/dom";
+import { overlap } from "report/label_placement";
+import { tickWords } from "report/log_axis";
+import { errorOf, isAllowed } from "report/selection";
+import { clipped, textWidth, wrapped } from "report/text_width";
+
+/** @typedef {import("report/page_data").Setting} Setting */
+/** @typedef {import("report/page_data").MethodRow} MethodRow */
+/** @typedef {import("report/page_data").ErrorAtSetting} ErrorAtSetting */
+/** @typedef {import("report/state").State} State */
+/** @typedef {import("report/chart_frame").Frame} Frame */
+/** @typedef {import("report/chart_frame").Point} Point */
+/** @typedef {import("report/label_placement").Box} Box */
+
+/**
+ * What is faster than the fastest exact one and within the allowed error. A time within the difference between two
+ * names of one kernel, or whose interval reaches the exact one's, is not faster.
+ *
+ * @param {Setting} setting
+ * @param {MethodRow[]} rows
+ * @param {MethodRow | null} exact
+ * @param {State} state
+ */
+export function zoneFinding(setting, rows, exact, state) {
+  if (exact === null) return "No exact method was timed here.";
+  const limit = exact.time.value / (setting.tie?.factor.value ?? 1);
+  const bound = exact.time.low ?? exact.time.value;
+  const inside = rows.filter((row) => {
+    return (
+      errorOf(row, state) &&
+      isAllowed(row, state) &&
+      row.time.value < limit &&
+      (row.time.high ?? row.time.value) < bound
+    );
+  });
+  /** @type {Map<string, MethodRow>} */
+  const fastest = new Map();
+  for (const row of inside.sort((one, other) => one.time.value - other.time.value)) {
+    if (!fastest.has(row.attention)) fastest.set(row.attention, row);
+  }
+  const names = [...fastest.values()].map((row) => {
+    const error = /** @type {ErrorAtSetting} */ (errorOf(row, state));
+    const own = error.rounding && !row.exactSoftmax ? "exact by its own definition" : "";
+    const what = [row.knob, own, error.worst.words].filter(Boolean).join(", ");
+    return `${clipped(row.attention, 140, 12.5)} (${what})`;
+  });
+  const listed = names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
+  const within =
+    state.allowed === null ? "at any measured error" : `and within ${tickWords(state.allowed, "fraction")}`;
+  return `Faster than exact ${within}: ${listed || "nothing measured"}.`;
+}
+
+/**
+ * The green zone.
+ *
+ * @param {Frame} frame
+ * @param {MethodRow | null} exact
+ * @param {State} state
+ * @param {boolean} hasErrors
+ * @returns {Box | null}
+ */
+export function drawZone(frame, exact, state, hasErrors) {
+  if (exact === null || !hasErrors) return null;
+  const zone = {
+    left: frame.left + 1,
+    right: frame.time.place(exact.time.value),
+    top: state.allowed === null ? frame.top : frame.error.place(state.allowed),
+    bottom: frame.bottom,
+  };
+  const { left, top } = zone;
+  const size = { width: Math.max(0, zone.right - left), height: zone.bottom - top };
+  frame.back.push(svg("rect", { class: "zone", x: left, y: top, ...size }));
+  return zone;
+}
+
+/**
+ * The words of the green zone, in the first corner of it that no mark is in.
+ *
+ * @param {Frame} frame
+ * @param {Box | null} zone
+ * @param {Point[]} points
+ * @param {string} finding
+ * @returns {boolean} Whether there was room.
+ */
+export function drawZoneWords(frame, zone, points, finding) {
+  if (zone === null) return false;
+  const marks = [...frame.taken, ...points.map((point) => markBox(frame, point))];
+  const lines = wrapped(finding, zone.right - zone.left - 16, 12.5);
+  const width = Math.max(...lines.map((line) => textWidth(line, 12.5)));
+  const height = lines.length * LINE;
+  if (zone.right - zone.left < 110 || height > zone.bottom - zone.top - 6) return false;
+  for (const top of [zone.bottom - height - 4, zone.top + 3]) {
+    for (const left of [zone.left + 8, zone.right - width - 8]) {
+      const box = { left, right: left + width, top, bottom: top + height };
+      if (marks.some((other) => overlap(box, other))) continue;
+      frame.taken.push(box);
+      for (const [index, line] of lines.entries()) {
+        frame.back.push(svg("text", { class: "good zone-words", x: left, y: top + 12 + index * LINE }, line));
+      }
+      return true;
+    }
+  }
+  return false;
+}

@@ -1,0 +1,164 @@
+"""What a run says at its end and in the line of a case, at 80 columns."""
+
+import pytest
+import synthetic
+
+from harness.core.case_words import case_words
+from harness.core.quantities import bytes_words, error_words, remaining_words, seconds_words, share_words
+from harness.core.record import Memory, Quality, Timing
+from harness.core.setting_error import SettingErrors
+from harness.core.spec import ModelSpec, OperationSpec, QualitySpec
+from harness.pytest_plugin import terminal
+
+LENGTHS = (128, 512, 2048, 8192)
+
+
+def timed(attention, n, seconds, mode="forward", exact=False, **more):
+    spec = OperationSpec(attention=attention, seq_len=n, mode=mode)
+    timing = Timing(wall_seconds=[seconds] * 3, warmup_calls=1, threads=2)
+    memory = Memory(peak_bytes=2**20, input_bytes=0, source="made up")
+    return synthetic.record(spec, timing=timing, memory=memory, exact_softmax=exact, **more)
+
+
+def quality(attention, n, output, gradient=None, inputs="matched", reference="softmax", exact=False, **more):
+    spec = QualitySpec(attention=attention, seq_len=n, inputs=inputs, draws=1)
+    errors = {"output": [output]} | ({} if gradient is None else {"grad_k": [gradient]})
+    return synthetic.record(
+        spec, quality=Quality(reference=f"{reference}, float64", errors=errors), exact_softmax=exact, **more
+    )
+
+
+@pytest.fixture
+def records():
+    found = []
+    for n in LENGTHS:
+        for mode, factor in (("forward", 1), ("forward_backward", 3)):
+            found += [timed("sdpa", n, n * 1e-6 * factor, mode, exact=True), timed("mine", n, n * 2e-4 * factor, mode)]
+    found += [quality("mine", 2048, 0.031, 0.25), quality("sdpa", 2048, 1e-7, 1e-7, reference="sdpa", exact=True)]
+    return found
+
+
+def test_the_attention_that_was_named_first_is_said_first_with_its_error_and_the_exact_one(records):
+    said = terminal.result_sentences(records, ("mine", "sdpa"))
+    assert said == [
+        "mine, forward + backward of 2,048 tokens: 1.23 s, error 25.0% (grad of k); 200 times slower than the fastest "
+        "exact attention there, sdpa with 6.14 ms",
+        "sdpa, forward + backward of 2,048 tokens: 6.14 ms, only rounding error; it is the fastest exact attention "
+        "there",
+    ]
+    (fastest,) = terminal.result_sentences(records, ())
+    assert fastest.startswith("fastest: sdpa, forward + backward of 2,048 tokens: 6.14 ms, only rounding error")
+    rows = [
+        line.split()[0] for line in terminal.tables(records, 80, ("mine", "sdpa")) if line.startswith(("mine", "sdpa"))
+    ]
+    assert rows[:2] == ["mine", "sdpa"]
+
+
+def test_an_error_that_nobody_measured_is_said_beside_the_speed():
+    record = timed("mine", 128, 0.01)
+    assert terminal.result_sentences([record], ("mine",)) == [
+        "mine, forward of 128 tokens: 10.0 ms, error not measured; no exact attention was timed there"
+    ]
+    assert terminal.one_line(record, terminal.error_beside(record, [], comes_later=True)) == (
+        "10.0 ms, error not measured yet, 1.00 MiB"
+    )
+    measured = [quality("mine", 128, 0.5)]
+    assert (
+        terminal.one_line(record, terminal.error_beside(record, measured, comes_later=True))
+        == "10.0 ms, error 50.0%, 1.00 MiB"
+    )
+    assert terminal.error_beside(measured[0], measured, comes_later=False) is None
+
+
+def test_tables_fit_80_columns_with_every_length_and_units_that_suit(records):
+    lines = terminal.tables(records, 80)
+    assert max(map(len, lines[:-3])) <= 80
+    text = "\n".join(lines)
+    assert all(f"n={n}" in text for n in LENGTHS)
+    assert "e+0" not in text
+    assert "1.23 s" in text
+    row = next(line for line in lines if line.startswith("mine") and "410 ms" in line)
+    assert "410 ms   3.10%     1.00 MiB" in row
+    assert "unknown: error not measured" in lines
+    assert max(map(len, terminal.wrapped(lines, 80))) <= 80
+
+
+def test_a_table_names_a_status_where_there_is_no_time_and_leaves_out_rows_without_any():
+    failed = synthetic.record(OperationSpec(attention="big", seq_len=512), "oom")
+    never = synthetic.record(OperationSpec(attention="never", seq_len=512), "unsupported")
+    lines = terminal.tables([timed("big", 128, 0.1), failed, never], 80)
+    assert any(line.startswith("big") and line.endswith("oom") for line in lines)
+    assert not any(line.startswith("never") for line in lines)
+
+
+def test_two_thousand_cases_of_hostile_names_stay_in_the_terminal():
+    names = [f"a\x1b[31m\n{number}" for number in range(250)]
+    records = [timed(name, n, 0.01) for name in names for n in range(128, 136)]
+    lines = terminal.tables(records, 80)
+    assert "\x1b" not in "".join(lines)
+    assert not any("\n" in line for line in lines)
+    assert max(map(len, lines[:-2])) <= 80
+
+
+def test_a_case_that_failed_has_its_first_reason_in_its_line():
+    record = synthetic.record(
+        OperationSpec(attention="a", seq_len=8), "crashed", reasons=["no\nluck " + "x" * 400, "b"]
+    )
+    line = terminal.one_line(record)
+    assert line.startswith("crashed: no luck xxx")
+    assert line.endswith("x...")
+    assert "\n" not in line
+
+
+def test_the_error_of_a_setting_needs_its_length_head_size_knobs_and_gradients():
+    known = quality("mine", 128, 0.5, knobs={"num_hash": 8})
+    errors = SettingErrors([known, quality("mine", 128, 0.2, inputs="normal", knobs={"num_hash": 8})])
+    assert str(errors.of(timed("mine", 128, 1.0, knobs={"num_hash": 8}))) == "50.0%"  # sharp inputs before random ones
+    assert errors.of(timed("mine", 128, 1.0, knobs={"num_hash": 16})) is None
+    assert errors.of(timed("mine", 256, 1.0)) is None
+    assert errors.of(timed("other", 128, 1.0)) is None
+    assert errors.of(timed("mine", 128, 1.0, "forward_backward", knobs={"num_hash": 8})) is None
+    assert errors.of(synthetic.record(ModelSpec(attention="mine", seq_len=128))) is None
+
+
+def test_an_attention_that_estimates_no_other_is_marked():
+    own = SettingErrors([quality("linear", 128, 1e-7, reference="linear")])
+    assert str(own.of(timed("linear", 128, 1.0))) == "rounding*"
+    target = SettingErrors(
+        [quality("yoso_e", 128, 1e-7, reference="yoso_e"), quality("yoso", 128, 0.4, reference="yoso_e")]
+    )
+    assert str(target.of(timed("yoso_e", 128, 1.0))) == "rounding"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (seconds_words(1.77), "1.77 s"),
+        (seconds_words(0.9996), "1.00 s"),
+        (seconds_words(0.0123), "12.3 ms"),
+        (seconds_words(4.56e-5), "45.6 \N{MICRO SIGN}s"),
+        (seconds_words(5e-9), "5.00 ns"),
+        (bytes_words(0), "0 B"),
+        (bytes_words(4 * 2**20), "4.00 MiB"),
+        (share_words(0.0312), "3.12%"),
+        (error_words(3e-7), "rounding"),
+        (remaining_words(0.2), "1 s"),
+        (remaining_words(300), "5 min"),
+        (remaining_words(7500), "2 h 05 min"),
+    ],
+)
+def test_quantities_have_three_digits_and_a_unit_that_suits(words, expected):
+    assert words == expected
+
+
+def test_what_all_cases_share_is_said_once_and_names_stay_different():
+    specs = [OperationSpec(attention=name, seq_len=n) for name in ("sdpa", "yoso") for n in (128, 512)]
+    words = case_words(spec.case_id for spec in specs)
+    assert words.shared == "operation b1 h8 d64 fwd fp32 cpu"
+    assert [words[spec.case_id] for spec in specs] == ["sdpa n128", "sdpa n512", "yoso n128", "yoso n512"]
+    assert case_words(["op/a-b"])["op/a-b"] == "op/a-b"
+    with_and_without = case_words(["op/a-b", "op/a-b-k=1"])
+    assert with_and_without.names == {"op/a-b": "op", "op/a-b-k=1": "op k=1"}
+    turned = case_words(["a-b-c", "a-c-b"])
+    assert (turned.shared, turned.names) == ("", {"a-b-c": "a-b-c", "a-c-b": "a-c-b"})
+    assert case_words(["x-1", "x-2"])["never seen"] == "never seen"
