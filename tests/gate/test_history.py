@@ -153,10 +153,21 @@ def test_a_time_has_the_error_that_the_same_run_measured_at_its_setting(tmp_path
     assert report_page.Page((tmp_path / "h.html").read_text()).text.count("error not measured") >= 1
 
 
+def test_a_commit_has_one_place_in_every_drawing(tmp_path):
+    points = [Point(f"day {n}", f"{n:040x}", 1.0) for n in range(4)]
+    places = [point.place for point in points]
+    whole, part = sparkline(points, [], places), sparkline(points[1:3], [], places)
+    assert [mark.x for mark in part.marks] == [mark.x for mark in whole.marks[1:3]]
+    series = {("machine", "operation/x", "time"): points[:2], ("machine", "operation/y", "time"): points}
+    assert history_page.write(series, tmp_path / "h.html") == []
+    text = report_page.Page((tmp_path / "h.html").read_text()).text
+    assert "No level can be judged yet. 2 of the series have fewer than 5 commits" in text
+
+
 @pytest.mark.parametrize("values", [[1.0], [5.0] * 4, [0.0, 0.0], [0.0, 3.0], [1e-3, 2e-3, 1.5e-3]])
 def test_a_drawing_stays_inside_its_frame_and_its_axis_has_two_ends(values):
-    points = [Point("day", "c", value, low=0.9 * value, high=1.1 * value) for value in values]
-    drawing = sparkline(points, [])
+    points = [Point(f"day {n}", "c", value, low=0.9 * value, high=1.1 * value) for n, value in enumerate(values)]
+    drawing = sparkline(points, [], [point.place for point in points])
     assert drawing.low < drawing.high
     for mark in drawing.marks:
         assert 0 <= mark.x <= WIDTH

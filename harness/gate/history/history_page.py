@@ -14,6 +14,7 @@ from harness.gate.history.sparkline import HEIGHT, WIDTH, Sparkline, sparkline
 from harness.gate.history.trends import Change, Point, SeriesKey
 from harness.gate.judge.case_rows import LARGEST, in_numerical_order, value_words
 from harness.gate.judge.gated_metrics import METRICS, Metric
+from harness.statistics.changepoints import MIN_POINTS
 from harness.statistics.intervals import LEVEL
 
 COMMIT_LENGTH = 12
@@ -36,12 +37,13 @@ class Card:
 
 @dataclass(frozen=True)
 class Group:
-    """The series of one metric on one machine; those with a regression come first."""
+    """The series of one metric and one kind of case on one machine; those with a regression come first."""
 
-    metric: str
+    title: str
     shared: str
     finding: str
     cards: list[Card]
+    is_open: bool
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def write(series: Mapping[SeriesKey, Sequence[Point]], path: Path) -> list[Chang
         regressions=[_line(change) for change in lines if change.is_regression],
         improvements=[_line(change) for change in lines if not change.is_regression],
         series=len(series),
+        short=sum(len(points) < MIN_POINTS for points in series.values()),
+        least=MIN_POINTS,
         width=WIDTH,
         height=HEIGHT,
         level=f"{LEVEL:.0%}",
@@ -99,28 +103,50 @@ def _machines(
     machines = []
     for name, keys in groupby(sorted(series), key=lambda key: key[0]):
         own = list(keys)
-        by_metric = {metric: [key for key in own if key[2] == metric] for metric in METRICS}
-        groups = [_group(metric, chosen, series, found) for metric, chosen in by_metric.items() if chosen]
-        commits = {(point.started, point.commit): point for key in own for point in series[key]}
+        commits = {point.place: point for key in own for point in series[key]}
+        by_kind: dict[tuple[str, str], list[SeriesKey]] = {}
+        for key in sorted(own, key=_place_on_page):
+            by_kind.setdefault((key[2], _kind(key)), []).append(key)
+        groups = [_group(title, of_kind, series, found, sorted(commits)) for title, of_kind in by_kind.items()]
         machines.append(Machine(name, groups, [commits[place] for place in sorted(commits, reverse=True)]))
     return machines
 
 
+def _kind(key: SeriesKey) -> str:
+    return key[1].partition("/")[0]
+
+
+def _place_on_page(key: SeriesKey) -> tuple[object, ...]:
+    """Orders series by metric and kind of case, the attention alone first."""
+    kind = _kind(key)
+    return list(METRICS).index(key[2]), kind != "operation", kind
+
+
 def _group(
-    metric: str,
+    title: tuple[str, str],
     keys: Sequence[SeriesKey],
     series: Mapping[SeriesKey, Sequence[Point]],
     found: Mapping[SeriesKey, Sequence[Change]],
+    commits: Sequence[tuple[str, str]],
 ) -> Group:
     names = case_words([case_id for _, case_id, _ in keys])
-    cards = [_card(key, names, series[key], found[key]) for key in keys]
+    cards = [_card(key, names, series[key], found[key], commits) for key in keys]
     cards.sort(key=lambda card: (-card.regressions, in_numerical_order(card.name)))
     regressions = sum(card.regressions for card in cards)
     finding = f"{_count(len(cards), 'case')}, {_count(regressions, 'regression')}"
-    return Group(metric.replace("_", " "), names.shared, finding, cards)
+    metric, kind = title
+    is_first = (metric, kind) == ("time", "operation")
+    words = f"{metric.replace('_', ' ')} of {kind} cases"
+    return Group(words, names.shared, finding, cards, is_open=is_first or regressions > 0)
 
 
-def _card(key: SeriesKey, names: CaseWords, points: Sequence[Point], changes: Sequence[Change]) -> Card:
+def _card(
+    key: SeriesKey,
+    names: CaseWords,
+    points: Sequence[Point],
+    changes: Sequence[Change],
+    commits: Sequence[tuple[str, str]],
+) -> Card:
     _, case_id, name = key
     metric, last = METRICS[name], points[-1]
     values = [point.value for point in points]
@@ -130,7 +156,7 @@ def _card(key: SeriesKey, names: CaseWords, points: Sequence[Point], changes: Se
         name=names[case_id],
         case_id=case_id,
         metric=metric,
-        drawing=sparkline(points, changes),
+        drawing=sparkline(points, changes, commits),
         latest=_value_with_interval(metric, last),
         error="" if name in ("error", "accuracy") else last.error,
         summary=f"{case_id}, {name.replace('_', ' ')} over {_count(len(points), 'commit')}: {ends}, at last "

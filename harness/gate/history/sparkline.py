@@ -38,14 +38,21 @@ class Sparkline:
         return " ".join(f"{mark.x:g},{mark.y:g}" for mark in self.marks)
 
 
-def sparkline(points: Sequence[Point], changes: Sequence[Change]) -> Sparkline:
-    """The drawing of a series of at least one point, on a logarithmic axis where all values are above 0."""
+def sparkline(points: Sequence[Point], changes: Sequence[Change], commits: Sequence[tuple[str, str]]) -> Sparkline:
+    """The drawing of a series, on a logarithmic axis where all values are above 0.
+
+    Args:
+        points: at least one.
+        changes: the changes of level among the points.
+        commits: the place of each of the machine's commits, so that one commit has one place in every drawing.
+    """
     bounds = [bound for point in points for bound in (point.value, point.low, point.high) if bound is not None]
     low, high = _axis(min(bounds), max(bounds))
     scale: Callable[[float], float] = math.log if low > 0 else float
+    places = {commit: index for index, commit in enumerate(commits)}
 
-    def x(index: float) -> float:
-        share = index / (len(points) - 1) if len(points) > 1 else 0.5
+    def x(point: Point) -> float:
+        share = places[point.place] / (len(places) - 1) if len(places) > 1 else 0.5
         return round(_MARGIN + share * (WIDTH - 2 * _MARGIN), 1)
 
     def y(value: float) -> float:
@@ -54,12 +61,13 @@ def sparkline(points: Sequence[Point], changes: Sequence[Change]) -> Sparkline:
 
     marks = [
         Mark(
-            x(index), y(point.value),
+            x(point), y(point.value),
             None if point.high is None else y(point.high), None if point.low is None else y(point.low), point,
         )
-        for index, point in enumerate(points)
+        for point in points
     ]  # fmt: skip
-    return Sparkline(marks, [(x(change.index - 0.5), change) for change in changes], low, high)
+    steps = [((x(change.last_before) + x(change.first_after)) / 2, change) for change in changes]
+    return Sparkline(marks, steps, low, high)
 
 
 def _axis(low: float, high: float) -> tuple[float, float]:

@@ -46,6 +46,11 @@ class Point:
     error: str = NOT_MEASURED
     paths: tuple[Path, ...] = ()
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """What orders the commits of a machine."""
+        return self.started, self.commit
+
 
 @dataclass(frozen=True)
 class Change:
@@ -56,7 +61,6 @@ class Change:
     """
 
     key: SeriesKey
-    index: int
     last_before: Point
     first_after: Point
     before: float
@@ -104,10 +108,7 @@ def changes(key: SeriesKey, points: Sequence[Point]) -> list[Change]:
     found = level_changes([point.value for point in points])
     ends = [0, *(change.index for change in found), len(points)]
     sides = [points[start:end] for start, end in pairwise(ends)]
-    return [
-        _change(key, change.index, before, after)
-        for change, (before, after) in zip(found, pairwise(sides), strict=True)
-    ]
+    return [_change(key, before, after) for before, after in pairwise(sides)]
 
 
 def _merged(runs: Iterable[StoredRun]) -> list[_Rounds]:
@@ -176,7 +177,7 @@ def _level(metric: Metric, records: Sequence[Record]) -> tuple[float, float | No
     return math.exp(mean.mean), math.exp(mean.low), math.exp(mean.high)
 
 
-def _change(key: SeriesKey, index: int, before: Sequence[Point], after: Sequence[Point]) -> Change:
+def _change(key: SeriesKey, before: Sequence[Point], after: Sequence[Point]) -> Change:
     values = [np.array([point.value for point in side]) for side in (before, after)]
     low, high = None, None
     if all((side > 0).all() for side in values):
@@ -184,5 +185,5 @@ def _change(key: SeriesKey, index: int, before: Sequence[Point], after: Sequence
         estimate = compare_independent_rounds(logs[0], logs[1], intervals.LEVEL, " ".join(key))
         low, high = estimate.low, estimate.high
     return Change(
-        key, index, before[-1], after[0], float(np.median(values[0])), float(np.median(values[1])), low, high
+        key, before[-1], after[0], float(np.median(values[0])), float(np.median(values[1])), low, high
     )  # fmt: skip
