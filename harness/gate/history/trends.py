@@ -1,14 +1,15 @@
 """Stored runs as series: one point a commit, with the rounds of a commit merged, and where the level changes."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
 from harness.core import comparability
+from harness.core.merged_runs import DIRTY
 from harness.core.record import Record
 from harness.core.setting_error import NOT_MEASURED, SettingErrors, error_phrase
 from harness.gate.history.run_history import StoredRun
@@ -20,7 +21,6 @@ from harness.statistics.meta_analysis import compare_independent_rounds
 
 SeriesKey = tuple[str, str, str]
 """The machine's folder, the case id and the metric's name."""
-_DIRTY = "+dirty"
 _SMALLEST = 1e-12
 """Values are at least this in a logarithm, as in ``level_changes``."""
 
@@ -122,7 +122,7 @@ def _merged(runs: Iterable[StoredRun]) -> list[_Rounds]:
     for stored in runs:
         commit = stored.run.commit or ""
         candidates = by_commit.setdefault((stored.path.parent.name, commit), [])
-        may_merge = bool(commit) and not commit.endswith(_DIRTY)
+        may_merge = bool(commit) and not commit.endswith(DIRTY)
         same = next((rounds for rounds in candidates if may_merge and _are_rounds(rounds.first, stored)), None)
         if same is None:
             same = _Rounds(stored)
@@ -153,28 +153,30 @@ def _by_case(records: Iterable[Record]) -> list[list[Record]]:
 
 
 def _point(rounds: _Rounds, records: Sequence[Record], metric: Metric, error: str) -> Point:
-    value, low, high = _level(metric, records)
+    value, low, high, processes = _level(metric, records)
     run = rounds.first.run
-    return Point(run.started, run.commit or "", value, low, high, len(records), error, tuple(rounds.paths))
+    return Point(run.started, run.commit or "", value, low, high, processes, error, tuple(rounds.paths))
 
 
-def _level(metric: Metric, records: Sequence[Record]) -> tuple[float, float | None, float | None]:
-    """The value of one commit and its interval.
+def _level(metric: Metric, records: Sequence[Record]) -> tuple[float, float | None, float | None, int]:
+    """The value of one commit, its interval, and the number of processes.
 
     Draws have the same seeds in every process, so those of the first process say all. Processes are independent: their
     mean has Student's interval, on logarithms where the metric is compared as a ratio.
     """
     if metric.replicate == "draw":
         drawn = intervals.bootstrap_median(metric.read(records[0]) or [], np.random.default_rng(0))
-        return drawn.value, drawn.low, drawn.high
-    values = [record_value(metric, record) for record in records]
-    if metric.scale != "ratio" or min(values) <= 0:
-        mean = intervals.seed_mean(values)
-        return mean.mean, mean.low, mean.high
-    mean = intervals.seed_mean([math.log(value) for value in values])
-    if mean.low is None or mean.high is None:
-        return values[0], None, None
-    return math.exp(mean.mean), math.exp(mean.low), math.exp(mean.high)
+        return drawn.value, drawn.low, drawn.high, len(records)
+    by_process: dict[str | int, list[float]] = {}
+    for number, record in enumerate(records):
+        process = record.timing.process if record.timing is not None else None
+        by_process.setdefault(process or number, []).append(record_value(metric, record))
+    values = [median(own) for own in by_process.values()]
+    if len(values) > 1 and metric.scale == "ratio" and min(values) > 0:
+        over_all = intervals.between_processes(values, np.random.default_rng(0))
+        return over_all.value, over_all.low, over_all.high, len(values)
+    mean = intervals.seed_mean(values)
+    return mean.mean, mean.low, mean.high, len(values)
 
 
 def _change(key: SeriesKey, before: Sequence[Point], after: Sequence[Point]) -> Change:
