@@ -21,6 +21,7 @@ if CHROMIUM is None:
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
+CPU_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 CUT_OFF = """[...document.querySelectorAll('.matrix :is(a, b, i, span:not(.at))')].filter((each) =>
     each.getBoundingClientRect().right > each.closest('td, th').getBoundingClientRect().right + 1
 ).map((each) => each.textContent)"""
@@ -40,7 +41,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of two devices, with a long name, and one approximation within the allowed error."""
     reports = tmp_path_factory.mktemp("reports")
     rng = np.random.default_rng(0)
-    for device, lengths in (("Example CPU @ 2.0 GHz", (128, 512, 2048, 8192)), ("NVIDIA H100 80GB HBM3", (512, 65536))):
+    for device, lengths in (("Example CPU @ 2.0 GHz", CPU_LENGTHS), ("NVIDIA H100 80GB HBM3", (512, 32768, 65536))):
         records = []
         for length in lengths:
             for name, seconds in (("sdpa_efficient", 1e-6 * length**1.5), ("nystromformer_with_a_long_name", 1e-2)):

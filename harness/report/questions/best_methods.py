@@ -80,7 +80,7 @@ class BestAtLength:
     def without_winner(self) -> Sentence:
         """Why no approximation is within the allowed error, in the few words of a cell."""
         if not self.compared.value:
-            return Sentence("error of approximations not measured")
+            return Sentence("no other has an error against softmax")
         return compose("none of {} within {}", self.compared, ALLOWED_WORDS)
 
     @property
@@ -100,7 +100,7 @@ class BestAtLength:
             words = "the fastest approximation within an error of {} is {}{}"
             return compose(words, ALLOWED_WORDS, self.within.words, ratio)
         if not self.compared.value:
-            return Sentence("no approximation of softmax that was timed there has a measured error")
+            return Sentence("no other method that was timed there has a measured error against softmax")
         return compose(
             "of the approximations with a measured error against softmax, {}, none is within {}",
             self.compared, ALLOWED_WORDS,
