@@ -66,7 +66,9 @@ def test_a_run_of_a_users_suite_can_be_reported(tmp_path):
     options = ["--attention", "sdpa,softmax", "--seq-len", "32", "--seq-len", "64", "-o", "out/run.json"]
     done = subprocess.run([*command, "run", *options], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert " ms" in done.stdout
+    assert "8 cases\nall operation cases: " in done.stdout
+    assert "8/8 operation softmax n64 fwdbwd: " in done.stdout
+    assert "for the report: harness report out/run.json\n" in done.stdout
     run = load(tmp_path / "out" / "run.json")
     assert len(run.records) == 8
     done = call("report", tmp_path / "out" / "run.json", "-o", tmp_path / "report.html")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from dataclasses import replace
 
 import git_project
@@ -104,6 +105,14 @@ def compare(seed=0, cost=None, base_specs=SPECS, head_specs=SPECS, settings=None
     base, head = saved[-1]
     assert len(saved) == commits[0].process.started  # after the first pass, and after every round of fresh processes
     return base, head, judged, commits, lines
+
+
+def test_the_first_pass_says_what_cases_share_once_and_what_is_left():
+    *_, lines = compare()
+    assert lines[0].startswith("all operation cases: ")
+    first, last = (line for line in lines if line.startswith(("1/", f"{len(SPECS)}/")) and "operation " in line)
+    assert re.fullmatch(rf"1/{len(SPECS)} operation \w+( n\d+)?: ok, \d+\.\d s, about \d+ s left", first)
+    assert re.fullmatch(rf"{len(SPECS)}/{len(SPECS)} operation \w+( n\d+)?: ok, \d+\.\d s", last)
 
 
 def first_preparations(process):

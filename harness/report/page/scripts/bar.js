@@ -59,7 +59,7 @@ function allFields(operation, state) {
     legend: name,
     choices: choices.map((value) => ({ value, words: value })),
     current: (/** @type {State} */ now) => now.facets[name] ?? "",
-    choose: (/** @type {string} */ value) => change({ facets: { ...state.facets, [name]: value } }),
+    choose: (/** @type {string} */ value) => change({ facets: nearest(operation, state, name, value) }),
   }));
   return [
     ...facets,
@@ -96,6 +96,23 @@ function allFields(operation, state) {
       choose: (value) => change({ allowed: value === "null" ? null : Number(value) }),
     },
   ];
+}
+
+/**
+ * The facets with a new value of one of them. Where nothing was measured with all of them (another run is on another
+ * device), the others change to those that agree most.
+ *
+ * @param {OperationData} operation
+ * @param {State} state
+ * @param {string} name
+ * @param {string} value
+ */
+function nearest(operation, state, name, value) {
+  const wanted = Object.entries({ ...state.facets, [name]: value });
+  const agreeing = (/** @type {Record<string, string>} */ facets) => wanted.filter(([one, of]) => facets[one] === of).length;
+  const measured = operation.settings.map(({ facets }) => facets).filter((facets) => facets[name] === value);
+  const [first, ...others] = measured;
+  return { ...others.reduce((best, facets) => (agreeing(facets) > agreeing(best) ? facets : best), first ?? state.facets) };
 }
 
 /** @param {number | null} allowed */

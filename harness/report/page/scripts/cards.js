@@ -63,7 +63,7 @@ function tiedWith(a, b) {
  * @param {string} without what is said where there is no such row
  */
 function card(title, row, setting, state, without) {
-  const heading = element("h2", {}, row?.knob ? `${title}: ${row.knob}` : title);
+  const heading = element("h2", {}, row?.knob ? `${title}, with ${row.knob}` : title);
   if (!row) return element("article", { class: "card" }, heading, element("p", {}, without));
   const style = `--c: ${colourOf(row.attention)}; --name: ${inkOf(row.attention)}`;
   const interval = [row.time.interval, samples(row)].filter(Boolean).join(", ");
@@ -124,7 +124,10 @@ export function comparisonWords(row, setting) {
 export function errorWords(row, state) {
   const error = errorOf(row, state);
   if (!error) return [element("b", {}, "error not measured at this setting")];
-  if (error.rounding) return ["with an error of ", element("b", {}, "rounding only"), ` (${error.worst.words})`];
+  if (error.rounding) {
+    const size = ` (${error.worst.words}) against ${error.reference}`;
+    return ["with an error of ", element("b", {}, "rounding only"), size];
+  }
   const draws = error.draws > 1 ? `, ${error.draws} draws` : "";
   const against = ` (${error.of}${draws}) against ${error.reference}`;
   return ["with an error of ", element("b", {}, error.worst.words), against];
@@ -146,6 +149,7 @@ export function flags(row, state) {
   if (state.allowed !== null && !error) {
     found.push(`Cannot be compared with the allowed error of ${allowedWords(state.allowed)}.`);
   }
+  if (error?.rounding && !row.exactSoftmax) found.push("Exact by its own definition, which is not softmax.");
   if (row.order === "tied") found.push("The order is not clear: the difference is within what two runs of one kernel differ.");
   return found;
 }

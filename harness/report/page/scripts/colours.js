@@ -24,9 +24,32 @@ let colours = new Map();
  * @param {State} state
  */
 export function assignColours(data, state) {
+  const names = preferred(data, state).slice(0, COLOURS);
+  const all = [...new Set(data.operation?.settings.flatMap((one) => one.rows.map(({ attention }) => attention)))].sort();
+  const free = new Set(Array.from({ length: COLOURS }, (_, i) => i + 1));
   colours = new Map();
+  for (const name of names.sort((a, b) => Number(b in HOME) - Number(a in HOME))) {
+    const home = HOME[name] ?? (Math.max(0, all.indexOf(name)) % COLOURS) + 1;
+    const colour = free.has(home) ? home : Math.min(...free);
+    free.delete(colour);
+    colours.set(name, colour);
+  }
+}
+
+/**
+ * The attentions in the order in which they get a colour. Where nothing was timed, those of the models.
+ *
+ * @param {PageData} data
+ * @param {State} state
+ * @returns {string[]}
+ */
+function preferred(data, state) {
   const setting = currentSetting(data, state);
-  if (!setting) return;
+  if (!setting) {
+    const models = [...data.trained, ...data.wholeModels.flatMap(({ lengths }) => lengths)];
+    const names = [...new Set(models.flatMap(({ rows }) => rows.map(({ attention }) => attention)))];
+    return [...names.filter((name) => name in HOME), ...names.filter((name) => !(name in HOME))];
+  }
   const rows = methods(setting, state);
   const exact = fastestExact(rows, setting);
   const measured = rows.filter((row) => errorOf(row, state));
@@ -36,15 +59,7 @@ export function assignColours(data, state) {
   const mine = rows.filter(({ attention }) => own.includes(attention));
   const usual = rows.filter(({ attention }) => attention in HOME);
   const wanted = [exact, ...mine, ...front, ...estimates, ...usual, ...rows];
-  const names = [...new Set(wanted.flatMap((row) => row?.attention ?? []))].slice(0, COLOURS);
-  const all = [...new Set(data.operation?.settings.flatMap((one) => one.rows.map(({ attention }) => attention)))].sort();
-  const free = new Set(Array.from({ length: COLOURS }, (_, i) => i + 1));
-  for (const name of names.sort((a, b) => Number(b in HOME) - Number(a in HOME))) {
-    const home = HOME[name] ?? (all.indexOf(name) % COLOURS) + 1;
-    const colour = free.has(home) ? home : Math.min(...free);
-    free.delete(colour);
-    colours.set(name, colour);
-  }
+  return [...new Set(wanted.flatMap((row) => row?.attention ?? []))];
 }
 
 /**

@@ -11,13 +11,13 @@ import { logAxis, logTicks, tickWords } from "report/log_axis";
 
 /**
  * @typedef {object} Axes
+ * @property {number} width Of every plot, in pixels.
  * @property {LogAxis} length
  * @property {LogAxis} amount
  * @property {LinePoint[]} lengthTicks
  * @property {number[]} amountTicks
  */
 
-const WIDTH = 130;
 const HEIGHT = 34;
 /** The space beneath the first panel's plot for the ticks of the length. */
 const TICKS = 14;
@@ -25,9 +25,10 @@ const TICKS = 14;
 /**
  * @param {SeriesLine[]} lines
  * @param {State} state
+ * @param {number} width Of a panel, so that its text is as large as that of the page.
  * @returns {Axes}
  */
-export function axesOf(lines, state) {
+export function axesOf(lines, state, width) {
   const points = lines.flatMap((line) => line.points);
   const amounts = points.flatMap((point) => amountOf(point, state)?.value ?? []);
   const amount = logAxis(amounts, HEIGHT - 2, 2, 1.1);
@@ -35,11 +36,12 @@ export function axesOf(lines, state) {
   const length = logAxis(
     points.map((point) => point.length),
     3,
-    WIDTH - 3,
+    width - 3,
   );
   const byLength = new Map(points.map((point) => [point.length, point]));
   const sorted = [...byLength.values()].sort((one, other) => one.length - other.length);
   return {
+    width,
     length,
     amount,
     lengthTicks: [...sorted.slice(0, 1), ...sorted.slice(-1)],
@@ -77,9 +79,9 @@ export function pathOf(points) {
  * @param {Axes} axes
  * @returns {SVGElement[]}
  */
-export function gridLines({ length, amount, lengthTicks, amountTicks }) {
+export function gridLines({ width, length, amount, lengthTicks, amountTicks }) {
   const rows = amountTicks.map((value) => {
-    return svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: amount.place(value), y2: amount.place(value) });
+    return svg("line", { class: "grid", x1: 0, x2: width, y1: amount.place(value), y2: amount.place(value) });
   });
   const columns = lengthTicks.map((point) => {
     return svg("line", {
@@ -95,11 +97,12 @@ export function gridLines({ length, amount, lengthTicks, amountTicks }) {
 
 /**
  * @param {SVGElement[]} parts
+ * @param {Axes} axes
  * @param {boolean} withTicks Whether it has room for the ticks of the length.
  */
-export function plot(parts, withTicks = false) {
+export function plot(parts, { width }, withTicks = false) {
   const height = withTicks ? HEIGHT + TICKS : HEIGHT;
-  return svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, "aria-hidden": "true" }, ...parts);
+  return svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, ...parts);
 }
 
 /**
@@ -107,13 +110,13 @@ export function plot(parts, withTicks = false) {
  * @param {State} state
  * @returns {SVGElement[]}
  */
-export function tickLabels({ length, amount, lengthTicks, amountTicks }, state) {
+export function tickLabels({ width, length, amount, lengthTicks, amountTicks }, state) {
   const unit = state.measure === "time" ? "s" : "B";
   return [
     ...amountTicks.map((value) => {
       const y = amount.place(value);
       // lines rise to the right, which leaves the upper left and the lower right corner free
-      const side = y < HEIGHT / 2 ? { x: 6, y: y + 10 } : { x: WIDTH - 6, y: y - 2, "text-anchor": "end" };
+      const side = y < HEIGHT / 2 ? { x: 6, y: y + 10 } : { x: width - 6, y: y - 2, "text-anchor": "end" };
       return svg("text", { class: "tick amount halo", ...side }, tickWords(value, unit));
     }),
     ...lengthTicks.map((point, index) => {

@@ -61,13 +61,15 @@ export function draw(data, state) {
   }
   const sorted = byTimeAt(onePerAttention(lines, rows), state.length).filter(({ line }) => line !== reference);
   container.append(element("p", { class: "sub" }, explanation(sorted, reference, lengths, state)));
-  const axes = axesOf(lines, state);
-  const grid = element("div", { class: "multiples" });
+  const probe = element("div");
+  const grid = element("div", { class: "multiples" }, probe);
+  container.append(grid);
+  const axes = axesOf(lines, state, Math.max(probe.clientWidth, 80));
+  probe.remove();
   if (reference) grid.append(referencePanel(reference, axes, rows, state));
   else grid.append(scalePanel(axes, state));
   for (const panel of all ? sorted : sorted.slice(0, FIRST_PANELS))
     grid.append(methodPanel(panel, reference, axes, state));
-  container.append(grid);
   if (!all) shorten(container, grid);
   const left = sorted.length + 1 - grid.childElementCount;
   if (left > 0) {
@@ -185,7 +187,7 @@ function referencePanel(reference, axes, rows, state) {
     ...tickLabels(axes, state),
   ];
   const panel = { line: reference, row };
-  const button = panelButton(panel, "the reference", tipOf(panel, null, state), plot(parts, true), state);
+  const button = panelButton(panel, "the reference", tipOf(panel, null, state), plot(parts, axes, true), state);
   // every panel is read against it, whatever is isolated
   button.classList.remove("away");
   return button;
@@ -199,7 +201,12 @@ function referencePanel(reference, axes, rows, state) {
  */
 function scalePanel(axes, state) {
   const parts = [...gridLines(axes), ...tickLabels(axes, state)];
-  return element("div", { class: "multiple" }, element("span", { class: "words" }, "scale of all"), plot(parts, true));
+  return element(
+    "div",
+    { class: "multiple" },
+    element("span", { class: "words" }, "scale of all"),
+    plot(parts, axes, true),
+  );
 }
 
 /**
@@ -222,7 +229,7 @@ function methodPanel(panel, reference, axes, state) {
     parts.push(svg("circle", { class: "crossing", cx: x, cy: heightAt(own, x), r: 4 }));
   }
   const words = state.measure === "time" ? line.comparison : memoryWords(line, reference, state);
-  return panelButton(panel, words, tipOf(panel, reference, state), plot(parts), state);
+  return panelButton(panel, words, tipOf(panel, reference, state), plot(parts, axes), state);
 }
 
 /**

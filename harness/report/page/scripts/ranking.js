@@ -23,7 +23,7 @@ import { change } from "report/state";
  */
 
 const SPARK = { width: 44, height: 18 };
-const BAR = { width: 48, height: 14 };
+const BAR = { width: 46, height: 14 };
 
 /**
  * @param {PageData} data
@@ -205,7 +205,8 @@ function errorCell(row, state) {
   const error = errorOf(row, state);
   if (!error) return ["not measured"];
   const tip = `${error.worst.words} ${error.worst.interval} (${error.of}) against ${error.reference}`;
-  return [element("span", { "data-tip": tip }, error.rounding ? "rounding" : error.worst.words)];
+  const words = row.exactSoftmax ? "rounding" : "own definition";
+  return [element("span", { "data-tip": tip }, error.rounding ? words : error.worst.words)];
 }
 
 /**

@@ -204,7 +204,9 @@ function curves(task, width) {
   const budgets = task.swaps.flatMap(({ points }) => points.map(({ budget }) => budget));
   const values = budgets.map(({ value }) => Math.log(value));
   const x = scale([Math.min(...values), Math.max(...values)], left + 6, right - 6);
-  const title = single ? `Trained with ${first.trainedWith}, tested with ${first.testedWith}` : "Trained → tested with";
+  const full = `Trained with ${first.trainedWith}, tested with ${first.testedWith}`;
+  const short = `Trained → tested: ${first.trainedWith} → ${first.testedWith}`;
+  const title = !single ? "Trained → tested with" : textWidth(full, SIZE, 600) <= width ? full : short;
   const axis = sameBudget ? `${first.budget} at test time` : "budget at test time";
   const chart = svg(
     "svg",
