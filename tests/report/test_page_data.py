@@ -357,6 +357,8 @@ def test_the_first_place_has_times_and_errors_of_two_methods() -> None:
     start = of_records(*records, *errors).start
     assert (start.length, start.pass_, start.inputs) == (1024, "forward + backward", "sharp")
     assert of_records(*records).start.length == 4096
+    most_at_512 = [timed(name, 512, 1e-3, mode="forward_backward") for name in ("linear", "softmax", "yoso_e")]
+    assert of_records(*records, *most_at_512, *errors).start.length == 512
 
 
 def test_the_score_is_that_of_models_trained_with_the_same_budget() -> None:

@@ -264,7 +264,10 @@ def _kinds(errors: SettingErrors, settings: Sequence[Setting]) -> list[str]:
 
 def _start(settings: Sequence[Setting], kinds: Sequence[str]) -> Start:
     """The longest length at which at least two methods have a time and an error and one of them approximates,
-    training where there is one; with fewer errors, the longest length with most of this."""
+    training where there is one; with fewer errors, the longest length with most of this.
+
+    A length at which less than half of the methods were timed is passed over: few are timed at the longest ones, and
+    most readers ask about the others."""
     first = settings[0].facets
     of_first = [setting for setting in settings if setting.facets == first]
     for has_enough in (_has_measured_errors, _has_errors, _has_times, lambda setting, kind: True):
@@ -277,6 +280,8 @@ def _start(settings: Sequence[Setting], kinds: Sequence[str]) -> Start:
                 if has_enough(setting, kind)
             ]
             if places:
+                most = max(len(setting.rows) for setting, _ in places)
+                places = [place for place in places if 2 * len(place[0].rows) >= most]
                 setting, kind = min(places, key=lambda place: (-place[0].length, *_by_methods(*place)))
                 return Start(setting.facets, setting.pass_, setting.length, kind)
     raise AssertionError("every setting has one of the two passes")
