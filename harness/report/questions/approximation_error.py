@@ -8,17 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t
 
+from harness.core.quantities import number_words, share_words
 from harness.core.record import Quality, Record
 from harness.core.spec import QualitySpec
-from harness.report.model.amounts import (
-    LEVEL_WORDS,
-    Amount,
-    Sentence,
-    compose,
-    format_number,
-    format_percent,
-    join,
-)
+from harness.report.model.amounts import LEVEL_WORDS, Amount, Sentence, compose, join
 from harness.report.model.facets import Facets, explain_inputs
 from harness.report.model.figures import (
     Figure,
@@ -252,7 +245,7 @@ def error_figure(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, 
         texts = [
             hover_text(
                 row,
-                f"error {format_percent(matched.median)} against {escape_text(matched.reference)}"
+                f"error {share_words(matched.median)} against {escape_text(matched.reference)}"
                 f"<br>{len(matched.errors)} draws",
             )
             for row, matched in matches
@@ -262,7 +255,7 @@ def error_figure(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, 
         data.append(line_trace(series, styles, lengths, [matched.median for _, matched in matches], texts, lengths))
         values += low + high
         all_lengths += lengths
-    axis = log_axis("relative error", values, format_number, 10)
+    axis = log_axis("relative error", values, number_words, 10)
     return figure(data, xaxis=length_axis(all_lengths), yaxis=axis)
 
 
@@ -353,8 +346,8 @@ def budget_figure(rows: Sequence[ReportRow], styles: Styles, tensor: str, scale:
         budgets = list(line)
         low, high = [min(errors) for errors in line.values()], [max(errors) for errors in line.values()]
         texts = [
-            f"<b>{escape_text(series)}</b><br>budget {budget}: {format_number(float(np.median(errors)))}"
-            f"<br>from {format_number(min(errors))} to {format_number(max(errors))} over {len(errors)} draws"
+            f"<b>{escape_text(series)}</b><br>budget {budget}: {number_words(float(np.median(errors)))}"
+            f"<br>from {number_words(min(errors))} to {number_words(max(errors))} over {len(errors)} draws"
             for budget, errors in line.items()
         ]
         lengths = [length[series]] * len(budgets)
@@ -367,7 +360,7 @@ def budget_figure(rows: Sequence[ReportRow], styles: Styles, tensor: str, scale:
         "title": {"text": "budget: hashes, features or landmarks"}, "type": "log", "tickvals": ticks,
         "ticktext": [f"{budget:,}" for budget in ticks],
     }  # fmt: skip
-    error_axis = log_axis("relative error", values, format_number, 10)
+    error_axis = log_axis("relative error", values, number_words, 10)
     if values and min(values) > 0:
         error_axis["range"] = [math.log10(min(values) / _AXIS_MARGIN), math.log10(max(values) * _AXIS_MARGIN)]
     return figure(data, xaxis=axis, yaxis=error_axis)
