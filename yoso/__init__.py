@@ -3,6 +3,9 @@
 The public names are imported on first use, so that ``import yoso`` is fast and loads no torch. The attentions are
 registered in transformers' ``AttentionInterface`` (as ``"yoso"`` and ``"yoso_e"``) when a YOSO model class is loaded;
 for another library's model, ``import yoso.transformers_attention`` registers them.
+
+PYTEST_DONT_REWRITE: ``harness run`` starts pytest after this module is imported; without this marker pytest would warn
+that it cannot rewrite the module's assertions.
 """
 
 from importlib import import_module

@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 
 from harness.attentions.shared import cost
 from harness.attentions.shared.capacity import device_reasons, quadratic_reasons
+from harness.attentions.shared.precision import dtype_of_autocast
 from harness.core.attention_shape import has_padding
 from harness.core.capabilities import Capabilities
 from harness.core.plugin import AttentionPlugin
@@ -25,6 +26,7 @@ class TransformersYosoExpectationModule(nn.Module):
         self.cumulation = YosoCumulation.apply
         self.hash_code_len = hash_code_len
 
+    @dtype_of_autocast
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """See ``harness.core.plugin.AttentionPlugin``; the mask is ignored."""
         del key_padding_mask

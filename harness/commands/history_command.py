@@ -50,15 +50,16 @@ def plot(
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("history.html"),
     case: CasePattern = "*",
 ) -> None:
-    """Plot the metrics of every case over the runs, and mark where their level changes."""
-    from harness.gate.history import history_page, run_history
+    """Draw the metrics of every case over the commits, and list where their level changes."""
+    from harness.gate.history import history_page, run_history, trends
 
-    series = history_page.series(run_history.read(folder))
+    series = trends.series(run_history.read(folder))
     chosen = {key: points for key, points in series.items() if fnmatchcase(key[1], case)}
     if not chosen:
         raise run_history.HistoryError(f"no case in {folder} matches {case!r}")
     changes = history_page.write(chosen, out)
-    typer.echo(f"{len(chosen)} series, {changes} changes of level: {out}")
+    regressions = sum(change.is_regression for change in changes)
+    typer.echo(f"{len(chosen)} series, regressions: {regressions}, improvements: {len(changes) - regressions}: {out}")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -32,7 +32,7 @@ def run_differences(base: Run, head: Run, names: tuple[str, str] = BASE_AND_HEAD
     return messages
 
 
-def case_difference(base: Record, head: Record) -> str | None:
+def case_difference(base: Record, head: Record, names: tuple[str, str] = BASE_AND_HEAD) -> str | None:
     """The first timing setting in which two records of a case differ, as a message; None where they agree.
 
     A different kernel or a different default of the attention is not a difference in settings: finding the effect of
@@ -43,7 +43,7 @@ def case_difference(base: Record, head: Record) -> str | None:
     for name in ("threads", "flushed_bytes", "input_sets"):
         base_value, head_value = getattr(base.timing, name), getattr(head.timing, name)
         if base_value != head_value:
-            return _message(name, base_value, head_value)
+            return _message(name, base_value, head_value, names)
     return None
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+import torch
+
 from harness.core import registry
 from harness.core.spec import Dtype, Effort
 from harness.measure.recordings import RecordingFile
@@ -20,7 +22,8 @@ class Selection:
     ``recording`` is the user's file, whose query, key and value the quality cases get in place of RXNMapper's.
 
     Raises:
-        ValueError: an unknown profile, dtype or attention (the message lists the known ones), or a length below 1.
+        ValueError: an unknown profile, dtype or attention (the message lists the known ones), a device that torch does
+            not know, or a length below 1.
     """
 
     profile: str = "quick"
@@ -31,6 +34,10 @@ class Selection:
     recording: RecordingFile | None = None
 
     def __post_init__(self) -> None:
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(f"--device must be a torch device such as cpu or cuda, got {self.device!r}") from error
         needed = profiles.get(self.profile).device
         if needed is not None and not self.device.startswith(needed):
             raise ValueError(

@@ -3,11 +3,12 @@
 import math
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.core import registry
 from harness.core.plugin import AttentionPlugin, torch_dtype
@@ -72,7 +73,7 @@ def draw(spec: OperationSpec, scale: float = 1.0, v_scale: float = 1.0, v_mean: 
     return Call((q * scale).to(dtype), (k * scale).to(dtype), ((v + v_mean) * v_scale).to(dtype), grad.to(dtype))
 
 
-def module_results(module: nn.Module, spec: OperationSpec, call: Call, rows: Tensor) -> list[Tensor]:
+def module_results(module: Callable[..., Tensor], spec: OperationSpec, call: Call, rows: Tensor) -> list[Tensor]:
     """The output at the real positions ``rows``, and the gradients at all real positions."""
     backward = spec.mode == "forward_backward"
     q, k, v = (x.clone().requires_grad_(backward) for x in (call.q, call.k, call.v))
@@ -99,7 +100,7 @@ def assert_equal_to_oracle(
     plugin: AttentionPlugin,
     spec: OperationSpec,
     call: Call,
-    module: nn.Module | None = None,
+    module: Callable[..., Tensor] | None = None,
     rounded_to: torch.dtype | None = None,
     rows: Tensor | None = None,
 ) -> None:
@@ -169,6 +170,9 @@ def test_autocast_is_a_call_in_its_dtype(name, lower):
     module = plugin.build(spec)
     with torch.autocast("cpu", dtype=lower):
         assert_equal_to_oracle(plugin, spec, call, module, rounded_to=lower)
+    # As torch recommends: only the forward pass is inside.
+    in_autocast = torch.autocast("cpu", dtype=lower)(module.forward)
+    assert_equal_to_oracle(plugin, spec, call, in_autocast, rounded_to=lower)
 
 
 @pytest.mark.parametrize(("front", "end"), [(0, 1), (0, 20), (0, 150), (1, 0), (20, 0), (150, 0), (20, 92)])

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _pytest.assertion.rewrite import AssertionRewritingHook
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -35,6 +36,12 @@ def test_list_shows_what_runs_and_why_the_rest_does_not():
     assert row.split()[1:3] == ["yes", "yes"]
 
 
+def test_list_refuses_what_is_no_device():
+    found = call("list", "--device", "gpu")
+    assert found.exit_code == 2
+    assert found.stderr == "error: --device must be a torch device such as cpu or cuda, got 'gpu'\n"
+
+
 def test_list_survives_a_plugin_that_exits():
     class Exits(type(registry.get("softmax"))):
         name = "exits"
@@ -49,6 +56,11 @@ def test_list_survives_a_plugin_that_exits():
         registry.remove("exits")
     assert found.exit_code == 0
     assert "exits, forward: its `unsupported` raises: raised SystemExit" in found.stdout
+
+
+def test_pytest_does_not_warn_that_the_packages_are_imported_already(pytestconfig):
+    """``harness run`` starts pytest after it has imported them, and pytest rewrites the packages of its plugins."""
+    AssertionRewritingHook(pytestconfig).mark_rewrite("harness", "yoso")
 
 
 def test_doctor_shows_the_versions_and_the_kernels():

@@ -5,14 +5,19 @@ import gate_runs
 import git_project
 import numpy as np
 import pytest
+import report_page
+import synthetic
 from gate_runs import SPECS
 from typer.testing import CliRunner
 
 from harness.commands.app import app
+from harness.core.record import Quality
+from harness.core.spec import QualitySpec
 from harness.core.store import load
-from harness.gate.history import history_branch, history_page, run_history
-from harness.gate.history.history_page import Point
+from harness.gate.history import history_branch, history_page, run_history, trends
 from harness.gate.history.run_history import HistoryError
+from harness.gate.history.sparkline import HEIGHT, WIDTH, sparkline
+from harness.gate.history.trends import Point
 from harness.statistics.changepoints import level_changes
 
 
@@ -65,14 +70,108 @@ def test_a_short_series_and_an_outlier_have_no_change_of_level():
     assert level_changes([5.0] * 10) == []
 
 
-def test_the_page_marks_the_change_of_level_and_escapes_names(tmp_path):
-    points = [Point(f"day {n}", f"{n:040x}", float(value)) for n, value in enumerate(noisy([1.0, 1.3]))]
-    series = {("machine", "operation/<b>x", "time"): points}
-    assert history_page.write(series, tmp_path / "h.html") == 1
+EVIL = "<img src=x onerror=alert(1)>\"'"
+
+
+def test_the_page_lists_a_regression_with_both_times_its_interval_its_error_and_its_run(tmp_path):
+    values = noisy([0.010, 0.013])
+    file = tmp_path / "store" / EVIL.replace("/", "") / "javascript:run.json"
+    points = [
+        Point(f"2026-01-{n + 1:02}", f"{n:040x}", float(value), error=EVIL, paths=(file,))
+        for n, value in enumerate(values)
+    ]
+    series = {("machine", f"operation/{EVIL}", "time"): points}
+    (change,) = history_page.write(series, tmp_path / "h.html")
+    assert change.is_regression
+    assert change.low < np.log(1.3) < change.high
     text = (tmp_path / "h.html").read_text()
-    assert "+30" in text or "+29" in text
-    assert "<b>x" not in text
-    assert "src=" not in text.split("</script>")[-1]
+    assert "<img" not in text
+    assert "<script" not in text
+    page = report_page.Page(text)
+    (line,) = [block.text for block in page.blocks if block.tag == "li" and "time:" in block.text]
+    assert line.startswith(f"operation/{EVIL} time:")
+    assert "10.0 ms \N{RIGHTWARDS ARROW} 13.0 ms" in page.text
+    assert EVIL in page.text.split("13.0 ms")[1].split("First seen at")[0]  # the error, in the same sentence
+    assert f"+{np.expm1(np.log(change.after / change.before)):.1%} [" in line
+    addresses = [address for address in page.addresses if address != "data:,"]
+    assert len(addresses) == 2 + len(points)  # the commits on both sides of the change, and the list of all commits
+    assert all(address.startswith("store/") and ":" not in address for address in addresses)
+
+
+def test_a_level_that_changes_for_the_better_is_no_regression(tmp_path):
+    points = [Point(f"day {n}", f"{n:040x}", float(value)) for n, value in enumerate(noisy([1.3, 1.0]))]
+    (change,) = history_page.write({("machine", "operation/x", "time"): points}, tmp_path / "h.html")
+    assert not change.is_regression
+    text = (tmp_path / "h.html").read_text()
+    assert "No level changed for the worse." in text
+    assert text.index("Improvements") < text.index("operation/x")
+    (change,) = trends.changes(("machine", "task/x", "accuracy"), points)
+    assert change.is_regression
+
+
+def test_rounds_of_one_commit_are_one_point_with_an_interval_between_processes(tmp_path):
+    for number in range(3):
+        repeat = run_of(number, scale=1.0 + 0.1 * number).model_copy(
+            update={"commit": "a" * 40, "machine": {"cpu": "A CPU", "load_1min": number}}
+        )
+        run_history.add(repeat, tmp_path)
+    others = {"commit": "b" * 40, "machine": {"cpu": "A CPU", "torch": "2"}}
+    for number, changes in ((4, others), (5, others | {"machine": {"cpu": "A CPU", "torch": "3"}})):
+        run_history.add(run_of(number).model_copy(update=changes), tmp_path)
+    for number in (6, 7):
+        changed = {"commit": f"{'c' * 40}+dirty", "machine": {"cpu": "A CPU"}}
+        run_history.add(run_of(number).model_copy(update=changed), tmp_path)
+    points = next(points for key, points in trends.series(run_history.read(tmp_path)).items() if key[2] == "time")
+    assert [point.processes for point in points] == [3, 1, 1, 1, 1]  # another torch or a changed tree is no round
+    rounds, *alone = points
+    smallest = [min(run_of(n, scale=1.0 + 0.1 * n).records[0].timing.wall_seconds) for n in range(3)]
+    assert rounds.value == pytest.approx(np.exp(np.mean(np.log(smallest))))
+    assert rounds.low < min(smallest)
+    assert rounds.high > max(smallest)
+    assert len(rounds.paths) == 3
+    assert all(point.low is None and point.high is None for point in alone)
+
+
+def test_a_run_that_is_stored_twice_is_one_round(tmp_path):
+    first = run_history.add(run_of(1), tmp_path)
+    first.with_name("copy.json").write_text(first.read_text())
+    points = next(iter(trends.series(run_history.read(tmp_path)).values()))
+    assert [point.processes for point in points] == [1]
+
+
+def test_a_time_has_the_error_that_the_same_run_measured_at_its_setting(tmp_path):
+    run, spec = run_of(1), SPECS[0]
+    quality = QualitySpec(attention=spec.attention, seq_len=spec.seq_len)
+    measured = Quality(reference="softmax", errors={"output": [0.25, 0.27]})
+    with_error = run.model_copy(update={"records": [*run.records, synthetic.record(quality, quality=measured)]})
+    run_history.add(with_error, tmp_path)
+    run_history.add(run_of(2), tmp_path)
+    series = trends.series(run_history.read(tmp_path))
+    times = next(points for key, points in series.items() if key[2] == "time")
+    assert [point.error for point in times] == ["error 26.0%", "error not measured"]
+    history_page.write(series, tmp_path / "h.html")
+    assert report_page.Page((tmp_path / "h.html").read_text()).text.count("error not measured") >= 1
+
+
+def test_a_commit_has_one_place_in_every_drawing(tmp_path):
+    points = [Point(f"day {n}", f"{n:040x}", 1.0) for n in range(4)]
+    places = [point.place for point in points]
+    whole, part = sparkline(points, [], places), sparkline(points[1:3], [], places)
+    assert [mark.x for mark in part.marks] == [mark.x for mark in whole.marks[1:3]]
+    series = {("machine", "operation/x", "time"): points[:2], ("machine", "operation/y", "time"): points}
+    assert history_page.write(series, tmp_path / "h.html") == []
+    text = report_page.Page((tmp_path / "h.html").read_text()).text
+    assert "No level can be judged yet. 2 of the series have fewer than 5 commits" in text
+
+
+@pytest.mark.parametrize("values", [[1.0], [5.0] * 4, [0.0, 0.0], [0.0, 3.0], [1e-3, 2e-3, 1.5e-3]])
+def test_a_drawing_stays_inside_its_frame_and_its_axis_has_two_ends(values):
+    points = [Point(f"day {n}", "c", value, low=0.9 * value, high=1.1 * value) for n, value in enumerate(values)]
+    drawing = sparkline(points, [], [point.place for point in points])
+    assert drawing.low < drawing.high
+    for mark in drawing.marks:
+        assert 0 <= mark.x <= WIDTH
+        assert 0 <= mark.top <= mark.y <= mark.bottom <= HEIGHT
 
 
 @pytest.fixture
@@ -127,6 +226,7 @@ def test_an_error_of_git_or_of_the_store_is_one_line(clones, tmp_path, monkeypat
         (("pull", "--branch", "nope"), "has no runs"),
         (("push", saved(tmp_path, run_of(1)), "--remote", "nowhere"), "nowhere"),
         (("push", saved(tmp_path, run_of(1)), "--branch", "a b"), "check-ref-format"),
+        (("push", saved(tmp_path, run_of(1)), "--branch", "refs/heads/main"), "must be the name of a branch"),
         (("plot", "--store", "nope"), "expected a folder of runs"),
         (("add", "nope.json"), "cannot read it"),
     ):
@@ -141,8 +241,8 @@ def test_runs_are_added_to_a_folder_and_plotted(tmp_path, monkeypatch):
     assert call(monkeypatch, tmp_path, "add", *paths).exit_code == 0
     done = call(monkeypatch, tmp_path, "plot", "--case", "operation/sdpa*")
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("3 series, 1 changes")
-    assert "on (2026-01-07" in (tmp_path / "history.html").read_text()
+    assert done.stdout == "3 series, regressions: 1, improvements: 0: history.html\n"
+    assert "(2026-01-07), not yet at" in (tmp_path / "history.html").read_text()
     assert call(monkeypatch, tmp_path, "plot", "--case", "nope").exit_code == 2
 
 

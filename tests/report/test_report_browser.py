@@ -379,7 +379,7 @@ def test_the_index_can_be_searched_and_is_accessible(opened: Opened, tmp_path: P
     opened.page.goto((tmp_path / "reports" / "index.html").as_uri())
     page = opened.page
     page.fill("#search", "TWO profile")
-    assert page.locator(".runs > li:visible h2").all_inner_texts() == ["two"]
+    assert page.locator(".runs > li:visible h3").all_inner_texts() == ["two"]
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
 

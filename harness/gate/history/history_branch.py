@@ -98,8 +98,8 @@ def _address(repository: Path, remote: str) -> str:
 
 
 def _check_name(repository: Path, branch: str) -> None:
-    """Refuse what is not the plain name of a branch, such as an option or ``@{-1}``."""
-    if branch.startswith("-") or git.output(repository, "check-ref-format", "--branch", branch) != branch:
+    """Refuse what is not the plain name of a branch, such as an option, ``@{-1}``, or the ref ``refs/heads/main``."""
+    if branch.startswith(("-", "refs/")) or git.output(repository, "check-ref-format", "--branch", branch) != branch:
         raise HistoryError(f"--branch must be the name of a branch, got {branch!r}; see git help check-ref-format")
 
 

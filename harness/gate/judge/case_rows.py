@@ -78,7 +78,7 @@ def case_rows(judgement: Judgement) -> list[CaseRow]:
     for finding in judgement.findings:
         by_case.setdefault(finding.case_id, []).append(finding)
     rows = [_row(case_id, findings, judgement.errors.get(case_id)) for case_id, findings in by_case.items()]
-    return sorted(rows, key=lambda row: (KINDS.index(row.kind), _in_numerical_order(row.case_id)))
+    return sorted(rows, key=lambda row: (KINDS.index(row.kind), in_numerical_order(row.case_id)))
 
 
 def case_counts(judgement: Judgement) -> Counter[Kind]:
@@ -131,7 +131,7 @@ def interval(finding: GateFinding, low: float, high: float) -> str:
     return f"[{', '.join(ends if finding.metric.higher_is_worse else ends[::-1])}]"
 
 
-def _in_numerical_order(case_id: str) -> list[tuple[str, int]]:
+def in_numerical_order(case_id: str) -> list[tuple[str, int]]:
     """A sorting key that puts ``n512`` in front of ``n2048``."""
     return [(text, int(digits or 0)) for text, digits in _NUMBERS.findall(case_id)]
 
@@ -161,7 +161,7 @@ def _line(finding: GateFinding) -> MetricLine:
     estimate, metric = finding.estimate, finding.metric
     values = ""
     if metric is not None and finding.base_value is not None and finding.head_value is not None:
-        values = f"{_value(metric, finding.base_value)} -> {_value(metric, finding.head_value)}"
+        values = f"{value_words(metric, finding.base_value)} -> {value_words(metric, finding.head_value)}"
     return MetricLine(
         "" if metric is None else metric.name.replace("_", " "),
         values,
@@ -180,7 +180,8 @@ def _verdict(finding: GateFinding) -> str:
     return kind if finding.verdict == "INVALID" else f"{kind}: {finding.verdict}"
 
 
-def _value(metric: Metric, value: float) -> str:
+def value_words(metric: Metric, value: float) -> str:
+    """A value of a metric with its unit."""
     if metric.name == "compile_time" and value <= SHORT_COMPILE_SECONDS:
         return f"up to {seconds_words(value)}"
     if metric.name == "memory":

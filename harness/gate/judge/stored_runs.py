@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from harness.core import comparability, store
+from harness.core.merged_runs import as_rounds
 from harness.core.record import Run
 from harness.core.store import StoreError
 
@@ -41,8 +42,4 @@ def load(path: Path, anyway: bool = False) -> Run:
         runs[name] = run
     if not later:
         return first
-    records = [record for run in runs.values() for record in run.records]
-    begun = {record.case_id for record in records if not record.not_begun}
-    records = [record for record in records if not (record.not_begun and record.case_id in begun)]
-    # Without a session: if these runs were interleaved with others, it was not with the other runs of this comparison.
-    return first.model_copy(update={"records": records, "session": None})
+    return as_rounds([*runs.values()])

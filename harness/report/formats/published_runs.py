@@ -1,6 +1,7 @@
-"""The published runs: one folder per run, an index of all runs with search, and one page per device."""
+"""The published runs: one folder per run, an index of all runs with a matrix and search, and one page per device."""
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,13 @@ from harness.core.record import Run
 from harness.core.templates import environment
 from harness.report.comparison import compare
 from harness.report.formats import html
+from harness.report.formats.runs_matrix import RunWinners, columns, winners
+from harness.report.model.page_parts import Evidence
 from harness.report.model.records_table import machine_name, report_rows
 from harness.report.model.style import DARK_PAGE, LIGHT_PAGE
 from harness.report.questions import headline
+from harness.report.questions.best_methods import ALLOWED_WORDS
+from harness.report.questions.operation_page import operation_data
 
 DEVICES = "devices"
 READING = "reading.md"
@@ -23,7 +28,13 @@ class AlreadyPublished(ValueError):
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """One entry of the index. ``data`` and ``page`` are relative to the reports folder; ``page`` may be missing."""
+    """One entry of the index.
+
+    Attributes:
+        data, page: relative to the reports folder; the page may be missing.
+        summary: what the run says in a sentence or two.
+        winners: the run's row of the matrix; None where it did not time the attention alone.
+    """
 
     name: str
     data: str
@@ -34,6 +45,7 @@ class PublishedRun:
     commit: str
     cases: int
     summary: str
+    winners: RunWinners | None
 
 
 def publish(source: Path, reports: Path, name: str | None = None, reading: Path | None = None) -> Path:
@@ -66,26 +78,27 @@ def publish(source: Path, reports: Path, name: str | None = None, reading: Path 
             f"{others[0]} contains another run, and published data is never rewritten; give another name"
         )
     # Before anything is written, so that no data is published without its page.
-    page = html.render(compare([run], reading=paragraphs(reading or folder / READING)))
+    kept = folder / READING
+    about = reading or (kept if kept.exists() else None)
+    page = html.render(compare([run], reading=paragraphs(about) if about else ()))
     words = None if reading is None else reading.read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
     if not data.exists():
         data.write_bytes(content)
     if words is not None:
-        (folder / READING).write_bytes(words)
+        kept.write_bytes(words)
     (folder / "report.html").write_text(page, encoding="utf-8")
     write_index(reports)
     return folder
 
 
 def paragraphs(path: Path) -> list[str]:
-    """The paragraphs of a text file; none where the file does not exist.
+    """The paragraphs of a text file.
 
     Raises:
+        OSError: it cannot be read.
         ValueError: it is not in UTF-8.
     """
-    if not path.exists():
-        return []
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -99,17 +112,48 @@ def write_index(reports: Path) -> Path:
     by_device: dict[str, list[PublishedRun]] = {}
     for run in runs:
         by_device.setdefault(run.device, []).append(run)
-    template = environment(html.TEMPLATES).get_template("index.html")
     pages = {device: f"{DEVICES}/{slug(device)}.html" for device in by_device}
-    styles = {"css": html.template_text("report.css"), "light": LIGHT_PAGE, "dark": DARK_PAGE}
     (reports / DEVICES).mkdir(parents=True, exist_ok=True)
     for device, device_runs in by_device.items():
-        text = template.render(title=device, runs=device_runs, pages={}, root="../", **styles)
-        (reports / pages[device]).write_text(text, encoding="utf-8")
-    text = template.render(title="Published attention reports", runs=runs, pages=pages, root="", **styles)
+        (reports / pages[device]).write_text(_index_page(device, device_runs, {}, "../"), encoding="utf-8")
+    text = _index_page("Published attention reports", runs, pages, "")
     index = reports / "index.html"
     index.write_text(text, encoding="utf-8")
     return index
+
+
+def _index_page(title: str, runs: Sequence[PublishedRun], pages: Mapping[str, str], root: str) -> str:
+    """The text of the index or of a device's page; ``root`` is the way to the reports folder."""
+    rows = matrix_rows(runs)
+    return (
+        environment(html.TEMPLATES)
+        .get_template("index.html")
+        .render(
+            title=title,
+            runs=runs,
+            pages=pages,
+            root=root,
+            rows=rows,
+            columns=columns(row.winners for row in rows if row.winners is not None),
+            allowed=ALLOWED_WORDS,
+            css=html.template_text("report.css") + html.template_text("index.css"),
+            light=LIGHT_PAGE,
+            dark=DARK_PAGE,
+        )
+    )
+
+
+def matrix_rows(runs: Iterable[PublishedRun]) -> list[PublishedRun]:
+    """Of each profile on each device the newest run that timed the attention alone, by device, the newest first.
+
+    Args:
+        runs: the newest first.
+    """
+    newest: dict[str, dict[str, PublishedRun]] = {}
+    for run in runs:
+        if run.winners is not None:
+            newest.setdefault(run.device, {}).setdefault(run.profile, run)
+    return [run for by_profile in newest.values() for run in by_profile.values()]
 
 
 def published_runs(reports: Path) -> list[PublishedRun]:
@@ -128,7 +172,8 @@ def published_runs(reports: Path) -> list[PublishedRun]:
 def _published_run(run: Run, path: Path, reports: Path) -> PublishedRun:
     candidates = [path.with_suffix(".html"), path.parent / "report.html"]
     page = next((file.relative_to(reports).as_posix() for file in candidates if file.exists()), None)
-    sentences = headline.sentences(report_rows(run))
+    rows = report_rows(run)
+    found = winners(operation_data(Evidence([run], [""], rows, {})))
     name = path.parent.name if path.stem == "run" else f"{path.parent.name}, {path.stem}"
     return PublishedRun(
         name=name,
@@ -139,7 +184,8 @@ def _published_run(run: Run, path: Path, reports: Path) -> PublishedRun:
         profile=run.profile,
         commit=(run.commit or "not known")[:10],
         cases=len(run.records),
-        summary=" ".join(map(str, sentences[:2])),
+        summary=found.headline if found else " ".join(map(str, headline.sentences(rows)[:2])),
+        winners=found,
     )
 
 

@@ -97,7 +97,7 @@ def relative_time(row: ReportRow, reference: ReportRow | None, tie: Tie | None) 
     return RelativeTime("slower", f"{Amount(times.value, 'number')} times slower than {name}", amount)
 
 
-def is_clear(time: Estimate, other: Estimate, tie: Tie | None) -> bool:
+def is_clear(time: Estimate | Amount, other: Estimate | Amount, tie: Tie | None) -> bool:
     """Whether two times have intervals that do not overlap, and differ by more than two names of one kernel do."""
     if time.low is None or time.high is None or other.low is None or other.high is None:
         return False
