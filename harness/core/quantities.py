@@ -1,4 +1,4 @@
-"""Times, sizes, shares and relative errors in words, for the terminal and for the gate's outputs."""
+"""Times, sizes, shares and relative errors in words, for the terminal, the gate and the report."""
 
 import math
 
@@ -13,23 +13,33 @@ _ALMOST = 0.9995
 def number_words(value: float) -> str:
     """Three significant digits, with an exponent only where plain digits would be long."""
     if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
+        return f"{value:g}".replace("inf", "\N{INFINITY}")
     rounded = float(f"{value:.3g}")
     if 1e-3 <= abs(rounded) < 1e6:
         return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
     return f"{rounded:.2e}"
 
 
+def time_unit(seconds: float) -> tuple[float, str]:
+    """The unit in which a duration has one to three digits, as its size in seconds and its name."""
+    return next((pair for pair in _TIMES if seconds >= pair[0] * _ALMOST), _TIMES[-1])
+
+
+def size_unit(size: float) -> tuple[int, str]:
+    """The binary unit of a size in memory, as its size in bytes and its name."""
+    return next((pair for pair in _SIZES if size >= pair[0] * _ALMOST), (1, "B"))
+
+
 def seconds_words(seconds: float) -> str:
     """A duration in the unit in which it has one to three digits: ``1.77 s``, ``12.3 ms``."""
-    size, unit = next((pair for pair in _TIMES if seconds >= pair[0] * _ALMOST), _TIMES[-1])
-    return f"{number_words(seconds / size)} {unit}"
+    unit, name = time_unit(seconds)
+    return f"{number_words(seconds / unit)} {name}"
 
 
 def bytes_words(size: float) -> str:
     """A size in memory, in binary units."""
-    unit_size, unit = next((pair for pair in _SIZES if size >= pair[0] * _ALMOST), (1, "B"))
-    return f"{number_words(size / unit_size)} {unit}" if unit_size > 1 else f"{size:.0f} B"
+    unit, name = size_unit(size)
+    return f"{number_words(size / unit)} {name}" if unit > 1 else f"{size:.0f} B"
 
 
 def share_words(share: float) -> str:

@@ -417,6 +417,19 @@ class Record(_Strict):
         """Whether the case was not started before the deadline of its run."""
         return self.status == "timeout" and self.reasons[0].startswith(NOT_BEGUN)
 
+    @property
+    def is_exact_softmax(self) -> bool:
+        """Whether the case's attention computes softmax attention exactly, as its plugin declared when it was measured.
+
+        Records that are older than the field ``exact_softmax`` have None there. For them the attention's name decides,
+        by the rule from when they were published, so that published runs render unchanged. That rule lacks
+        ``flash_attn``, ``flex`` and all attentions of other packages.
+        """
+        if self.exact_softmax is not None:
+            return self.exact_softmax
+        attention = self.spec.attention
+        return attention in {"softmax", "sdpa"} or attention.startswith(("sdpa_", "xformers_"))
+
 
 class Run(_Strict):
     """One run of the suites: the top-level ``harness`` block of the benchmark JSON."""

@@ -1,21 +1,13 @@
-"""The error of an attention at the setting at which a case timed it, from the cases that measured errors.
-
-A speed without the error beside it says little: an attention that ignores its inputs would be the fastest. Batch and
-number of heads are not part of a setting, because every head is computed independently.
-"""
+"""The error of an attention at the setting of a timed case, in the words of the gate and the terminal."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median
 
-from harness.core.quantities import ROUNDING, error_words
+from harness.core.matched_errors import INPUTS_WORDS, MatchedErrors
+from harness.core.quantities import ROUNDING, error_words, share_words
 from harness.core.record import Record
-from harness.core.spec import QualitySpec
 
-_INPUTS = {"recorded": "recorded", "matched": "sharp", "clustered": "smooth", "normal": "random"}
-"""Kinds of inputs, the one that says most about a trained model first, with the report's words for them."""
 NOT_MEASURED = "error not measured"
-_Key = tuple[str, int, str, str, int | None]
 
 
 @dataclass(frozen=True)
@@ -27,24 +19,35 @@ class SettingError:
         tensor: "output", or in a training step perhaps "grad_q", "grad_k" or "grad_v".
         inputs: on which kind of inputs it was measured.
         own_definition: it was compared with nothing but its own definition, and does not compute softmax attention.
+        is_rounding: it is too small to be called an approximation's, or its attention approximates nothing.
+        is_measured: a case measured it; otherwise the verification of the timed case did.
     """
 
     value: float
     tensor: str
     inputs: str
     own_definition: bool
+    is_rounding: bool
+    is_measured: bool
+
+    @property
+    def cell(self) -> str:
+        """The error in a table's cell, without the tensor that it is of."""
+        words = error_words(self.value)
+        visible = " (rounding)" if self.is_rounding and self.value >= ROUNDING else ""
+        return words + visible + ("*" if self.own_definition else "")
 
     def __str__(self) -> str:
-        gradient = "" if self.tensor == "output" or self.value < ROUNDING else f" ({self.tensor.replace('_', ' of ')})"
-        return error_words(self.value) + ("*" if self.own_definition else "") + gradient
+        return self.cell + ("" if self.tensor == "output" or self.is_rounding else f" ({_gradient_words(self.tensor)})")
 
 
 def error_phrase(error: SettingError | None) -> str:
     """The error as a part of a sentence about a speed; also where there is none, so that no speed is without it."""
     if error is None:
         return NOT_MEASURED
-    if error.value < ROUNDING:
-        return "only rounding error" + (" relative to its own definition" if error.own_definition else "")
+    if error.is_rounding:
+        visible = f" ({share_words(error.value)})" if error.value >= ROUNDING else ""
+        return f"only rounding error{visible}" + (" relative to its own definition" if error.own_definition else "")
     return f"error {error}"
 
 
@@ -53,76 +56,42 @@ def explanation(errors: Iterable[SettingError | None]) -> str:
     shown = [error for error in errors if error is not None]
     if not shown:
         return ""
-    kinds = [kind for kind in _INPUTS.values() if any(error.inputs == kind for error in shown)]
+    kinds = [kind for kind in INPUTS_WORDS.values() if any(error.inputs == kind for error in shown)]
     parts = [f"error: relative error of the output at the same length, dtype and knobs, on {' or '.join(kinds)} inputs"]
     if any("grad" in str(error) for error in shown):
         parts.append("with a backward pass of the gradient that is named, if that is larger")
+    if not all(error.is_measured for error in shown):
+        parts.append("of an exact attention whose error no case measured, that of its verification")
     if any(error.own_definition for error in shown):
         parts.append("* relative to its own definition, because it estimates no other attention")
     return "; ".join(parts)
 
 
 class SettingErrors:
-    """Finds the error that belongs to a timed case among the records of a run."""
+    """Finds the one error that the gate and the terminal show beside a timed case of a run."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        measured = [record for record in records if record.status == "ok" and record.quality is not None]
-        estimated = {_reference(record) for record in measured if _reference(record) != record.spec.attention}
-        self._by_setting: dict[_Key, list[tuple[Record, bool]]] = {}
-        for record in measured:
-            is_own = _reference(record) == record.spec.attention and not _is_exact_softmax(record)
-            own_definition = is_own and _reference(record) not in estimated
-            self._by_setting.setdefault(_key(record), []).append((record, own_definition))
+        self._matched = MatchedErrors(records)
 
     def of(self, record: Record) -> SettingError | None:
-        """The error at the length, dtype, head size and knobs of a case; None where it was not measured.
-
-        A forward pass has the error of the output; one with a backward pass the largest of the output's and the
-        gradients'.
-        """
-        found = [pair for pair in self._by_setting.get(_key(record), []) if _has_knobs_of(pair[0], record)]
-        if record.quality is not None and record.status == "ok":
-            found = [pair for pair in found if pair[0] is record]
-        if not found:
+        """The error on the first kind of ``INPUTS_WORDS`` on which it was measured, or the rounding error of the case's
+        verification; None where neither is known, or where it is known of the output only and the case has a backward
+        pass."""
+        kinds = list(INPUTS_WORDS)
+        measured = sorted(self._matched.of(record).items(), key=lambda item: kinds.index(item[0].name))
+        found = [*(error for _, error in measured), self._matched.of_verification(record)]
+        error = next((error for error in found if error is not None and not error.without_gradients), None)
+        if error is None:
             return None
-        order = list(_INPUTS)
-        measured, own_definition = min(found, key=lambda pair: order.index(_inputs(pair[0])))
-        assert measured.quality is not None
-        with_gradients = getattr(record.spec, "mode", "forward") != "forward"
-        errors = {
-            tensor: median(values)
-            for tensor, values in measured.quality.errors.items()
-            if values and (with_gradients or tensor == "output")
-        }
-        if not errors or (with_gradients and errors.keys() == {"output"}):
-            return None
-        tensor = max(errors, key=errors.__getitem__)
-        return SettingError(errors[tensor], tensor, _INPUTS[_inputs(measured)], own_definition)
+        return SettingError(
+            value=error.value,
+            tensor=error.tensor,
+            inputs=error.kind_words,
+            own_definition=error.compared == "own definition" and not error.is_estimated,
+            is_rounding=error.is_rounding or error.value < ROUNDING,
+            is_measured=error.inputs is not None,
+        )
 
 
-def _is_exact_softmax(record: Record) -> bool:
-    """As the plugin declared; for records that are older than the field, by the name, as in the report."""
-    if record.exact_softmax is not None:
-        return record.exact_softmax
-    return record.spec.attention == "softmax" or record.spec.attention.startswith(("sdpa", "xformers_"))
-
-
-def _key(record: Record) -> _Key:
-    spec = record.spec
-    return (spec.attention, spec.seq_len, spec.dtype, spec.device, getattr(spec, "head_dim", None))
-
-
-def _inputs(record: Record) -> str:
-    assert isinstance(record.spec, QualitySpec)
-    return record.spec.inputs
-
-
-def _reference(record: Record) -> str:
-    """The attention that the errors are against, without the dtype and the inputs that follow it."""
-    assert record.quality is not None
-    return record.quality.reference.split(",")[0]
-
-
-def _has_knobs_of(measured: Record, timed: Record) -> bool:
-    shared = measured.knobs.keys() & timed.knobs.keys()
-    return all(measured.knobs[name] == timed.knobs[name] for name in shared)
+def _gradient_words(tensor: str) -> str:
+    return tensor.replace("_", " of ")

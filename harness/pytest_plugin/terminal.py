@@ -73,15 +73,17 @@ def _score(task: TaskResult) -> str:
 def result_sentences(records: Sequence[Record], named: Sequence[str]) -> list[str]:
     """What the run says about the attention alone: of the attentions that the user named, else of the fastest one.
 
-    Each sentence is about the longest length at which the attention has a time and an error, with a backward pass where
-    there is one, and names the fastest exact attention there. Without any error it is about the longest length.
+    Each sentence is about the longest length at which the attention has a time and an error that a case measured, with
+    a backward pass where there is one, and names the fastest exact attention there. Without any such error it is about
+    the longest length.
     """
     timed = [record for record in records if isinstance(record.spec, OperationSpec) and record.timing is not None]
     errors = SettingErrors(records)
 
     def importance(record: Record) -> tuple[bool, bool, int]:
         assert isinstance(record.spec, OperationSpec)
-        return errors.of(record) is not None, record.spec.mode == "forward_backward", record.spec.seq_len
+        error = errors.of(record)
+        return error is not None and error.is_measured, record.spec.mode == "forward_backward", record.spec.seq_len
 
     sentences = []
     for name in named:
@@ -222,7 +224,7 @@ def _cell(record: Record, errors: SettingErrors, time: intervals.Estimate | None
     if record.timing is None or record.memory is None:
         return record.status, "", ""
     found = errors.of(record)
-    error = UNKNOWN if found is None else error_words(found.value) + ("*" if found.own_definition else "")
+    error = UNKNOWN if found is None else found.cell
     mark = DISTURBED_MARK if record.timing.disturbed else ""
     words = mark + seconds_words(_seconds_of(record))
     if time is not None and time.low is not None and time.high is not None:

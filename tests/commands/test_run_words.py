@@ -5,8 +5,8 @@ import synthetic
 
 from harness.core.case_words import case_words
 from harness.core.quantities import bytes_words, error_words, remaining_words, seconds_words, share_words
-from harness.core.record import Memory, Quality, Timing
-from harness.core.setting_error import SettingErrors
+from harness.core.record import Check, Memory, Quality, Timing
+from harness.core.setting_error import SettingErrors, error_phrase, explanation
 from harness.core.spec import ModelSpec, OperationSpec, QualitySpec
 from harness.pytest_plugin import terminal
 
@@ -128,6 +128,50 @@ def test_an_attention_that_estimates_no_other_is_marked():
         [quality("yoso_e", 128, 1e-7, reference="yoso_e"), quality("yoso", 128, 0.4, reference="yoso_e")]
     )
     assert str(target.of(timed("yoso_e", 128, 1.0))) == "rounding"
+
+
+def test_an_exact_attention_has_the_rounding_error_of_its_verification_where_no_case_measured_one(records):
+    checks = [Check(what=what, error=error, allowed=1e-5, passed=True)
+              for what, error in (("output", 2e-7), ("grad_q", 9e-7), ("output, worst row", 5e-6))]  # fmt: skip
+    exact = timed("sdpa", 128, 1.0, exact=True, checks=checks)
+    error = SettingErrors([]).of(exact)
+    assert (str(error), error.value, error.inputs, error.is_measured) == ("rounding", 2e-7, "random", False)
+    assert error_phrase(error) == "only rounding error"
+    assert explanation([error]).endswith("of an exact attention whose error no case measured, that of its verification")
+    assert SettingErrors([]).of(timed("mine", 128, 1.0, checks=checks)) is None
+    # It moves no sentence from the longest length at which an error was measured.
+    longer = [record.model_copy(update={"checks": checks}) if record.exact_softmax else record for record in records]
+    assert terminal.result_sentences(longer, ()) == terminal.result_sentences(records, ())
+    assert terminal.result_sentences(longer, ("sdpa",)) == terminal.result_sentences(records, ("sdpa",))
+
+
+def test_rounding_in_a_small_dtype_is_called_rounding_with_its_size():
+    checks = [Check(what="output", error=0.003, allowed=0.01, passed=True)]
+    spec = OperationSpec(attention="sdpa", seq_len=128, dtype="bfloat16")
+    error = SettingErrors([]).of(synthetic.record(spec, exact_softmax=True, checks=checks))
+    assert (str(error), error_phrase(error)) == ("0.300% (rounding)", "only rounding error (0.300%)")
+
+
+def test_the_error_of_another_drawing_of_features_is_that_of_one_drawing():
+    knobs = {"num_features": 64, "redraw": False}
+    errors = SettingErrors([quality("performer", 128, 0.5, knobs=knobs)])
+    assert str(errors.of(timed("performer", 128, 1.0, knobs=knobs | {"redraw": True}))) == "50.0%"
+    assert errors.of(timed("performer", 128, 1.0, knobs=knobs | {"num_features": 32})) is None
+    both = SettingErrors(
+        [quality("performer", 128, 0.5, knobs=knobs), quality("performer", 128, 0.4, knobs=knobs | {"redraw": True})]
+    )
+    assert str(both.of(timed("performer", 128, 1.0, knobs=knobs | {"redraw": True}))) == "40.0%"
+
+
+def test_recorded_inputs_have_a_head_size_of_their_own_and_come_after_sharp_and_smooth_ones():
+    spec = QualitySpec(attention="mine", seq_len=128, inputs="recorded", recording="made up", head_dim=32)
+    recorded = synthetic.record(spec, quality=Quality(reference="softmax, float64", errors={"output": [0.3]}))
+    of_time = timed("mine", 128, 1.0)
+    random_, smooth = (
+        quality("mine", 128, error, inputs=kind) for kind, error in (("normal", 0.1), ("clustered", 0.2))
+    )
+    assert SettingErrors([random_, recorded]).of(of_time).inputs == "recorded"
+    assert SettingErrors([random_, recorded, smooth]).of(of_time).inputs == "smooth"
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,23 @@ def test_rounding_against_an_own_definition_is_no_approximation_error() -> None:
     assert {row.series for row in timed_rows if index.of(row, RANDOM)} == {"yoso_e", "yoso", "sdpa_math"}
 
 
+def test_errors_over_the_length_match_by_the_same_rules_as_all_others() -> None:
+    """Recorded inputs have the head size of their model, and another drawing of features has the same error."""
+
+    def error_of(error: float, **fields: object) -> Record:
+        spec = QualitySpec.model_validate({"attention": "performer", "seq_len": 512, "head_dim": 32} | fields)
+        quality = Quality(reference="softmax, float64", errors={"output": [error]}, budget=None)
+        return synthetic.record(spec, knobs={"redraw": False}, quality=quality)
+
+    spec = OperationSpec(attention="performer", seq_len=512)
+    time = synthetic.timed(spec, 1e-3, 1e6, np.random.default_rng(0), knobs={"redraw": True})
+    recorded = error_of(0.3, inputs="recorded", recording="rxnmapper")
+    rows = report_rows(synthetic.run([time, recorded, error_of(0.1), error_of(0.2, inputs="normal", head_dim=64)]))
+    index = approximation_error.ErrorIndex(rows)
+    found = {kind: matched.median for kind in index.inputs if (matched := index.of(rows[0], kind)) is not None}
+    assert found == {"recorded (query, key and value of a trained model: rxnmapper, heads of 32)": 0.3, RANDOM: 0.2}
+
+
 def test_recorded_inputs_are_named_with_what_was_recorded() -> None:
     def recorded(**fields: str) -> Record:
         spec = QualitySpec.model_validate({"attention": "yoso", "seq_len": 512, "inputs": "recorded"} | fields)
@@ -151,8 +168,8 @@ def test_recorded_inputs_are_named_with_what_was_recorded() -> None:
         recorded(recording="my.safetensors", recording_sha256="ab" * 32),
     )
     text = of(synthetic.run([of_model, of_file])).text
-    assert "recorded (query, key and value of a trained model: rxnmapper)" in text
-    assert "recorded (query, key and value of a trained model: my.safetensors, file abababab)" in text
+    assert "recorded (query, key and value of a trained model: rxnmapper, heads of 64)" in text
+    assert "recorded (query, key and value of a trained model: my.safetensors, file abababab, heads of 64)" in text
     assert "Recorded inputs are the query, key and value that the layers of a trained model received" in text
 
 

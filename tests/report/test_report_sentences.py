@@ -7,6 +7,7 @@ import pytest
 import synthetic
 from report_page import Page, of
 
+from harness.core import quantities
 from harness.core.record import Check, Quality, Run
 from harness.core.spec import OperationSpec, QualitySpec
 from harness.report.model import amounts, tables
@@ -35,8 +36,8 @@ def test_the_headline_is_computed_from_the_records(realistic: Run) -> None:
     times = times_by_length(rows)
     fastest = min(("sdpa", "sdpa_flash"), key=lambda name: times[name][16384].value)
     assert words[0].startswith(f"At 16,384 tokens the fastest exact softmax attention is {fastest}")
-    assert amounts.format_seconds(times[fastest][16384].value) in words[0]
-    assert f"yoso takes {amounts.format_seconds(times['yoso'][16384].value)}" in words[1]
+    assert quantities.seconds_words(times[fastest][16384].value) in words[0]
+    assert f"yoso takes {quantities.seconds_words(times['yoso'][16384].value)}" in words[1]
     crossing = growth.crossover(times["yoso"], times["sdpa"])
     assert isinstance(crossing, growth.Crossover)
     assert crossing.length is not None
@@ -195,17 +196,17 @@ def test_a_table_rejects_rows_that_do_not_fit_its_columns() -> None:
 @pytest.mark.parametrize(
     ("words", "value", "expected"),
     [
-        (amounts.format_seconds, 1.234, "1.23 s"),
-        (amounts.format_seconds, 0.0999999, "100 ms"),
-        (amounts.format_seconds, 4.5e-8, "45.0 ns"),
-        (amounts.format_seconds, 7200.0, "7,200 s"),
-        (amounts.format_bytes, 1536, "1.50 KiB"),
-        (amounts.format_bytes, 12, "12 B"),
-        (amounts.format_bytes, 2**30, "1.00 GiB"),
+        (quantities.seconds_words, 1.234, "1.23 s"),
+        (quantities.seconds_words, 0.0999999, "100 ms"),
+        (quantities.seconds_words, 4.5e-8, "45.0 ns"),
+        (quantities.seconds_words, 7200.0, "7,200 s"),
+        (quantities.bytes_words, 1536, "1.50 KiB"),
+        (quantities.bytes_words, 12, "12 B"),
+        (quantities.bytes_words, 2**30, "1.00 GiB"),
         (amounts.format_length, 16384, "16,384"),
         (amounts.format_length, 491.23, "491"),
-        (amounts.format_number, 0.0, "0"),
-        (amounts.format_number, 1e-7, "1.00e-07"),
+        (quantities.number_words, 0.0, "0"),
+        (quantities.number_words, 1e-7, "1.00e-07"),
     ],
 )
 def test_numbers_as_words(words: amounts.Formatter, value: float, expected: str) -> None:

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.core.quantities import ROUNDING
 from harness.core.record import Record
 
 Scale = Literal["ratio", "difference"]
 Replicate = Literal["process", "draw"]
-ROUNDING = 1e-4
-"""Relative errors below this are rounding, which any harmless change in the order of additions changes."""
 SHORT_COMPILE_SECONDS = 1.0
 """Compile times below this, from a cache for example, count as this much."""
 

@@ -4,11 +4,11 @@ An ``Amount`` is written with three significant digits and a unit and keeps its 
 page can be traced to a value in the page's JSON.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.core.quantities import bytes_words, number_words, seconds_words, share_words, size_unit, time_unit
 from harness.statistics.intervals import LEVEL, Estimate
 
 Formatter = Callable[[float], str]
@@ -17,42 +17,15 @@ ABSENT = "\N{EN DASH}"
 """The text of a table cell without a value."""
 LEVEL_WORDS = f"{LEVEL:.0%}"
 
-_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-_BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
-
-
-def format_number(value: float) -> str:
-    """Three significant digits, with an exponent only where plain digits would be long."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}".replace("inf", "∞")
-    rounded = float(f"{value:.3g}")
-    if 1e-3 <= abs(rounded) < 1e6:
-        digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
-        return f"{rounded:,.{digits}f}"
-    return f"{rounded:.2e}"
-
-
-def format_seconds(value: float) -> str:
-    """A duration in seconds."""
-    size, unit = next((pair for pair in _TIMES if value >= pair[0] * 0.9995), _TIMES[-1])
-    return f"{format_number(value / size)} {unit}"
-
-
-def format_bytes(value: float) -> str:
-    """A size in memory in bytes, written in binary units."""
-    size, unit = next((pair for pair in _BYTES if value >= pair[0] * 0.9995), (1, "B"))
-    return f"{format_number(value / size)} {unit}" if size > 1 else f"{value:.0f} B"
-
 
 def format_interval(value: float, low: float, high: float, unit: "Unit") -> str:
     """The bounds of an interval in the unit in which ``value`` is written: "[195, 198]" after "196 ms"."""
-    scales = {"s": _TIMES, "B": _BYTES}.get(unit)
-    if scales is None:
+    if unit not in ("s", "B"):
         return f"[{FORMATTERS[unit](low)}, {FORMATTERS[unit](high)}]"
-    size = next((size for size, _ in scales if value >= size * 0.9995), scales[-1][0] if unit == "s" else 1)
-    if size == 1 and unit == "B":
+    size, name = time_unit(value) if unit == "s" else size_unit(value)
+    if name == "B":
         return f"[{low:.0f}, {high:.0f}]"
-    return f"[{format_number(low / size)}, {format_number(high / size)}]"
+    return f"[{number_words(low / size)}, {number_words(high / size)}]"
 
 
 def format_length(value: float) -> str:
@@ -60,14 +33,9 @@ def format_length(value: float) -> str:
     return f"{float(f'{value:.3g}'):,.0f}" if value != int(value) else f"{int(value):,}"
 
 
-def format_percent(value: float) -> str:
-    """A fraction of 1 as a percentage."""
-    return f"{format_number(100 * value)}%"
-
-
 def format_points(value: float) -> str:
     """A difference of two scores in percentage points, with its sign."""
-    return ("+" if value > 0 else "") + format_number(value)
+    return ("+" if value > 0 else "") + number_words(value)
 
 
 def format_count(value: float) -> str:
@@ -77,22 +45,22 @@ def format_count(value: float) -> str:
 
 def format_byte_rate(value: float) -> str:
     """Bytes per second, in decimal units as data sheets have them."""
-    return f"{format_number(value / 1e9)} GB/s"
+    return f"{number_words(value / 1e9)} GB/s"
 
 
 def format_operation_rate(value: float) -> str:
     """Floating-point operations per second."""
-    return f"{format_number(value / 1e12)} TFLOP/s"
+    return f"{number_words(value / 1e12)} TFLOP/s"
 
 
 FORMATTERS: dict[Unit, Formatter] = {
-    "s": format_seconds,
-    "B": format_bytes,
+    "s": seconds_words,
+    "B": bytes_words,
     "tokens": format_length,
     "count": format_count,
-    "fraction": format_percent,
+    "fraction": share_words,
     "points": format_points,
-    "number": format_number,
+    "number": number_words,
     "B/s": format_byte_rate,
     "op/s": format_operation_rate,
 }

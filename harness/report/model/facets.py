@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from harness.core.matched_errors import INPUTS_WORDS
 from harness.core.record import Record
 from harness.core.spec import ModelSpec, OperationSpec, QualityInputs, QualitySpec, TaskSpec
 
@@ -22,11 +23,11 @@ FAMILIES = {"yoso": "YOSO's model", "lra": "Long Range Arena's model"}
 """The models that tasks are trained in. They are a facet of a task, whereas the family of a timed model is part of its
 series, because timed models of different families are drawn in one plot."""
 
-_INPUTS: dict[QualityInputs, tuple[str, str]] = {
-    "matched": ("sharp", "one key per query"),
-    "clustered": ("smooth", "tokens in clusters"),
-    "normal": ("random", "standard normal, as timed"),
-    "recorded": ("recorded", "query, key and value of a trained model"),
+_INPUTS_IN_DETAIL: dict[QualityInputs, str] = {
+    "matched": "one key per query",
+    "clustered": "tokens in clusters",
+    "normal": "standard normal, as timed",
+    "recorded": "query, key and value of a trained model",
 }
 _INPUTS_EXPLAINED: dict[QualityInputs, str] = {
     "matched": "On sharp inputs each query is similar to one key, that of its own position, and everything else is "
@@ -80,12 +81,12 @@ def facets_of(record: Record) -> dict[str, str]:
 
 
 def describe_inputs(spec: QualitySpec) -> str:
-    """The value of the facet ``Inputs``: the kind of inputs, with what was recorded, or with the cosine similarity
-    where it is not the default."""
-    name, detail = _INPUTS[spec.inputs]
+    """The value of the facet ``Inputs``: the kind of inputs, with what was recorded and in which head size, or
+    with the cosine similarity where it is not the default."""
+    name, detail = INPUTS_WORDS[spec.inputs], _INPUTS_IN_DETAIL[spec.inputs]
     if spec.inputs == "recorded":
         file = f", file {spec.recording_sha256[:8]}" if spec.recording_sha256 else ""
-        return f"{name} ({detail}: {spec.recording}{file})"
+        return f"{name} ({detail}: {spec.recording}{file}, heads of {spec.head_dim})"
     is_default = spec.similarity == QualitySpec.model_fields["similarity"].default
     return f"{name} ({detail})" if is_default else f"{name} ({detail}, cosine {spec.similarity:g})"
 

@@ -121,7 +121,7 @@ def report_rows(*runs: Run) -> list[ReportRow]:
                 facets=row_facets,
                 base_series=_base_series(record),
                 series=series,
-                exact=is_exact_softmax(record),
+                exact=record.is_exact_softmax,
                 per="instance" if _is_at_largest_batch(record) else "call",
                 time=time,
                 clock=clock,
@@ -141,19 +141,6 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
 def machine_name(run: Run) -> str:
     """The name of the device that a run measured."""
     return str(run.machine.get("cuda_device") or run.machine.get("cpu") or "machine not named")
-
-
-def is_exact_softmax(record: Record) -> bool:
-    """Whether the case's attention computes softmax attention exactly, as its plugin declared when it was measured.
-
-    Records that are older than the field ``exact_softmax`` have None there. For them the attention's name decides, by
-    the rule from when they were published, so that published runs render unchanged. That rule lacks ``flash_attn``,
-    ``flex`` and all attentions of other packages.
-    """
-    if record.exact_softmax is not None:
-        return record.exact_softmax
-    attention = record.spec.attention
-    return attention in {"softmax", "sdpa"} or attention.startswith(("sdpa_", "xformers_"))
 
 
 def call_memory(record: Record) -> Memory | None:

@@ -8,18 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t
 
+from harness.core.matched_errors import MatchedErrors
+from harness.core.quantities import number_words, share_words
 from harness.core.record import Quality, Record
 from harness.core.spec import QualitySpec
-from harness.report.model.amounts import (
-    LEVEL_WORDS,
-    Amount,
-    Sentence,
-    compose,
-    format_number,
-    format_percent,
-    join,
-)
-from harness.report.model.facets import Facets, explain_inputs
+from harness.report.model.amounts import LEVEL_WORDS, Amount, Sentence, compose, join
+from harness.report.model.facets import Facets, describe_inputs, explain_inputs
 from harness.report.model.figures import (
     Figure,
     Styles,
@@ -48,7 +42,6 @@ from harness.report.model.records_table import (
     ReportRow,
     by_facets,
     by_series,
-    is_exact_softmax,
     sequence_lengths,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
@@ -67,7 +60,7 @@ _TENSORS = {
 
 
 @dataclass(frozen=True)
-class MatchedErrors:
+class OutputErrors:
     """The errors that belong to a timed case, one per draw."""
 
     errors: list[float]
@@ -80,9 +73,7 @@ class MatchedErrors:
 
 
 class ErrorIndex:
-    """The errors of the output by run, kind of inputs, attention, length, dtype and device.
-
-    Batch and number of heads are not part of the key, because every head is computed independently.
+    """The errors of the output at timed settings on each kind of inputs, of attentions that may be ranked by them.
 
     An attention that is compared with its own definition, and that no other attention estimates, has no approximation
     error: rounding would rank it, and even no attention at all, above everything that estimates something.
@@ -92,39 +83,35 @@ class ErrorIndex:
     """
 
     def __init__(self, rows: Sequence[ReportRow]) -> None:
-        self._records: dict[tuple[int, str, str, int, str, str], list[Record]] = {}
-        estimated = {
-            reference_of(quality)
-            for row, quality in with_quality(rows)
-            if reference_of(quality) != row.record.spec.attention
-        }
-        for row, quality in with_quality(rows):
-            is_own = reference_of(quality) == row.record.spec.attention and not is_exact_softmax(row.record)
-            if is_own and reference_of(quality) not in estimated:
-                continue
-            if quality.errors.get("output"):
-                self._records.setdefault(self._key(row, dict(row.facets)["Inputs"]), []).append(row.record)
-        self.inputs = sorted({inputs for _, inputs, *_ in self._records})
+        self._by_run = matched_by_run(rows)
+        self.inputs = sorted(
+            {
+                dict(row.facets)["Inputs"]
+                for row, quality in with_quality(rows)
+                if quality.errors.get("output") and self._is_ranked(row)
+            }
+        )
 
-    def of(self, row: ReportRow, inputs: str) -> MatchedErrors | None:
-        """The errors at the length and knobs of ``row`` on one kind of inputs; None where they were not measured."""
-        record = row.record
-        for measured in self._records.get(self._key(row, inputs), []):
-            shared = set(measured.knobs) & set(record.knobs)
-            same_size = getattr(measured.spec, "head_dim", None) == getattr(record.spec, "head_dim", None)
-            if same_size and all(measured.knobs[name] == record.knobs[name] for name in shared) and measured.quality:
-                return MatchedErrors(measured.quality.errors["output"], measured.quality.reference)
+    def of(self, row: ReportRow, inputs: str) -> OutputErrors | None:
+        """The errors at the setting of ``row`` on one kind of inputs; None where they were not measured."""
+        if not self._is_ranked(row):
+            return None
+        for measured in self._by_run[row.run].records_for(row.record).values():
+            is_of_kind = isinstance(measured.spec, QualitySpec) and describe_inputs(measured.spec) == inputs
+            if is_of_kind and measured.quality is not None:
+                return OutputErrors(measured.quality.errors["output"], measured.quality.reference)
         return None
 
-    @staticmethod
-    def _key(row: ReportRow, inputs: str) -> tuple[int, str, str, int, str, str]:
-        spec = row.record.spec
-        return (row.run, inputs, spec.attention, spec.seq_len, spec.dtype, spec.device)
+    def _is_ranked(self, row: ReportRow) -> bool:
+        return not self._by_run[row.run].has_no_approximation_error(row.record)
 
 
-def reference_of(quality: Quality) -> str:
-    """The attention that the errors are against, without the dtype and inputs that follow it."""
-    return quality.reference.split(",")[0]
+def matched_by_run(rows: Sequence[ReportRow]) -> dict[int, MatchedErrors]:
+    """The errors at the timed settings of each run, by the run's index."""
+    records: dict[int, list[Record]] = {}
+    for row in rows:
+        records.setdefault(row.run, []).append(row.record)
+    return {run: MatchedErrors(of_run) for run, of_run in records.items()}
 
 
 def with_quality(rows: Sequence[ReportRow]) -> list[tuple[ReportRow, Quality]]:
@@ -252,7 +239,7 @@ def error_figure(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, 
         texts = [
             hover_text(
                 row,
-                f"error {format_percent(matched.median)} against {escape_text(matched.reference)}"
+                f"error {share_words(matched.median)} against {escape_text(matched.reference)}"
                 f"<br>{len(matched.errors)} draws",
             )
             for row, matched in matches
@@ -262,7 +249,7 @@ def error_figure(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, 
         data.append(line_trace(series, styles, lengths, [matched.median for _, matched in matches], texts, lengths))
         values += low + high
         all_lengths += lengths
-    axis = log_axis("relative error", values, format_number, 10)
+    axis = log_axis("relative error", values, number_words, 10)
     return figure(data, xaxis=length_axis(all_lengths), yaxis=axis)
 
 
@@ -353,8 +340,8 @@ def budget_figure(rows: Sequence[ReportRow], styles: Styles, tensor: str, scale:
         budgets = list(line)
         low, high = [min(errors) for errors in line.values()], [max(errors) for errors in line.values()]
         texts = [
-            f"<b>{escape_text(series)}</b><br>budget {budget}: {format_number(float(np.median(errors)))}"
-            f"<br>from {format_number(min(errors))} to {format_number(max(errors))} over {len(errors)} draws"
+            f"<b>{escape_text(series)}</b><br>budget {budget}: {number_words(float(np.median(errors)))}"
+            f"<br>from {number_words(min(errors))} to {number_words(max(errors))} over {len(errors)} draws"
             for budget, errors in line.items()
         ]
         lengths = [length[series]] * len(budgets)
@@ -367,7 +354,7 @@ def budget_figure(rows: Sequence[ReportRow], styles: Styles, tensor: str, scale:
         "title": {"text": "budget: hashes, features or landmarks"}, "type": "log", "tickvals": ticks,
         "ticktext": [f"{budget:,}" for budget in ticks],
     }  # fmt: skip
-    error_axis = log_axis("relative error", values, format_number, 10)
+    error_axis = log_axis("relative error", values, number_words, 10)
     if values and min(values) > 0:
         error_axis["range"] = [math.log10(min(values) / _AXIS_MARGIN), math.log10(max(values) * _AXIS_MARGIN)]
     return figure(data, xaxis=axis, yaxis=error_axis)

@@ -5,16 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core.quantities import share_words
 from harness.core.record import Swapped, TaskResult
-from harness.report.model.amounts import (
-    ABSENT,
-    LEVEL_WORDS,
-    Amount,
-    Sentence,
-    compose,
-    format_percent,
-    join,
-)
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     Figure,
@@ -365,7 +358,7 @@ def swaps_figure(model: TrainedModel, styles: Styles) -> Figure:
 
 
 def _hover_words(own_series: str, swap: SwapResult) -> str:
-    seeds = ", ".join(format_percent(score) for score in swap.swapped.scores)
+    seeds = ", ".join(share_words(score) for score in swap.swapped.scores)
     change = f"<br>{swap.change} points from the model's own score" if swap.change else ""
     return (
         f"<b>{escape_text(swap.series)}</b> in place of {escape_text(own_series)}, m = {swap.num_hash}"

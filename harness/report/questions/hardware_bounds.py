@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from harness.core.quantities import number_words, share_words
 from harness.core.record import Ceiling, Record, Run, Timing
 from harness.report.model.amounts import (
     ABSENT,
@@ -13,9 +14,7 @@ from harness.report.model.amounts import (
     Sentence,
     compose,
     format_byte_rate,
-    format_number,
     format_operation_rate,
-    format_percent,
     join,
 )
 from harness.report.model.facets import Facets
@@ -244,8 +243,8 @@ def roofline_figure(rows: Sequence[ReportRow], ceilings: Sequence[Ceiling], styl
             bound = time_bound(row.record, ceilings)
             of_bound = ""
             if bound:
-                of_bound = f"<br>{format_percent(bound.seconds / row.time.value)} of the bound by {bound.ceiling}"
-            words = f"{format_operation_rate(y[-1])} at {format_number(x[-1])} operations per byte{of_bound}"
+                of_bound = f"<br>{share_words(bound.seconds / row.time.value)} of the bound by {bound.ceiling}"
+            words = f"{format_operation_rate(y[-1])} at {number_words(x[-1])} operations per byte{of_bound}"
             texts.append(hover_text(row, words))
         if x:
             data.append(line_trace(series, styles, x, y, texts, lengths))
@@ -264,7 +263,7 @@ def roofline_figure(rows: Sequence[ReportRow], ceilings: Sequence[Ceiling], styl
              "hovertext": [f"{escape_text(roof.name)}: {words_of_rate(ceiling_rate(roof))}"] * 2}
         )  # fmt: skip
     return figure(
-        data, xaxis=log_axis("operations per byte", intensities, format_number, 10),
+        data, xaxis=log_axis("operations per byte", intensities, number_words, 10),
         yaxis=log_axis("operations per second", speeds, format_operation_rate, 10),
     )  # fmt: skip
 

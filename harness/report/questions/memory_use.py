@@ -4,9 +4,10 @@ returns, and the rest. The peak is that of one call at torch's allocator, so wha
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
+from harness.core.quantities import bytes_words
 from harness.core.record import Memory, Record
 from harness.core.spec import ModelSpec, OperationSpec
-from harness.report.model.amounts import ABSENT, Amount, Sentence, compose, format_bytes, join
+from harness.report.model.amounts import ABSENT, Amount, Sentence, compose, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     Figure,
@@ -141,8 +142,8 @@ def memory_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
         texts = [
             hover_text(
                 row,
-                f"{format_bytes(peak)}{batch_note(row)} at the peak"
-                f"<br>{format_bytes(before)} before the call<br>counted by {escape_text(source)}"
+                f"{bytes_words(peak)}{batch_note(row)} at the peak"
+                f"<br>{bytes_words(before)} before the call<br>counted by {escape_text(source)}"
                 + (f"<br>not in the peak: {beside}" if (beside := _row_beside_the_peak(row)) else ""),
             )
             for row, peak, before, source in drawn
@@ -150,7 +151,7 @@ def memory_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
         lengths, peaks = [row.seq_len for row, *_ in drawn], [peak for _, peak, *_ in drawn]
         data.append(line_trace(series, styles, lengths, peaks, texts, lengths))
         values += peaks
-    axis = log_axis(f"peak memory{per_instance_suffix(rows)}", values, format_bytes, 2)
+    axis = log_axis(f"peak memory{per_instance_suffix(rows)}", values, bytes_words, 2)
     return figure_with_failures(data, rows, styles, yaxis=axis)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 
+from harness.core.matched_errors import AS_TIMED
 from harness.core.record import Record
 from harness.core.registry import ATTENTIONS
 from harness.core.spec import Scalar
@@ -25,7 +26,7 @@ from harness.report.model.page_data import (
 from harness.report.model.page_parts import Evidence
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, sequence_lengths, undisturbed_first
 from harness.report.questions.reference_times import NO_ATTENTION, kernel_tie, reference_row, relative_time
-from harness.report.questions.setting_errors import AS_TIMED, SettingErrors, preference
+from harness.report.questions.setting_errors import SettingErrors, preference
 from harness.report.questions.time_lines import series_lines
 from harness.report.questions.trained_scores import mean_score, trained_models
 

@@ -7,17 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.report.model.amounts import (
-    Amount,
-    Formatter,
-    Sentence,
-    compose,
-    format_bytes,
-    format_number,
-    format_percent,
-    format_seconds,
-    join,
-)
+from harness.core.quantities import bytes_words, number_words, seconds_words, share_words
+from harness.report.model.amounts import Amount, Formatter, Sentence, compose, join
 from harness.report.model.figures import (
     REFERENCE_COLOR,
     Figure,
@@ -66,7 +57,7 @@ class ParetoCandidates:
     y_words: Formatter
     y_better: Better
     x_title: str = "time"
-    x_words: Formatter = format_seconds
+    x_words: Formatter = seconds_words
 
     @property
     def costs(self) -> str:
@@ -141,10 +132,10 @@ def time_and_error(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -
     for row in rows:
         matched = errors.of(row, inputs) if row.time is not None else None
         if row.time is not None and matched is not None and matched.median > 0:
-            words = f"{format_seconds(row.time.value)}, error {format_percent(matched.median)}"
+            words = f"{seconds_words(row.time.value)}, error {share_words(matched.median)}"
             words += f" against {matched.reference}"
             points.append(ParetoPoint(row.series, row.seq_len, row.time.value, matched.median, words))
-    return ParetoCandidates(points, "relative error", format_number, "lower")
+    return ParetoCandidates(points, "relative error", number_words, "lower")
 
 
 def time_and_memory(rows: Sequence[ReportRow], errors: SettingErrors | None = None) -> ParetoCandidates:
@@ -156,12 +147,12 @@ def time_and_memory(rows: Sequence[ReportRow], errors: SettingErrors | None = No
     ]
     points = []
     for row, time, peak in measured:
-        words = f"{format_seconds(time.value)}, {format_bytes(peak)}"
+        words = f"{seconds_words(time.value)}, {bytes_words(peak)}"
         if errors is not None:
             words += f", error {error_cell(row, errors)}"
         points.append(ParetoPoint(row.series, row.seq_len, time.value, peak, words))
     suffix = per_instance_suffix(rows)
-    return ParetoCandidates(points, f"peak memory{suffix}", format_bytes, "lower", f"time{suffix}")
+    return ParetoCandidates(points, f"peak memory{suffix}", bytes_words, "lower", f"time{suffix}")
 
 
 def training_time_and_score(rows: Sequence[ReportRow]) -> ParetoCandidates:
@@ -169,13 +160,13 @@ def training_time_and_score(rows: Sequence[ReportRow]) -> ParetoCandidates:
     timed = [
         (model, float(np.median(seconds))) for model in trained_models(rows) if (seconds := model.task.train_seconds)
     ]
-    return _with_score(timed, "time of a training", format_seconds)
+    return _with_score(timed, "time of a training", seconds_words)
 
 
 def training_memory_and_score(rows: Sequence[ReportRow]) -> ParetoCandidates:
     """Peak memory of one forward and backward pass of a batch, and mean score."""
     measured = [(model, peak) for model in trained_models(rows) if (peak := model.row.peak_bytes)]
-    return _with_score(measured, "peak memory of a training pass", format_bytes)
+    return _with_score(measured, "peak memory of a training pass", bytes_words)
 
 
 def _with_score(costs: Sequence[tuple[TrainedModel, float]], title: str, words: Formatter) -> ParetoCandidates:
@@ -183,11 +174,11 @@ def _with_score(costs: Sequence[tuple[TrainedModel, float]], title: str, words: 
     points = [
         ParetoPoint(
             model.row.series, model.row.seq_len, cost, model.mean,
-            f"{title} {words(cost)}, mean {metric} {format_percent(model.mean)}",
+            f"{title} {words(cost)}, mean {metric} {share_words(model.mean)}",
         )
         for model, cost in costs
     ]  # fmt: skip
-    return ParetoCandidates(points, f"held-out {metric}", format_percent, "higher", title, words)
+    return ParetoCandidates(points, f"held-out {metric}", share_words, "higher", title, words)
 
 
 def pareto_front(points: Sequence[ParetoPoint], better: Better) -> list[ParetoPoint]:
@@ -242,7 +233,7 @@ def _axes(candidates: ParetoCandidates, points: Sequence[ParetoPoint]) -> dict[s
 
 
 def _log_base(words: Formatter) -> int:
-    return 2 if words is format_bytes else 10
+    return 2 if words is bytes_words else 10
 
 
 def traces_at_length(data: list[Trace], length: int, better: Better) -> list[Trace]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
+from harness.core.quantities import number_words
 from harness.core.record import Record
-from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, format_number, join
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     REFERENCE_COLOR,
@@ -166,7 +167,7 @@ def ratio_figure(pairs: Sequence[CasePair], styles: Styles) -> Figure:
         lengths, ratios = [row.seq_len for row, _ in cases], [ratio for _, ratio in cases]
         data += estimate_traces(series, styles, lengths, ratios, texts)
     values = [pair.ratio.value for pair in pairs if pair.ratio is not None]
-    axis = log_axis("time, as a multiple of the first run's", values, format_number, 10)
+    axis = log_axis("time, as a multiple of the first run's", values, number_words, 10)
     even = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1,
             "line": {"dash": "dash", "width": 1.5, "color": REFERENCE_COLOR}}  # fmt: skip
     return figure(data, xaxis=length_axis([pair.after.seq_len for pair in pairs]), yaxis=axis, shapes=[even])

@@ -4,19 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.core.record import Record
+from harness.core.matched_errors import AS_TIMED, INPUTS_WORDS, MatchedError
 from harness.core.spec import OperationSpec, QualitySpec
 from harness.report.model.amounts import Amount, Sentence, compose, join
 from harness.report.model.page_data import ErrorAtSetting
 from harness.report.model.records_table import ReportRow
-from harness.report.questions.approximation_error import reference_of, with_quality
+from harness.report.questions.approximation_error import matched_by_run
 from harness.statistics.intervals import Estimate, bootstrap_median
 
-AS_TIMED = "random"
-"""The kind of inputs of timed calls and of their verification."""
-_KINDS = {"matched": "sharp", "clustered": "smooth", "normal": AS_TIMED, "recorded": "recorded"}
-_PREFERRED = ("sharp", "smooth", "recorded", AS_TIMED)
-"""Which kind is shown first, of those on which equally many methods were measured."""
 _TENSORS = {
     "output": "output",
     "grad_q": "gradient of q",
@@ -24,39 +19,20 @@ _TENSORS = {
     "grad_v": "gradient of v",
 }
 NOT_MEASURED = "and its error was not measured"
-_SAME_ERROR = {"redraw"}
-"""Knobs that do not change how the error is distributed. Performer's features are drawn once or in each call; the error
-of one call is that of one draw either way. A record with the same value is preferred."""
-_OWN_DEFINITION = "its own definition"
-_ROUNDING = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.01}
-"""A larger error of a method that computes its reference exactly is not called rounding, by dtype."""
 _TINY = 1e-5
-_Place = tuple[int, str, int, str, str]
 
 
 class SettingErrors:
-    """The errors at timed settings, by kind of inputs.
+    """The errors at timed settings, by kind of inputs; ``harness.core.matched_errors`` says which belong to a case.
 
-    The errors of random draws are measured in cases of their own (``suites/test_quality.py``), matched by run,
-    attention, length, dtype, device and knobs. Batch and number of heads are no part of the match, because every head
-    is computed independently, but the size of a head is. Recorded inputs have the head size of the model that they were
-    recorded from, which is therefore in the name of their kind.
-
-    A method that computes its reference exactly, softmax attention or a definition of its own, has no approximation
-    error. Where no error was measured, its error is that of the verification of the timed case, on every kind.
+    The name of recorded inputs has their head size, which may be another than that of the timed case. The rounding
+    error of a case's verification stands on every kind on which no case measured one.
     """
 
     def __init__(self, rows: Sequence[ReportRow]) -> None:
-        self._records: dict[_Place, list[tuple[str, Record]]] = {}
-        self._own_definition: set[tuple[int, str]] = set()
+        self._by_run = matched_by_run(rows)
         self._amounts: dict[tuple[int, str], Amount] = {}
         self._rng = np.random.default_rng(0)
-        for row, quality in with_quality(rows):
-            if not isinstance(row.record.spec, QualitySpec) or not quality.errors.get("output"):
-                continue
-            self._records.setdefault(_place(row), []).append((str(inputs_words(row.record.spec)), row.record))
-            if reference_of(quality) == row.record.spec.attention:
-                self._own_definition.add((row.run, row.record.spec.attention))
         self.inputs = self._inputs_of_timed(rows)
 
     def _inputs_of_timed(self, rows: Sequence[ReportRow]) -> list[str]:
@@ -64,73 +40,47 @@ class SettingErrors:
         counts: dict[str, int] = {}
         for row in rows:
             if isinstance(row.record.spec, OperationSpec) and row.time is not None:
-                for kind in self._measured(row):
+                for error in self._by_run[row.run].of(row.record).values():
+                    kind = str(_inputs_of(error))
                     counts[kind] = counts.get(kind, 0) + 1
         return sorted(counts, key=lambda kind: (-counts[kind], *preference(kind)))
 
     def of(self, row: ReportRow) -> dict[str, ErrorAtSetting]:
         """The errors of a timed case by kind of inputs; a kind is absent where nothing is known."""
-        record = row.record
-        errors = {kind: self._from_quality(row, measured) for kind, measured in self._measured(row).items()}
-        if self._is_exact(row):
-            rounding = _from_checks(record, self._reference_words(row))
+        matched = self._by_run[row.run]
+        errors = {str(_inputs_of(error)): self._in_words(error) for error in matched.of(row.record).values()}
+        verified = matched.of_verification(row.record)
+        if verified is not None:
             for kind in self.inputs or [AS_TIMED]:
-                if rounding is not None and kind not in errors:
-                    errors[kind] = rounding
+                if kind not in errors:
+                    errors[kind] = self._in_words(verified)
         return errors
 
-    def _measured(self, row: ReportRow) -> Mapping[str, Record]:
-        """The records of errors at the knobs of the case, one for each kind of inputs."""
-        found: dict[str, Record] = {}
-        similar: dict[str, Record] = {}
-        knobs, head_dim = row.record.knobs, getattr(row.record.spec, "head_dim", None)
-        for kind, record in self._records.get(_place(row), []):
-            spec = record.spec
-            same_size = isinstance(spec, QualitySpec) and (spec.inputs == "recorded" or spec.head_dim == head_dim)
-            others = {name for name, value in record.knobs.items() if name in knobs and knobs[name] != value}
-            if same_size and others <= _SAME_ERROR:
-                (similar if others else found).setdefault(kind, record)
-        return similar | found
-
-    def _is_exact(self, row: ReportRow) -> bool:
-        return row.exact or (row.run, row.record.spec.attention) in self._own_definition
-
-    def _reference_words(self, row: ReportRow) -> str:
-        return "softmax" if row.exact else _OWN_DEFINITION
-
-    def _from_quality(self, row: ReportRow, measured: Record) -> ErrorAtSetting:
-        quality = measured.quality
-        assert quality is not None
-        tensors = _tensors_of(row.record)
-        worst = max(
-            (tensor for tensor in tensors if quality.errors.get(tensor)),
-            key=lambda tensor: float(np.median(quality.errors[tensor])),
-        )
-        is_output_only = len(tensors) > 1 and not any(quality.errors.get(tensor) for tensor in tensors[1:])
-        draws = quality.errors[worst]
-        amount = self._amount(id(measured), worst, draws)
-        exact = self._is_exact(row)
+    def _in_words(self, error: MatchedError) -> ErrorAtSetting:
+        own_words = {"softmax": "softmax", "own definition": "its own definition"}
         return ErrorAtSetting(
-            worst=amount,
-            of=_TENSORS[worst] + (", no gradient was measured" if is_output_only else ""),
-            draws=len(draws),
-            reference=self._reference_words(row) if exact else reference_of(quality),
-            rounding=exact and amount.value <= _ROUNDING[row.record.spec.dtype],
-            measured=True,
-            inputs=_inputs_of(measured),
+            worst=self._amount(error),
+            of=_TENSORS[error.tensor] + (", no gradient was measured" if error.without_gradients else ""),
+            draws=len(error.draws),
+            reference=own_words.get(error.compared, error.reference),
+            rounding=error.is_rounding,
+            measured=error.inputs is not None,
+            inputs=_inputs_of(error),
         )
 
-    def _amount(self, record: int, tensor: str, draws: Sequence[float]) -> Amount:
+    def _amount(self, error: MatchedError) -> Amount:
         """The median error over the draws; a case that was timed forward and backward has it twice."""
-        if (record, tensor) not in self._amounts:
-            error = bootstrap_median(draws, self._rng)
-            self._amounts[record, tensor] = _error_amount(error)
-        return self._amounts[record, tensor]
+        if error.inputs is None:
+            return _error_amount(Estimate(error.value, None, None, 1, np.array(error.draws)))
+        key = id(error.draws), error.tensor
+        if key not in self._amounts:
+            self._amounts[key] = _error_amount(bootstrap_median(error.draws, self._rng))
+        return self._amounts[key]
 
 
 def inputs_words(spec: QualitySpec) -> Sentence:
     """The kind of inputs in few words: "sharp", "recorded (rxnmapper, heads of 32)"."""
-    name = _KINDS[spec.inputs]
+    name = INPUTS_WORDS[spec.inputs]
     if spec.inputs == "recorded":
         file = f", file {spec.recording_sha256[:8]}" if spec.recording_sha256 else ""
         return compose("{} ({}, heads of {})", name, f"{spec.recording}{file}", Amount(spec.head_dim, "count"))
@@ -191,41 +141,11 @@ def longest_error_words(rows: Sequence[ReportRow], errors: SettingErrors) -> Sen
 def preference(kind: str) -> tuple[int, str]:
     """The place of a kind of inputs among others."""
     name = kind.split(" (")[0]
-    return _PREFERRED.index(name), kind
+    return list(INPUTS_WORDS.values()).index(name), kind
 
 
-def _place(row: ReportRow) -> _Place:
-    spec = row.record.spec
-    return row.run, spec.attention, spec.seq_len, spec.dtype, spec.device
-
-
-def _tensors_of(record: Record) -> tuple[str, ...]:
-    """The tensors of which a timed case has errors: those that its call computes."""
-    is_training = isinstance(record.spec, OperationSpec) and record.spec.mode == "forward_backward"
-    return tuple(_TENSORS) if is_training else ("output",)
-
-
-def _from_checks(record: Record, reference: str) -> ErrorAtSetting | None:
-    """The worst error of the whole tensors in the verification of the case; None where none was finite."""
-    tensors = _tensors_of(record)
-    errors = [(check.error, check.what) for check in record.checks if check.what in tensors and check.error is not None]
-    if not errors:
-        return None
-    error, worst = max(errors)
-    return ErrorAtSetting(
-        worst=_error_amount(Estimate(error, None, None, 1, np.array([error]))),
-        of=_TENSORS[worst],
-        draws=1,
-        reference=reference,
-        rounding=error <= _ROUNDING[record.spec.dtype],
-        measured=False,
-        inputs=Sentence(AS_TIMED),
-    )
-
-
-def _inputs_of(record: Record) -> Sentence:
-    assert isinstance(record.spec, QualitySpec)
-    return inputs_words(record.spec)
+def _inputs_of(error: MatchedError) -> Sentence:
+    return Sentence(AS_TIMED) if error.inputs is None else inputs_words(error.inputs)
 
 
 def _error_amount(error: Estimate) -> Amount:

@@ -3,16 +3,8 @@
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from harness.report.model.amounts import (
-    ABSENT,
-    LEVEL_WORDS,
-    Amount,
-    Sentence,
-    compose,
-    format_length,
-    format_seconds,
-    join,
-)
+from harness.core.quantities import seconds_words
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, format_length, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     Figure,
@@ -172,7 +164,7 @@ def time_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
         ]
         data += estimate_traces(series, styles, [row.seq_len for row in cases], [time for _, time in timed], texts)
         values += [time.value for _, time in timed]
-    axis = log_axis(f"time{per_instance_suffix(rows) or ' per call'}", values, format_seconds, 10)
+    axis = log_axis(f"time{per_instance_suffix(rows) or ' per call'}", values, seconds_words, 10)
     return figure_with_failures(data, rows, styles, yaxis=axis)
 
 

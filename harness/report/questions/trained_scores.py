@@ -6,18 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.core.quantities import seconds_words, share_words
 from harness.core.record import TaskResult
-from harness.report.model.amounts import (
-    ABSENT,
-    LEVEL_WORDS,
-    Amount,
-    Sentence,
-    Unit,
-    compose,
-    format_percent,
-    format_seconds,
-    join,
-)
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, Unit, compose, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     REFERENCE_COLOR,
@@ -307,8 +298,8 @@ def seeds_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
     for model in models:
         series, scores, first_seed = model.row.series, model.task.scores, model.row.record.spec.seed
         name = escape_text(series)
-        dots = [f"<b>{name}</b><br>seed {first_seed + i}: {format_percent(score)}" for i, score in enumerate(scores)]
-        bar_words = f"<b>{name}</b><br>mean of {len(scores)} seeds: {format_percent(model.mean)}"
+        dots = [f"<b>{name}</b><br>seed {first_seed + i}: {share_words(score)}" for i, score in enumerate(scores)]
+        bar_words = f"<b>{name}</b><br>mean of {len(scores)} seeds: {share_words(model.mean)}"
         lengths = [model.row.seq_len] * len(scores)
         data.append(marker_trace(series, styles, scores, [name] * len(scores), dots, lengths))
         bar = marker_trace(series, styles, [model.mean], [name], [bar_words], lengths[:1])
@@ -343,7 +334,7 @@ def training_time_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
         seconds = [float(np.median(model.task.train_seconds)) for model in timed]
         values += seconds
         data.append(line_trace(series, styles, lengths, seconds, [_score_words(model) for model in timed], lengths))
-    axis = log_axis("time of a training", values, format_seconds, 10)
+    axis = log_axis("time of a training", values, seconds_words, 10)
     return figure(data, xaxis=length_axis([row.seq_len for row in rows]), yaxis=axis)
 
 
@@ -374,10 +365,10 @@ def _models_by_series(rows: Sequence[ReportRow]) -> dict[str, list[TrainedModel]
 
 def _score_words(model: TrainedModel) -> str:
     task = model.task
-    scores = ", ".join(format_percent(score) for score in task.scores)
-    time = format_seconds(float(np.median(task.train_seconds))) if task.train_seconds else "not known"
+    scores = ", ".join(share_words(score) for score in task.scores)
+    time = seconds_words(float(np.median(task.train_seconds))) if task.train_seconds else "not known"
     return (
-        f"<b>{escape_text(model.row.series)}</b>, n = {model.row.seq_len:,}<br>mean {format_percent(model.mean)}"
+        f"<b>{escape_text(model.row.series)}</b>, n = {model.row.seq_len:,}<br>mean {share_words(model.mean)}"
         f" over {len(task.scores)} seeds<br>seeds: {scores}<br>time of a training: {time}"
     )
 
@@ -409,7 +400,7 @@ def baseline_lines(
             {"type": "line", f"{along}ref": "paper", f"{along}0": 0, f"{along}1": 1, f"{score}0": value,
              f"{score}1": value, "line": {"dash": "dash", "width": 1.5, "color": REFERENCE_COLOR}}
         )  # fmt: skip
-        annotation = {"showarrow": False, "text": f"{' and '.join(sorted(names))} {format_percent(value)}"}
+        annotation = {"showarrow": False, "text": f"{' and '.join(sorted(names))} {share_words(value)}"}
         # the labels of two close lines would overlap, so the second one is moved
         if horizontal:
             yanchor = "bottom" if nth else "top"

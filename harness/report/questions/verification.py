@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 
+from harness.core.quantities import number_words
 from harness.core.record import Check, Record, Run, Status
 from harness.core.spec import ModelSpec, QualitySpec, TaskSpec
-from harness.report.model.amounts import Amount, Sentence, SentencePart, compose, format_number, join
+from harness.report.model.amounts import Amount, Sentence, SentencePart, compose, join
 from harness.report.model.facets import Facets, describe_inputs
 from harness.report.model.page_parts import Evidence, Section, build_section
 from harness.report.model.records_table import STATUS_WORDS, ReportRow
@@ -123,7 +124,7 @@ def verification_table(run: Run) -> Table:
             check.what,
             Amount(check.error, "number") if check.error is not None else "not finite",
             Amount(check.allowed, "number"),
-            Amount(ratio, "number") if isfinite(ratio) else format_number(ratio),
+            Amount(ratio, "number") if isfinite(ratio) else number_words(ratio),
             Amount(checks[name], "count"),
             Amount(failed[name], "count"),
         ]
