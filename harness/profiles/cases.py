@@ -29,6 +29,7 @@ TASK_HEADS: tuple[Head, ...] = tuple(head for head in get_args(Head) if head != 
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
 BUDGETS = (8, 16, 32, 64, 128, 256)
 """Hashes, features or landmarks of quality cases."""
+YOSO_SAMPLING = "yoso"
 APPROXIMATIONS = ("performer_softmax", "nystromformer")
 """The approximations of softmax whose error by budget every profile with a quality sweep measures, beside sampled
 YOSO's of YOSO-E."""
@@ -60,7 +61,27 @@ def operation(selection: Selection) -> list[OperationSpec]:
         for name in selection.chosen(registry.names())
     ]
     asked_for = selection.seq_lens or selection.attentions
-    return specs if asked_for else [spec for spec in specs if sweep.keeps(spec)]
+    if not asked_for:
+        specs = [spec for spec in specs if sweep.keeps(spec)]
+    return specs + _timed_by_budget(selection, () if selection.seq_lens else sweep.budget_lengths)
+
+
+def _timed_by_budget(selection: Selection, lengths: Sequence[int]) -> list[OperationSpec]:
+    """The approximations, or those that the user names, with each budget of ``_by_budget`` that is not the default."""
+    specs = []
+    for name in selection.chosen((YOSO_SAMPLING, *APPROXIMATIONS)):
+        knob = _budget(name)
+        if knob is None:
+            continue
+        for n in lengths:
+            for mode in OPERATION_MODES:
+                timed = OperationSpec(
+                    attention=name, seq_len=n, device=selection.device, dtype=selection.dtypes[0], mode=mode
+                )
+                default = registry.get(name).knobs(timed).get(knob)
+                budgets = [budget for budget in BUDGETS if budget <= n and budget != default]
+                specs += [timed.model_copy(update={"knobs": {knob: budget}}) for budget in budgets]
+    return specs
 
 
 def quality(selection: Selection) -> list[QualitySpec]:
@@ -91,20 +112,25 @@ def _by_budget(selection: Selection, sweep: QualitySweep, n: int, inputs: Qualit
         return _quality(selection, sweep, name, n, inputs, draws, knobs)
 
     specs, draws = [], sweep.draws
-    if "yoso" in selection.chosen(("yoso",)):
+    if YOSO_SAMPLING in selection.chosen((YOSO_SAMPLING,)):
         families = [(family, hashes) for family in HASH_FAMILIES for hashes in BUDGETS]
-        specs += [spec("yoso", draws, {"hash_family": family, "num_hash": hashes}) for family, hashes in families]
+        specs += [
+            spec(YOSO_SAMPLING, draws, {"hash_family": family, "num_hash": hashes}) for family, hashes in families
+        ]
     for name in selection.chosen(APPROXIMATIONS):
-        knob = None if name == "yoso" else _budget(name)
+        knob = None if name == YOSO_SAMPLING else _budget(name)
         if knob is not None:
             specs += [spec(name, draws, {knob: budget}) for budget in BUDGETS if budget <= n]
     return specs + [spec(name, 1, {}) for name in EXACT if name in selection.chosen(EXACT)]
 
 
 def _timed_settings(selection: Selection, sweep: QualitySweep) -> list[QualitySpec]:
-    """The error at every attention, length and knobs that ``operation`` times; padding does not change it."""
+    """The error at every attention and length that ``operation`` times; padding does not change it.
+
+    Those with another budget than the default have theirs from ``_by_budget``."""
     specs = []
-    for timed in operation(selection):
+    by_budget = _timed_by_budget(selection, sweep.lengths)
+    for timed in (spec for spec in operation(selection) if spec not in by_budget):
         if timed.mode == "forward" and not timed.padding and sweep.leaves_out(timed) is None:
             for inputs in TIMED_INPUTS:
                 specs.append(_timed_setting(selection, sweep, timed, inputs))

@@ -35,11 +35,13 @@ class OperationSweep:
     """The attention alone: every attention at every length, forward, and forward with backward.
 
     ``keeps`` decides which cases stay when the user names neither lengths nor attentions; cases that the user asks for
-    are always measured. ``paddings`` are fractions of a sequence.
+    are always measured. ``paddings`` are fractions of a sequence. At ``budget_lengths`` the approximations whose error
+    is measured by budget are timed with each of these budgets, too, so that each error has its time.
     """
 
     lengths: tuple[int, ...]
     paddings: tuple[float, ...] = (0.0,)
+    budget_lengths: tuple[int, ...] = ()
     keeps: Callable[[OperationSpec], bool] = lambda spec: True
 
 

@@ -50,7 +50,12 @@ PROFILE = Profile(
     summary="lengths to 16,384, padding, base-size models: an hour and a quarter on two cores",
     # Calls of many seconds get three samples; calls under a tenth of a second get ten or more, enough for an interval.
     effort=Effort(min_samples=3, max_samples=100, seconds=1.0, warmup_calls=1, warmup_seconds=0.1),
-    operation=OperationSweep(lengths=(128, 256, 512, 1024, 2048, 4096, 8192, 16384), paddings=(0.0, 0.25), keeps=keeps),
+    operation=OperationSweep(
+        lengths=(128, 256, 512, 1024, 2048, 4096, 8192, 16384),
+        paddings=(0.0, 0.25),
+        budget_lengths=(512, 2048),
+        keeps=keeps,
+    ),
     model=ModelSweep(
         size=BASE_SIZE,
         encoder_lengths=(128, 512, 1024, LONG),

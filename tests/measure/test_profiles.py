@@ -186,7 +186,8 @@ def test_a_named_attention_with_a_budget_has_quality_cases_by_budget():
 
 @pytest.mark.parametrize("name", ["quick", "standard"])
 def test_every_timed_setting_has_its_error_on_inputs_as_timed_and_on_recorded_ones(name):
-    """Errors of padded cases are those of the same length without padding, because padded keys have no effect."""
+    """Errors of padded cases are those of the same length without padding, because padded keys have no effect. Budgets
+    other than the default have their own test."""
 
     def setting(spec):
         knobs = registry.get(spec.attention).knobs(spec)
@@ -196,7 +197,7 @@ def test_every_timed_setting_has_its_error_on_inputs_as_timed_and_on_recorded_on
     for inputs in ("normal", "recorded"):
         of_kind = {setting(spec): spec for spec in found if spec.inputs == inputs}
         left_out = {}
-        for timed in cases.operation(Selection(name)):
+        for timed in (spec for spec in cases.operation(Selection(name)) if not spec.knobs):
             reason = profile.get(name).quality.leaves_out(timed)
             if reason is None:
                 error = of_kind[setting(timed)]
@@ -208,6 +209,22 @@ def test_every_timed_setting_has_its_error_on_inputs_as_timed_and_on_recorded_on
                 left_out[timed.attention] = reason
         assert set(left_out) == {"flex"}
         assert all(len(reason) > 40 for reason in left_out.values())
+
+
+@pytest.mark.parametrize("name", ["quick", "standard"])
+def test_budgets_are_timed_where_their_errors_are_measured(name):
+    def budgets(specs):
+        plugins = [(spec, registry.get(spec.attention)) for spec in specs]
+        return {(s.attention, s.seq_len, plugin.knobs(s)[plugin.budget]) for s, plugin in plugins if plugin.estimates}
+
+    errors = cases.quality(Selection(name))
+    timed = cases.operation(Selection(name))
+    for inputs in ("matched", "clustered", "recorded"):
+        measured = budgets(spec for spec in errors if spec.inputs == inputs)
+        for mode in ("forward", "forward_backward"):
+            assert budgets(spec for spec in timed if spec.mode == mode and spec.knobs) <= measured
+            if inputs == "matched":
+                assert measured <= budgets(spec for spec in timed if spec.mode == mode)
 
 
 def test_errors_of_timed_settings_are_few_and_small():
