@@ -229,6 +229,18 @@ def test_a_published_file_that_is_no_run_is_left_out_of_the_index_with_its_reaso
     assert line.startswith(f"left out of the index: {reports / 'odd' / 'run.json'}: expected JSON")
 
 
+def test_a_log_beside_the_json_of_its_run_is_no_second_run(tmp_path: Path) -> None:
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    save(folder / "accuracy.json")
+    run = Run.model_validate(json.loads((folder / "accuracy.json").read_text())["harness"])
+    lines = [run.model_copy(update={"records": []}).model_dump_json(), *(one.model_dump_json() for one in run.records)]
+    (folder / "accuracy.log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert [found.data for found in published_runs.published_runs(tmp_path)] == ["trained/accuracy.json"]
+    (folder / "accuracy.json").unlink()
+    assert [found.data for found in published_runs.published_runs(tmp_path)] == ["trained/accuracy.log.jsonl"]
+
+
 def test_a_reading_that_is_no_text_publishes_nothing(tmp_path: Path) -> None:
     (tmp_path / "words.md").write_bytes(b"\xff")
     command = ["publish", str(save(tmp_path / "a.json")), "--reports", str(tmp_path / "r")]

@@ -157,9 +157,13 @@ def matrix_rows(runs: Iterable[PublishedRun]) -> list[PublishedRun]:
 
 
 def published_runs(reports: Path) -> list[PublishedRun]:
-    """Every run under ``reports``, newest first; files that are not runs are skipped, and named on standard error."""
+    """Every run under ``reports``, newest first; files that are not runs are skipped, and named on standard error.
+
+    The log of a run whose JSON is beside it is skipped, too: it is there to be continued, and has the same records."""
     runs = []
     for path in sorted([*reports.glob("*/*.json"), *reports.glob("*/*.jsonl")]):
+        if path.name.endswith(store.LOG_SUFFIX) and _json_beside(path).exists():
+            continue
         try:
             run = store.load(path)
         except store.StoreError as error:
@@ -167,6 +171,10 @@ def published_runs(reports: Path) -> list[PublishedRun]:
             continue
         runs.append(_published_run(run, path, reports))
     return sorted(runs, key=lambda run: (run.started, run.data), reverse=True)
+
+
+def _json_beside(log: Path) -> Path:
+    return log.with_name(log.name.removesuffix(store.LOG_SUFFIX) + ".json")
 
 
 def _published_run(run: Run, path: Path, reports: Path) -> PublishedRun:
