@@ -132,6 +132,20 @@ def test_rounds_of_one_commit_are_one_point_with_an_interval_between_processes(t
     assert all(point.low is None and point.high is None for point in alone)
 
 
+def test_a_disturbed_time_says_nothing_about_its_commit(tmp_path):
+    run = run_of(0)
+    records = [
+        record.model_copy(
+            update={"timing": record.timing.model_copy(update={"disturbed": True, "disturbance": "busy"})}
+        )
+        for record in run.records
+    ]
+    run_history.add(run.model_copy(update={"records": records}), tmp_path)
+    metrics = {key[2] for key in trends.series(run_history.read(tmp_path))}
+    assert "memory" in metrics
+    assert "time" not in metrics
+
+
 def test_a_run_that_is_stored_twice_is_one_round(tmp_path):
     first = run_history.add(run_of(1), tmp_path)
     first.with_name("copy.json").write_text(first.read_text())

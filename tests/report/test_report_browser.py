@@ -14,7 +14,7 @@ import pytest
 import report_page
 import synthetic
 
-from harness.core.record import Run
+from harness.core.record import Record, Run
 from harness.core.spec import OperationSpec
 from harness.core.store import load
 from harness.report.comparison import compare
@@ -131,6 +131,25 @@ def test_it_opens_offline_and_both_downloads_are_the_data(opened: Opened, path: 
     sdpa = next(row for row in rows if row["attention"] == "sdpa")
     medians = {record.case_id: np.median(record.timing.wall_seconds) for record in realistic.records if record.timing}
     assert float(sdpa["seconds"]) == medians[sdpa["case"]]
+
+
+def test_disturbed_times_win_nothing(opened: Opened, realistic: Run, tmp_path: Path) -> None:
+    def disturbed(record: Record) -> Record:
+        if record.timing is None:
+            return record
+        timing = record.timing.model_copy(update={"disturbed": True, "disturbance": "1 of 2 cores"})
+        return record.model_copy(update={"timing": timing})
+
+    run = realistic.model_copy(update={"records": [disturbed(record) for record in realistic.records]})
+    page = opened.go(
+        html.write(compare([run]), tmp_path / "disturbed.html"), "#allowed=any&isolated=nobody&sort=nothing"
+    )
+    titles = page.locator("#cards .card h2").all_inner_texts()
+    assert [title.split(",")[0] for title in titles[:2]] == ["No verdict; shortest time"] * 2
+    assert "Faster than exact" not in page.inner_text("#chart")
+    assert "No time here can be compared with that of an exact method." in page.inner_text("#chart")
+    assert page.locator("#ranking th[aria-sort]").count() == 1  # what the link names and the page lacks is ignored
+    assert page.evaluate("document.querySelectorAll('#chart .dim').length") == 0
 
 
 def test_everything_obeys_the_bar_and_a_link_restores_it(opened: Opened, browser: Browser, path: Path) -> None:

@@ -96,7 +96,7 @@ def series(runs: Iterable[StoredRun]) -> dict[SeriesKey, list[Point]]:
         for records in _by_case(rounds.records):
             error = error_phrase(errors.of(records[0]))
             for name, metric in METRICS.items():
-                measured = [record for record in records if metric.read(record) is not None]
+                measured = [record for record in records if metric.read(record) is not None and _counts(record, name)]
                 if measured:
                     key = (rounds.first.path.parent.name, records[0].case_id, name)
                     points.setdefault(key, []).append(_point(rounds, measured, metric, error))
@@ -136,6 +136,11 @@ def _merged(runs: Iterable[StoredRun]) -> list[_Rounds]:
 
 def _are_rounds(first: StoredRun, other: StoredRun) -> bool:
     return not comparability.run_differences(first.run, other.run)
+
+
+def _counts(record: Record, metric: str) -> bool:
+    """Not a time that other processes disturbed: it says nothing about the commit."""
+    return metric != "time" or record.timing is None or not record.timing.disturbed
 
 
 def _by_case(records: Iterable[Record]) -> list[list[Record]]:

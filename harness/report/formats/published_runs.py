@@ -157,19 +157,24 @@ def matrix_rows(runs: Iterable[PublishedRun]) -> list[PublishedRun]:
 
 
 def published_runs(reports: Path) -> list[PublishedRun]:
-    """Every run under ``reports``, newest first; files that are not runs are skipped, and named on standard error.
+    """Every run under ``reports``, newest first; files that are not runs are skipped, and named in one line.
 
     The log of a run whose JSON is beside it is skipped, too: it is there to be continued, and has the same records."""
-    runs = []
+    runs, left_out = [], []
     for path in sorted([*reports.glob("*/*.json"), *reports.glob("*/*.jsonl")]):
         if path.name.endswith(store.LOG_SUFFIX) and _json_beside(path).exists():
             continue
         try:
             run = store.load(path)
         except store.StoreError as error:
-            store.to_stderr(f"left out of the index: {error}")
+            left_out.append((path, error))
             continue
         runs.append(_published_run(run, path, reports))
+    if len(left_out) == 1:
+        store.to_stderr(f"left out of the index: {left_out[0][1]}")
+    elif left_out:
+        names = ", ".join(path.relative_to(reports).as_posix() for path, _ in left_out)
+        store.to_stderr(f"left out of the index, because they are no runs: {names}")
     return sorted(runs, key=lambda run: (run.started, run.data), reverse=True)
 
 

@@ -33,6 +33,8 @@ from harness.report.questions.trained_scores import mean_score, trained_models
 _TRAINING, _FORWARD = WORDS["forward_backward"], WORDS["forward"]
 _PASSES = (_TRAINING, _FORWARD)
 """Training first, because it has the error of the gradients as well."""
+_NAMED = 3
+"""So many names a notice lists."""
 _HIGH_LOAD = 1.5
 """A load average of more than this many times the cores is named; the run itself loads each core once."""
 _SHIPPED_IN = "harness.attentions."
@@ -201,7 +203,7 @@ def _notices(rows: Sequence[ReportRow], cores: Scalar | None) -> list[Sentence]:
         notices.append(
             compose(
                 "Other processes disturbed {} of {} times, which are in no comparison: {}.",
-                Amount(len(disturbed), "count"), Amount(len(rows), "count"), ", ".join(disturbed),
+                Amount(len(disturbed), "count"), Amount(len(rows), "count"), _few(disturbed),
             )
         )  # fmt: skip
     timings = [row.record.timing for row in rows if row.record.timing is not None]
@@ -215,8 +217,15 @@ def _notices(rows: Sequence[ReportRow], cores: Scalar | None) -> list[Sentence]:
         notices.append(compose(template, Amount(foreign, "count")))
     once = sorted(row.series for row in rows if row.time is not None and row.time.samples < 2)
     if once:
-        notices.append(join(["Timed only once, and so without an interval: ", ", ".join(once), "."], ""))
+        notices.append(join(["Timed only once, and so without an interval: ", _few(once), "."], ""))
     return notices
+
+
+def _few(names: Sequence[str]) -> Sentence:
+    """The first names of a list, and how many others it has."""
+    others = len(names) - _NAMED
+    listed = ", ".join(names[:_NAMED])
+    return compose("{} and {} more", listed, Amount(others, "count")) if others > 0 else Sentence(listed)
 
 
 def _scores(rows: Sequence[ReportRow]) -> dict[tuple[int, str], list[tuple[Record, Score]]]:

@@ -52,7 +52,7 @@ def kernel_tie(rows: Sequence[ReportRow], pass_words: str) -> Tie | None:
     """The largest ratio between two names of one kernel, over the lengths of one setting; None without such a pair."""
     by_length: dict[int, list[ReportRow]] = {}
     for row in rows:
-        if row.exact and row.time is not None and row.disturbance is None:
+        if row.exact and row.time is not None and row.time.low is not None and row.disturbance is None:
             by_length.setdefault(row.seq_len, []).append(row)
     factors = {
         (_factor(row, other), row.series, other.series)
@@ -84,14 +84,14 @@ def relative_time(row: ReportRow, reference: ReportRow | None, tie: Tie | None) 
     times = None if disturbed else ratio(row.time, reference.time)
     amount = None if times is None else Amount.of_estimate(times, "number")
     if is_same_kernel(row, reference):
-        return RelativeTime("same kernel", f"same kernel as {name}", amount)
+        return RelativeTime("same kernel", f"same kernel as {name}", None)
     if times is None:
         who = "this time was" if disturbed is row else f"the time of {name} was"
         return RelativeTime("unclear", f"{who} disturbed by other processes: no comparison with {name}", None)
     if times.low is None:
-        return RelativeTime("unclear", f"timed only once: no verdict against {name}", amount)
+        return RelativeTime("unclear", f"timed only once: no verdict against {name}", None)
     if not is_clear(row.time, reference.time, tie):
-        return RelativeTime("tied", f"no clear difference to {name}", amount)
+        return RelativeTime("tied", f"no clear difference to {name}", None)
     if times.value < 1:
         return RelativeTime("faster", f"{Amount(1 / times.value, 'number')} times faster than {name}", amount)
     return RelativeTime("slower", f"{Amount(times.value, 'number')} times slower than {name}", amount)

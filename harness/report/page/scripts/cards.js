@@ -3,7 +3,9 @@
 import { allowedWords } from "report/bar";
 import { colourOf, inkOf } from "report/colours";
 import { byId, element } from "report/dom";
-import { currentSetting, errorOf, fastest, fastestExact, isAllowed, methods } from "report/selection";
+import {
+  currentSetting, errorOf, fastestComparable, fastestExact, isAllowed, isComparable, methods,
+} from "report/selection";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
@@ -28,16 +30,16 @@ export function draw(data, state) {
   }
   const rows = methods(setting, state);
   const exact = fastestExact(rows, setting);
-  const within = fastest(rows.filter((row) => isAllowed(row, state)));
+  const within = fastestComparable(rows.filter((row) => isAllowed(row, state)));
   const preferred = within && tiedWith(exact, within) && exact && isAllowed(exact, state) ? exact : within;
   const own = data.operation?.yours ?? null;
   const shown = own ?? "yoso";
   const yours = rows.find(({ attention }) => attention === shown) ?? null;
   const limit = allowedWords(state.allowed);
   cards.replaceChildren(
-    card("Fastest exact softmax", exact, setting, state, "No attention that computes softmax exactly was timed here."),
+    card(judged("Fastest exact softmax", exact), exact, setting, state, "No attention that computes softmax exactly was timed here."),
     card(
-      state.allowed === null ? "Fastest at any error" : `Fastest within ${limit} error`,
+      judged(state.allowed === null ? "Fastest at any error" : `Fastest within ${limit} error`, preferred),
       preferred,
       setting,
       state,
@@ -45,6 +47,14 @@ export function draw(data, state) {
     ),
     card(own ? "Yours" : "YOSO", yours, setting, state, withoutTime(setting, shown)),
   );
+}
+
+/**
+ * @param {string} title
+ * @param {MethodRow | null} row
+ */
+function judged(title, row) {
+  return row && !isComparable(row) ? title.replace("Fastest", "No verdict; shortest time,") : title;
 }
 
 /**

@@ -5,7 +5,7 @@ import { markBox } from "report/chart_points";
 import { svg } from "report/dom";
 import { overlap } from "report/label_placement";
 import { tickWords } from "report/log_axis";
-import { errorOf, isAllowed } from "report/selection";
+import { errorOf, isAllowed, isComparable } from "report/selection";
 import { clipped, textWidth, wrapped } from "report/text_width";
 
 /** @typedef {import("report/page_data").Setting} Setting */
@@ -27,10 +27,12 @@ import { clipped, textWidth, wrapped } from "report/text_width";
  */
 export function zoneFinding(setting, rows, exact, state) {
   if (exact === null) return "No exact method was timed here.";
+  if (!isComparable(exact)) return "No time here can be compared with that of an exact method.";
   const limit = exact.time.value / (setting.tie?.factor.value ?? 1);
   const bound = exact.time.low ?? exact.time.value;
   const inside = rows.filter((row) => {
     return (
+      isComparable(row) &&
       errorOf(row, state) &&
       isAllowed(row, state) &&
       row.time.value < limit &&

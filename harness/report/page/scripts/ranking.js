@@ -191,9 +191,9 @@ function nameButton(row, state) {
  * @returns {Child[]}
  */
 function ratioCell({ ratio, order, comparison }) {
-  if (!ratio) return ["not compared"];
-  const words = order === "same kernel" ? order : order === "tied" ? `${ratio.words} tied` : ratio.words;
-  return [element("span", { "data-tip": `${ratio.words} ${ratio.interval}, ${comparison}` }, words)];
+  if (order === "same kernel" || order === "tied") return [element("span", { "data-tip": comparison }, order)];
+  if (!ratio) return [element("span", { "data-tip": comparison }, "\u2013")];
+  return [element("span", { "data-tip": `${ratio.words} ${ratio.interval}, ${comparison}` }, ratio.words)];
 }
 
 /**

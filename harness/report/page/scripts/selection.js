@@ -69,7 +69,7 @@ export function methods(setting, state) {
   }
   const chosen = [...byAttention.values()].flatMap((rows) => {
     const usual = rows.find(({ isDefault }) => isDefault) ?? fastest(rows);
-    const allowed = state.allowed === null ? usual : fastest(rows.filter((row) => isAllowed(row, state)));
+    const allowed = state.allowed === null ? usual : fastestComparable(rows.filter((row) => isAllowed(row, state)));
     return allowed ?? usual ?? [];
   });
   return chosen.sort((a, b) => a.time.value - b.time.value);
@@ -86,6 +86,25 @@ export function fastest(rows) {
 }
 
 /**
+ * Whether other times can be compared with this one: no other processes disturbed it, and it was taken more than once.
+ *
+ * @param {MethodRow} row
+ */
+export function isComparable(row) {
+  return row.disturbance === null && row.time.low !== undefined;
+}
+
+/**
+ * The fastest of the rows whose times can be compared; of all rows where there are none.
+ *
+ * @param {MethodRow[]} rows
+ * @returns {MethodRow | null}
+ */
+export function fastestComparable(rows) {
+  return fastest(rows.filter(isComparable)) ?? fastest(rows);
+}
+
+/**
  * The fastest attention that computes softmax exactly. Where it is the same kernel as the reference, or no clearly
  * faster, it is the reference.
  *
@@ -95,7 +114,7 @@ export function fastest(rows) {
  */
 export function fastestExact(rows, setting) {
   const exact = rows.filter(({ exactSoftmax }) => exactSoftmax);
-  const best = fastest(exact);
+  const best = fastestComparable(exact);
   if (best?.order !== "same kernel" && best?.order !== "tied") return best;
   return exact.find(({ series }) => series === setting.reference) ?? best;
 }

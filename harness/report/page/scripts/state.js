@@ -20,6 +20,9 @@
 /** Allowed errors of the bar. @type {readonly (number | null)[]} */
 export const ALLOWED = [null, 0.5, 0.1, 0.01];
 
+/** The columns of the ranking by which it sorts. */
+const SORTED_BY = ["attention", "time", "ratio", "error", "memory", "score", "samples"];
+
 /** Words for the address of a page; the words of the page have signs that an address would encode. */
 const PASSES = /** @type {const} */ ({ training: "forward + backward", forward: "forward" });
 
@@ -88,8 +91,10 @@ export function restore() {
   if (inputs !== null && operation?.inputs.includes(inputs)) state.inputs = inputs;
   const allowed = ALLOWED.find((choice) => allowedWord(choice) === read.get("allowed"));
   if (allowed !== undefined) state.allowed = allowed;
-  state.isolated = read.get("isolated");
-  state.sort = read.get("sort") ?? state.sort;
+  const isolated = read.get("isolated");
+  if (operation?.settings.some(({ rows }) => rows.some(({ attention }) => attention === isolated))) state.isolated = isolated;
+  const sort = read.get("sort");
+  if (sort !== null && SORTED_BY.includes(sort)) state.sort = sort;
   state.descending = read.get("descending") === "yes";
   if (read.get("measure") === "memory") state.measure = "memory";
   state.open = read.get("open");
