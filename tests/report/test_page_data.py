@@ -221,6 +221,10 @@ def test_two_names_of_one_kernel_set_the_difference_below_which_times_are_tied()
     assert row_of(data, FLASH, 2048).order == "same kernel"
     assert line_of(data, FLASH).comparison == "same kernel as sdpa"
     assert line_of(data, "near").comparison == "no clear difference to sdpa"
+    # Faster than the reference, and not than the reference's kernel under its other name.
+    noisy = of_records(*(timed(name, 512, seconds, kernel=kernel, noise=noise) for name, seconds, kernel, noise in (
+        ("sdpa", 1.5e-3, SDPA, 0.001), (FLASH, 1.25e-3, SDPA, 0.001), ("between", 1.2e-3, None, 0.05))))  # fmt: skip
+    assert row_of(noisy, "between", 512).order == "tied"
     alone = of_records(*lengths_of("sdpa", names["sdpa"], noise=0.001), *near)
     assert setting_of(alone, 512).tie is None
     assert row_of(alone, "near", 4096).order == "faster"

@@ -170,9 +170,7 @@ def test_bars_dots_and_words_are_those_of_the_data(browser, pages: dict[str, Pat
     swapped = sum(len(point.scores) for curve in task.swaps for point in curve.points)
     assert page.locator("#trained circle").count() == seeds + swapped
     words = page.locator("#trained").inner_text()
-    assert all(
-        part in words for part in (task.heading, str(task.finding), "without reading 17.2%", "37.5%", "< 1 collision")
-    )
+    assert all(part in words for part in (task.heading, str(task.finding), "guess 17.2%", "37.5%", "< 1 collision"))
     marks = page.locator("#models .mark").evaluate_all("(all) => all.map((one) => one.dataset.tip)")
     assert len(marks) == sum(len(times.rows) for times in model_.lengths)
     assert all("error inside the model not measured" in tip for tip in marks)

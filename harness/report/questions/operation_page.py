@@ -102,7 +102,7 @@ class _Builder:
     ) -> Setting:
         timed = _one_a_series(rows)
         reference = reference_row(timed)
-        methods = [self._method(row, reference, tie) for row in timed]
+        methods = [self._method(row, reference, tie, timed) for row in timed]
         return Setting(
             facets=facets,
             pass_=pass_,
@@ -121,10 +121,12 @@ class _Builder:
             without_result=tuple(_without_result(rows, {row.series for row in timed})),
         )
 
-    def _method(self, row: ReportRow, reference: ReportRow | None, tie: Tie | None) -> MethodRow:
+    def _method(
+        self, row: ReportRow, reference: ReportRow | None, tie: Tie | None, others: Sequence[ReportRow]
+    ) -> MethodRow:
         record, time = row.record, row.time
         assert time is not None
-        relative = relative_time(row, reference, tie)
+        relative = relative_time(row, reference, tie, others)
         knobs = {**record.spec.knobs, **record.knobs}
         budget = budget_knob(knobs, self._budgets.get(record.spec.attention))
         place = (row.run, record.spec.attention, row.seq_len)

@@ -73,8 +73,14 @@ def kernel_tie(rows: Sequence[ReportRow], pass_words: str) -> Tie | None:
     )  # fmt: skip
 
 
-def relative_time(row: ReportRow, reference: ReportRow | None, tie: Tie | None) -> RelativeTime:
-    """The time of a row relative to the reference of its setting and length."""
+def relative_time(
+    row: ReportRow, reference: ReportRow | None, tie: Tie | None, others: Sequence[ReportRow] = ()
+) -> RelativeTime:
+    """The time of a row relative to the reference of its setting and length.
+
+    Among ``others`` may be the reference's kernel under another name: a time that is not clearly different from that
+    one's is none from the reference's either.
+    """
     if reference is None or row.time is None or reference.time is None:
         return RelativeTime("no reference", "no exact attention was timed to compare with", None)
     name = reference.series
@@ -90,7 +96,8 @@ def relative_time(row: ReportRow, reference: ReportRow | None, tie: Tie | None) 
         return RelativeTime("unclear", f"{who} disturbed by other processes: no comparison with {name}", None)
     if times.low is None:
         return RelativeTime("unclear", f"timed only once: no verdict against {name}", None)
-    if not is_clear(row.time, reference.time, tie):
+    twins = [other.time for other in others if other.disturbance is None and is_same_kernel(other, reference)]
+    if not all(is_clear(row.time, time, tie) for time in (reference.time, *twins) if time is not None):
         return RelativeTime("tied", f"no clear difference to {name}", None)
     if times.value < 1:
         return RelativeTime("faster", f"{Amount(1 / times.value, 'number')} times faster than {name}", amount)

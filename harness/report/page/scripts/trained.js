@@ -137,7 +137,7 @@ function rows(task, width) {
     ),
   );
   if (task.chance) {
-    const words = `without reading ${task.chance.words}`;
+    const words = `guess ${task.chance.words}`;
     const at = x(task.chance.value);
     const fits = at + textWidth(words, SIZE) < right;
     chart.append(
