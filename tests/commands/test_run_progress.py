@@ -41,11 +41,11 @@ def test_a_log_file_gets_a_line_per_case_then_the_result_and_what_to_do_next(pyt
     result.stdout.fnmatch_lines(
         [
             "1/3 operation sdpa_cudnn: unsupported: *runs on CUDA, not on cpu* (about * left)",
-            "2/3 operation sdpa: * *s*, error not measured, * KiB (about * left)",
+            "2/3 operation sdpa: * *s*, only rounding error, * KiB (about * left)",
             "3/3 operation raises: crashed: ValueError: no such luck*",
             "test_other.py::test_other",
             "*assert 1 == 2*",
-            "*: sdpa, forward of 128 tokens: *, error not measured; *",  # a busy machine disturbs its only time
+            "*: sdpa, forward of 128 tokens: *, only rounding error; *",  # a busy machine disturbs its only time
             "cases: 1 ok, 1 unsupported, 1 crashed",
             "JSON: out/run.json",
             "log: out/run.log.jsonl",

@@ -65,12 +65,18 @@ def fastest_sentences(rows: Sequence[ReportRow], pass_words: str, errors: Settin
     best, best_time = min(undisturbed or at_longest, key=lambda pair: pair[1].value)
     ties = [row.series for row, time in undisturbed if row is not best and not is_clear(time, best_time, tie)]
     tied = f" ({_TIE} from {', '.join(ties)})" if ties else ""
-    template = (
-        "At {} tokens the fastest exact softmax attention is {}: {} ({}), {}."
-        if undisturbed
-        else "At {} tokens other processes disturbed the times of all exact softmax attentions, so none is called the "
-        "fastest; the shortest is that of {}: {} ({}), {}."
-    )
+    if not undisturbed:
+        template = (
+            "At {} tokens other processes disturbed the times of all exact softmax attentions, so none is called the "
+            "fastest; the shortest is that of {}: {} ({}), {}."
+        )
+    elif len(undisturbed) < len(at_longest):
+        template = (
+            "At {} tokens the fastest exact softmax attention, of those whose times other processes did not disturb, "
+            "is {}: {} ({}), {}."
+        )
+    else:
+        template = "At {} tokens the fastest exact softmax attention is {}: {} ({}), {}."
     sentences = [
         compose(
             template,
