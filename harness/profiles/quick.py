@@ -63,7 +63,7 @@ PROFILE = Profile(
     summary="minutes on two cores",
     # Verification has called every case three times before its warm-up begins.
     effort=Effort(min_samples=3, max_samples=30, seconds=0.25, warmup_calls=1, warmup_seconds=0.05),
-    operation=OperationSweep(lengths=(128, 512, 1024, 2048, 4096), budget_lengths=(512,), keeps=keeps),
+    operation=OperationSweep(lengths=(128, 512, 1024, 2048, 4096), keeps=keeps),
     model=ModelSweep(
         size=ModelSize(layers=2, hidden_size=256, heads=4),
         encoder_lengths=(128, 1024, 4096),
