@@ -100,9 +100,10 @@ class YosoSamplingPlugin(AttentionPlugin):
     source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714"
     estimates = "yoso_e"
     budget = "num_hash"
-    # The kernel adds the collisions of all hashes one after another in float32, the oracle a sum of their numbers: with
-    # 256 hashes the gradient of v rounds to 4.4e-7 in 33 tokens where the oracle's own rounding is 2e-7.
-    kernel_error = 2 * torch.finfo(torch.float32).eps
+    # The kernel adds the collisions of all hashes one after another in float32, the oracle one exact sum of their number:
+    # in few tokens, where most hashes collide, that rounds by about sqrt(num_hash) halves of an epsilon (9.3e-7 measured
+    # with 256). This is enough for 1,024 hashes.
+    kernel_error = 16 * torch.finfo(torch.float32).eps
     capabilities = Capabilities(cross_attention=True, compile=True)
 
     def default_knobs(self, spec: Spec) -> Mapping[str, Scalar]:

@@ -40,6 +40,13 @@ def test_right_attention_passes(mode, dtype, padding, seq_len):
     assert failed_checks(wrong.RIGHT, mode=mode, dtype=dtype, padding=padding, seq_len=seq_len) == []
 
 
+@pytest.mark.parametrize("seq_len", [5, 33])
+def test_the_rounding_of_a_sum_over_many_hashes_is_no_mistake(seq_len):
+    for seed in range(6):
+        changes = {"batch": 3, "heads": 3, "head_dim": 16, "mode": "forward_backward", "knobs": {"num_hash": 256}}
+        assert failed_checks(registry.get("yoso"), seq_len=seq_len, seed=seed, **changes) == []
+
+
 @pytest.mark.parametrize("mode", ["forward", "forward_backward"])
 @pytest.mark.parametrize("plugin", wrong.INCORRECT, ids=name)
 def test_wrong_attention_is_detected(plugin, mode):
