@@ -100,9 +100,9 @@ class YosoSamplingPlugin(AttentionPlugin):
     source = "Zeng et al., ICML 2021, https://arxiv.org/abs/2111.09714"
     estimates = "yoso_e"
     budget = "num_hash"
-    # The kernel adds the collisions of all hashes one after another in float32, the oracle one exact sum of their number:
-    # in few tokens, where most hashes collide, that rounds by about sqrt(num_hash) halves of an epsilon (9.3e-7 measured
-    # with 256). This is enough for 1,024 hashes.
+    # The kernel adds the collisions of all hashes one after another in float32, the oracle counts them exactly. In few
+    # tokens, where most hashes collide, that rounds by about sqrt(num_hash) halves of an epsilon: 9.3e-7 was measured
+    # with 256 hashes. This is enough for 1,024.
     kernel_error = 16 * torch.finfo(torch.float32).eps
     capabilities = Capabilities(cross_attention=True, compile=True)
 
