@@ -363,7 +363,7 @@ def test_a_real_training_is_in_the_log_and_its_checkpoints_are_removed(tmp_path)
 
 def test_a_wrong_option_is_one_line_and_exit_code_2():
     for arguments, words in (
-        (["--profile", "fast"], "--profile: expected quick or standard, got 'fast'"),
+        (["--profile", "fast"], "--profile: expected quick or short or standard, got 'fast'"),
         (["--settings", "needle-n1"], "--settings: expected names of the profile 'quick', got needle-n1; choose from"),
     ):
         ended = CliRunner().invoke(command.app, arguments)
