@@ -7,11 +7,15 @@ OUT ?= out
 WORKERS ?= 2
 SCRIPTS := tests/report/scripts
 
-.PHONY: report check test fuzz kill durations lint sanitize gate-proof gpu gpu-device clean
+.PHONY: report docs check test fuzz kill durations lint sanitize gate-proof gpu gpu-device clean
 
 report: $(VENV)/.ready
 	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
 	$(BIN)/harness report $(OUT)/$(PROFILE).json --out $(OUT)/$(PROFILE).html && exit $$status
+
+# The documentation's site, in site/; a broken link or a public name without a docstring is an error.
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # While you edit: lint, types, import contracts, and the tests that take less than a second each; under five minutes.
 check: lint

@@ -78,7 +78,9 @@ def noise() -> str:
 
 def floor() -> str:
     """Scores of all seeds; a dash where not every seed has one."""
-    results = json.loads((ROOT / "reports" / "cpu-trained-short" / "summary.json").read_text(encoding="utf-8"))["results"]
+    results = json.loads((ROOT / "reports" / "cpu-trained-short" / "summary.json").read_text(encoding="utf-8"))[
+        "results"
+    ]
     found = {(each["task"], each["seq_len"], each["attention"]): each["scores"] for each in results}
     attentions = ("sdpa", "yoso", "yoso_norm_floor")
     table = [["task", "softmax", "yoso", "yoso, norm_floor=0.1"]]
