@@ -1,7 +1,7 @@
 """Hooks of mkdocs: the site contains the published reports, and every file of the repository that a page links to.
 
-Pages link to such files by their path in the repository (``../reports/gpu-h100/report.html``), so that the links work where
-the repository is read, too. In the site, reports are in ``reports/``, and other files in ``source/``.
+Pages link to such files by their path in the repository (``../reports/gpu-h100/report.html``), so that the links work
+where the repository is read, too. In the site, reports are in ``reports/``, and other files in ``source/``.
 """
 
 import os
