@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github/actions/harness-gate/action.yml"
 GPU = ROOT / ".github/workflows/gpu.yml"
 NIGHTLY = ROOT / ".github/workflows/nightly.yml"
-PROJECT_CODE = r"^\s*(harness|make|python3?|pytest|\S*bin/\S+) "
+PROJECT_CODE = r"^\s*(harness|make|mkdocs|python3?|pytest|\S*bin/\S+) "
 """A line of a script that runs code of the project."""
 GITLAB = ROOT / "docs/ci/gitlab-ci.yml"
 
@@ -77,7 +77,8 @@ class Bench:
     def __init__(self, folder):
         self.stubs, self.calls, self.comment = folder / "stubs", folder / "calls", folder / "comment"
         self.stubs.mkdir()
-        scripts = {"harness": HARNESS, "make": LOGGED, "logged": LOGGED, "python3": PYTHON, "gh": GH, "curl": CURL}
+        scripts = {"harness": HARNESS, "python3": PYTHON, "gh": GH, "curl": CURL}
+        scripts |= dict.fromkeys(("make", "mkdocs", "logged"), LOGGED)
         for name, text in scripts.items():
             (self.stubs / name).write_text(text)
             (self.stubs / name).chmod(0o755)
@@ -243,13 +244,22 @@ def test_the_nightly_run_is_published_with_failed_cases_and_fails_without_a_run(
     step = steps(NIGHTLY)
     done = bench.run(step["Measure"]["run"], PROFILE="full", GATE_CODE="1")
     assert done.returncode == 0, done.stderr
-    for name in ("History", "Pages"):
+    for name in ("Documentation", "History", "Pages"):
         done = bench.run(step[name]["run"], BRANCH="harness-history")
         assert done.returncode == 0, done.stderr
+    assert list(step).index("Documentation") < list(step).index("History")  # mkdocs empties its folder
+    assert (bench.project / "site" / "nightly" / "index.html").is_file()
     done = bench.run(step["Push the history"]["run"], BRANCH="harness-history")
     assert done.returncode == 0, done.stderr
     assert git_project.git(bench.origin, "rev-parse", "harness-history") == bench.head
-    for words in ("run --profile full", "history push", "history pull", "report out/nightly.json", "history plot"):
+    for words in (
+        "run --profile full",
+        "history push",
+        "history pull",
+        "report out/nightly.json",
+        "history plot",
+        "mkdocs",
+    ):
         assert words in bench.log()
     shutil.rmtree(bench.project / "out")
     (bench.stubs / "harness").write_text("#!/bin/sh\nexit 1")
