@@ -1,0 +1,98 @@
+"""What may not be compared is not compared in the folds, and no sentence says more than was measured."""
+
+import synthetic
+
+from harness.core.record import Record, Timing
+from harness.core.spec import ModelSpec
+from harness.report.comparison import Comparison, compare
+from harness.report.model.records_table import report_rows
+from harness.report.model.style import assign_styles
+from harness.report.questions import whole_models
+
+WHY = "the process had 0.33 of its 2 cores"
+
+
+def timing(seconds: float, *, samples: int = 5, noise: float = 0.001, disturbed: bool = False) -> Timing:
+    """Samples around ``seconds``, the nearest of them ``noise`` away."""
+    walls = [seconds * (1 + noise * (i - samples // 2)) for i in range(samples)]
+    return Timing(wall_seconds=walls, warmup_calls=1, disturbed=disturbed, disturbance=WHY if disturbed else None)
+
+
+def model(attention: str, seconds: float, length: int = 128, family: str = "yoso", **how: object) -> Record:
+    spec = ModelSpec(attention=attention, seq_len=length, family=family)
+    return synthetic.record(spec, timing=timing(seconds, **how))
+
+
+def of(*records: Record) -> Comparison:
+    return compare([synthetic.run(records)])
+
+
+def multiples(*records: Record) -> dict[str, str]:
+    table = whole_models.model_table(report_rows(synthetic.run(records)))
+    return {str(row[1]): str(row[3]) for row in table.rows}
+
+
+def finding(compared: Comparison, section: str) -> str:
+    return str(next(each for each in compared.sections if each.id == section).finding)
+
+
+def test_models_have_a_multiple_of_berts_time_only_where_the_two_times_can_be_compared() -> None:
+    others = (
+        model("yoso", 0.5), model("sdpa", 1.001, noise=0.01), model("linear", 0.4, disturbed=True),
+        model("softmax", 2.0, samples=1),
+    )  # fmt: skip
+    cells = multiples(model("sdpa", 1.0, family="bert", noise=0.01), *others)
+    assert cells["bert · sdpa"] == "1"
+    assert cells["yoso"].startswith("0.500 [")
+    assert cells["sdpa"] == "no clear difference to bert · sdpa"
+    assert cells["linear"] == "this time was disturbed by other processes: no comparison with bert · sdpa"
+    assert cells["softmax"] == "timed only once: no verdict against bert · sdpa"
+    cells = multiples(model("sdpa", 1.0, family="bert", disturbed=True), *others)
+    assert cells["yoso"].startswith("the time of bert · sdpa was disturbed")
+    both = model("sdpa", 9.0, family="bert", disturbed=True), model("sdpa", 1.0, family="bert")
+    assert multiples(*both, *others)["yoso"].startswith("0.500 [")
+
+
+def test_the_finding_about_models_of_equal_size_has_a_ratio_only_where_there_is_a_difference() -> None:
+    bert = model("sdpa", 1.0, family="bert", noise=0.01)
+    assert " yoso takes 0.500 [" in finding(of(bert, model("yoso", 0.5)), "rivals")
+    assert ", yoso: no clear difference to bert · sdpa;" in finding(of(bert, model("yoso", 1.001)), "rivals")
+    disturbed = finding(of(bert, model("yoso", 0.5, disturbed=True)), "rivals")
+    assert "yoso: this time was disturbed by other processes: no comparison with bert · sdpa" in disturbed
+    alone = "At no length were BERT and another model timed, so no model is compared with it."
+    assert finding(of(bert), "rivals") == alone
+
+
+def test_whole_models_say_what_was_disturbed_and_do_not_say_that_it_was_not_timed() -> None:
+    rows = [model("sdpa", 2.0), model("yoso", 1.5)]
+    (found,) = of(model("none", 1.0, disturbed=True), *rows).whole_models
+    assert "Not split at 128: other processes disturbed the time without attention there." in str(found.finding)
+    assert found.lengths[0].base is None
+    (found,) = of(*rows).whole_models
+    assert "Not split at 128: none without attention was timed there." in str(found.finding)
+    (found,) = of(model("none", 1.0), model("sdpa", 2.0, disturbed=True)).whole_models
+    assert "Not split at 128: other processes disturbed the times with attention there." in str(found.finding)
+    assert "within noise" not in str(found.finding)
+    (found,) = of(model("sdpa", 2.0, disturbed=True), model("yoso", 1.5)).whole_models
+    assert "At 128 tokens with yoso: the time of sdpa was disturbed by other processes" in str(found.finding)
+    (found,) = of(model("sdpa", 2.0, noise=0.02), model("yoso", 1.99, noise=0.02)).whole_models
+    assert "At 128 tokens with yoso: no clear difference to sdpa." in str(found.finding)
+
+
+def test_a_share_from_one_sample_says_so_and_others_have_their_interval() -> None:
+    (found,) = of(model("none", 1.0), model("sdpa", 2.0), model("yoso", 1.5, samples=1)).whole_models
+    assert "attention takes 33.3%, timed only once (yoso) to 50.0% [" in str(found.finding)
+    rows = report_rows(synthetic.run([model("none", 1.0), model("yoso", 1.5, samples=1)]))
+    (cells,) = whole_models.share_table(rows).rows
+    assert str(cells[2]) == "33.3%, timed only once"
+
+
+def test_a_plot_without_a_share_says_why() -> None:
+    def empty(*records: Record) -> str:
+        rows = report_rows(synthetic.run(records))
+        return whole_models.share_plot(rows, assign_styles([(row.series, row.base_series) for row in rows])).empty
+
+    sdpa = model("sdpa", 2.0)
+    assert "none was timed with the attention “none”" in empty(sdpa)
+    assert empty(sdpa, model("none", 1.0, disturbed=True)).startswith("No length has an undisturbed time")
+    assert empty(sdpa, model("none", 2.0)) == "What attention adds is within noise in every model."
