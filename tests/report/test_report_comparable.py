@@ -2,12 +2,12 @@
 
 import synthetic
 
-from harness.core.record import Record, Timing
-from harness.core.spec import ModelSpec
+from harness.core.record import Memory, Record, Timing
+from harness.core.spec import ModelSpec, OperationSpec
 from harness.report.comparison import Comparison, compare
 from harness.report.model.records_table import report_rows
 from harness.report.model.style import assign_styles
-from harness.report.questions import whole_models
+from harness.report.questions import pareto, whole_models
 
 WHY = "the process had 0.33 of its 2 cores"
 
@@ -21,6 +21,13 @@ def timing(seconds: float, *, samples: int = 5, noise: float = 0.001, disturbed:
 def model(attention: str, seconds: float, length: int = 128, family: str = "yoso", **how: object) -> Record:
     spec = ModelSpec(attention=attention, seq_len=length, family=family)
     return synthetic.record(spec, timing=timing(seconds, **how))
+
+
+def operation(attention: str, seconds: float, length: int = 128, peak: int = 2**20, **how: object) -> Record:
+    memory = Memory(peak_bytes=peak, input_bytes=2**10, source="made up")
+    return synthetic.record(
+        OperationSpec(attention=attention, seq_len=length), timing=timing(seconds, **how), memory=memory
+    )
 
 
 def of(*records: Record) -> Comparison:
@@ -96,3 +103,40 @@ def test_a_plot_without_a_share_says_why() -> None:
     assert "none was timed with the attention “none”" in empty(sdpa)
     assert empty(sdpa, model("none", 1.0, disturbed=True)).startswith("No length has an undisturbed time")
     assert empty(sdpa, model("none", 2.0)) == "What attention adds is within noise in every model."
+
+
+def test_what_is_not_clearly_beaten_in_two_costs_is_named_and_disturbed_times_are_left_out() -> None:
+    records = [
+        operation("sdpa", 1.0, peak=100, noise=0.02),
+        operation("near", 1.01, peak=101, noise=0.02),
+        operation("beaten", 2.0, peak=101),
+        operation("large", 0.5, peak=999),
+        operation("busy", 0.1, peak=1, disturbed=True),
+    ]
+    compared = of(*records)
+    words = finding(compared, "fronts")
+    assert words.startswith("Not clearly beaten in time and memory at 128 tokens, forward: large (error")
+    assert "sdpa (error" in words
+    assert "near (error" in words
+    assert not any(name in words for name in ("beaten (error", "busy"))
+    (plot,) = next(each for each in compared.sections if each.id == "fronts").panel.views[0].plots
+    assert [str(remark) for remark in plot.remarks] == ["Left out, because other processes disturbed the time: 1."]
+    assert not any(trace["meta"] == {"series": "busy"} for trace in plot.figure["data"])
+    candidates = pareto.time_and_memory(report_rows(synthetic.run(records[-1:])))
+    assert "without a disturbance" in pareto.pareto_plot(candidates, {}).empty
+    assert all(each.id != "fronts" for each in of(records[0], operation("yoso", 1.0, 256)).sections)
+
+
+def test_trainings_beat_one_another_only_beyond_the_interval_over_seeds() -> None:
+    good, close, worse = (
+        synthetic.task(name, scores, train_seconds=seconds)
+        for name, scores, seconds in (
+            ("softmax", [0.9, 0.901, 0.899], [10.0, 10.1, 9.9]),
+            ("sdpa", [0.9, 0.89, 0.9], [10.0, 10.2, 9.9]),
+            ("yoso", [0.5, 0.501, 0.499], [20.0, 20.1, 19.9]),
+        )
+    )
+    words = finding(of(good, close, worse), "fronts")
+    assert "softmax (90.0% [" in words
+    assert "sdpa (89.7% [" in words
+    assert "yoso" not in words
