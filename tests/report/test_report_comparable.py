@@ -7,7 +7,7 @@ from harness.core.spec import ModelSpec, OperationSpec
 from harness.report.comparison import Comparison, compare
 from harness.report.model.records_table import report_rows
 from harness.report.model.style import assign_styles
-from harness.report.questions import pareto, whole_models
+from harness.report.questions import pareto, speed, whole_models
 
 WHY = "the process had 0.33 of its 2 cores"
 
@@ -140,3 +140,29 @@ def test_trainings_beat_one_another_only_beyond_the_interval_over_seeds() -> Non
     assert "softmax (90.0% [" in words
     assert "sdpa (89.7% [" in words
     assert "yoso" not in words
+
+
+def lines(attention: str, seconds: tuple[float, ...], **how: object) -> list[Record]:
+    return [operation(attention, each, 512 * 2**n, **how) for n, each in enumerate(seconds)]
+
+
+def test_exponents_have_their_interval_or_say_that_a_time_was_taken_only_once() -> None:
+    noisy = lines("noisy", (1e-3, 2.4e-3, 5.6e-3), noise=0.2)
+    records = [*lines("sdpa", (1e-3, 4e-3, 16e-3)), *noisy, *lines("yoso", (1e-3, 2e-3, 4e-3), samples=1)]
+    words = finding(of(*records), "exponents")
+    assert "time of 0 of 3 attentions grows nearly linearly (exponent clearly below 1.3)" in words
+    assert "sdpa 2.00 [2.00, 2.00]" in words
+    assert "yoso 1.00, timed only once." in words
+    (table,) = speed.exponents(report_rows(synthetic.run(records)))
+    assert [str(row[1]) for row in table.rows if row[0] == "yoso"] == ["1.00, timed only once"]
+
+
+def test_a_length_that_was_timed_only_once_has_no_part_in_a_crossing() -> None:
+    sdpa, own = lines("sdpa", (1e-3, 4e-3, 16e-3)), lines("yoso", (2e-3, 3e-3, 4e-3))
+    (table,) = speed.crossovers(report_rows(synthetic.run([*sdpa, *own])))
+    assert str(table.rows[0][-2]) == "3 from 512 to 2,048"
+    once = operation("yoso", 3e-3, 1024, samples=1)
+    (table,) = speed.crossovers(report_rows(synthetic.run([*sdpa, own[0], once, own[2]])))
+    assert str(table.rows[0][-2]) == "2 from 512 to 2,048"
+    tables = speed.crossovers(report_rows(synthetic.run([*sdpa, *lines("yoso", (2e-3, 3e-3, 4e-3), samples=1)])))
+    assert tables == []
