@@ -2,7 +2,7 @@
 
 import synthetic
 
-from harness.core.record import Memory, Record, Timing
+from harness.core.record import MachineUse, Memory, Record, Timing
 from harness.core.spec import ModelSpec, OperationSpec
 from harness.report.comparison import Comparison, compare
 from harness.report.model.records_table import report_rows
@@ -166,3 +166,66 @@ def test_a_length_that_was_timed_only_once_has_no_part_in_a_crossing() -> None:
     assert str(table.rows[0][-2]) == "2 from 512 to 2,048"
     tables = speed.crossovers(report_rows(synthetic.run([*sdpa, *lines("yoso", (2e-3, 3e-3, 4e-3), samples=1)])))
     assert tables == []
+
+
+def between(before: list[Record], after: list[Record]) -> tuple[str, list[str]]:
+    """What two runs' comparison says, and the cases that it lists."""
+    compared = compare([synthetic.run(before), synthetic.run(after, commit="b" * 40)])
+    (summary, *_) = compared.summaries
+    section = next((each for each in compared.sections if each.id == "differences"), None)
+    listed = [] if section is None else [str(row[0]) for table in section.tables for row in table.rows]
+    return str(summary.sentences[0]), listed
+
+
+def test_two_runs_say_what_was_timed_in_both_and_what_of_it_cannot_be_compared() -> None:
+    quiet, busy = operation("sdpa", 1.0), operation("sdpa", 2.0, disturbed=True)
+    said, listed = between([quiet], [busy])
+    assert said.endswith("of 1 cases timed in both, 1 are not compared, because other processes disturbed a time.")
+    assert listed == []
+    said, _ = between([quiet], [operation("yoso", 1.0)])
+    assert said.endswith("compared with the first run: no case was timed in both.")
+    said, listed = between([quiet, operation("yoso", 1.0)], [busy, operation("yoso", 2.0)])
+    assert "of 2 cases timed in both, 0 are clearly faster and 1 clearly slower; 1 are not compared" in said
+    assert [case.split("/")[1].split("-")[0] for case in listed] == ["yoso"]
+
+
+def test_two_runs_differ_only_beyond_their_intervals_and_the_difference_of_two_names_of_one_kernel() -> None:
+    shared = {"noise": 0.001}
+    names = [operation(name, seconds, **shared).model_copy(update={"kernel": "flash"})
+             for name, seconds in (("sdpa", 1.0), ("sdpa_flash", 1.2))]  # fmt: skip
+    said, listed = between([*names, operation("yoso", 1.0)], [*names, operation("yoso", 1.1)])
+    assert "0 are clearly faster and 0 clearly slower" in said
+    assert listed == []
+    said, listed = between([names[0], operation("yoso", 1.0)], [names[0], operation("yoso", 1.1)])
+    assert "0 are clearly faster and 1 clearly slower" in said
+    assert len(listed) == 1
+    said, _ = between([operation("yoso", 1.0, samples=1)], [operation("yoso", 3.0, samples=1)])
+    assert said.endswith("of 1 cases timed in both, 1 have no verdict, because a time was taken only once.")
+
+
+def test_a_setting_names_what_disturbed_the_run_while_its_times_were_taken() -> None:
+    def notices(*records: Record) -> list[list[str]]:
+        run = synthetic.run(records, machine={"cpu": "Example CPU", "cores": 2, "logical_cores": 2})
+        data = compare([run]).operation
+        assert data is not None
+        return [[str(notice) for notice in setting.notices] for setting in data.settings]
+
+    quiet = operation("sdpa", 1e-3)
+    assert quiet.timing is not None
+    loaded = quiet.timing.model_copy(update={"load_before": 5.7, "foreign_gpu_processes": 3})
+    busy = quiet.model_copy(update={"timing": loaded})
+    assert notices(busy, operation("yoso", 1e-3), operation("sdpa", 1e-3, 256)) == [
+        [
+            "The run was disturbed while 1 of 2 times were taken (sdpa): the load average was up to 5.7 on 2 cores.",
+            "The run was disturbed while 1 of 2 times were taken (sdpa): other processes were on the GPU in 1 of 3 "
+            "timed cases.",
+        ],
+        [],
+    ]
+    # The load average has what ended a minute ago: where the CPU time of others is known, that is the judgement.
+    use = MachineUse(
+        elapsed_seconds=2.5, cores=2, own_cpu_seconds=4.6, foreign_cpu_seconds=0.03, stolen_cpu_seconds=0.0, load=5.7,
+        thermal_throttles=0,
+    )  # fmt: skip
+    alone = loaded.model_copy(update={"foreign_gpu_processes": 0})
+    assert notices(quiet.model_copy(update={"timing": alone, "machine_use": use})) == [[]]
