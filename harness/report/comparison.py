@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.core.record import SCHEMA_VERSION, Run
 from harness.report import questions
-from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.amounts import Amount, Sentence, compose
 from harness.report.model.page_data import OperationData
 from harness.report.model.page_parts import Evidence, Panel, Section
 from harness.report.model.plain_rows import PlainRow, plain_rows
@@ -99,6 +99,21 @@ class Comparison:
     raw: list[Run]
 
     @property
+    def finding(self) -> Sentence:
+        """The first sentence of all."""
+        return self.summaries[0].sentences[0]
+
+    @property
+    def data_finding(self) -> Sentence:
+        """How many records the page has, and what they have."""
+        records = [record for run in self.raw for record in run.records]
+        samples = sum(len(record.timing.wall_seconds) for record in records if record.timing)
+        counts = len(records), samples, sum(len(record.checks) for record in records)
+        as_csv = ", and a setting of the attention alone as CSV" if self.operation else ""
+        words = "Records: {}; samples of time: {}; checks: {}. All as JSON{}."
+        return compose(words, *(Amount(count, "count") for count in counts), as_csv)
+
+    @property
     def panels(self) -> list[Panel]:
         """Every panel, in the order of the page."""
         return [section.panel for section in self.sections if section.panel]
@@ -111,6 +126,8 @@ class Comparison:
                 {"run": summary.heading, "sentences": [sentence.as_json() for sentence in summary.sentences]}
                 for summary in self.summaries
             ],
+            "finding": self.finding.as_json(),
+            "data_finding": self.data_finding.as_json(),
             "notices": self.notices,
             "disturbances": [found and found.as_json() for found in map(disturbed_run.judge_run, self.raw)],
             "counts": {status: count.as_json() for status, count in self.counts.items()},

@@ -88,10 +88,10 @@ def test_whole_models_say_what_was_disturbed_and_do_not_say_that_it_was_not_time
 
 def test_a_share_from_one_sample_says_so_and_others_have_their_interval() -> None:
     (found,) = of(model("none", 1.0), model("sdpa", 2.0), model("yoso", 1.5, samples=1)).whole_models
-    assert "attention takes 33.3%, timed only once (yoso) to 50.0% [" in str(found.finding)
+    assert "attention takes 33.3% (yoso, timed only once) to 50.0% [" in str(found.finding)
     rows = report_rows(synthetic.run([model("none", 1.0), model("yoso", 1.5, samples=1)]))
     (cells,) = whole_models.share_table(rows).rows
-    assert str(cells[2]) == "33.3%, timed only once"
+    assert str(cells[2]) == "33.3% (timed only once)"
 
 
 def test_a_plot_without_a_share_says_why() -> None:
@@ -152,9 +152,9 @@ def test_exponents_have_their_interval_or_say_that_a_time_was_taken_only_once() 
     words = finding(of(*records), "exponents")
     assert "time of 0 of 3 attentions grows nearly linearly (exponent clearly below 1.3)" in words
     assert "sdpa 2.00 [2.00, 2.00]" in words
-    assert "yoso 1.00, timed only once." in words
+    assert "yoso 1.00 (timed only once)." in words
     (table,) = speed.exponents(report_rows(synthetic.run(records)))
-    assert [str(row[1]) for row in table.rows if row[0] == "yoso"] == ["1.00, timed only once"]
+    assert [str(row[1]) for row in table.rows if row[0] == "yoso"] == ["1.00 (timed only once)"]
 
 
 def test_a_length_that_was_timed_only_once_has_no_part_in_a_crossing() -> None:

@@ -132,15 +132,14 @@ def _finding(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence | Non
             longest = candidates.longest_length()
             if longest is None or not candidates.has_choice:
                 continue
-            parts = [
-                compose(
-                    "{} (error {})",
-                    each.series,
-                    largest_error([row for row in group if row.series == each.series], errors),
-                )
-                for each in unbeaten(candidates, longest)
-            ]
+            best = unbeaten(candidates, longest)
             where = Amount(longest, "tokens"), dict(facets)["Pass"]
+            if level == "model":
+                names = _some_of([Sentence(each.series) for each in best])
+                template = "Not clearly beaten in time and memory at {} tokens, {}: whole models with {}, whose errors "
+                return compose(template + "inside were not measured.", *where, names)
+            rows_of = {each.series: [row for row in group if row.series == each.series] for each in best}
+            parts = [compose("{} (error {})", name, largest_error(own, errors)) for name, own in rows_of.items()]
             return compose("Not clearly beaten in time and memory at {} tokens, {}: {}.", *where, _some_of(parts))
     for facets, group in by_facets(rows, "task").items():
         candidates = training_time_and_score(group)

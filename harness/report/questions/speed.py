@@ -70,6 +70,12 @@ def fastest_sentences(rows: Sequence[ReportRow], pass_words: str, errors: Settin
             "At {} tokens other processes disturbed the times of all exact softmax attentions, so none is called the "
             "fastest; the shortest is that of {}: {} ({}), {}."
         )
+    elif best_time.low is None and len(at_longest) > 1:
+        tied = ""
+        template = (
+            "At {} tokens exact softmax attentions were timed only once, so none is called the fastest; the shortest "
+            "time is that of {}: {} ({}), {}."
+        )
     elif len(undisturbed) < len(at_longest):
         template = (
             "At {} tokens the fastest exact softmax attention, of those whose times other processes did not disturb, "
@@ -103,6 +109,8 @@ def fastest_sentences(rows: Sequence[ReportRow], pass_words: str, errors: Settin
 def _comparison(row: ReportRow, other: ReportRow, tie: Tie | None) -> Sentence:
     if row.disturbance is not None or other.disturbance is not None or row.time is None or other.time is None:
         return Sentence("no comparison, because other processes disturbed a time")
+    if row.time.low is None or other.time.low is None:
+        return Sentence("timed only once, so there is no verdict")
     if not is_clear(row.time, other.time, tie):
         return Sentence(_TIE)
     speedup = intervals.ratio(other.time, row.time)
@@ -243,7 +251,7 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
 def _exponent(fit: growth.Exponent) -> Amount | Sentence:
     """An exponent with its interval, and with a word where it has none because some length was timed only once."""
     exponent = Amount(fit.value, "number", fit.low, fit.high)
-    return exponent if fit.low is not None else compose("{}, timed only once", exponent)
+    return exponent if fit.low is not None else compose("{} (timed only once)", exponent)
 
 
 def _times(rows: Sequence[ReportRow]) -> dict[str, dict[int, intervals.Estimate]]:

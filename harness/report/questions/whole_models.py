@@ -198,16 +198,20 @@ def share_finding(times: ModelTimes) -> Sentence:
     if not shares:
         return compose("At {} tokens what attention adds is within noise in {} of {} models.", times.length, *counts)
     (least, least_series), (most, most_series) = shares[0], shares[-1]
-    span = compose("{} ({})", share_words(most), most_series)
+    span = _named_share(most, most_series)
     if len(shares) > 1:
-        span = compose("{} ({}) to {}", share_words(least), least_series, span)
+        span = compose("{} to {}", _named_share(least, least_series), span)
     noise = compose("; within noise in {} of {}", *counts) if noisy else ""
     return compose("At {} tokens attention takes {} of the time{}.", times.length, span, noise)
 
 
+def _named_share(share: Amount, series: str) -> Sentence:
+    return compose("{} ({})" if share.low is not None else "{} ({}, timed only once)", share, series)
+
+
 def share_words(share: Amount) -> Amount | Sentence:
     """A share with its interval, and with a word where it has none because one of its two times has one sample."""
-    return share if share.low is not None else compose("{}, timed only once", share)
+    return share if share.low is not None else compose("{} (timed only once)", share)
 
 
 def _comparison(rows: Sequence[ReportRow], length: int) -> Sentence | None:
