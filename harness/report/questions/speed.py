@@ -70,6 +70,12 @@ def fastest_sentences(rows: Sequence[ReportRow], pass_words: str, errors: Settin
             "At {} tokens other processes disturbed the times of all exact softmax attentions, so none is called the "
             "fastest; the shortest is that of {}: {} ({}), {}."
         )
+    elif best_time.low is None and len(at_longest) > 1:
+        tied = ""
+        template = (
+            "At {} tokens exact softmax attentions were timed only once, so none is called the fastest; the shortest "
+            "time is that of {}: {} ({}), {}."
+        )
     elif len(undisturbed) < len(at_longest):
         template = (
             "At {} tokens the fastest exact softmax attention, of those whose times other processes did not disturb, "
@@ -90,7 +96,7 @@ def fastest_sentences(rows: Sequence[ReportRow], pass_words: str, errors: Settin
         if row.base_series == YOSO_SAMPLING and row.seq_len == longest and row.time is not None
     ]
     if sampled:
-        row, time = min(sampled, key=lambda pair: pair[1].value)
+        row, time = min(sampled, key=lambda pair: (pair[0].disturbance is not None, pair[1].value))
         sentences.append(
             compose(
                 "At the same length {} takes {}: {}, {}.",
@@ -103,6 +109,8 @@ def fastest_sentences(rows: Sequence[ReportRow], pass_words: str, errors: Settin
 def _comparison(row: ReportRow, other: ReportRow, tie: Tie | None) -> Sentence:
     if row.disturbance is not None or other.disturbance is not None or row.time is None or other.time is None:
         return Sentence("no comparison, because other processes disturbed a time")
+    if row.time.low is None or other.time.low is None:
+        return Sentence("timed only once, so there is no verdict")
     if not is_clear(row.time, other.time, tie):
         return Sentence(_TIE)
     speedup = intervals.ratio(other.time, row.time)
@@ -229,15 +237,21 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
             }
             if not fits:
                 continue
-            linear = sum(fit.value < NEARLY_LINEAR for fit in fits.values())
+            linear = sum(fit.high is not None and fit.high < NEARLY_LINEAR for fit in fits.values())
             named = [name for name in (*HEADLINE_REFERENCES, YOSO_SAMPLING) if name in fits] or list(fits)[:1]
-            parts = [compose("{} {}", name, Amount(fits[name].value, "number")) for name in named]
+            parts = [compose("{} {}", name, _exponent(fits[name])) for name in named]
             return compose(
-                "{}: time of {} of {} attentions grows nearly linearly (exponent below {}); exponents: {}.",
+                "{}: time of {} of {} attentions grows nearly linearly (exponent clearly below {}); exponents: {}.",
                 dict(facets)["Pass"].capitalize(), Amount(linear, "count"), Amount(len(fits), "count"),
                 Amount(NEARLY_LINEAR, "number", text=f"{NEARLY_LINEAR:g}"), join(parts),
             )  # fmt: skip
     return None
+
+
+def _exponent(fit: growth.Exponent) -> Amount | Sentence:
+    """An exponent with its interval, and with a word where it has none because some length was timed only once."""
+    exponent = Amount(fit.value, "number", fit.low, fit.high)
+    return exponent if fit.low is not None else compose("{} (timed only once)", exponent)
 
 
 def _times(rows: Sequence[ReportRow]) -> dict[str, dict[int, intervals.Estimate]]:
@@ -264,11 +278,13 @@ def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
         counts = Amount(len(faster), "count"), Amount(len(found), "count")
         parts = [compose(template, dict(facets)["Pass"].capitalize(), *counts, reference)]
         named = next((name for name in faster if name.split(" (")[0] == YOSO_SAMPLING), None)
-        if named is not None and (length := faster[named].length) is not None:
+        if named is not None and faster[named].length is not None:
             error = largest_error([row for row in group if row.series == named], errors)
-            parts.append(compose("{} from {} tokens, error {}", named, Amount(length, "tokens"), error))
+            parts.append(compose("{} from {} tokens, error {}", named, crossover_length(faster[named]), error))
         return compose("{}.", join(parts, "; "))
-    return None
+    clear = sum(len(table.rows) for table in crossovers(rows))
+    template = "{} pairs have a clear order; the error of whole models was not measured."
+    return compose(template, Amount(clear, "count")) if clear else None
 
 
 def exponents(rows: Sequence[ReportRow]) -> list[Table]:
@@ -283,8 +299,7 @@ def exponents(rows: Sequence[ReportRow]) -> list[Table]:
                 if isinstance(fit, growth.NoAnswer):
                     missing += 1
                     continue
-                exponent = Amount(fit.value, "number", fit.low, fit.high)
-                cells.append((facets, [series, exponent, _span(fit.lengths)]))
+                cells.append((facets, [series, _exponent(fit), _span(fit.lengths)]))
         note = compose(
             "Series without an exponent, because fewer than {} lengths from {} on have an undisturbed time: {}.",
             Amount(growth.MIN_EXPONENT_LENGTHS, "count"), Amount(EXPONENT_FROM, "tokens"), Amount(missing, "count"),
@@ -320,7 +335,7 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
             compose(words, Amount(count, "count"))
             for words, count in (
                 ("{} without a clear order", unclear),
-                ("{} without two lengths at which both have an undisturbed time", too_short),
+                ("{} without two lengths at which both have an undisturbed time of several samples", too_short),
             )
             if count
         ]
