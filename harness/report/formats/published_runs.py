@@ -15,7 +15,7 @@ from harness.report.model.page_parts import Evidence
 from harness.report.model.records_table import machine_name, report_rows
 from harness.report.model.style import DARK_PAGE, LIGHT_PAGE
 from harness.report.questions import headline
-from harness.report.questions.best_methods import ALLOWED_WORDS
+from harness.report.questions.best_methods import ALLOWED_WORDS, RULE
 from harness.report.questions.operation_page import operation_data
 
 DEVICES = "devices"
@@ -136,6 +136,7 @@ def _index_page(title: str, runs: Sequence[PublishedRun], pages: Mapping[str, st
             rows=rows,
             columns=columns(row.winners for row in rows if row.winners is not None),
             allowed=ALLOWED_WORDS,
+            rule=RULE,
             css=html.template_text("report.css") + html.template_text("index.css"),
             light=LIGHT_PAGE,
             dark=DARK_PAGE,
