@@ -177,12 +177,14 @@ class Winner:
     Attributes:
         verdict: False where no time of theirs can be compared, and this is only the shortest.
         tied: the others that are not clearly slower.
-        tied_words: their names, errors and why they are tied; None where there are none.
+        same_kernel_words: those of them that are its kernel under another name, each with its error; None without any.
+        tied_words: the rest of them, each with its error and why it is tied; None without any.
     """
 
     row: MethodRow
     verdict: bool
     tied: tuple[MethodRow, ...]
+    same_kernel_words: Sentence | None
     tied_words: Sentence | None
 
     def as_json(self, place: Mapping[str, int]) -> dict[str, Any]:
@@ -191,6 +193,7 @@ class Winner:
             "row": place[self.row.series],
             "verdict": self.verdict,
             "tied": [place[row.series] for row in self.tied],
+            "sameKernelWords": self.same_kernel_words and self.same_kernel_words.as_json(),
             "tiedWords": self.tied_words and self.tied_words.as_json(),
         }
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
-from harness.report.model.amounts import Amount, Sentence, compose, join
+from harness.report.model.amounts import Amount, Sentence, SentencePart, compose, join
+from harness.report.model.facets import WORDS
 from harness.report.model.page_data import (
     BestMethods,
     BestWithin,
@@ -37,9 +38,8 @@ ALLOWED_ERROR = 0.1
 """The allowed error with which the page opens, and that of the index."""
 ALLOWED_WORDS = f"{ALLOWED_ERROR:.0%}"
 RULE = (
-    "Within an allowed error count exact softmax attentions and methods with a measured error against softmax; a method "
-    "that was compared only with its own definition, or with another attention, does not count: that error says nothing "
-    "about its distance to softmax."
+    "Exact softmax and methods with a measured error against softmax count as within an error; one compared only with "
+    "its own definition, or with another attention, does not."
 )
 """The rule in one sentence, for every place that names winners."""
 _SOFTMAX = "softmax"
@@ -88,11 +88,11 @@ class _Contest:
         comparable = [row for row in candidates if row.is_comparable]
         if not comparable:
             shortest = min(candidates, key=_order, default=None)
-            return None if shortest is None else Winner(shortest, False, (), None)
+            return None if shortest is None else Winner(shortest, False, (), None, None)
         fastest = [row for row in comparable if not any(self.is_faster(other, row) for other in comparable)]
         best = min(fastest, key=lambda row: (row.series != self._reference, not row.exact_softmax, *_order(row)))
         tied = tuple(sorted((row for row in fastest if row is not best), key=_order))
-        return Winner(best, True, tied, self._tied_words(best, tied))
+        return Winner(best, True, tied, self._same_kernel_words(best, tied), self._tied_words(best, tied))
 
     def within(self, allowed: float | None, exact: Winner | None) -> BestWithin:
         """The winner within an allowed error, beside the fastest exact attention."""
@@ -141,15 +141,15 @@ class _Contest:
         error = row.errors.get(self._inputs)
         return error is not None and error.reference in self._softmax
 
+    def _same_kernel_words(self, best: MethodRow, tied: Sequence[MethodRow]) -> Sentence | None:
+        named = [self._named(row) for row in tied if is_same_kernel(row, best)]
+        return compose("Same kernel: {}.", _few(named)) if named else None
+
     def _tied_words(self, best: MethodRow, tied: Sequence[MethodRow]) -> Sentence | None:
-        if not tied:
-            return None
-        named = [self._named(row, self._why_tied(row, best)) for row in tied]
-        return compose("The order is not clear. Tied with {}: {}.", best.attention, _few(named))
+        named = [self._named(row, self._why_tied(row, best)) for row in tied if not is_same_kernel(row, best)]
+        return compose("Tied with {}.", _few(named)) if named else None
 
     def _why_tied(self, row: MethodRow, best: MethodRow) -> Sentence:
-        if is_same_kernel(row, best):
-            return Sentence("same kernel")
         reason = tie_reason(row.time, best.time, self._tie)
         return reason or Sentence("not clearly different from the kernel under its other name")
 
@@ -168,8 +168,8 @@ class _Contest:
             found = compose(template, limit, named, order, word, exact.row.attention)
             return join([found, approximation.tied_words], " ") if approximation.tied_words else found
         if not compared:
-            return Sentence("No approximation that was timed here has a measured error against softmax.")
-        template = "Approximations with a measured error against softmax: {}, none of them{}."
+            return Sentence("No approximation timed here has a measured error against softmax.")
+        template = "Approximations with an error against softmax: {}, none{}."
         return compose(template, Amount(compared, "count"), limit)
 
     def order_words(self, row: MethodRow, other: MethodRow) -> Sentence:
@@ -198,6 +198,11 @@ class _Contest:
             return compose("exact by its own definition: {}", _size(error))
         against = "" if error.reference in self._softmax else f" against {error.reference}"
         return compose("error {}{}", _size(error), against)
+
+
+def order_words(setting: Setting, row: MethodRow, other: MethodRow) -> Sentence:
+    """How a time compares with another of the same setting: "2.00 times faster", "no clear difference"."""
+    return _Contest(setting.rows, setting.reference, setting.tie, "").order_words(row, other)
 
 
 def is_same_kernel(row: MethodRow, other: MethodRow) -> bool:
@@ -251,6 +256,12 @@ class TimedMethod:
         return f"tied: {', '.join(names[:_NAMED])}{more}" if names else ""
 
     @property
+    def in_brackets(self) -> Sentence:
+        """Name, and in brackets knob, time, error and ties."""
+        parts: list[SentencePart] = [self.row.knob, self.row.time.without_interval, self.error_words, self.tied_words]
+        return compose("{} ({})", self.row.attention, join(part for part in parts if part))
+
+    @property
     def words(self) -> Sentence:
         """Name, time and error, as part of a sentence."""
         end = Sentence(NOT_MEASURED) if self.error is None else compose("with an error of {}", _size(self.error))
@@ -286,8 +297,7 @@ class BestAtLength:
         """The approximation's time relative to the exact attention's, in words; empty where one of them is missing."""
         if self.exact is None or self.within is None:
             return Sentence("")
-        contest = _Contest(self.setting.rows, self.setting.reference, self.setting.tie, self.inputs)
-        return contest.order_words(self.within.row, self.exact.row)
+        return order_words(self.setting, self.within.row, self.exact.row)
 
     @property
     def without_winner(self) -> Sentence:
@@ -327,6 +337,45 @@ class BestAtLength:
         if winner is None or not winner.verdict:
             return None
         return TimedMethod(winner, winner.row.errors.get(self.inputs))
+
+
+def within_sentences(settings: Sequence[Setting], kinds: Sequence[str]) -> list[Sentence]:
+    """The fastest method within each allowed error, in the settings of one line of lengths: one sentence for each kind
+    of inputs, because an approximation that is good on one kind may be useless on another; and the rule.
+
+    The length is the longest at which an approximation and another method have both a time and an error.
+    """
+    found = []
+    for inputs in kinds:
+        usable = [setting for setting in settings if _has_contest(setting.best[inputs])]
+        if usable:
+            found.append(_within_sentence(max(usable, key=lambda setting: setting.length), inputs))
+    return [*found, Sentence(RULE)] if found else []
+
+
+def _has_contest(best: BestMethods) -> bool:
+    winner = best.at(None).winner
+    exact = best.exact is not None and best.exact.verdict
+    return winner is not None and winner.verdict and best.at(None).compared.value + exact > 1
+
+
+def _within_sentence(setting: Setting, inputs: str) -> Sentence:
+    limits: dict[str, list[Amount | str]] = {}
+    winners: dict[str, SentencePart] = {"": "none of those measured"}
+    for allowed in reversed(ALLOWED_ERRORS):
+        winner = setting.best[inputs].at(allowed).winner
+        series = winner.row.series if winner is not None and winner.verdict else ""
+        if winner is not None and series:
+            winners[series] = TimedMethod(winner, winner.row.errors.get(inputs)).in_brackets
+        limit = "any error" if allowed is None else Amount(allowed, "fraction", text=f"{allowed:.0%}")
+        limits.setdefault(series, []).append(limit)
+    parts = [compose("within {}, {}", join(own, " and "), winners[series]) for series, own in limits.items()]
+    return compose(
+        "Fastest at {} tokens ({}) by error budget (relative error of {} against softmax) on inputs that are {}: {}.",
+        Amount(setting.length, "tokens"), setting.pass_,
+        "the output" if setting.pass_ == WORDS["forward"] else "the worst of output and gradients",
+        inputs, join(parts, "; "),
+    )  # fmt: skip
 
 
 def best_by_length(operation: OperationData) -> dict[int, BestAtLength]:

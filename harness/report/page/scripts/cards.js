@@ -44,6 +44,7 @@ export function draw(data, state) {
         ? "No attention with a measured error against softmax was timed here."
         : `No attention with an error of at most ${limit} against softmax was timed here; where the error was not measured, none is assumed.`,
       chosen.remarks,
+      exact,
     ),
     card(own ? "Yours" : "YOSO", yours, setting, state, withoutTime(setting, shown), yours ? flags(yours, state) : [], []),
     element("p", { class: "foot rule" }, data.operation?.rule ?? ""),
@@ -51,7 +52,8 @@ export function draw(data, state) {
 }
 
 /**
- * The card of a winner, with what is tied with it.
+ * The card of a winner, with what is tied with it. Where it is the winner of the card before, it says only what that
+ * does not.
  *
  * @param {string} title
  * @param {Winner | null} winner
@@ -59,13 +61,17 @@ export function draw(data, state) {
  * @param {State} state
  * @param {string} without
  * @param {Sentence[]} remarks
+ * @param {Winner | null} [before]
  */
-function won(title, winner, setting, state, without, remarks) {
+function won(title, winner, setting, state, without, remarks, before = null) {
   const row = winningRow(setting, winner);
   const heading = winner && !winner.verdict ? title.replace("Fastest", "No verdict; shortest time,") : title;
-  const ties = winner?.tiedWords ? [winner.tiedWords.words] : [];
-  const found = row ? [...ties, ...ownFlags(row, state)] : [];
-  return card(heading, row, setting, state, without, found, remarks);
+  const isAgain = winner !== null && winner.row === before?.row;
+  const tied = winner?.tiedWords?.words ?? "";
+  const ties = tied && !(isAgain && tied === before?.tiedWords?.words) ? [tied] : [];
+  const warnings = row ? [...ties, ...ownFlags(row, state)] : [];
+  const notes = winner?.sameKernelWords && !isAgain ? [winner.sameKernelWords, ...remarks] : remarks;
+  return card(heading, row, setting, state, without, warnings, notes, isAgain);
 }
 
 /**
@@ -76,8 +82,9 @@ function won(title, winner, setting, state, without, remarks) {
  * @param {string} without what is said where there is no such row
  * @param {string[]} warnings
  * @param {Sentence[]} remarks
+ * @param {boolean} [isAgain] the row is that of the card before, which has its memory and score
  */
-function card(title, row, setting, state, without, warnings, remarks) {
+function card(title, row, setting, state, without, warnings, remarks, isAgain = false) {
   const heading = element("h2", {}, row?.knob ? `${title}, with ${row.knob}` : title);
   const notes = remarks.map(({ words }) => element("p", { class: "foot" }, words));
   if (!row) return element("article", { class: "card" }, heading, element("p", {}, without), ...notes);
@@ -94,7 +101,7 @@ function card(title, row, setting, state, without, warnings, remarks) {
       element("span", { class: "time" }, row.time.words),
       element("span", { class: "interval" }, interval),
     ),
-    element("p", {}, ...sentence(row, setting, state)),
+    element("p", {}, ...sentence(row, setting, state, !isAgain)),
     ...warnings.map((words) => element("p", { class: "flag" }, words)),
     ...notes,
   );
@@ -106,17 +113,14 @@ function card(title, row, setting, state, without, warnings, remarks) {
  * @param {MethodRow} row
  * @param {Setting} setting
  * @param {State} state
+ * @param {boolean} isWhole with memory and score
  * @returns {Child[]}
  */
-function sentence(row, setting, state) {
-  return [
-    element("b", {}, comparisonWords(row, setting)),
-    ", ",
-    ...errorWords(row, state),
-    row.memory ? `; peak memory ${row.memory.words}` : "; memory not measured",
-    row.score ? `; ${row.score.task} ${row.score.mean.words}` : "; not trained",
-    ".",
-  ];
+function sentence(row, setting, state, isWhole) {
+  const memory = row.memory ? `; peak memory ${row.memory.words}` : "; memory not measured";
+  const score = row.score ? `; ${row.score.task} ${row.score.mean.words}` : "; not trained";
+  const speed = [element("b", {}, comparisonWords(row, setting)), ", ", ...errorWords(row, state)];
+  return [...speed, ...(isWhole ? [memory, score] : []), "."];
 }
 
 /**

@@ -83,8 +83,11 @@ export interface Winner {
   row: number;
   /** False where no time of theirs can be compared, and this is only the shortest. */
   verdict: boolean;
-  /** The others that are not clearly slower, and a sentence with their names, errors and why they are tied. */
+  /** The others that are not clearly slower. */
   tied: number[];
+  /** Those of them that are its kernel under another name, each with its error; null without any. */
+  sameKernelWords: Sentence | null;
+  /** The rest of them, each with its error and why it is tied; null without any. */
   tiedWords: Sentence | null;
 }
 
