@@ -24,6 +24,7 @@ class ErrorAtSetting:
         draws: of the attention's random numbers.
         reference: what it is compared with.
         rounding: the method computes its reference exactly, and the error is of rounding only.
+        without_gradients: the pass has gradients, and only the error of the output is known.
         measured: the error is that of a record of errors, and not of the verification of the timed case.
         inputs: the kind of inputs.
     """
@@ -33,6 +34,7 @@ class ErrorAtSetting:
     draws: int
     reference: str
     rounding: bool
+    without_gradients: bool
     measured: bool
     inputs: Sentence
 
@@ -44,6 +46,7 @@ class ErrorAtSetting:
             "draws": self.draws,
             "reference": self.reference,
             "rounding": self.rounding,
+            "withoutGradients": self.without_gradients,
         }
 
 
@@ -209,7 +212,7 @@ class BestWithin:
         approximation: the fastest that is not exact.
         compared: how many approximations have a measured error against softmax attention.
         faster: the methods within the allowed error that are clearly faster than the fastest exact one.
-        not_counted: those that would be, if their error were against softmax attention.
+        not_counted: those that would be, if their error were against softmax attention and had the gradients in it.
         remarks: what the card of the winner says beside it.
     """
 

@@ -1,11 +1,12 @@
 """Which method wins at each setting? The fastest exact softmax attention, and the fastest method within each allowed
 error of softmax attention. The cards, the chart, the index and the summary in words all name these winners.
 
-Only an error against softmax attention counts. A reader who allows an error of 10% asks how much of softmax attention
-may be given up for speed. A method that computes another function exactly has an error of rounding against its own
-definition, and one that estimates another function, as YOSO does YOSO-E, has an error against that one: neither says
-how far the result is from softmax attention, so neither wins, however small it is. Those that are faster are named as
-not counted, each with what its error is against.
+Only an error against softmax attention counts; in training it is the worst of output and gradients. A reader who allows
+an error of 10% asks how much of softmax attention may be given up for speed. A method that computes another function
+exactly has an error of rounding against its own definition, and one that estimates another function, as YOSO does
+YOSO-E, has an error against that one: neither says how far the result is from softmax attention, so neither wins,
+however small it is. Nor does an error of the output alone where a pass has gradients. Methods that are faster are named
+as not counted, each with what its error is against.
 
 Times that other processes disturbed, and single ones, win nothing while there are others. Methods are tied where none
 of the others is clearly faster; of tied methods the reference is named first, then exact ones, because they are as fast
@@ -139,7 +140,9 @@ class _Contest:
 
     def _counts(self, row: MethodRow) -> bool:
         error = row.errors.get(self._inputs)
-        return error is not None and error.reference in self._softmax
+        if error is None or error.reference not in self._softmax:
+            return False
+        return row.exact_softmax or not error.without_gradients
 
     def _same_kernel_words(self, best: MethodRow, tied: Sequence[MethodRow]) -> Sentence | None:
         named = [self._named(row) for row in tied if is_same_kernel(row, best)]
@@ -183,7 +186,7 @@ class _Contest:
 
     def _not_counted_words(self, rows: Sequence[MethodRow], exact: MethodRow) -> Sentence:
         named = _few([self._named(row) for row in rows])
-        return compose("Faster than {}, but not compared with softmax: {}.", exact.attention, named)
+        return compose("Faster than {}, but not counted: {}.", exact.attention, named)
 
     def _named(self, row: MethodRow, end: Sentence | None = None) -> Sentence:
         """A method with its knob, its time and its error."""
@@ -196,6 +199,8 @@ class _Contest:
             return Sentence("error not measured")
         if error.rounding and error.reference == _OWN_DEFINITION:
             return compose("exact by its own definition: {}", _size(error))
+        if error.without_gradients:
+            return compose("error {} of the output alone against {}", _size(error), error.reference)
         against = "" if error.reference in self._softmax else f" against {error.reference}"
         return compose("error {}{}", _size(error), against)
 

@@ -144,7 +144,7 @@ class _Builder:
             series=row.series,
             attention=record.spec.attention,
             knob=_knob_of(row, knobs, budget),
-            budget=None if budget is None else _budget(budget, knobs[budget]),
+            budget=None if budget is None else _budget(budget, knobs),
             is_default=not record.spec.knobs or self._defaults.get(place) == record.knobs,
             exact_softmax=row.exact,
             time=Amount.of_estimate(time, "s"),
@@ -177,14 +177,19 @@ class _Builder:
 
 
 def _knob_of(row: ReportRow, knobs: Mapping[str, Scalar], budget: str | None) -> str:
-    """The cost knob in words, with the other knobs that tell the series apart: "32 hashes, hash_code_len=8"."""
+    """The cost knob in words, with the other knobs that tell the series apart: "32 hashes, norm floor 0.1"."""
     own = row.series.removeprefix(row.base_series).removeprefix(" (").removesuffix(")")
-    others = [part for part in own.split(", ") if part and part.partition("=")[0] != budget]
-    return ", ".join(part for part in (cost_knob(knobs, budget), *others) if part)
+    cost = cost_knob(knobs, budget)
+    words = [] if cost is None else [knob_words(cost, knobs)]
+    for part in own.split(", ") if own else []:
+        name, _, value = part.partition("=")
+        if name != cost:
+            words.append(knob_words(name, knobs) if name in knobs else f"{name} {value}".strip())
+    return ", ".join(words)
 
 
-def _budget(name: str, value: Scalar) -> Budget:
-    return Budget(name, knob_words(name, value), float(value))
+def _budget(name: str, knobs: Mapping[str, Scalar]) -> Budget:
+    return Budget(name, knob_words(name, knobs), float(knobs[name]))
 
 
 def _one_a_series(rows: Sequence[ReportRow]) -> list[ReportRow]:

@@ -10,14 +10,15 @@ import { clipped, textWidth, wrapped } from "report/text_width";
 
 /** @typedef {import("report/page_data").Setting} Setting */
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
+/** @typedef {import("report/page_data").ErrorAtSetting} ErrorAtSetting */
 /** @typedef {import("report/state").State} State */
 /** @typedef {import("report/chart_frame").Frame} Frame */
 /** @typedef {import("report/chart_frame").Point} Point */
 /** @typedef {import("report/label_placement").Box} Box */
 
 /**
- * What is clearly faster than the fastest exact one and within the allowed error, and what would be if its error were
- * against softmax.
+ * What is clearly faster than the fastest exact one and within the allowed error, and what would be if its error
+ * counted.
  *
  * @param {Setting} setting
  * @param {State} state
@@ -31,7 +32,7 @@ export function zoneFinding(setting, state) {
   const found = listed(rowsAt(setting, chosen.faster), state);
   const others = listed(rowsAt(setting, chosen.notCounted), state);
   const words = `Faster than exact ${within} of softmax: ${found || "nothing measured"}.`;
-  return others ? `${words} Not compared with softmax: ${others}.` : words;
+  return others ? `${words} Not counted: ${others}.` : words;
 }
 
 /**
@@ -43,11 +44,21 @@ export function zoneFinding(setting, state) {
 function listed(rows, state) {
   const names = rows.map((row) => {
     const error = errorOf(row, state);
-    const own = error?.rounding ? "exact by its own definition" : "";
-    const what = [row.knob, own, error?.worst.words].filter(Boolean).join(", ");
+    const what = [row.knob, error && errorBeside(error)].filter(Boolean).join(", ");
     return `${clipped(row.attention, 140, 12.5)} (${what})`;
   });
   return names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
+}
+
+/**
+ * An error with what keeps it from counting.
+ *
+ * @param {ErrorAtSetting} error
+ */
+function errorBeside({ worst, reference, rounding, withoutGradients }) {
+  if (rounding) return `exact by its own definition, ${worst.words}`;
+  if (withoutGradients) return `${worst.words} of the output alone`;
+  return reference === "softmax" ? worst.words : `${worst.words} against ${reference}`;
 }
 
 /**

@@ -34,13 +34,15 @@ export interface ErrorAtSetting {
   reference: string;
   /** The method computes its reference exactly, and the error is of rounding only. */
   rounding: boolean;
+  /** The pass has gradients, and only the error of the output is known. */
+  withoutGradients: boolean;
 }
 
 /** One method with one choice of its knobs, at one setting. */
 export interface MethodRow {
   series: string;
   attention: string;
-  /** Its cost knob in words, with what else tells its series apart: "32 hashes"; empty where there is none. */
+  /** Its cost knob in words, with what else tells its series apart: "32 hashes, norm floor 0.1"; empty where there is none. */
   knob: string;
   /** The knob that trades cost for accuracy, for curves; null where it has none. */
   budget: { name: string; words: string; value: number } | null;
@@ -101,7 +103,7 @@ export interface BestWithin {
   winner: Winner | null;
   /** Within the allowed error and clearly faster than the fastest exact method. */
   faster: number[];
-  /** What would be among `faster` if its error were against softmax attention. */
+  /** What would be among `faster` if its error were against softmax attention, with the gradients in it. */
   notCounted: number[];
   /** What the card of the winner says beside it. */
   remarks: Sentence[];
