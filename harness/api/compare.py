@@ -5,15 +5,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
-from harness.api import call_arguments, run_cases
+from harness.api import call_arguments, given_attention, run_cases
 from harness.api.call_arguments import Given, Settings
 from harness.api.comparison_result import ComparisonResult
 from harness.api.given_attention import AttentionFunction, GivenAttention
 from harness.core import registry
 from harness.core.plugin import AttentionPlugin
 from harness.core.record import Record
-from harness.core.registry import RegistryError
 from harness.core.spec import AnySpec, OperationMode, OperationSpec, QualitySpec
 from harness.profiles.cases import at_timed_setting
 from harness.report.questions.reference_times import REFERENCES
@@ -22,6 +22,8 @@ DRAWS = 4
 """Draws of the random numbers of an approximation, over which its error is the median."""
 AGAIN = "_again"
 """The end of the name under which the reference is timed a second time."""
+OWN_FRAMES = f"at {Path(given_attention.__file__).name}:"
+"""How the reasons of a crash begin that name a place in the module which calls the function."""
 OF_ORACLE = ("output", "grad_q", "grad_k", "grad_v")
 """How checks begin that compare with the definition, which a function that is its own definition passes by itself."""
 
@@ -51,8 +53,9 @@ def compare(
         print(harness.compare({"mine": my_attention}, like="softmax", against=["sdpa", "yoso"]))
 
     All cases run one after the other in this process, so that a function from a notebook, a closure or a lambda can be
-    measured, and under the same conditions as its rivals. The reference, ``sdpa`` if it is there, is timed a second
-    time as the last of each length: no ratio is called clear that is nearer to 1 than that of these two times.
+    measured, and under the same conditions as its rivals. Ratios are to the time of ``sdpa``, or of ``softmax`` where
+    ``against`` has no ``sdpa``. That reference is timed a second time as the last of each length: no ratio is called
+    clear that is nearer to 1 than that of these two times.
 
     A mistake of a function is a result and no exception: its status is ``incorrect`` or ``crashed``, with the reason,
     for example "it equals the definition without the padding mask". Ctrl-C ends the measurement and returns what there
@@ -60,11 +63,11 @@ def compare(
 
     Args:
         attentions: what to measure, by name. A function or ``nn.Module`` is called as ``(q, k, v)`` or
-            ``(q, k, v, key_padding_mask)`` with tensors ``[batch, heads, n, head_dim]`` of ``dtype`` on ``device`` and a
-            bool mask ``[batch, n]``, True for a real token, or None without padding. The parameter of the mask is named
-            ``key_padding_mask``, ``padding_mask`` or ``mask``. It returns a tensor like q. A module is copied, with its
-            weights in ``dtype``. An ``AttentionPlugin``, as instance or class, has its own definition, to which
-            ``like`` and ``estimates`` do not apply. The dictionary may be empty.
+            ``(q, k, v, key_padding_mask)`` with tensors ``[batch, heads, n, head_dim]`` of ``dtype`` on ``device`` and
+            a bool mask ``[batch, n]``, True for a real token, or None without padding. The parameter of the mask is
+            named ``key_padding_mask``, ``padding_mask`` or ``mask``. It returns a tensor like q. A module is copied,
+            with its weights in ``dtype``. An ``AttentionPlugin``, as instance or class, has its own definition:
+            ``like`` and ``estimates`` do not apply to it. The dictionary may be empty.
         like: the definition that functions and modules must equal up to rounding: the name of a registered attention
             (``harness list``), or a function with one of the signatures above in plain torch, which is also called in
             float64. None: each function is its own definition. Then there is no error, unless it ``estimates``
@@ -117,10 +120,10 @@ def compare(
     own = {plugin.name for plugin in given if isinstance(plugin, GivenAttention) and plugin.is_own_definition}
     records = [_without_own_comparison(record) if record.spec.attention in own else record for record in records]
     return ComparisonResult(
-        run.model_copy(update={"records": records}),
+        run.model_copy(update={"records": [_without_our_frames(record) for record in records]}),
         own_definitions=frozenset(own),
         timed_again=None if again is None else (again.name.removesuffix(AGAIN), again.name),
-        refusals=[sentence for plugin in given if isinstance(plugin, GivenAttention) for sentence in plugin.refusals],
+        refusals={plugin.name: plugin.refusals for plugin in given if isinstance(plugin, GivenAttention)},
         left_out=len(specs) - len(records) if is_interrupted else 0,
     )
 
@@ -201,14 +204,7 @@ def _reference_again(names: Sequence[str]) -> AttentionPlugin | None:
     """The attention that times are compared with, under another name; None where there is nothing to compare."""
     if len(names) < 2:
         return None
-    exact = []
-    for name in names:
-        try:
-            if registry.get(name).exact_softmax:
-                exact.append(name)
-        except RegistryError:  # its records say why it does not load
-            continue
-    reference = next((name for name in REFERENCES if name in exact), next(iter(exact), None))
+    reference = next((name for name in REFERENCES if name in names), None)
     if reference is None or reference + AGAIN in registry.names():
         return None
     again = copy.copy(registry.get(reference))
@@ -221,6 +217,12 @@ def _without_own_comparison(record: Record) -> Record:
     checks = [check for check in record.checks if not (check.passed and _is_of_oracle(check.what))]
     unverified = "the results: the function is its own definition (like=None), so nothing else says what is right"
     return record.model_copy(update={"checks": checks, "unverified": [*record.unverified, unverified]})
+
+
+def _without_our_frames(record: Record) -> Record:
+    """The record of a crash without the places in the harness through which the function was called."""
+    kept = [reason for reason in record.reasons if not reason.startswith(OWN_FRAMES)]
+    return record.model_copy(update={"reasons": kept})
 
 
 def _is_of_oracle(what: str) -> bool:

@@ -1,7 +1,7 @@
 """What ``harness.compare`` returns: a table in the terminal and in a notebook, a data frame, a report and a file."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -34,7 +34,7 @@ class ComparisonResult:
         run: the run with all records.
         own_definitions: the attentions that were compared with no definition but their own.
         timed_again: the reference, and the name under which it was timed a second time; None: it was not.
-        refusals: why functions were not verified at other sizes than those of the comparison.
+        refusals: why functions were not verified at other sizes than those of the comparison, by name.
         left_out: cases that were not measured, because the user interrupted the measurement.
     """
 
@@ -47,13 +47,13 @@ class ComparisonResult:
         *,
         own_definitions: frozenset[str] = frozenset(),
         timed_again: tuple[str, str] | None = None,
-        refusals: Sequence[str] = (),
+        refusals: Mapping[str, Sequence[str]] | None = None,
         left_out: int = 0,
     ) -> None:
         self.run = run
         self._own_definitions = own_definitions
         self._timed_again = timed_again
-        self._refusals = list(refusals)
+        self._refusals = dict(refusals or {})
         self._left_out = left_out
 
     @property
@@ -64,15 +64,15 @@ class ComparisonResult:
     @cached_property
     def rows(self) -> list[ComparisonRow]:
         """One row per timed case, by pass and length, in the order of the attentions."""
-        return comparison_rows(self.run, self._own_definitions)
+        return comparison_rows(self.run, self._own_definitions, self._timed_again is not None)
 
     def to_frame(self) -> "DataFrame":
         """One row per timed case as a pandas.DataFrame, in plain numbers.
 
         Columns: ``attention``; ``n`` in tokens; ``pass``; ``status``; ``seconds`` (median) with ``seconds_low`` and
-        ``seconds_high`` (95% interval within this process); ``disturbed``; ``reference`` and ``ratio`` (time relative to
-        the reference's, only where the difference is clear); ``error`` (a fraction) with ``error_of`` (the tensor) and
-        ``error_inputs``; ``peak_bytes``; ``reason``. What was not measured is missing.
+        ``seconds_high`` (95% interval within this process); ``disturbed``; ``reference`` and ``ratio`` (time relative
+        to the reference's, only where the difference is clear); ``error`` (a fraction) with ``error_of`` (the tensor)
+        and ``error_inputs``; ``peak_bytes``; ``reason``. What was not measured is missing.
         """
         import pandas
 
@@ -141,10 +141,10 @@ class ComparisonResult:
     @cached_property
     def notes(self) -> list[str]:
         """What a reader of the table must know, one sentence each; failed cases and their reasons come first."""
-        failures = [
-            f"[{number}] {', '.join([row.name, f'{row.seq_len:,} tokens'])}: {row.status}: {_reasons(row.record)}"
-            for number, row in self._numbered()
-        ]
+        failures = []
+        for number, rows in self._numbered().items():
+            lengths = " and ".join(f"{n:,}" for n in dict.fromkeys(row.seq_len for row in rows))
+            failures.append(f"[{number}] {rows[0].name}, {lengths} tokens: {rows[0].status}: {_why(rows[0].record)}")
         timed = [row.record for row in self.rows if row.record.timing is not None]
         errors = SettingErrors(self.records)
         compared = [record for record in timed if record.spec.attention not in self._own_definitions]
@@ -167,10 +167,11 @@ class ComparisonResult:
             notes.append(f"interrupted: {self._left_out} cases were not measured")
         names = [name for name in dict.fromkeys(row.name for row in self.rows) if name in self._own_definitions]
         if names:
-            verb = "is its own definition" if len(names) == 1 else "are their own definitions"
+            many = len(names) > 1
             notes.append(
-                f"{', '.join(names)} {verb} (like=None): its results were compared with no other definition, so "
-                "an error is there only where it estimates another attention"
+                f"{', '.join(names)} {'are their own definitions' if many else 'is its own definition'} (like=None): "
+                f"{'their' if many else 'its'} results were compared with no other, so an error is there only where "
+                "another attention is estimated"
             )
         timed = [row.record.timing for row in self.rows if row.record.timing is not None]
         if timed:
@@ -182,16 +183,20 @@ class ComparisonResult:
             )
         if self._timed_again is not None and any(row.name == self._timed_again[1] for row in self.rows):
             reference, again = self._timed_again
-            notes.append(
-                f"{again} is {reference}, timed again as the last of each length: no ratio is shown that is nearer to "
-                "1 than that of the two at any length"
-            )
-        disturbance = disturbed_run.judge(self.records)
+            notes.append(f"{again} is {reference}, timed again as the last of each length")
+            ties = dict.fromkeys(str(row.tie.explanation) for row in self.rows if row.tie is not None)
+            notes += ties or ["other processes disturbed the times of both at each length, so no ratio is clear"]
+        disturbance = disturbed_run.judge(self.records) if timed else None
         if disturbance is not None:
             notes.append(disturbance.sentence)
         if any(row.is_disturbed for row in self.rows):
             notes.append("~: other processes disturbed the time, so it is compared with no other")
-        return [*notes, *(f"not verified at another size: {sentence}" for sentence in self._refusals)]
+        measured = {row.name for row in self.rows if row.record.status == "ok"}
+        for name, sentences in self._refusals.items():
+            if name in measured and sentences:
+                sizes = "another size" if len(sentences) == 1 else f"{len(sentences)} other sizes"
+                notes.append(f"{name} was not verified at {sizes}, because it cannot run there: {sentences[0]}")
+        return notes
 
     def _findings(self) -> dict[str, list[str]]:
         """What each attention changed in this process."""
@@ -201,12 +206,20 @@ class ComparisonResult:
             own += [sentence for sentence in record.findings if sentence not in own]
         return {name: sentences for name, sentences in found.items() if sentences}
 
-    def _numbered(self) -> list[tuple[int, ComparisonRow]]:
-        """The rows without a time, numbered for the notes."""
-        return list(enumerate((row for row in self.rows if row.record.status != "ok"), 1))
+    def _numbered(self) -> dict[int, list[ComparisonRow]]:
+        """The rows without a time by the number of their note, which those of one attention and reason share."""
+        groups: dict[tuple[str, str], list[ComparisonRow]] = {}
+        for row in self.rows:
+            if row.record.status != "ok":
+                groups.setdefault((row.name, _why(row.record)), []).append(row)
+        return dict(enumerate(groups.values(), 1))
+
+    def _numbers(self) -> dict[int, int]:
+        """The number of the note of a row, by the identity of the row."""
+        return {id(row): number for number, rows in self._numbered().items() for row in rows}
 
     def __str__(self) -> str:
-        numbers = {id(row): number for number, row in self._numbered()}
+        numbers = self._numbers()
         lines: list[str] = []
         for title, group in self._groups():
             lines += [*([""] if lines else []), *textwrap.wrap(title, WIDTH)]
@@ -220,7 +233,7 @@ class ComparisonResult:
 
     def _repr_html_(self) -> str:
         """The table and its notes for a notebook."""
-        numbers = {id(row): number for number, row in self._numbered()}
+        numbers = self._numbers()
         parts = []
         for title, group in self._groups():
             head = "".join(f"<th>{escape(cell)}</th>" for cell in _header(group))
@@ -246,12 +259,15 @@ class ComparisonResult:
 
 
 def _words_of_case(record: Record) -> str:
-    mode = WORDS[record.spec.mode] if hasattr(record.spec, "mode") else record.spec.kind
-    return mode if record.spec.kind == "operation" else "error"
+    return WORDS[record.spec.mode] if isinstance(record.spec, OperationSpec) else "error"
 
 
-def _reasons(record: Record) -> str:
+def _why(record: Record) -> str:
+    """The reasons of a failed case, that of a known mistake first; ``explain`` has all of them."""
+    mistake = next((check.equals for check in record.checks if not check.passed and check.equals), None)
     shown = [one_line(reason) for reason in record.reasons[:NAMED_REASONS]]
+    if mistake is not None and f"; it equals {mistake}" in shown[0]:
+        shown = [f"it equals {mistake}", *(reason.replace(f"; it equals {mistake}", "") for reason in shown)]
     return "; ".join(shown) + ("; ..." if len(record.reasons) > NAMED_REASONS else "")
 
 

@@ -1,6 +1,6 @@
 """The rows of a comparison's table: of each timed case its time, its ratio to the reference, its error, its memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +10,9 @@ from harness.core.record import Record, Run
 from harness.core.setting_error import SettingError, SettingErrors
 from harness.core.spec import OperationSpec
 from harness.report.model.amounts import ABSENT, Amount
+from harness.report.model.page_data import Tie
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, report_rows
-from harness.report.questions.reference_times import RelativeTime, kernel_tie, reference_row, relative_time
+from harness.report.questions.reference_times import REFERENCES, RelativeTime, kernel_tie, reference_row, relative_time
 
 _ORDER_WORDS = {"tied": "not clear", "unclear": "not clear", "same kernel": "same kernel", "no reference": ABSENT}
 """The cell of a ratio that is not shown."""
@@ -28,6 +29,7 @@ class ComparisonRow:
         report: the row of the report for it.
         reference: the attention that its time is compared with; None: no exact attention was timed there.
         relative: its time relative to that.
+        tie: how far two times of one kernel differ in this pass; None: it was not measured.
         error: at its setting; None: there is none.
         is_own_definition: nothing but the function itself says what is right.
         why_no_error: the reason why the case of its error failed; empty where it did not.
@@ -41,6 +43,7 @@ class ComparisonRow:
     report: ReportRow
     reference: str | None
     relative: RelativeTime
+    tie: Tie | None
     error: SettingError | None
     is_own_definition: bool
     why_no_error: str
@@ -106,7 +109,8 @@ class ComparisonRow:
 
     def plain(self) -> Mapping[str, object]:
         """The values by column, in base units; None where a value was not measured."""
-        spec, time, error = self.record.spec, self.report.time, self.error
+        spec, time = self.record.spec, self.report.time
+        error = None if time is None else self.error  # no error without the time that it belongs to
         assert isinstance(spec, OperationSpec)
         shown = self.relative.ratio if self.relative.order != "reference" else Amount(1.0, "number")
         values = (
@@ -121,12 +125,14 @@ class ComparisonRow:
         return dict(zip(self.COLUMNS, values, strict=True))
 
 
-def comparison_rows(run: Run, own_definitions: frozenset[str]) -> list[ComparisonRow]:
+def comparison_rows(run: Run, own_definitions: frozenset[str], timed_again: bool) -> list[ComparisonRow]:
     """The rows of the timed cases of a run, by pass and length, in the order of the records within these.
 
     Args:
         run: the run of a comparison.
         own_definitions: the attentions whose verification says nothing about their error.
+        timed_again: whether the reference was timed a second time. Where other processes disturbed that, no difference
+            is clear.
     """
     errors = SettingErrors(run.records)
     failed = {
@@ -143,20 +149,30 @@ def comparison_rows(run: Run, own_definitions: frozenset[str]) -> list[Compariso
         tie = kernel_tie(group, mode)
         for length in sorted({row.seq_len for row in group}):
             there = [row for row in group if row.seq_len == length]
-            reference = reference_row(there)
+            reference = reference_row([row for row in there if row.record.spec.attention in REFERENCES])
             for row in there:
                 attention = row.record.spec.attention
                 rows.append(
                     ComparisonRow(
                         report=row,
                         reference=None if reference is None else reference.record.spec.attention,
-                        relative=relative_time(row, reference, tie, there),
+                        relative=_relative(row, reference, tie, there, timed_again),
+                        tie=tie,
                         error=errors.of(row.record),
                         is_own_definition=attention in own_definitions,
                         why_no_error=_why_no_error(row, errors, failed),
                     )
                 )
     return rows
+
+
+def _relative(
+    row: ReportRow, reference: ReportRow | None, tie: Tie | None, there: list[ReportRow], timed_again: bool
+) -> RelativeTime:
+    relative = relative_time(row, reference, tie, there)
+    if timed_again and tie is None and relative.order in ("faster", "slower"):
+        return RelativeTime("unclear", "the second time of the reference was disturbed by other processes", None)
+    return relative
 
 
 def _why_no_error(row: ReportRow, errors: SettingErrors, failed: Mapping[tuple[str, int], str]) -> str:

@@ -72,7 +72,7 @@ class GivenFunction:
         return self.function(q, k, v, **{self.mask: key_padding_mask})
 
     def at(self, device: torch.device | str, dtype: torch.dtype) -> "GivenFunction":
-        """The same; a module is copied with its weights to the device and dtype, so that the user's own is unchanged."""
+        """The same; a module is copied to the device and dtype, so that the user's own is unchanged."""
         if not isinstance(self.function, nn.Module):
             return self
         return GivenFunction(copy.deepcopy(self.function).to(device, dtype), self.mask)
@@ -165,7 +165,7 @@ class GivenAttention(AttentionPlugin):
         reasons = device_reasons(spec)
         oracle = self._definition.oracle
         if isinstance(spec, OperationSpec) and spec.padding > 0:
-            hint = f"it must take {EXPECTED} to be measured with padding"
+            hint = "give it a parameter of that name to measure it with padding"
             if self._function.mask is None:
                 reasons.append(f"{self.name} takes no key_padding_mask: {hint}")
             if oracle is not None and oracle.mask is None:
@@ -186,7 +186,7 @@ class GivenAttention(AttentionPlugin):
                     self._definition.oracle.at(q.device, q.dtype)(q, q, q, mask)
         except Exception as error:
             sizes = f"batch {spec.batch}, {spec.heads} heads of {spec.head_dim}, {spec.seq_len} tokens"
-            reason = f"{self.name} cannot be called with {sizes}: {exception_text(error)}"
+            reason = f"with {sizes} it raises {exception_text(error).rstrip(': ')}"
             if reason not in self.refusals:
                 self.refusals.append(reason)
             return [reason]

@@ -25,9 +25,11 @@ def run(specs: Iterable[AnySpec], *, effort: Effort | None = None, in_process: b
     This is what ``harness.compare`` stands on, for cases that it does not have: whole models, training steps, knobs, or
     errors on other inputs::
 
-        from harness import OperationSpec, run
-        measured = run([OperationSpec(attention="yoso", seq_len=2048, knobs={"num_hash": hashes}) for hashes in (8, 32)])
-        print([(record.case_id, record.status) for record in measured.records])
+        import harness
+
+        specs = [harness.OperationSpec(attention="yoso", seq_len=512, knobs={"num_hash": m}) for m in (8, 32)]
+        for record in harness.run(specs).records:
+            print(record.case_id, record.status)
 
     Args:
         specs: the cases (``OperationSpec``, ``ModelSpec``, ``QualitySpec``, ``TaskSpec``), of attentions by name.
