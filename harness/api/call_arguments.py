@@ -81,7 +81,7 @@ def settings(
         batch=_count("batch", batch),
         heads=_count("heads", heads),
         head_dim=_count("head_dim", head_dim),
-        passes=tuple(dict.fromkeys(_choice("passes", each, get_args(OperationMode)) for each in _listed(passes))),
+        passes=_passes(passes),
         dtype=_choice("dtype", str(dtype).removeprefix("torch."), get_args(Dtype)),
         device=str(device),
         padding=_number("padding", padding),
@@ -148,6 +148,8 @@ def _definition(like: object) -> Definition:
     if isinstance(like, str):
         _registered("like", like)
         return Definition(registered=registry.get(like))
+    if isinstance(like, AttentionPlugin):
+        return Definition(registered=like)
     return Definition(oracle=GivenFunction.of("like", like))
 
 
@@ -173,10 +175,7 @@ def _registered(argument: str, name: object) -> None:
 
 
 def _lengths(lengths: object) -> tuple[int, ...]:
-    try:
-        values = [operator.index(lengths)]  # type: ignore[arg-type]
-    except TypeError:
-        values = list(lengths) if isinstance(lengths, Iterable) and not isinstance(lengths, str) else []
+    values = [] if isinstance(lengths, str) or lengths is None else _listed(lengths)
     if not values:
         raise ValueError(f"lengths must be one or more sequence lengths in tokens, got {lengths!r}")
     return tuple(sorted({_count("lengths", value) for value in values}))
@@ -205,6 +204,14 @@ def _number(argument: str, value: Any) -> float:
 def _listed(value: Any) -> Sequence[Any]:
     """A single name as a list of one."""
     return [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+
+
+def _passes(passes: object) -> tuple[OperationMode, ...]:
+    known = get_args(OperationMode)
+    chosen = tuple(dict.fromkeys(_choice("passes", each, known) for each in _listed(passes)))
+    if not chosen:
+        raise ValueError(f"passes must be {' or '.join(map(repr, known))} or both in a list, got {passes!r}")
+    return chosen
 
 
 def _choice(argument: str, value: Any, known: Sequence[Any]) -> Any:

@@ -31,7 +31,7 @@ OF_ORACLE = ("output", "grad_q", "grad_k", "grad_v")
 def compare(
     attentions: Mapping[str, Given],
     *,
-    like: str | AttentionFunction | None = "softmax",
+    like: str | AttentionFunction | AttentionPlugin | None = "softmax",
     estimates: str | None = None,
     against: str | Iterable[str] = ("sdpa",),
     lengths: int | Iterable[int] = (512, 2048),
@@ -69,10 +69,10 @@ def compare(
             with its weights in ``dtype``. An ``AttentionPlugin``, as instance or class, has its own definition:
             ``like`` and ``estimates`` do not apply to it. The dictionary may be empty.
         like: the definition that functions and modules must equal up to rounding: the name of a registered attention
-            (``harness list``), or a function with one of the signatures above in plain torch, which is also called in
-            float64. None: each function is its own definition. Then there is no error, unless it ``estimates``
-            something, and what is verified is that its results are finite, do not depend on padded keys, and are the
-            same in a second call.
+            (``harness list``), an ``AttentionPlugin``, or a function with one of the signatures above in plain torch,
+            which is also called in float64. None: each function is its own definition. Then there is no error, unless
+            it ``estimates`` something, and what is verified is that its results are finite, do not depend on padded
+            keys, and are the same in a second call.
         estimates: the registered attention that the functions approximate, relative to which their error is measured;
             only with ``like=None`` or a function.
         against: names of registered attentions to compare with.

@@ -71,8 +71,8 @@ class ComparisonResult:
 
         Columns: ``attention``; ``n`` in tokens; ``pass``; ``status``; ``seconds`` (median) with ``seconds_low`` and
         ``seconds_high`` (95% interval within this process); ``disturbed``; ``reference`` and ``ratio`` (time relative
-        to the reference's, only where the difference is clear); ``error`` (a fraction) with ``error_of`` (the tensor)
-        and ``error_inputs``; ``peak_bytes``; ``reason``. What was not measured is missing.
+        to the reference's, only where the difference is clear); ``error`` (a fraction) with ``error_of`` (the tensor),
+        ``error_against`` and ``error_inputs``; ``peak_bytes``; ``reason``. What was not measured is missing.
         """
         import pandas
 
@@ -157,7 +157,11 @@ class ComparisonResult:
             for row in self.rows
             if row.why_no_error
         ]
-        sentences = [explanation(errors.of(record) for record in compared)]
+        estimated = {row.name: row.against for row in self.rows if row.error is not None and not row.error.is_rounding}
+        sentences = [
+            explanation(errors.of(record) for record in compared),
+            "; ".join(f"the error of {name} is relative to {against}" for name, against in estimated.items()),
+        ]
         return [*failures, *self._own_notes(), *filter(None, sentences), *not_measured, *own]
 
     def _own_notes(self) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.core.escaping import one_line
+from harness.core.matched_errors import reference_of
 from harness.core.quantities import bytes_words, number_words
 from harness.core.record import Record, Run
 from harness.core.setting_error import SettingError, SettingErrors
@@ -19,6 +20,7 @@ _ORDER_WORDS = {"tied": "not clear", "unclear": "not clear", "same kernel": "sam
 OWN_DEFINITION = "not compared"
 """The error of a function that nothing but itself defines."""
 NOT_MEASURED = "not measured"
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,14 @@ class ComparisonRow:
         relative: its time relative to that.
         tie: how far two times of one kernel differ in this pass; None: it was not measured.
         error: at its setting; None: there is none.
+        against: what the error is relative to; None without an error.
         is_own_definition: nothing but the function itself says what is right.
         why_no_error: the reason why the case of its error failed; empty where it did not.
     """
 
     COLUMNS: ClassVar[tuple[str, ...]] = (
         "attention", "n", "pass", "status", "seconds", "seconds_low", "seconds_high", "disturbed", "reference", "ratio",
-        "error", "error_of", "error_inputs", "peak_bytes", "reason",
+        "error", "error_of", "error_against", "error_inputs", "peak_bytes", "reason",
     )  # fmt: skip
 
     report: ReportRow
@@ -45,6 +48,7 @@ class ComparisonRow:
     relative: RelativeTime
     tie: Tie | None
     error: SettingError | None
+    against: str | None
     is_own_definition: bool
     why_no_error: str
 
@@ -119,7 +123,7 @@ class ComparisonRow:
             None if time is None else time.high, None if time is None else self.is_disturbed,
             self.reference, None if shown is None or time is None else shown.value,
             None if error is None else error.value, None if error is None else error.tensor,
-            None if error is None else error.inputs, self.report.peak_bytes,
+            None if error is None else self.against, None if error is None else error.inputs, self.report.peak_bytes,
             "; ".join(self.record.reasons) or None,
         )  # fmt: skip
         return dict(zip(self.COLUMNS, values, strict=True))
@@ -140,6 +144,9 @@ def comparison_rows(run: Run, own_definitions: frozenset[str], timed_again: bool
         for record in run.records
         if record.spec.kind == "quality" and record.status != "ok"
     }
+    references = {
+        record.spec.attention: reference_of(record.quality) for record in run.records if record.quality is not None
+    }
     groups: dict[str, list[ReportRow]] = {}
     for row in report_rows(run):
         if isinstance(row.record.spec, OperationSpec):
@@ -151,16 +158,19 @@ def comparison_rows(run: Run, own_definitions: frozenset[str], timed_again: bool
             there = [row for row in group if row.seq_len == length]
             reference = reference_row([row for row in there if row.record.spec.attention in REFERENCES])
             for row in there:
-                attention = row.record.spec.attention
+                attention, error = row.record.spec.attention, errors.of(row.record)
                 rows.append(
                     ComparisonRow(
                         report=row,
                         reference=None if reference is None else reference.record.spec.attention,
                         relative=_relative(row, reference, tie, there, timed_again),
                         tie=tie,
-                        error=errors.of(row.record),
+                        error=error,
+                        against=None if error is None else _against(row.record, error, references),
                         is_own_definition=attention in own_definitions,
-                        why_no_error=_why_no_error(row, errors, failed),
+                        why_no_error=""
+                        if error is not None or row.time is None
+                        else failed.get((attention, length), ""),
                     )
                 )
     return rows
@@ -175,8 +185,8 @@ def _relative(
     return relative
 
 
-def _why_no_error(row: ReportRow, errors: SettingErrors, failed: Mapping[tuple[str, int], str]) -> str:
-    """Why a timed case has no error although a case was to measure it; empty where it has one."""
-    if row.time is None or errors.of(row.record) is not None:
-        return ""
-    return failed.get((row.record.spec.attention, row.seq_len), "")
+def _against(record: Record, error: SettingError, references: Mapping[str, str]) -> str:
+    """What the error of a timed case is relative to: the attention that it estimates, or its definition."""
+    if record.is_exact_softmax:
+        return "softmax"
+    return "its own definition" if error.own_definition else references.get(record.spec.attention, UNKNOWN)

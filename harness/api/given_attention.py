@@ -50,8 +50,10 @@ class GivenFunction:
         Raises:
             ValueError: it is not callable, or has another signature.
         """
-        if isinstance(function, type) and issubclass(function, nn.Module):
-            raise ValueError(f"{what} must be a module that is ready to be called, got the class {function.__name__}")
+        if isinstance(function, type):
+            raise ValueError(
+                f"{what} must be ready to be called, got the class {function.__name__}; give an object of it"
+            )
         if not callable(function):
             raise ValueError(
                 f"{what} must be a function {EXPECTED}, an nn.Module or an AttentionPlugin, got "

@@ -43,11 +43,12 @@ def run(specs: Iterable[AnySpec], *, effort: Effort | None = None, in_process: b
     Raises:
         ValueError: a case is not a spec.
     """
-    cases = list(specs)
+    cases = list(specs) if isinstance(specs, Iterable) and not isinstance(specs, Spec) else [None]
     for case in cases:
         if not isinstance(case, Spec):
             raise ValueError(
-                f"specs must be OperationSpec, ModelSpec, QualitySpec or TaskSpec, got {type(case).__name__} {case!r}"
+                "specs must be a list of OperationSpec, ModelSpec, QualitySpec or TaskSpec, got "
+                f"{type(specs if case is None else case).__name__}"
             )
     begun = header("harness.run([...])", sorted({case.device for case in cases}))
     return begun.model_copy(update={"records": list(measured(cases, effort or default_effort(), in_process))})
@@ -102,11 +103,9 @@ def measured(specs: Iterable[AnySpec], effort: Effort, in_process: bool) -> Iter
 
 
 def _kept_generators(device: str) -> AbstractContextManager[None]:
-    """Puts torch's generators of the CPU and of the device back to where they were."""
+    """Puts torch's generators of the CPU, and for a CUDA device of all of these, back to where they were."""
     is_cuda = torch.device(device).type == "cuda" and torch.cuda.is_available()
-    index = torch.device(device).index
-    devices = [torch.cuda.current_device() if index is None else index] if is_cuda else []
-    return torch.random.fork_rng(devices=devices)
+    return torch.random.fork_rng(devices=range(torch.cuda.device_count()) if is_cuda else [])
 
 
 def _only_known_here(spec: AnySpec) -> bool:
