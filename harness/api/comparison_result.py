@@ -306,4 +306,5 @@ def _wrapped(note: str) -> list[str]:
 
 
 def _cannot_write(path: Path, error: OSError) -> ValueError:
-    return ValueError(f"path {str(path)!r} cannot be written: {error.strerror}; choose another path")
+    why = "its folder is a file" if isinstance(error, FileExistsError) else error.strerror
+    return ValueError(f"path {str(path)!r} cannot be written: {why}; choose another path")
