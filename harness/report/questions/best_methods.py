@@ -70,14 +70,15 @@ class _Contest:
     def _names_of_kernel(self) -> Mapping[str, Sequence[MethodRow]]:
         """The rows of one kernel by the series of each: exact attentions may be one kernel under several names."""
         comparable = [row for row in self._rows if row.is_comparable]
-        return {
-            row.series: [row, *(other for other in comparable if other is not row and is_same_kernel(row, other))]
-            for row in comparable
+        exact = [row for row in comparable if row.exact_softmax]
+        twins = {
+            row.series: [other for other in exact if other is not row and is_same_kernel(row, other)] for row in exact
         }
+        return {row.series: [row, *twins.get(row.series, [])] for row in comparable}
 
     def is_faster(self, row: MethodRow, other: MethodRow) -> bool:
         """Whether a row is clearly faster than another, under all names of the kernels of both."""
-        if not (row.is_comparable and other.is_comparable):
+        if row.time.value >= other.time.value or not (row.is_comparable and other.is_comparable):
             return False
         return all(
             one.time.value < two.time.value and is_clear(one.time, two.time, self._tie)
