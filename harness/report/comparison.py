@@ -165,16 +165,17 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
     styles = assign_styles([*own_series, *attention_swaps.swap_series(rows)])
     evidence = Evidence(runs, labels, rows, styles)
     sections = [section for build in section_builders() if not (section := build(evidence)).is_empty]
+    operation = operation_data(evidence)
     return Comparison(
         runs=[_run_details(run, label) for run, label in zip(runs, labels, strict=True)],
         notices=[*notices, *_notices(runs, labels)],
         reading=list(reading),
-        summaries=_summaries(evidence),
+        summaries=_summaries(evidence, operation),
         counts=_status_counts(rows),
         styles=styles,
         levels=level_panels(evidence),
         sections=sections,
-        operation=operation_data(evidence),
+        operation=operation,
         trained=attention_swaps.trained_tasks(evidence),
         whole_models=whole_models.whole_models(evidence),
         cases=plain_rows(rows, labels),
@@ -183,15 +184,15 @@ def compare(runs: Sequence[Run], notices: Sequence[str] = (), reading: Sequence[
     )
 
 
-def _summaries(evidence: Evidence) -> list[RunSummary]:
+def _summaries(evidence: Evidence, operation: OperationData | None) -> list[RunSummary]:
     if len(evidence.runs) == 1:
-        return [RunSummary("", headline.sentences(evidence.rows))]
+        return [RunSummary("", headline.sentences(evidence.rows, operation))]
     between = RunSummary("Comparison of the runs", run_differences.sentences(evidence))
     return [
         between,
         *(
-            RunSummary(label, headline.sentences(report_rows(run)))
-            for label, run in zip(evidence.labels, evidence.runs, strict=True)
+            RunSummary(label, headline.sentences(own.rows, operation_data(own)))
+            for label, own in zip(evidence.labels, map(Evidence.of_run, evidence.runs), strict=True)
         ),
     ]
 

@@ -322,9 +322,9 @@ def test_an_error_belongs_to_the_knobs_that_were_timed() -> None:
     [
         ({"num_features": 256, "redraw": False}, "256 features"),
         ({"num_landmarks": 64, "iterations": 6}, "64 landmarks"),
-        ({"window": 64}, "64 window"),
-        ({"window": 3, "block": 64, "random_blocks": 3}, "64 block"),
-        ({"projected_length": 1024, "sharing": "none"}, "1,024 projected"),
+        ({"window": 64}, "window of 64"),
+        ({"window": 3, "block": 64, "random_blocks": 3}, "blocks of 64"),
+        ({"projected_length": 1024, "sharing": "none"}, "1,024 projected keys"),
         ({"epsilon": 1e-6}, ""),
     ],
 )

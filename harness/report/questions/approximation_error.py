@@ -47,8 +47,6 @@ from harness.report.model.records_table import (
 from harness.report.model.tables import Cell, Table, table_with_facets
 from harness.statistics.intervals import LEVEL
 
-BUDGETS = (0.01, 0.1, 0.5)
-"""Relative errors of the output for which the headline names the fastest attention."""
 _AXIS_MARGIN = 1.15
 """The factor between the outermost errors and the ends of their axis."""
 TENSOR_WORDS = {
@@ -167,47 +165,6 @@ def _sentence_on(inputs: str, rows: list[ReportRow]) -> list[Sentence]:
         parts.append(compose("{} {}", series, join(errors, " and ")))
     template = "Relative error of the output against {}, at {} tokens, on inputs that are {}: {}."
     return [compose(template, quality.reference, Amount(row.seq_len, "tokens"), inputs, join(parts, "; "))]
-
-
-def fastest_within_budgets(rows: Sequence[ReportRow], errors: ErrorIndex) -> list[Sentence]:
-    """The fastest attention within each error budget of ``BUDGETS``: one sentence for each kind of inputs, because
-    an approximation that is good on one kind may be useless on another.
-
-    The length is the longest at which at least two attentions have both a time and an error.
-    """
-    return [sentence for inputs in errors.inputs for sentence in _fastest_within_budgets_on(inputs, rows, errors)]
-
-
-def _fastest_within_budgets_on(inputs: str, rows: Sequence[ReportRow], errors: ErrorIndex) -> list[Sentence]:
-    candidates: dict[int, list[tuple[ReportRow, float, float]]] = {}
-    for row in rows:
-        matched = errors.of(row, inputs) if row.time is not None and row.disturbance is None else None
-        if row.time is not None and matched is not None:
-            candidates.setdefault(row.seq_len, []).append((row, row.time.value, matched.median))
-    lengths = [length for length, group in candidates.items() if len(group) > 1]
-    if not lengths:
-        return []
-    budgets_of: dict[str, list[Amount]] = {}
-    descriptions: dict[str, Sentence] = {}
-    for budget in BUDGETS:
-        allowed = [candidate for candidate in candidates[max(lengths)] if candidate[2] <= budget]
-        series = ""
-        if allowed:
-            row, seconds, error = min(allowed, key=lambda candidate: candidate[1])
-            series = row.series
-            descriptions[series] = compose("{} ({}, error {})", series, Amount(seconds, "s"), Amount(error, "number"))
-        budgets_of.setdefault(series, []).append(Amount(budget, "fraction", text=f"{budget:.0%}"))
-    parts = [
-        compose("within {}, {}", join(budgets, " and "), descriptions.get(series, "none of those measured"))
-        for series, budgets in budgets_of.items()
-    ]
-    return [
-        compose(
-            "Fastest at {} tokens by error budget (relative error of the output, against what the attention computes "
-            "or estimates) on inputs that are {}: {}.",
-            Amount(max(lengths), "tokens"), inputs, join(parts, "; "),
-        )
-    ]  # fmt: skip
 
 
 def error_plots(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, inputs: Sequence[str]) -> list[Plot]:

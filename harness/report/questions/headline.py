@@ -4,8 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.report.model.amounts import LEVEL_WORDS, Amount, Sentence, compose, join
+from harness.report.model.page_data import OperationData
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, interval_scope
-from harness.report.questions import approximation_error, attention_swaps, memory_use, speed, trained_scores
+from harness.report.questions import (
+    approximation_error,
+    attention_swaps,
+    best_methods,
+    memory_use,
+    speed,
+    trained_scores,
+)
 from harness.report.questions.setting_errors import SettingErrors
 from harness.statistics import intervals
 
@@ -18,13 +26,17 @@ _KINDS = {
 """What the cases of each level are, as the end of "results ..."."""
 
 
-def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
+def sentences(rows: Sequence[ReportRow], operation: OperationData | None) -> list[Sentence]:
     """What one run says, most important first; at least one sentence.
 
     Sentences about speed and memory are of the operations' setting with the most results, in its first pass with a
     time.
+
+    Args:
+        rows: of the run.
+        operation: the attention alone in these rows, with the winners.
     """
-    return _from_results(rows) or [_without_comparison(rows)]
+    return _from_results(rows, operation) or [_without_comparison(rows)]
 
 
 def _without_comparison(rows: Sequence[ReportRow]) -> Sentence:
@@ -41,14 +53,14 @@ def _without_comparison(rows: Sequence[ReportRow]) -> Sentence:
     return compose("Of {} cases these gave a result: {}.", total, join(parts))
 
 
-def _from_results(rows: Sequence[ReportRow]) -> list[Sentence]:
+def _from_results(rows: Sequence[ReportRow], operation: OperationData | None) -> list[Sentence]:
     groups = by_facets(rows, "operation")
     from_training = [
         *approximation_error.sentences(rows),
         *trained_scores.sentences(rows),
         *attention_swaps.sentences(rows),
     ]
-    if not groups:
+    if not groups or operation is None:
         return from_training
     timed = (item for item in groups.items() if any(row.time is not None for row in item[1]))
     first_facets, first_rows = next(timed, next(iter(groups.items())))
@@ -57,9 +69,11 @@ def _from_results(rows: Sequence[ReportRow]) -> list[Sentence]:
         dict(facets)["Pass"]: group for facets, group in groups.items() if all(facet in facets for facet in setting)
     }
     errors = SettingErrors(rows)
+    first_pass = dict(first_facets)["Pass"]
+    settings = [each for each in operation.settings if each.pass_ == first_pass and each.facets == dict(setting)]
     of_operations = [
-        *speed.fastest_sentences(first_rows, dict(first_facets)["Pass"], errors),
-        *approximation_error.fastest_within_budgets(first_rows, approximation_error.ErrorIndex(rows)),
+        *speed.fastest_sentences(settings),
+        *best_methods.within_sentences(settings, operation.inputs),
         *speed.crossover_sentences(rows_by_pass, errors),
         *memory_use.sentences(first_rows),
         *_without_result(first_rows),

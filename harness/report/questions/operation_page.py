@@ -1,6 +1,7 @@
 """The attention alone, as the page's scripts read it: each setting with the times, errors and memory of its methods."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 
 from harness.core.matched_errors import AS_TIMED
@@ -25,6 +26,7 @@ from harness.report.model.page_data import (
 )
 from harness.report.model.page_parts import Evidence
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, sequence_lengths, undisturbed_first
+from harness.report.questions.best_methods import RULE, best_methods
 from harness.report.questions.reference_times import NO_ATTENTION, kernel_tie, reference_row, relative_time
 from harness.report.questions.setting_errors import SettingErrors, preference
 from harness.report.questions.time_lines import series_lines
@@ -65,14 +67,21 @@ def operation_data(evidence: Evidence) -> OperationData | None:
         ],
         inputs=sorted(kinds, key=lambda kind: kind != start.inputs),
         yours=_yours(evidence),
-        settings=settings,
+        rule=RULE,
+        settings=[_with_winners(setting, kinds or [""]) for setting in settings],
         lines=lines,
         start=start,
     )
 
 
+def _with_winners(setting: Setting, kinds: Sequence[str]) -> Setting:
+    """The setting with its winners on each kind of inputs, which are known only when all settings are."""
+    best = {kind: best_methods(setting.rows, setting.reference, setting.tie, kind) for kind in kinds}
+    return replace(setting, best=best)
+
+
 class _Builder:
-    """Makes the settings; it holds what is looked up for every row."""
+    """Makes the settings without their winners; it holds what is looked up for every row."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.errors = SettingErrors(evidence.rows)
@@ -118,6 +127,7 @@ class _Builder:
                     key=lambda method: (method.time.value, method.series),
                 )
             ),
+            best={},
             without_result=tuple(_without_result(rows, {row.series for row in timed})),
         )
 
@@ -134,7 +144,7 @@ class _Builder:
             series=row.series,
             attention=record.spec.attention,
             knob=_knob_of(row, knobs, budget),
-            budget=None if budget is None else _budget(budget, knobs[budget]),
+            budget=None if budget is None else _budget(budget, knobs),
             is_default=not record.spec.knobs or self._defaults.get(place) == record.knobs,
             exact_softmax=row.exact,
             time=Amount.of_estimate(time, "s"),
@@ -143,11 +153,12 @@ class _Builder:
             ratio=relative.ratio,
             comparison=relative.words,
             order=relative.order,
+            tied_because=relative.tied_because,
             memory=None if row.peak_bytes is None else Amount(row.peak_bytes, "B"),
             errors=self.errors.of(row),
             score=self._score(row, budget),
             checks=(sum(check.passed for check in record.checks), len(record.checks)),
-            kernel=record.kernel or "not known",
+            kernel=record.kernel,
             knobs=tuple((name, str(value)) for name, value in sorted(knobs.items())),
             case_id=row.case_id,
             command=case_command(self._runs[row.run], record),
@@ -163,14 +174,19 @@ class _Builder:
 
 
 def _knob_of(row: ReportRow, knobs: Mapping[str, Scalar], budget: str | None) -> str:
-    """The cost knob in words, with the other knobs that tell the series apart: "32 hashes, hash_code_len=8"."""
+    """The cost knob in words, with the other knobs that tell the series apart: "32 hashes, norm floor 0.1"."""
     own = row.series.removeprefix(row.base_series).removeprefix(" (").removesuffix(")")
-    others = [part for part in own.split(", ") if part and part.partition("=")[0] != budget]
-    return ", ".join(part for part in (cost_knob(knobs, budget), *others) if part)
+    cost = cost_knob(knobs, budget)
+    words = [] if cost is None else [knob_words(cost, knobs)]
+    for part in own.split(", ") if own else []:
+        name, _, value = part.partition("=")
+        if name != cost:
+            words.append(knob_words(name, knobs) if name in knobs else f"{name} {value}".strip())
+    return ", ".join(words)
 
 
-def _budget(name: str, value: Scalar) -> Budget:
-    return Budget(name, knob_words(name, value), float(value))
+def _budget(name: str, knobs: Mapping[str, Scalar]) -> Budget:
+    return Budget(name, knob_words(name, knobs), float(knobs[name]))
 
 
 def _one_a_series(rows: Sequence[ReportRow]) -> list[ReportRow]:

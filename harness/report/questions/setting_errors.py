@@ -58,6 +58,7 @@ class SettingErrors:
             draws=len(error.draws),
             reference=own_words.get(error.compared, error.reference),
             rounding=error.is_rounding,
+            without_gradients=error.without_gradients,
             measured=error.inputs is not None,
             inputs=_inputs_of(error),
         )

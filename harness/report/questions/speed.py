@@ -15,7 +15,7 @@ from harness.report.model.figures import (
     hover_text,
     log_axis,
 )
-from harness.report.model.page_data import Tie
+from harness.report.model.page_data import MethodRow, Setting, Tie
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
 from harness.report.model.records_table import (
     NO_ATTENTION,
@@ -25,10 +25,10 @@ from harness.report.model.records_table import (
     by_facets,
     by_series,
     per_instance_suffix,
-    time_words,
     times_by_length,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
+from harness.report.questions.best_methods import order_words
 from harness.report.questions.clear_order import (
     Times,
     clear_crossover,
@@ -36,7 +36,7 @@ from harness.report.questions.clear_order import (
     order_word,
     partly_clear_words,
 )
-from harness.report.questions.reference_times import is_clear, kernel_tie
+from harness.report.questions.reference_times import kernel_tie
 from harness.report.questions.setting_errors import SettingErrors, error_words, largest_error, longest_error_words
 from harness.statistics import growth, intervals
 
@@ -52,71 +52,69 @@ _LEFT_OUT = " Times that other processes disturbed are left out."
 _TIE = "no clear difference"
 
 
-def fastest_sentences(rows: Sequence[ReportRow], pass_words: str, errors: SettingErrors) -> list[Sentence]:
+def fastest_sentences(settings: Sequence[Setting]) -> list[Sentence]:
     """The fastest exact attention at the longest length at which an exact attention was timed, and YOSO sampling at
-    the same length, each with its error there. Times that other processes disturbed are given, but not compared."""
-    exact = [(row, row.time) for row in rows if row.exact and row.time is not None]
-    if not exact:
+    the same length, each with its error there; ``best_methods`` has the rule.
+
+    Args:
+        settings: of one line of lengths. Times that cannot be compared are given, but not compared.
+    """
+    with_exact = [setting for setting in settings if any(row.exact_softmax for row in setting.rows)]
+    if not with_exact:
         return []
-    tie = kernel_tie(rows, pass_words)
-    longest = max(row.seq_len for row, _ in exact)
-    at_longest = [(row, time) for row, time in exact if row.seq_len == longest]
-    undisturbed = [pair for pair in at_longest if pair[0].disturbance is None]
-    best, best_time = min(undisturbed or at_longest, key=lambda pair: pair[1].value)
-    ties = [row.series for row, time in undisturbed if row is not best and not is_clear(time, best_time, tie)]
-    tied = f" ({_TIE} from {', '.join(ties)})" if ties else ""
-    if not undisturbed:
+    setting = max(with_exact, key=lambda setting: setting.length)
+    best = next(iter(setting.best.values())).exact
+    assert best is not None
+    exact = [row for row in setting.rows if row.exact_softmax]
+    left_out = [row for row in exact if not row.is_comparable]
+    is_disturbed = all(row.disturbance is not None for row in left_out)
+    if not best.verdict and is_disturbed:
         template = (
             "At {} tokens other processes disturbed the times of all exact softmax attentions, so none is called the "
             "fastest; the shortest is that of {}: {} ({}), {}."
         )
-    elif best_time.low is None and len(at_longest) > 1:
-        tied = ""
+    elif not best.verdict:
         template = (
-            "At {} tokens exact softmax attentions were timed only once, so none is called the fastest; the shortest "
-            "time is that of {}: {} ({}), {}."
+            "At {} tokens no exact softmax attention was timed more than once and undisturbed, so none is called the "
+            "fastest; the shortest time is that of {}: {} ({}), {}."
         )
-    elif len(undisturbed) < len(at_longest):
+    elif left_out and is_disturbed:
         template = (
             "At {} tokens the fastest exact softmax attention, of those whose times other processes did not disturb, "
             "is {}: {} ({}), {}."
         )
+    elif left_out:
+        template = (
+            "At {} tokens the fastest exact softmax attention, of those timed more than once and undisturbed, "
+            "is {}: {} ({}), {}."
+        )
     else:
         template = "At {} tokens the fastest exact softmax attention is {}: {} ({}), {}."
+    tied = f" ({_TIE} from {', '.join(row.series for row in best.tied)})" if best.tied else ""
+    time, error = _time_words(best.row), error_words(best.row.errors)
     sentences = [
-        compose(
-            template,
-            Amount(longest, "tokens"), best.series + tied, time_words(best, best_time), pass_words,
-            error_words(errors.of(best)),
-        )
-    ]  # fmt: skip
-    sampled = [
-        (row, row.time)
-        for row in rows
-        if row.base_series == YOSO_SAMPLING and row.seq_len == longest and row.time is not None
+        compose(template, Amount(setting.length, "tokens"), best.row.series + tied, time, setting.pass_, error)
     ]
+    sampled = [row for row in setting.rows if row.attention == YOSO_SAMPLING]
     if sampled:
-        row, time = min(sampled, key=lambda pair: (pair[0].disturbance is not None, pair[1].value))
-        sentences.append(
-            compose(
-                "At the same length {} takes {}: {}, {}.",
-                row.series, time_words(row, time), _comparison(row, best, tie), error_words(errors.of(row)),
-            )
-        )  # fmt: skip
+        row = next((row for row in sampled if row.is_default), sampled[0])
+        name = f"{row.attention} with {row.knob}" if row.knob else row.attention
+        order = _order(setting, row, best.row)
+        template = "At the same length {} takes {}: {}, {}."
+        sentences.append(compose(template, name, _time_words(row), order, error_words(row.errors)))
     return sentences
 
 
-def _comparison(row: ReportRow, other: ReportRow, tie: Tie | None) -> Sentence:
-    if row.disturbance is not None or other.disturbance is not None or row.time is None or other.time is None:
+def _time_words(row: MethodRow) -> Amount | Sentence:
+    return row.time if row.disturbance is None else compose("{} (disturbed)", row.time)
+
+
+def _order(setting: Setting, row: MethodRow, other: MethodRow) -> Sentence:
+    if row.disturbance is not None or other.disturbance is not None:
         return Sentence("no comparison, because other processes disturbed a time")
-    if row.time.low is None or other.time.low is None:
-        return Sentence("timed only once, so there is no verdict")
-    if not is_clear(row.time, other.time, tie):
-        return Sentence(_TIE)
-    speedup = intervals.ratio(other.time, row.time)
-    if speedup.value >= 1:
-        return compose("{} times faster", Amount(speedup.value, "number"))
-    return compose("{} times slower", Amount(1 / speedup.value, "number"))
+    if not (row.is_comparable and other.is_comparable):
+        return Sentence("no comparison, because a time was taken only once")
+    return order_words(setting, row, other)
 
 
 def crossover_sentences(rows_by_pass: dict[str, list[ReportRow]], errors: SettingErrors) -> list[Sentence]:

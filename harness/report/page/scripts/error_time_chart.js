@@ -69,7 +69,7 @@ export function draw(data, state) {
  */
 function drawPlane(figure, setting, rows, state) {
   const chosen = new Set(methods(setting, state));
-  const exact = fastestExact([...chosen], setting);
+  const exact = fastestExact(setting, state);
   const width = Math.max(figure.clientWidth, 280);
   const narrow = width < 560;
   const plane = rows.filter((row) => isInPlane(row, state));
@@ -121,7 +121,7 @@ function drawPlane(figure, setting, rows, state) {
   const inExact = ticks(rows.filter((row) => !plane.includes(row) && isExactStrip(row, state)));
   const unmeasured = ticks(rows.filter((row) => !plane.includes(row) && !isExactStrip(row, state)));
 
-  const finding = zoneFinding(setting, rows, exact, state);
+  const finding = zoneFinding(setting, state);
   const zone = drawZone(frame, exact, state, points.length > 0);
   if (points.length > 0) drawErrorAxis(frame);
   const strips = [
