@@ -3,7 +3,7 @@
 import { allowedWords } from "report/bar";
 import { colourOf, inkOf } from "report/colours";
 import { byId, element } from "report/dom";
-import { best, currentSetting, errorOf, isAllowed, methods, winningRow } from "report/selection";
+import { best, currentSetting, errorOf, hasTime, isAllowed, methods, winningRow } from "report/selection";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
