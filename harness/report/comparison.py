@@ -20,7 +20,6 @@ from harness.report.questions import attention_swaps, headline, run_differences,
 from harness.report.questions.level_panels import level_panels
 from harness.report.questions.operation_page import operation_data
 from harness.statistics import disturbed_run
-from harness.statistics.disturbed_run import RunDisturbance
 
 
 @cache
@@ -113,7 +112,9 @@ class Comparison:
                 for summary in self.summaries
             ],
             "notices": self.notices,
-            "disturbances": [disturbance and disturbance.as_json() for disturbance in map(_disturbance, self.raw)],
+            "disturbances": [
+                disturbance and disturbance.as_json() for disturbance in map(disturbed_run.judge_run, self.raw)
+            ],
             "counts": {status: count.as_json() for status, count in self.counts.items()},
             "remarks": [plot.remarks_as_json() for plot in plots if plot.remarks],
             "sections": [
@@ -185,17 +186,11 @@ def _status_counts(rows: Sequence[ReportRow]) -> dict[str, Amount]:
     return {status: Amount(count, "count") for status, count in Counter(row.status for row in rows).most_common()}
 
 
-def _disturbance(run: Run) -> RunDisturbance | None:
-    """What disturbed the run, judged from its records, because a log and an older run do not have the sentence."""
-    cores = run.machine.get("logical_cores")
-    return disturbed_run.judge(run.records, cores if isinstance(cores, int) else None)
-
-
 def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
     """What a reader must know before comparing anything: disturbed runs, empty runs, different machines and schemas."""
     notices = [
         f"{label}: {disturbance.sentence}" if len(runs) > 1 else disturbance.sentence
-        for label, disturbance in zip(labels, map(_disturbance, runs), strict=True)
+        for label, disturbance in zip(labels, map(disturbed_run.judge_run, runs), strict=True)
         if disturbance is not None
     ]
     if not any(run.records for run in runs):

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from statistics import mean, median
 from typing import Literal
 
-from harness.core.record import Record
+from harness.core.record import Record, Run
 
 Kind = Literal[
     "foreign processes", "virtual machine's host", "load", "heat", "clock", "GPU throttled", "GPU processes", "samples"
@@ -84,15 +84,20 @@ class RunDisturbance:
     @property
     def sentence(self) -> str:
         """From when to when, by what, and what a reader should do."""
+        return (
+            f"This run was {self.what}. "
+            "Its times may be too long, and unequally so: repeat it on an idle machine before comparing them."
+        )
+
+    @property
+    def what(self) -> str:
+        """From when to when, and by what, as the end of a clause: ``disturbed from ...``."""
         when = ""
         if self.began is not None and self.ended is not None:
             end_format = "%H:%M:%S" if self.began.date() == self.ended.date() else "%Y-%m-%d %H:%M:%S"
             when = f" from {self.began:%Y-%m-%d %H:%M:%S} to {self.ended.strftime(end_format)} UTC,"
         how_long = f"{_seconds(self.seconds)} of the {_seconds(self.run_seconds)} that its cases took"
-        return (
-            f"This run was disturbed{when} for {how_long}: {'; '.join(cause.words for cause in self.causes)}. "
-            "Its times may be too long, and unequally so: repeat it on an idle machine before comparing them."
-        )
+        return f"disturbed{when} for {how_long}: {'; '.join(cause.words for cause in self.causes)}"
 
     def as_json(self) -> dict[str, object]:
         """The same as plain data."""
@@ -114,6 +119,12 @@ class RunDisturbance:
                 for cause in self.causes
             ],
         }
+
+
+def judge_run(run: Run) -> RunDisturbance | None:
+    """What disturbed a run, from its records, because a log and an older run do not have the judgement."""
+    cores = run.machine.get("logical_cores")
+    return judge(run.records, cores if isinstance(cores, int) else None)
 
 
 def judge(records: Iterable[Record], cores: int | None = None) -> RunDisturbance | None:
