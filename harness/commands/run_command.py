@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.error_boundary import FAILED, INTERRUPTED
-from harness.commands.options_and_output import DEFAULT_SUITES, Device
+from harness.commands.options_and_output import Device, default_suites
 
 if TYPE_CHECKING:
     import pytest
@@ -17,7 +17,10 @@ OUTPUT_OPTIONS = ("-q", "--tb=short", "-rN", "-o", "console_output_style=classic
 
 
 def run(
-    suites: Annotated[list[Path] | None, typer.Argument(help="Suite files or folders. Default: suites.")] = None,
+    suites: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Suite files or folders. Default: the folder suites here, or else the harness's own."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Benchmark JSON to write.")] = Path("run.json"),
     profile: Annotated[str, typer.Option(help="Which cases run: quick, standard, full, gpu or paper.")] = "quick",
     device: Device = "cpu",
@@ -64,10 +67,11 @@ def run(
     """
     import pytest
 
-    paths = suites or [Path(name) for name in DEFAULT_SUITES]
-    for path in paths:
+    for path in suites or ():
         if not path.exists():
-            raise ValueError(f"{path} does not exist; run from the project's root or name your suites")
+            raise ValueError(
+                f"{path} does not exist: name files or folders with suites, or none to run the harness's own"
+            )
     out.parent.mkdir(parents=True, exist_ok=True)
     options = [f"--profile={profile}", f"--device={device}"]
     options += [f"--dtype={dtype}"] if dtype else []
@@ -81,7 +85,7 @@ def run(
     options += [f"--data-dir={data_dir}"] if data_dir else []
     options += [f"--inputs={inputs}"] if inputs else []
     options += [f"--checkpoints={checkpoints}"] if checkpoints else []
-    arguments = [*map(str, paths), *OUTPUT_OPTIONS, f"--benchmark-json={out}", *options]
+    arguments = [*map(str, suites or default_suites()), *OUTPUT_OPTIONS, f"--benchmark-json={out}", *options]
     arguments += [f"--resume={resume}"] if resume else []
     again = shlex.join(["harness", "run", *map(str, suites or ()), f"--out={out}", *options])
     arguments += [f"--harness-progress={again}"]

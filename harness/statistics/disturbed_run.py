@@ -10,7 +10,7 @@ judged together, until they took ``STRETCH_SECONDS``.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import mean, median
 from typing import Literal
@@ -54,6 +54,7 @@ class Cause:
             record has a readable time.
         seconds: how long these cases took, with those that were judged together with them.
         cases: how many these are.
+        records: their records.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Cause:
     ended: datetime | None
     seconds: float
     cases: int
+    records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,6 @@ class RunDisturbance:
         }
 
 
-def judge_run(run: Run) -> RunDisturbance | None:
-    """What disturbed a run, from its records, because a log and an older run do not have the judgement."""
-    cores = run.machine.get("logical_cores")
-    return judge(run.records, cores if isinstance(cores, int) else None)
-
-
 def judge(records: Iterable[Record], cores: int | None = None) -> RunDisturbance | None:
     """What disturbed the run of these records; None where nothing did, or nothing is known.
 
@@ -161,6 +157,12 @@ def judge(records: Iterable[Record], cores: int | None = None) -> RunDisturbance
         seconds=sum(record.took_seconds for record in disturbed.values()),
         run_seconds=sum(record.took_seconds for record in begun),
     )
+
+
+def judge_run(run: Run) -> RunDisturbance | None:
+    """What disturbed a run, judged from its records, because a log and an older run do not have the sentence."""
+    cores = run.machine.get("logical_cores")
+    return judge(run.records, cores if isinstance(cores, int) else None)
 
 
 Found = tuple[Cause, list[Record]]
@@ -351,6 +353,7 @@ def _cause(kind: Kind, words: str, records: list[Record]) -> Found:
             ended=max(filter(None, map(_ended, records)), default=None),
             seconds=sum(record.took_seconds for record in records),
             cases=len(records),
+            records=tuple(records),
         ),
         records,
     )

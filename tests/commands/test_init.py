@@ -158,7 +158,7 @@ def test_a_project_with_suites_of_its_own_keeps_them(package):
     (package / "suites").mkdir()
     assert init().exit_code == 0
     assert set(gate_table(package)) == {"build"}
-    assert project_suites.arguments(package, ()) == ("suites",)
+    assert project_suites.arguments(package, (), ("suites",)) == ("suites",)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ commit in which one was added can be compared with a commit that does not have i
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness.core.record_text import clean_text
 from harness.core.registry import ATTENTIONS
 from harness.gate.judge import thresholds
@@ -18,17 +18,17 @@ from harness.gate.judge.thresholds import SettingsError
 
 SUITES, ATTENTION_NAMES = "{suites}", "{attentions}"
 FOLDER = "suites"
-"""The folder that is measured where nothing is named."""
+"""The folder of a project's own suites."""
 TABLE = f'[project.entry-points."{ATTENTIONS}"]'
 INIT = "harness init writes what is missing"
 
 
-def arguments(folder: Path, given: Sequence[str]) -> tuple[str, ...]:
-    """pytest's arguments: those that were given, else those of ``pyproject.toml``, else the folder ``suites``.
+def arguments(folder: Path, given: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
+    """pytest's arguments: those that were given, else those of ``pyproject.toml``, else ``default``.
 
     Raises:
-        SettingsError: there are none of these, and the project registers an attention, of which nothing is then known
-            to be measured; or ``pyproject.toml`` is wrong.
+        SettingsError: there is only the default, the project has no suites of its own and registers an attention,
+            which would be one among all those of the harness; or ``pyproject.toml`` is wrong.
     """
     chosen = tuple(given) or thresholds.load(folder).suite_options
     if chosen:
@@ -39,7 +39,7 @@ def arguments(folder: Path, given: Sequence[str]) -> tuple[str, ...]:
             f"{path}: expected suite_options in [tool.harness.gate], which say what is measured of {', '.join(names)}, "
             f"or a folder {FOLDER} beside it, found neither; {INIT}"
         )
-    return (FOLDER,)
+    return tuple(default)
 
 
 def expanded(words: Sequence[str], folder: Path) -> list[str]:
@@ -63,9 +63,10 @@ def expanded(words: Sequence[str], folder: Path) -> list[str]:
 
 def shipped_suites() -> Path:
     """The folder of the suites that come with the harness: inside its package, or beside it in its own checkout."""
-    package = Path(harness.__path__[0])
-    inside = package / FOLDER
-    return inside if inside.is_dir() else package.parent / FOLDER
+    installed = find_spec("harness.suites")
+    if installed is not None and installed.submodule_search_locations:
+        return Path(installed.submodule_search_locations[0])
+    return Path(__file__).parents[3] / FOLDER
 
 
 def attentions(path: Path) -> dict[str, str]:
