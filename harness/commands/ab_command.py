@@ -10,13 +10,13 @@ import typer
 
 from harness.commands.error_boundary import message
 from harness.commands.options_and_output import (
-    DEFAULT_SUITES,
     CasePattern,
     Json,
     Junit,
     Markdown,
     ReportPlace,
     SuiteOptions,
+    default_suites,
     end_with_judgement,
     require_writable,
 )
@@ -47,6 +47,7 @@ def ab(
     from harness.gate.commits import two_commits
     from harness.gate.judge import judgement
 
+    arguments = tuple(suite_options or default_suites())
     require_writable(out / "base.json", out / "head.json", markdown, junit, json)
     unsaved: dict[str, OSError] = {}
 
@@ -64,13 +65,11 @@ def ab(
 
     cause: Exception | None = None
     try:
-        found = two_commits.compare_commits(
-            base, head, tuple(suite_options or DEFAULT_SUITES), minutes, case_timeout, case, typer.echo, keep
-        )
+        found = two_commits.compare_commits(base, head, arguments, minutes, case_timeout, case, typer.echo, keep)
     except Exception as error:  # a commit that does not build, for example; the files must say so, too
         cause, found = error, judgement.not_judged(base, head, message(error))
     options = ["--case", case] if case != "*" else []
-    command = shlex.join(["harness", "ab", base, head, *options, "--", *(suite_options or DEFAULT_SUITES)])
+    command = shlex.join(["harness", "ab", base, head, *options, "--", *arguments])
     saved = [str(out / "base.json"), str(out / "head.json")]
     found = replace(
         found, command=command, report=report or ("" if cause else shlex.join(["harness", "report", *saved]))

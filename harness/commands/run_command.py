@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from harness.commands.error_boundary import FAILED, INTERRUPTED
-from harness.commands.options_and_output import DEFAULT_SUITES
+from harness.commands.options_and_output import default_suites
 
 if TYPE_CHECKING:
     import pytest
@@ -49,7 +49,8 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="[SUITES] [OPTIONS OF PYTEST]",
-            help="Suite files or folders, and any option of pytest, as -k. Default: suites.",
+            help="Suite files or folders, and any option of pytest, as -k. Default: the folder suites here, or else "
+            "the harness's own.",
             show_default=False,
         ),
     ] = None,
@@ -87,22 +88,15 @@ class _RunWatch:
 
     def pytest_load_initial_conftests(self, early_config: "pytest.Config", args: list[str]) -> None:
         """Add the default suites where the command line names none, which only pytest's parser can tell."""
-        named = early_config.known_args_namespace.file_or_dir
-        if not named:
-            for suite in DEFAULT_SUITES:
-                if not Path(suite).exists():
-                    raise _usage_error(f"{suite} does not exist; run from the project's root or name your suites")
-            args += DEFAULT_SUITES
-            named += DEFAULT_SUITES
+        given = early_config.known_args_namespace
+        if not given.file_or_dir:
+            suites = default_suites()
+            args += suites
+            given.pyargs = given.pyargs or "--pyargs" in suites
+            given.file_or_dir += [word for word in suites if word != "--pyargs"]
 
     def pytest_keyboard_interrupt(self, excinfo: "pytest.ExceptionInfo[BaseException]") -> None:
         self.interrupted = isinstance(excinfo.value, KeyboardInterrupt)
-
-
-def _usage_error(message: str) -> Exception:
-    import pytest
-
-    return pytest.UsageError(message)
 
 
 def add_to(app: typer.Typer) -> None:

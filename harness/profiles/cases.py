@@ -190,18 +190,27 @@ def _fits_recording(selection: Selection) -> bool:
 def _timed_setting(
     selection: Selection, sweep: QualitySweep, timed: OperationSpec, inputs: QualityInputs
 ) -> QualitySpec:
+    spec = _quality(selection, sweep, timed.attention, timed.seq_len, inputs, 1, {})
+    return at_timed_setting(spec, timed, sweep.timed_draws)
+
+
+def at_timed_setting(spec: QualitySpec, timed: OperationSpec, draws: int) -> QualitySpec:
     """The error at a timed setting: with exactly its knobs, without gradients where it has none on this device.
 
     An attention that estimates no other is compared with its own definition, which one draw shows. So it is where a
     knob of timed cases keeps the draw from call to call, as Performer's ``redraw``.
+
+    Args:
+        spec: a case of the same attention with one draw and without knobs.
+        timed: the timed case.
+        draws: of an attention that estimates another.
     """
-    spec = _quality(selection, sweep, timed.attention, timed.seq_len, inputs, 1, {})
     try:
         plugin = registry.get(timed.attention)
         defaults = plugin.knobs(spec)
         knobs = {name: value for name, value in plugin.knobs(timed).items() if value != defaults.get(name)}
         backward = plugin.capabilities.backward in (True, timed.device.split(":")[0])
-        of_plugin = {"knobs": knobs, "draws": sweep.timed_draws if plugin.estimates and not knobs else 1}
+        of_plugin = {"knobs": knobs, "draws": draws if plugin.estimates and not knobs else 1}
     except KeyboardInterrupt:
         raise
     except BaseException:  # the case is kept, and its record says what the plugin raised

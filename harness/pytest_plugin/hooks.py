@@ -34,6 +34,7 @@ from harness.core.store import StoreError
 from harness.processes import ending_signals
 from harness.profiles import cases
 from harness.profiles.selection import Selection
+from harness.pytest_plugin import benchmark_json
 from harness.pytest_plugin.collected import ROUND, SESSION, round_of, spec_of
 from harness.pytest_plugin.options import add_options, json_path, repeated, session_of
 from harness.pytest_plugin.other_plugins import reason_against_launcher, reason_against_plugins
@@ -236,8 +237,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     benchmark: Any = pyfuncitem.funcargs.get("benchmark")
     if benchmark is not None:
         benchmark._mode = "harness"  # marks the fixture as used, although it times nothing itself
-        benchmark.params = {"case": case.spec.case_id}
-        benchmark.group = f"{case.spec.kind} n={case.spec.seq_len}"
+        for name, value in benchmark_json.labels(case.spec).items():
+            setattr(benchmark, name, value)
     pyfuncitem.config.stash[SESSION].begin_round(round_of(pyfuncitem))
     try:
         case.record = pyfuncitem.config.stash[SESSION].measure(case.spec, pyfuncitem.nodeid)
@@ -273,10 +274,8 @@ def _copy_samples(config: pytest.Config, benchmark: Any, record: Record) -> None
     stored = config._benchmarksession.benchmarks  # type: ignore[attr-defined]
     # Those of the same test are replaced when it is run again, as pytest-rerunfailures does.
     stored[:] = [stats for stats in stored if stats.fullname != benchmark.fullname]
-    benchmark.extra_info.update(record.model_dump(mode="json", exclude={"timing"}))
-    stats = benchmark._make_stats(timing.calls_per_sample)
-    for seconds in timing.wall_seconds:
-        stats.update(seconds * timing.calls_per_sample)
+    benchmark.extra_info.update(benchmark_json.extra_info(record))
+    benchmark_json.add_samples(benchmark._make_stats(timing.calls_per_sample), record)
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -287,17 +286,14 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 
 @pytest.hookimpl(optionalhook=True)  # without pytest-benchmark, `pytest_configure` says so
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """Remove the host name, so that a published run does not have it."""
-    machine_info.pop("node", None)
+    """Remove the host name."""
+    benchmark_json.without_host(machine_info)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add the run to the benchmark JSON, and beside it what disturbed it, which can be computed from it again."""
-    session = config.stash[SESSION]
-    output_json["harness"] = session.run().model_dump(mode="json")
-    disturbance = session.disturbance()
-    output_json["harness_disturbance"] = None if disturbance is None else disturbance.as_json()
+    """Add the run to the benchmark JSON."""
+    benchmark_json.add_run(output_json, config.stash[SESSION].run())
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

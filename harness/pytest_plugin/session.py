@@ -10,14 +10,14 @@ from time import monotonic
 
 import torch
 
-from harness.cases import runner
+from harness.cases import in_this_process
 from harness.core import registry
 from harness.core.comparability import run_differences
 from harness.core.record import NOT_BEGUN, Record, Run
 from harness.core.record_text import clean_reasons
 from harness.core.spec import AnySpec, TaskSpec
 from harness.core.store import LOG_SUFFIX, Log, StoreError, read_part
-from harness.measure import ceilings, machine, machine_use, process_state
+from harness.measure import ceilings, machine, machine_use
 from harness.processes import ending_signals
 from harness.processes.case_worker import CaseWorker
 from harness.processes.launch_counter import LaunchCounter
@@ -197,12 +197,7 @@ class HarnessSession:
         """Run one case where it belongs: in the process of its attention, or in this one."""
         if self._case_worker is not None and not self._only_known_here(spec):
             return self._case_worker.run(spec, self.selection.effort)
-        before = process_state.snapshot()
-        record = runner.run(spec, self.selection.effort)
-        findings = clean_reasons(process_state.findings(before, spec.device))
-        if findings:
-            process_state.restore(before)
-        return record.model_copy(update={"findings": [*record.findings, *findings]})
+        return in_this_process.run(spec, self.selection.effort)
 
     def _only_known_here(self, spec: AnySpec) -> bool:
         """Whether the case has an attention that ``registry.add`` added, which no other process knows."""

@@ -10,12 +10,12 @@ judged together, until they took ``STRETCH_SECONDS``.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import mean, median
 from typing import Literal
 
-from harness.core.record import Record
+from harness.core.record import Record, Run
 
 Kind = Literal[
     "foreign processes", "virtual machine's host", "load", "heat", "clock", "GPU throttled", "GPU processes", "samples"
@@ -54,6 +54,7 @@ class Cause:
             record has a readable time.
         seconds: how long these cases took, with those that were judged together with them.
         cases: how many these are.
+        records: their records.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Cause:
     ended: datetime | None
     seconds: float
     cases: int
+    records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,12 @@ def judge(records: Iterable[Record], cores: int | None = None) -> RunDisturbance
         seconds=sum(record.took_seconds for record in disturbed.values()),
         run_seconds=sum(record.took_seconds for record in begun),
     )
+
+
+def judge_run(run: Run) -> RunDisturbance | None:
+    """What disturbed a run, judged from its records, because a log and an older run do not have the sentence."""
+    cores = run.machine.get("logical_cores")
+    return judge(run.records, cores if isinstance(cores, int) else None)
 
 
 Found = tuple[Cause, list[Record]]
@@ -340,6 +348,7 @@ def _cause(kind: Kind, words: str, records: list[Record]) -> Found:
             ended=max(filter(None, map(_ended, records)), default=None),
             seconds=sum(record.took_seconds for record in records),
             cases=len(records),
+            records=tuple(records),
         ),
         records,
     )

@@ -385,8 +385,11 @@ def test_one_case_and_one_length_are_enough(page: Page, empty_page: str, tmp_pat
         resize(page, width)
         check_drawing(page, str(width))
     assert "No exact method was timed here." in page.inner_text("#chart")
-    assert "Only 128 tokens were measured" in page.inner_text("#multiples")
+    assert "Only 128 tokens have a time" in page.inner_text("#multiples")
     assert page.locator("#multiples .multiple").count() == 0
+    exactly = operation([row("only", 0.01, 0.0)], [line("only", (128,), 0.01)], lengths=(128,))
+    go(page, write(tmp_path / "zero.html", empty_page, exactly))
+    assert "Every measured error of an estimate is 0 here on sharp inputs." in page.inner_text("#chart")
 
 
 def test_names_may_be_very_long_or_from_right_to_left(page: Page, empty_page: str, tmp_path: Path) -> None:

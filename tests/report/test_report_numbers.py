@@ -103,8 +103,9 @@ class Known:
         counts = iter(self.report["counts"].values())
         machines = [str(value) for run in self.runs for value in (*run.machine.values(), (run.commit or "")[:10])]
         of_runs = {number for details in self.report["runs"] for number in self.of(details["finding"])}
-        findings = iter([*(self.of(section["finding"]) for section in self.report["sections"]),
-                         of_runs | numbers(" ".join(machines))])  # fmt: skip
+        findings = iter([self.of(self.report["finding"]),
+                         *(self.of(section["finding"]) for section in self.report["sections"]),
+                         of_runs | numbers(" ".join(machines)), self.of(self.report["data_finding"])])  # fmt: skip
         particulars = iter([part for run, details in zip(self.runs, self.report["runs"], strict=True)
                             for part in self.particulars(run, details)])  # fmt: skip
         for block in page.blocks:

@@ -12,10 +12,10 @@ from harness.report.comparison import compare
 from harness.report.formats import html
 from harness.report.formats.runs_matrix import RunWinners, columns, winners
 from harness.report.model.page_parts import Evidence
-from harness.report.model.records_table import machine_name, report_rows
+from harness.report.model.records_table import machine_name
 from harness.report.model.style import DARK_PAGE, LIGHT_PAGE
 from harness.report.questions import headline
-from harness.report.questions.best_methods import ALLOWED_WORDS
+from harness.report.questions.best_methods import ALLOWED_WORDS, RULE
 from harness.report.questions.operation_page import operation_data
 
 DEVICES = "devices"
@@ -136,6 +136,7 @@ def _index_page(title: str, runs: Sequence[PublishedRun], pages: Mapping[str, st
             rows=rows,
             columns=columns(row.winners for row in rows if row.winners is not None),
             allowed=ALLOWED_WORDS,
+            rule=RULE,
             css=html.template_text("report.css") + html.template_text("index.css"),
             light=LIGHT_PAGE,
             dark=DARK_PAGE,
@@ -185,8 +186,9 @@ def _json_beside(log: Path) -> Path:
 def _published_run(run: Run, path: Path, reports: Path) -> PublishedRun:
     candidates = [path.with_suffix(".html"), path.parent / "report.html"]
     page = next((file.relative_to(reports).as_posix() for file in candidates if file.exists()), None)
-    rows = report_rows(run)
-    found = winners(operation_data(Evidence([run], [""], rows, {})))
+    evidence = Evidence.of_run(run)
+    operation = operation_data(evidence)
+    found = winners(operation)
     name = path.parent.name if path.stem == "run" else f"{path.parent.name}, {path.stem}"
     return PublishedRun(
         name=name,
@@ -197,7 +199,7 @@ def _published_run(run: Run, path: Path, reports: Path) -> PublishedRun:
         profile=run.profile,
         commit=(run.commit or "not known")[:10],
         cases=len(run.records),
-        summary=found.headline if found else " ".join(map(str, headline.sentences(rows)[:2])),
+        summary=found.headline if found else " ".join(map(str, headline.sentences(evidence.rows, operation)[:2])),
         winners=found,
     )
 

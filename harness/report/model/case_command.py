@@ -7,6 +7,8 @@ from functools import lru_cache
 
 from harness.core.record import Record, Run
 
+PYTHON_CALL = "harness."
+"""How the command of a run begins that a call of ``harness.compare`` or ``harness.run`` made."""
 _OPTIONS = (
     "--profile", "--device", "--dtype", "--seq-len", "--attention", "--batch", "--heads", "--head-dim", "--padding",
     "--inputs", "--data-dir",
@@ -19,7 +21,12 @@ _KEYWORD = re.compile(r"[\w:+\-.\[\]\\/=]+")
 
 
 def case_command(run: Run, record: Record) -> str:
-    """``harness run`` with the run's own choice of cases, of which ``-k`` keeps this one."""
+    """``harness run`` with the run's own choice of cases, of which ``-k`` keeps this one.
+
+    A run that a call from Python made is measured again by the same call, because no command knows its functions.
+    """
+    if run.command.startswith(PYTHON_CALL):
+        return run.command
     own = {"--profile": (run.profile,), "--device": (record.spec.device,), **_own_options(run.command)}
     options = [name if name in _FLAGS else f"{name}={value}" for name, values in own.items() for value in values]
     words = ["harness", "run", *options]

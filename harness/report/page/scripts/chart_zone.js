@@ -5,7 +5,7 @@ import { markBox } from "report/chart_points";
 import { svg } from "report/dom";
 import { overlap } from "report/label_placement";
 import { tickWords } from "report/log_axis";
-import { errorOf, isAllowed, isComparable } from "report/selection";
+import { best, errorOf, rowsAt } from "report/selection";
 import { clipped, textWidth, wrapped } from "report/text_width";
 
 /** @typedef {import("report/page_data").Setting} Setting */
@@ -17,43 +17,48 @@ import { clipped, textWidth, wrapped } from "report/text_width";
 /** @typedef {import("report/label_placement").Box} Box */
 
 /**
- * What is faster than the fastest exact one and within the allowed error. A time within the difference between two
- * names of one kernel, or whose interval reaches the exact one's, is not faster.
+ * What is clearly faster than the fastest exact one and within the allowed error, and what would be if its error
+ * counted.
  *
  * @param {Setting} setting
- * @param {MethodRow[]} rows
- * @param {MethodRow | null} exact
  * @param {State} state
  */
-export function zoneFinding(setting, rows, exact, state) {
+export function zoneFinding(setting, state) {
+  const { exact, chosen } = best(setting, state);
   if (exact === null) return "No exact method was timed here.";
-  if (!isComparable(exact)) return "No time here can be compared with that of an exact method.";
-  const limit = exact.time.value / (setting.tie?.factor.value ?? 1);
-  const bound = exact.time.low ?? exact.time.value;
-  const inside = rows.filter((row) => {
-    return (
-      isComparable(row) &&
-      errorOf(row, state) &&
-      isAllowed(row, state) &&
-      row.time.value < limit &&
-      (row.time.high ?? row.time.value) < bound
-    );
-  });
-  /** @type {Map<string, MethodRow>} */
-  const fastest = new Map();
-  for (const row of inside.sort((one, other) => one.time.value - other.time.value)) {
-    if (!fastest.has(row.attention)) fastest.set(row.attention, row);
-  }
-  const names = [...fastest.values()].map((row) => {
-    const error = /** @type {ErrorAtSetting} */ (errorOf(row, state));
-    const own = error.rounding && !row.exactSoftmax ? "exact by its own definition" : "";
-    const what = [row.knob, own, error.worst.words].filter(Boolean).join(", ");
-    return `${clipped(row.attention, 140, 12.5)} (${what})`;
-  });
-  const listed = names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
+  if (!exact.verdict) return "No time here can be compared with that of an exact method.";
   const within =
     state.allowed === null ? "at any measured error" : `and within ${tickWords(state.allowed, "fraction")}`;
-  return `Faster than exact ${within}: ${listed || "nothing measured"}.`;
+  const found = listed(rowsAt(setting, chosen.faster), state);
+  const others = listed(rowsAt(setting, chosen.notCounted), state);
+  const words = `Faster than exact ${within} of softmax: ${found || "nothing measured"}.`;
+  return others ? `${words} Not counted: ${others}.` : words;
+}
+
+/**
+ * The first of some rows, each with its error, and how many others there are.
+ *
+ * @param {MethodRow[]} rows
+ * @param {State} state
+ */
+function listed(rows, state) {
+  const names = rows.map((row) => {
+    const error = errorOf(row, state);
+    const what = [row.knob, error && errorBeside(error)].filter(Boolean).join(", ");
+    return `${clipped(row.attention, 140, 12.5)} (${what})`;
+  });
+  return names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
+}
+
+/**
+ * An error with what keeps it from counting.
+ *
+ * @param {ErrorAtSetting} error
+ */
+function errorBeside({ worst, reference, rounding, withoutGradients }) {
+  if (rounding) return `exact by its own definition, ${worst.words}`;
+  if (withoutGradients) return `${worst.words} of the output alone`;
+  return reference === "softmax" ? worst.words : `${worst.words} against ${reference}`;
 }
 
 /**

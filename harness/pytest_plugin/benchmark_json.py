@@ -1,0 +1,76 @@
+"""The benchmark JSON: what pytest-benchmark reads of a record, and the ``harness`` block with the whole run."""
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+from harness.core.record import Record, Run
+from harness.core.spec import AnySpec
+from harness.statistics import disturbed_run
+
+
+def labels(spec: AnySpec) -> dict[str, Any]:
+    """How pytest-benchmark names and groups a case."""
+    return {"params": {"case": spec.case_id}, "group": f"{spec.kind} n={spec.seq_len}"}
+
+
+def extra_info(record: Record) -> dict[str, Any]:
+    """The record beside pytest-benchmark's statistics, without the samples, which these have."""
+    return record.model_dump(mode="json", exclude={"timing"})
+
+
+def add_samples(stats: Any, record: Record) -> None:
+    """Give the samples of a timed record to pytest-benchmark's ``Metadata``, which divides them by its iterations."""
+    assert record.timing is not None
+    for seconds in record.timing.wall_seconds:
+        stats.update(seconds * record.timing.calls_per_sample)
+
+
+def without_host(machine_info: dict[str, Any]) -> None:
+    """Remove the host name, so that a published run does not have it."""
+    machine_info.pop("node", None)
+
+
+def add_run(output: dict[str, Any], run: Run) -> None:
+    """Add the run, and beside it what disturbed it, which can be computed from it again."""
+    output["harness"] = run.model_dump(mode="json")
+    disturbance = disturbed_run.judge(run.records)
+    output["harness_disturbance"] = None if disturbance is None else disturbance.as_json()
+
+
+def of_run(run: Run, test: str) -> str:
+    """The benchmark JSON of a run that no session of pytest made.
+
+    Args:
+        run: the run.
+        test: what pytest-benchmark takes for the name of the test; the case stands behind it in brackets.
+    """
+    from pytest_benchmark import __version__
+    from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
+    from pytest_benchmark.utils import get_commit_info
+
+    machine_info = pytest_benchmark_generate_machine_info()
+    without_host(machine_info)
+    output = {
+        "machine_info": machine_info,
+        "commit_info": get_commit_info(),
+        "benchmarks": [_benchmark(record, test) for record in run.records if record.timing is not None],
+        "datetime": datetime.now(UTC).isoformat(),
+        "version": __version__,
+    }
+    add_run(output, run)
+    return json.dumps(output, indent=4, allow_nan=False)
+
+
+def _benchmark(record: Record, test: str) -> dict[str, Any]:
+    from pytest_benchmark.stats import Metadata
+
+    assert record.timing is not None
+    name = f"{test}[{record.case_id}]"
+    fields = {**labels(record.spec), "name": name, "fullname": name, "param": record.case_id}
+    fixture = SimpleNamespace(**fields, extra_info=extra_info(record), cprofile_stats=None)
+    stats = Metadata(fixture, iterations=record.timing.calls_per_sample, options={})
+    add_samples(stats, record)
+    described: dict[str, Any] = stats.as_dict(include_data=True)
+    return described
