@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from harness.commands.error_boundary import FAILED, INTERRUPTED
+from harness.commands.error_boundary import FAILED, INTERRUPTED, MeasuredRegression
 from harness.commands.options_and_output import default_suites
 
 if TYPE_CHECKING:
@@ -58,16 +58,21 @@ def run(
 ) -> None:
     """Run the suites with pytest, print one line per case, and write the JSON.
 
-    Exit code: 0 every case has a result or cannot run here, 2 a case failed or the run ended early, 130 interrupted.
+    Exit code: 0 every case has a result or cannot run here, 1 a regression that --benchmark-compare-fail found, 2 a
+    case failed or the run ended early, 130 interrupted.
     """
     import pytest
+    from pytest_benchmark.session import PerformanceRegression
 
     given = arguments or []
     out.parent.mkdir(parents=True, exist_ok=True)
     again = shlex.join(["harness", "run", *_without_resume(given), f"--out={out}"])
     passed_on = [*OUTPUT_OPTIONS, *PLUGIN, f"--benchmark-json={out}", f"--harness-progress={again}", *given]
     watch = _RunWatch()
-    code = pytest.main(passed_on, plugins=[watch])
+    try:
+        code = pytest.main(passed_on, plugins=[watch])
+    except PerformanceRegression:  # of --benchmark-compare-fail; pytest-benchmark has printed what is slower
+        raise MeasuredRegression from None
     raise typer.Exit(INTERRUPTED if watch.interrupted else FAILED if code else 0)
 
 

@@ -34,7 +34,7 @@ from harness.core.store import StoreError
 from harness.processes import ending_signals
 from harness.profiles import cases
 from harness.profiles.selection import Selection
-from harness.pytest_plugin import benchmark_json
+from harness.pytest_plugin import benchmark_json, benchmark_options
 from harness.pytest_plugin.collected import ROUND, SESSION, round_of, spec_of
 from harness.pytest_plugin.options import add_options, json_path, repeated, session_of
 from harness.pytest_plugin.other_plugins import reason_against_launcher, reason_against_plugins
@@ -82,8 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if (command := config.getoption("harness_progress", None)) is not None:
         progress = RunProgress(command, live=not config.getoption("harness_in_process"))
         config.pluginmanager.register(progress, PLUGIN_NAME)
-    if not config.getoption("benchmark_verbose"):
-        config.option.benchmark_quiet = True  # its table has one row per case, ours one row per attention
+    benchmark_options.prepare(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -176,6 +175,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     Write the collected cases to the file of ``--harness-cases``, which ``harness ab`` reads.
     """
     config = session.config
+    if config.stash.get(_HAS_CASES, False) and (reason := benchmark_options.reason_against(config)):
+        raise pytest.UsageError(reason)
     missing = _without_case(config, session.items) if config.stash.get(_HAS_CASES, False) else []
     if missing and not session.testsfailed:
         raise pytest.UsageError("; ".join(missing))
@@ -275,7 +276,9 @@ def _copy_samples(config: pytest.Config, benchmark: Any, record: Record) -> None
     # Those of the same test are replaced when it is run again, as pytest-rerunfailures does.
     stored[:] = [stats for stats in stored if stats.fullname != benchmark.fullname]
     benchmark.extra_info.update(benchmark_json.extra_info(record))
-    benchmark_json.add_samples(benchmark._make_stats(timing.calls_per_sample), record)
+    stats = benchmark._make_stats(timing.calls_per_sample)
+    stats.options = benchmark_json.options(timing, config.stash[SESSION].effort)
+    benchmark_json.add_samples(stats, record)
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:

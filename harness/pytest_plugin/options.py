@@ -17,6 +17,7 @@ from harness.measure.recordings import RecordingFile
 from harness.processes.case_worker import CaseWorker, SharedBy
 from harness.profiles import profile as profiles
 from harness.profiles.selection import DTYPES, Selection, Shape
+from harness.pytest_plugin import benchmark_options
 from harness.pytest_plugin.session import HarnessSession, log_path_for, reproducing_command
 from harness.tasks.data_files import DATA_DIR
 from harness.training import CHECKPOINTS
@@ -172,14 +173,16 @@ def session_of(config: pytest.Config) -> HarnessSession:
     log = config.getoption("harness_log", None)
     resume = config.getoption("harness_resume", None)
     try:
+        selection = _selection(config)
         return HarnessSession(
-            _selection(config),
+            selection,
             _command(config),
             Path(log) if log else log_path_for(json_path(config), config.rootpath),
             case_worker=_case_worker(config),
             deadline=_seconds(config, "--deadline", "harness_deadline"),
             resume=Path(resume) if resume else None,
             rounds=_rounds(config),
+            effort=benchmark_options.effort_of(config, selection.effort),
         )
     except ValueError as error:  # also a StoreError
         raise pytest.UsageError(str(error)) from error

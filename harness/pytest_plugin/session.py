@@ -15,7 +15,7 @@ from harness.core import registry
 from harness.core.comparability import run_differences
 from harness.core.record import NOT_BEGUN, Record, Run
 from harness.core.record_text import clean_reasons
-from harness.core.spec import AnySpec, TaskSpec
+from harness.core.spec import AnySpec, Effort, TaskSpec
 from harness.core.store import LOG_SUFFIX, Log, StoreError, read_part
 from harness.measure import ceilings, machine, machine_use
 from harness.processes import ending_signals
@@ -43,6 +43,7 @@ class HarnessSession:
         deadline: seconds from now after which no case is started.
         resume: the log of the same run, which was interrupted; its finished cases are not measured again.
         rounds: how often each timed case is measured, each time in another process.
+        effort: how long each case is sampled; None: as the profile says.
 
     Raises:
         StoreError: ``resume`` is not a log, or is of another run, machine or commit; the message names the difference.
@@ -57,8 +58,10 @@ class HarnessSession:
         deadline: float | None = None,
         resume: Path | None = None,
         rounds: int = 1,
+        effort: Effort | None = None,
     ) -> None:
         self.selection = selection
+        self.effort = effort or selection.effort
         self.rounds = rounds
         self.log_path = log_path
         self.records: list[Record] = []
@@ -196,8 +199,8 @@ class HarnessSession:
     def _measure_in_a_process(self, spec: AnySpec) -> Record:
         """Run one case where it belongs: in the process of its attention, or in this one."""
         if self._case_worker is not None and not self._only_known_here(spec):
-            return self._case_worker.run(spec, self.selection.effort)
-        return in_this_process.run(spec, self.selection.effort)
+            return self._case_worker.run(spec, self.effort)
+        return in_this_process.run(spec, self.effort)
 
     def _only_known_here(self, spec: AnySpec) -> bool:
         """Whether the case has an attention that ``registry.add`` added, which no other process knows."""
