@@ -230,7 +230,7 @@ def scores_finding_of(rows: Sequence[ReportRow]) -> Sentence | None:
     """What the first task found, and on how many more models were trained."""
     found = [(name, models) for name, group in by_task(rows) if (models := trained_models(group))]
     if not found:
-        return None
+        return Sentence(NO_SCORE) if any(row.kind == "task" for row in rows) else None
     name, models = found[0]
     more = compose(" Further settings: {}.", Amount(len(found) - 1, "count")) if len(found) > 1 else ""
     return compose("{}: {}{}", name, scores_finding(models), more)
