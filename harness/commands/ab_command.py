@@ -86,7 +86,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _save(run: "Run", path: Path) -> None:
+    from harness.pytest_plugin.benchmark_json import of_stored_run
+
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")  # replaces `path` only when complete, so an interruption keeps the older file
-    partial.write_text(jsonlib.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}), encoding="utf-8")
+    partial.write_text(jsonlib.dumps(of_stored_run(run)), encoding="utf-8")
     partial.replace(path)
