@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import git_project
@@ -20,9 +21,12 @@ ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github/actions/harness-gate/action.yml"
 GPU = ROOT / ".github/workflows/gpu.yml"
 NIGHTLY = ROOT / ".github/workflows/nightly.yml"
+TESTS = ROOT / ".github/workflows/tests.yml"
+RELEASE = ROOT / ".github/workflows/release.yml"
 PROJECT_CODE = r"^\s*(harness|make|python3?|pytest|\S*bin/\S+) "
 """A line of a script that runs code of the project."""
 GITLAB = ROOT / "docs/ci/gitlab-ci.yml"
+RELEASE_STEPS = ("Source distribution and pure wheel", "Wheel with the CPU kernels")
 
 HARNESS = """#!/usr/bin/env bash
 echo "harness $*" >> "$CALLS"
@@ -239,6 +243,67 @@ def test_the_gpu_step_builds_and_tests(bench):
     assert "make gpu GPU_PYTHON=.venv/bin/python" in bench.log()
 
 
+def test_the_hosted_tests_run_as_on_a_developers_machine_and_with_other_releases_of_torch(bench):
+    (bench.project / "constraints.txt").write_text("torch==2.13.0\nxformers==1\npytest==9\n")
+    step = steps(TESTS)
+    assert bench.run(step["Check"]["run"]).returncode == 0
+    assert bench.run(step["One part of all tests"]["run"], PART="2/4").returncode == 0
+    assert bench.log() == "make check\nmake test-part PART=2/4\n"
+    constraints = bench.project / "constraints-here.txt"
+    for name, left in (
+        ("Quick tests with this torch", "torch==2.11.0\nxformers==1\npytest==9\n"),
+        ("Quick tests with torch's nightly", "pytest==9\n"),
+    ):
+        done = bench.run(step[name]["run"], TORCH="2.11.0", TORCH_NIGHTLY_INDEX="an index")
+        assert done.returncode == 0, done.stderr
+        assert constraints.read_text() == left
+        assert bench.log().endswith("python -m pytest tests --check -q -n 2 --dist worksteal\n")
+
+
+def test_a_release_is_built_if_the_tag_is_the_version_and_the_changelog_has_it(bench):
+    git_project.commit(
+        bench.project, pyproject_dot_toml='[project]\nversion = "1.2.3"\n', CHANGELOG_dot_md="## 1.2.3\n"
+    )
+    source, platform = (steps(RELEASE)[name]["run"] for name in RELEASE_STEPS)
+    for kind, name in (("tag", "v1.2.3"), ("branch", "main")):
+        done = bench.run(source, REF_TYPE=kind, REF_NAME=name)
+        assert done.returncode == 0, done.stderr
+        assert bench.log().endswith("python -m build --outdir dist\n")
+    done = bench.run(source, REF_TYPE="tag", REF_NAME="v1.2.4")
+    assert done.returncode == 1
+    assert "the tag is v1.2.4 and pyproject.toml has version 1.2.3" in done.stderr
+    (bench.project / "CHANGELOG.md").write_text("## 1.2.2\n")
+    done = bench.run(source, REF_TYPE="tag", REF_NAME="v1.2.3")
+    assert done.returncode == 1
+    assert "CHANGELOG.md has no heading '## 1.2.3'" in done.stderr
+    assert bench.run(platform).returncode == 0
+    assert bench.log().endswith("python -m cibuildwheel --output-dir dist\n")
+
+
+def test_only_the_job_that_publishes_has_the_token_for_it_and_it_runs_no_script():
+    found = yaml.safe_load(RELEASE.read_text())["jobs"]
+    publish = found.pop("publish")
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["if"] == "github.event_name == 'push'"
+    assert not any("run" in step for step in publish["steps"])
+    assert set(publish["needs"]) == set(found)
+
+
+def test_the_same_versions_are_named_everywhere():
+    """pyproject.toml has the lowest torch, constraints.txt the versions that the project is developed with."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    pinned = dict(re.findall(r"^([\w-]+)==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    (lowest,) = [line.removeprefix("torch>=") for line in project["project"]["dependencies"] if "torch>=" in line]
+    matrix = yaml.safe_load(TESTS.read_text())["jobs"]["versions"]["strategy"]["matrix"]
+    assert matrix["torch"] == [f"{lowest}.0", pinned["torch"]]
+    assert project["tool"]["cibuildwheel"]["test-requires"] == [f"torch=={pinned['torch']}"]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["rev"] for hook in hooks] == [f"v{pinned[name]}" for name in ("ruff", "clang-format")]
+    version = project["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_the_nightly_run_is_published_with_failed_cases_and_fails_without_a_run(bench):
     step = steps(NIGHTLY)
     done = bench.run(step["Measure"]["run"], PROFILE="full", GATE_CODE="1")
@@ -299,14 +364,15 @@ def test_gitlabs_history_is_pushed_and_no_token_stays_in_a_file(bench):
 
 
 def test_every_action_is_pinned_to_a_commit():
-    for path in (ACTION, GPU, NIGHTLY):
+    for path in (ACTION, GPU, NIGHTLY, TESTS, RELEASE):
         for line in path.read_text().splitlines():
             if "uses: " in line and "uses: ./" not in line:
                 assert re.search(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
 
 
 def test_a_job_that_runs_code_of_the_project_has_no_token_that_can_write():
-    for path in (GPU, NIGHTLY):
+    jobs = {"gate", "measure", "check", "full", "versions", "nightly-torch", "source", "platform"}
+    for path in (GPU, NIGHTLY, TESTS, RELEASE):
         found = yaml.safe_load(path.read_text())
         assert set(found["permissions"].values()) == {"read"}
         for name, job in found["jobs"].items():
@@ -314,13 +380,13 @@ def test_a_job_that_runs_code_of_the_project_has_no_token_that_can_write():
             runs_project = bool(re.search(PROJECT_CODE, scripts, re.MULTILINE))
             if runs_project:
                 assert "permissions" not in job, name
-            assert runs_project == (name in ("gate", "measure"))
+            assert runs_project == (name in jobs)
     gate = yaml.safe_load(GPU.read_text())["jobs"]["gate"]["steps"]
     assert gate[0]["with"]["persist-credentials"] is False
     assert all("token" not in step.get("with", {}) and "pull-request" not in step.get("with", {}) for step in gate)
 
 
-@pytest.mark.parametrize("path", [ACTION, GPU, NIGHTLY], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [ACTION, GPU, NIGHTLY, TESTS, RELEASE], ids=lambda path: path.stem)
 def test_no_script_contains_an_expression(path):
     """The value of an expression inside a script would be run as shell code; the environment passes it safely."""
     for step in steps(path).values():
@@ -329,7 +395,7 @@ def test_no_script_contains_an_expression(path):
 
 def test_every_shell_step_is_run_by_a_test_of_this_file():
     here = Path(__file__).read_text()
-    for path in (ACTION, GPU, NIGHTLY):
+    for path in (ACTION, GPU, NIGHTLY, TESTS, RELEASE):
         for name, step in steps(path).items():
             assert "run" not in step or f'"{name}"' in here or name == "Write or update the comment on the pull request"
 
@@ -344,7 +410,15 @@ def test_the_workflow_passes_only_inputs_that_the_action_has():
 
 @pytest.mark.parametrize(
     ("schema", "path"),
-    [("github-workflows", GPU), ("github-workflows", NIGHTLY), ("github-actions", ACTION), ("gitlab-ci", GITLAB)],
+    [
+        *[("github-workflows", path) for path in (GPU, NIGHTLY, TESTS, RELEASE)],
+        ("github-actions", ACTION),
+        ("gitlab-ci", GITLAB),
+        ("citation-file-format", ROOT / "CITATION.cff"),
+        ("github-issue-forms", ROOT / ".github/ISSUE_TEMPLATE/bug.yml"),
+        ("github-issue-forms", ROOT / ".github/ISSUE_TEMPLATE/attention.yml"),
+        ("github-issue-config", ROOT / ".github/ISSUE_TEMPLATE/config.yml"),
+    ],
     ids=lambda value: getattr(value, "stem", value),
 )
 def test_the_files_conform_to_the_schemas_of_the_ci_servers(schema, path):
