@@ -51,7 +51,14 @@ moved_modules.register(old_module_names.ALIASES, old_module_names.MOVED)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its module."""
+    """Import a public name from its module; ``__version__`` is that of the installed distribution."""
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("yoso-harness")
+        except PackageNotFoundError as error:
+            raise AttributeError("harness.__version__ needs an installation: pip install -e .") from error
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'harness' has no attribute {name!r}; it has {sorted(_HOME)}")
