@@ -47,7 +47,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its module."""
+    """Import a public name from its module; ``__version__`` is that of the installed distribution."""
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("yoso-harness")
+        except PackageNotFoundError as error:
+            raise AttributeError("yoso.__version__ needs an installation: pip install -e .") from error
     if name in _MODULE_OF:
         return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'yoso' has no attribute {name!r}; its public names are {', '.join(_MODULE_OF)}")

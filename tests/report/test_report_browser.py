@@ -346,7 +346,7 @@ def test_a_place_without_a_measurement_says_so(opened: Opened, published: dict[s
     choose(page, "facet-Shape", padded)
     words = page.inner_text("#cards")
     assert words.startswith("Nothing was measured at 16,384 tokens with")
-    assert "Lengths with a result:" in words
+    assert "Lengths with a time:" in words
     panels = page.locator("main .panel:visible").all_inner_texts()
     assert all(text.strip() for text in panels)
 
@@ -427,6 +427,7 @@ def test_a_run_of_failures_says_so_and_shows_no_blank_plot(opened: Opened, tmp_p
     records = [synthetic.record(OperationSpec(attention="yoso", seq_len=n), "oom") for n in (64, 128)]
     page = opened.go(html.write(compare([synthetic.run(records)]), tmp_path / "failed.html"))
     assert "yoso has no time here (out of memory)" in page.inner_text("#cards")
+    assert "No attention has a time in this run: the reasons are below." in page.inner_text("#chart")
     page.evaluate(OPEN_FOLDS)
     opened.settle()
     assert page.locator(".plot:not(.empty):not(.js-plotly-plot), .panel:visible:empty").count() == 0

@@ -5,55 +5,37 @@ import { markBox } from "report/chart_points";
 import { svg } from "report/dom";
 import { overlap } from "report/label_placement";
 import { tickWords } from "report/log_axis";
-import { errorOf, isAllowed, isComparable } from "report/selection";
+import { best, errorOf, rowsAt } from "report/selection";
 import { clipped, textWidth, wrapped } from "report/text_width";
 
 /** @typedef {import("report/page_data").Setting} Setting */
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
-/** @typedef {import("report/page_data").ErrorAtSetting} ErrorAtSetting */
 /** @typedef {import("report/state").State} State */
 /** @typedef {import("report/chart_frame").Frame} Frame */
 /** @typedef {import("report/chart_frame").Point} Point */
 /** @typedef {import("report/label_placement").Box} Box */
 
 /**
- * What is faster than the fastest exact one and within the allowed error. A time within the difference between two
- * names of one kernel, or whose interval reaches the exact one's, is not faster.
+ * What is clearly faster than the fastest exact one and within the allowed error.
  *
  * @param {Setting} setting
- * @param {MethodRow[]} rows
- * @param {MethodRow | null} exact
  * @param {State} state
  */
-export function zoneFinding(setting, rows, exact, state) {
+export function zoneFinding(setting, state) {
+  const { exact, chosen } = best(setting, state);
   if (exact === null) return "No exact method was timed here.";
-  if (!isComparable(exact)) return "No time here can be compared with that of an exact method.";
-  const limit = exact.time.value / (setting.tie?.factor.value ?? 1);
-  const bound = exact.time.low ?? exact.time.value;
-  const inside = rows.filter((row) => {
-    return (
-      isComparable(row) &&
-      errorOf(row, state) &&
-      isAllowed(row, state) &&
-      row.time.value < limit &&
-      (row.time.high ?? row.time.value) < bound
-    );
-  });
-  /** @type {Map<string, MethodRow>} */
-  const fastest = new Map();
-  for (const row of inside.sort((one, other) => one.time.value - other.time.value)) {
-    if (!fastest.has(row.attention)) fastest.set(row.attention, row);
-  }
-  const names = [...fastest.values()].map((row) => {
-    const error = /** @type {ErrorAtSetting} */ (errorOf(row, state));
-    const own = error.rounding && !row.exactSoftmax ? "exact by its own definition" : "";
-    const what = [row.knob, own, error.worst.words].filter(Boolean).join(", ");
+  if (!exact.verdict) return "No time here can be compared with that of an exact method.";
+  const names = rowsAt(setting, chosen.faster).map((row) => {
+    const what = [row.knob, errorOf(row, state)?.worst.words].filter(Boolean).join(", ");
     return `${clipped(row.attention, 140, 12.5)} (${what})`;
   });
   const listed = names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
   const within =
-    state.allowed === null ? "at any measured error" : `and within ${tickWords(state.allowed, "fraction")}`;
-  return `Faster than exact ${within}: ${listed || "nothing measured"}.`;
+    state.allowed === null
+      ? "at any measured error against"
+      : `and within ${tickWords(state.allowed, "fraction")} of`;
+  const others = chosen.notCounted.length > 0 ? "; what does not count is named above" : "";
+  return `Faster than exact ${within} softmax: ${listed || "nothing measured"}${others}.`;
 }
 
 /**
