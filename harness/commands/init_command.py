@@ -185,8 +185,9 @@ def _build(folder: Path, table: Mapping[str, Any], attentions: Mapping[str, str]
         )
     (place,) = places
     backend = _of(_of(table, "build-system"), "build-backend", "setuptools.build_meta")
-    # With no packages named, setuptools does not search for any, which a project of another backend is not made for.
-    arguments = "" if str(backend).startswith("setuptools") else "packages=[], py_modules=[]"
+    # With `packages=[]` setuptools does not search for packages. In the top folder its search fails beside any other
+    # folder, such as `out`; that of another backend's project may fail in any layout.
+    arguments = "" if place and str(backend).startswith("setuptools") else "packages=[]"
     commands = [
         (
             "Writes a folder *.egg-info with the entry points of this file, by which Python finds the attentions.",

@@ -42,8 +42,8 @@ def arguments(folder: Path, given: Sequence[str], default: Sequence[str]) -> tup
     return tuple(default)
 
 
-def expanded(words: Sequence[str], folder: Path) -> list[str]:
-    """The arguments for one checkout, in which the words in braces are replaced.
+def expanded(words: Sequence[str], folder: Path, commit: str) -> list[str]:
+    """The arguments for one checkout, in which the words in braces are replaced; an error names ``commit``.
 
     Raises:
         SettingsError: the attentions of the checkout are asked for, and it registers none.
@@ -55,8 +55,8 @@ def expanded(words: Sequence[str], folder: Path) -> list[str]:
     names = attentions(path) if path.is_file() else {}
     if not names:
         raise SettingsError(
-            f"{path}: expected an attention in {TABLE}, because the options have {ATTENTION_NAMES}, found none; "
-            "compare commits that have one, or name the attentions"
+            f"commit {commit[:12]}: expected an attention in {TABLE} of its pyproject.toml, because the options have "
+            f"{ATTENTION_NAMES}, found none; compare commits that have one"
         )
     return [word.replace(ATTENTION_NAMES, ",".join(names)) for word in replaced]
 
