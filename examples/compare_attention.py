@@ -1,9 +1,12 @@
+"""Compare a function with fused softmax attention and with YOSO."""
+
 import torch
 
 import harness
 
 
-def mine(q, k, v, key_padding_mask=None):  # [batch, heads, tokens, head size]; the mask is True for a real token
+def mine(q, k, v, key_padding_mask=None):
+    """Softmax attention: q, k, v [batch, heads, tokens, head size]; the mask is True for a real token."""
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     if key_padding_mask is not None:
         scores = scores.masked_fill(~key_padding_mask[:, None, None], -torch.inf)

@@ -21,13 +21,9 @@ ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github/actions/harness-gate/action.yml"
 GPU = ROOT / ".github/workflows/gpu.yml"
 NIGHTLY = ROOT / ".github/workflows/nightly.yml"
-<<<<<<< HEAD
-PROJECT_CODE = r"^\s*(harness|make|mkdocs|python3?|pytest|\S*bin/\S+) "
-=======
 TESTS = ROOT / ".github/workflows/tests.yml"
 RELEASE = ROOT / ".github/workflows/release.yml"
-PROJECT_CODE = r"^\s*(harness|make|python3?|pytest|\S*bin/\S+) "
->>>>>>> main
+PROJECT_CODE = r"^\s*(harness|make|mkdocs|python3?|pytest|\S*bin/\S+) "
 """A line of a script that runs code of the project."""
 GITLAB = ROOT / "docs/ci/gitlab-ci.yml"
 INIT_FILES = ROOT / "harness/commands/init_files"
