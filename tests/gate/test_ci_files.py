@@ -242,7 +242,7 @@ def test_a_badge_that_another_job_overtakes_is_pushed_on_top_of_it(bench):
     assert "regression" in git_project.git(bench.origin, "show", "badges:one.json")
 
 
-@pytest.mark.parametrize("path", (GPU, NIGHTLY, PLUGIN), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [GPU, NIGHTLY, PLUGIN], ids=lambda path: path.stem)
 def test_the_environment_is_made_and_on_the_path(bench, path):
     done = bench.run(steps(path)["Environment"]["run"])
     assert done.returncode == 0, done.stderr
