@@ -1,6 +1,7 @@
 """Which attention is best for two costs at once? Pareto fronts: the attentions that no other attention beats in both
 costs, at one length."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -66,9 +67,9 @@ class ParetoCandidates:
 
     def longest_length(self) -> int | None:
         """The longest length with two points or more, or with one point if no length has more; None without points."""
-        lengths = [point.seq_len for point in self.points]
-        several = [length for length in lengths if lengths.count(length) > 1]
-        return max(several or lengths, default=None)
+        counts = Counter(point.seq_len for point in self.points)
+        several = [length for length, count in counts.items() if count > 1]
+        return max(several or counts, default=None)
 
 
 def section(evidence: Evidence) -> Section:

@@ -48,6 +48,13 @@ def is_same_kernel(row: ReportRow, other: ReportRow) -> bool:
     return row.exact and other.exact and is_one and _around(row) == _around(other)
 
 
+def reference_twins(rows: Iterable[ReportRow], reference: ReportRow | None) -> list[ReportRow]:
+    """The undisturbed rows of one setting and length that are the reference's kernel under whatever name."""
+    if reference is None:
+        return []
+    return [row for row in rows if is_same_kernel(row, reference) and row.disturbance is None]
+
+
 def kernel_tie(rows: Sequence[ReportRow], pass_words: str) -> Tie | None:
     """The largest ratio between two names of one kernel, over the lengths of one setting; None without such a pair."""
     by_length: dict[int, list[ReportRow]] = {}
@@ -74,12 +81,12 @@ def kernel_tie(rows: Sequence[ReportRow], pass_words: str) -> Tie | None:
 
 
 def relative_time(
-    row: ReportRow, reference: ReportRow | None, tie: Tie | None, others: Sequence[ReportRow] = ()
+    row: ReportRow, reference: ReportRow | None, tie: Tie | None, twins: Sequence[ReportRow] = ()
 ) -> RelativeTime:
     """The time of a row relative to the reference of its setting and length.
 
-    Among ``others`` may be the reference's kernel under another name: a time that is not clearly different from that
-    one's is none from the reference's either.
+    ``twins`` are the undisturbed rows of the reference's kernel (``reference_twins``): a time that is not clearly
+    different from one of theirs is none from the reference's either.
     """
     if reference is None or row.time is None or reference.time is None:
         return RelativeTime("no reference", "no exact attention was timed to compare with", None)
@@ -96,8 +103,7 @@ def relative_time(
         return RelativeTime("unclear", f"{who} disturbed by other processes: no comparison with {name}", None)
     if times.low is None:
         return RelativeTime("unclear", f"timed only once: no verdict against {name}", None)
-    twins = [other.time for other in others if other.disturbance is None and is_same_kernel(other, reference)]
-    if not all(is_clear(row.time, time, tie) for time in (reference.time, *twins) if time is not None):
+    if not all(is_clear(row.time, other.time, tie) for other in (reference, *twins) if other.time is not None):
         return RelativeTime("tied", f"no clear difference to {name}", None)
     if times.value < 1:
         return RelativeTime("faster", f"{Amount(1 / times.value, 'number')} times faster than {name}", amount)

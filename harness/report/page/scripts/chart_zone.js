@@ -24,10 +24,11 @@ import { clipped, textWidth, wrapped } from "report/text_width";
  * @param {MethodRow[]} rows
  * @param {MethodRow | null} exact
  * @param {State} state
+ * @returns {{ words: string, full: string }} `words` has long names shortened.
  */
 export function zoneFinding(setting, rows, exact, state) {
-  if (exact === null) return "No exact method was timed here.";
-  if (!isComparable(exact)) return "No time here can be compared with that of an exact method.";
+  if (exact === null) return alike("No exact method was timed here.");
+  if (!isComparable(exact)) return alike("No time here can be compared with that of an exact method.");
   const limit = exact.time.value / (setting.tie?.factor.value ?? 1);
   const bound = exact.time.low ?? exact.time.value;
   const inside = rows.filter((row) => {
@@ -44,17 +45,23 @@ export function zoneFinding(setting, rows, exact, state) {
   for (const row of inside.sort((one, other) => one.time.value - other.time.value)) {
     if (!fastest.has(row.attention)) fastest.set(row.attention, row);
   }
-  const names = [...fastest.values()].map((row) => {
-    const error = /** @type {ErrorAtSetting} */ (errorOf(row, state));
-    const own = error.rounding && !row.exactSoftmax ? "exact by its own definition" : "";
-    const what = [row.knob, own, error.worst.words].filter(Boolean).join(", ");
-    return `${clipped(row.attention, 140, 12.5)} (${what})`;
-  });
-  const listed = names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
+  const listed = (/** @type {(name: string) => string} */ shorten) => {
+    const names = [...fastest.values()].map((row) => {
+      const error = /** @type {ErrorAtSetting} */ (errorOf(row, state));
+      const own = error.rounding && !row.exactSoftmax ? "exact by its own definition" : "";
+      const what = [row.knob, own, error.worst.words].filter(Boolean).join(", ");
+      return `${shorten(row.attention)} (${what})`;
+    });
+    return names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
+  };
   const within =
     state.allowed === null ? "at any measured error" : `and within ${tickWords(state.allowed, "fraction")}`;
-  return `Faster than exact ${within}: ${listed || "nothing measured"}.`;
+  const sentence = (/** @type {string} */ names) => `Faster than exact ${within}: ${names || "nothing measured"}.`;
+  return { words: sentence(listed((name) => clipped(name, 140, 12.5))), full: sentence(listed((name) => name)) };
 }
+
+/** @param {string} words */
+const alike = (words) => ({ words, full: words });
 
 /**
  * The green zone.
@@ -85,13 +92,13 @@ export function drawZone(frame, exact, state, hasErrors) {
  * @param {Frame} frame
  * @param {Box | null} zone
  * @param {Point[]} points
- * @param {string} finding
+ * @param {{ words: string, full: string }} finding
  * @returns {boolean} Whether there was room.
  */
 export function drawZoneWords(frame, zone, points, finding) {
   if (zone === null) return false;
   const marks = [...frame.taken, ...points.map((point) => markBox(frame, point))];
-  const lines = wrapped(finding, zone.right - zone.left - 16, 12.5);
+  const lines = wrapped(finding.words, zone.right - zone.left - 16, 12.5);
   const width = Math.max(...lines.map((line) => textWidth(line, 12.5)));
   const height = lines.length * LINE;
   if (zone.right - zone.left < 110 || height > zone.bottom - zone.top - 6) return false;
@@ -101,7 +108,9 @@ export function drawZoneWords(frame, zone, points, finding) {
       if (marks.some((other) => overlap(box, other))) continue;
       frame.taken.push(box);
       for (const [index, line] of lines.entries()) {
-        frame.back.push(svg("text", { class: "good zone-words", x: left, y: top + 12 + index * LINE }, line));
+        const place = { x: left, y: top + 12 + index * LINE };
+        const tip = finding.words === finding.full ? null : finding.full;
+        frame.back.push(svg("text", { class: "good zone-words", ...place, "data-tip": tip }, line));
       }
       return true;
     }

@@ -12,9 +12,10 @@ import { drawCurves, drawPoints } from "report/chart_points";
 import { drawStrip, HEADING } from "report/chart_strip";
 import { drawZone, drawZoneWords, zoneFinding } from "report/chart_zone";
 import { byId, element, svg } from "report/dom";
-import { logAxis } from "report/log_axis";
+import { logAxis, logTicks, tickWords } from "report/log_axis";
 import { shortError } from "report/method_words";
 import { currentSetting, errorOf, fastestExact, methods } from "report/selection";
+import { textWidth } from "report/text_width";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").Setting} Setting */
@@ -75,11 +76,13 @@ function drawPlane(figure, setting, rows, state) {
     const worst = errorOf(row, state)?.worst;
     return worst ? [worst.value, worst.low ?? worst.value, worst.high ?? worst.value] : [];
   });
-  const left = 46;
   const right = width - 10;
   const top = narrow ? 36 : 22;
   const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 220;
   const bottom = top + height;
+  const error = logAxis([...errors, ...roomForZone(errors, state, height, narrow)], bottom - 8, top + (narrow ? 26 : 16), 1.12);
+  const errorTicks = logTicks(error, Math.floor((bottom - top) / 30));
+  const left = Math.max(46, ...errorTicks.map((value) => textWidth(tickWords(value, "fraction"), 12) + 10));
   /** @type {Frame} */
   const frame = {
     width,
@@ -94,12 +97,8 @@ function drawPlane(figure, setting, rows, state) {
       right - 8,
       1.12,
     ),
-    error: logAxis(
-      [...errors, ...roomForZone(errors, state, height, narrow)],
-      bottom - 8,
-      top + (narrow ? 26 : 16),
-      1.12,
-    ),
+    error,
+    errorTicks,
     back: [],
     marks: [],
     labels: [],
@@ -147,7 +146,7 @@ function drawPlane(figure, setting, rows, state) {
   const summary = [
     "Error against time.",
     exactWords(exact, state),
-    finding,
+    finding.full,
     `${counted(points.length, "mark")} with a measured error, ${inExact.length} exact or exact but for rounding,`,
     `${unmeasured.length} without a measured error.`,
   ].join(" ");
@@ -164,7 +163,7 @@ function drawPlane(figure, setting, rows, state) {
   const notes = [];
   if (points.length === 0)
     notes.push(`No error of an estimate was measured here${state.inputs ? ` on ${state.inputs} inputs` : ""}.`);
-  if (!said) notes.push(finding);
+  if (!said) notes.push(finding.full);
   if (rows.length > chosen.size && points.some(({ row }) => row.budget !== null)) {
     notes.push("Large marks are the choices of the ranking, small ones other budgets of the same method.");
   }
