@@ -48,7 +48,7 @@ export function draw(data, state) {
     { class: "sub" },
     state.pass === "forward" ? "Relative error of the output" : "Worst relative error of output and gradients",
     ", against what a method computes or estimates. Down and left is better. ",
-    "Click or Enter isolates, Escape releases, arrows step.",
+    element("span", { class: "on-screen" }, "Click or Enter isolates, Escape releases, arrows step."),
   );
   container.replaceChildren(heading, explained, figure);
   const notes = drawPlane(figure, setting, rows, state);

@@ -44,10 +44,10 @@ export function draw(data, state) {
   const shown = columns(data, setting, rows, state);
   const sorted = sort(rows, shown.find(({ id }) => id === state.sort) ?? null, state.descending);
   const first = all ? sorted : sorted.filter((row, place) => place < FIRST_ROWS || isAskedFor(row, data, state));
-  const tie = setting.tie ? ` ${setting.tie.explanation.words}` : "";
+  const tie = setting.tie?.explanation.words;
   const parts = [
     element("h2", { id: "ranking-title" }, `Ranking at ${setting.lengthWords} tokens, ${setting.pass}`),
-    element("p", { class: "sub" }, `A name opens its knobs, checks and command.${tie}`),
+    element("p", { class: "sub" }, element("span", { class: "on-screen" }, "A name opens its knobs, checks and command. "), tie),
     rows.length ? table(first, shown, setting, state) : element("p", {}, "No attention has a time here."),
     rows.length > FIRST_ROWS ? more(sorted, first, data, state) : null,
     ...footer(setting),
