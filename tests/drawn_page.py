@@ -9,6 +9,10 @@ from typing import Any
 
 from playwright.sync_api import Page
 
+from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.page_data import ErrorAtSetting, MethodRow
+from harness.report.questions.best_methods import RULE, best_methods
+
 WIDTHS = (390, 1280, 1920)
 Operation = dict[str, Any]
 
@@ -66,6 +70,7 @@ def row(
         "ratio": None,
         "comparison": "9.9 times faster than exact",
         "order": "faster",
+        "tiedBecause": None,
         "memory": amount(2**25, "B"),
         "errors": {} if measured is None else {"sharp": measured},
         "score": None,
@@ -105,9 +110,36 @@ def line(name: str, lengths: tuple[int, ...], seconds: float, crossing: float | 
     }
 
 
+def winners(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The winners among rows as the scripts read them, by the rule of the report."""
+
+    def amount_of(found: dict[str, Any]) -> Amount:
+        return Amount(found["value"], found["unit"], found.get("low"), found.get("high"), found["words"])
+
+    def method(found: dict[str, Any]) -> MethodRow:
+        errors = {
+            kind: ErrorAtSetting(
+                amount_of(error["worst"]), error["of"], error["draws"], error["reference"], error["rounding"],
+                without_gradients=False, measured=True, inputs=Sentence(kind),
+            )
+            for kind, error in found["errors"].items()
+        }  # fmt: skip
+        return MethodRow(
+            series=found["series"], attention=found["attention"], knob=found["knob"], budget=None,
+            is_default=found["isDefault"], exact_softmax=found["exactSoftmax"], time=amount_of(found["time"]),
+            samples=found["samples"], disturbance=found["disturbance"], ratio=None, comparison=found["comparison"],
+            order=found["order"], tied_because=None, memory=None, errors=errors, score=None, checks=(4, 4), kernel=None,
+            knobs=(), case_id=found["caseId"], command=found["command"],
+        )  # fmt: skip
+
+    best = best_methods([method(each) for each in rows], "exact", None, "sharp")
+    return {"sharp": best.as_json({each["series"]: index for index, each in enumerate(rows)})}
+
+
 def operation(
     rows: list[dict[str, Any]], lines: list[dict[str, Any]] | None = None, lengths: tuple[int, ...] = (128, 1024)
 ) -> Operation:
+    best = winners(rows)
     settings = [
         {
             "facets": {},
@@ -119,6 +151,7 @@ def operation(
             "floor": None,
             "notices": [],
             "rows": rows,
+            "best": best,
             "withoutResult": [],
         }
         for length in lengths
@@ -129,6 +162,7 @@ def operation(
         "lengths": [{"value": length, "words": f"{length:,}", "hasErrors": True} for length in lengths],
         "inputs": ["sharp"],
         "yours": None,
+        "rule": RULE,
         "settings": settings,
         "lines": lines or [],
         "start": {"facets": {}, "pass": "forward", "length": lengths[-1], "inputs": "sharp"},

@@ -10,6 +10,10 @@ from typing import Any
 from harness.core.record import Run
 from harness.report.comparison import compare
 from harness.report.formats import html
+from harness.report.model.amounts import Sentence
+from harness.report.model.page_parts import Evidence
+from harness.report.questions import headline
+from harness.report.questions.operation_page import operation_data
 
 BLOCKS = {
     "title", "h1", "h2", "h3", "h4", "p", "li", "th", "td", "dt", "dd", "option", "summary", "button", "label", "span",
@@ -116,3 +120,9 @@ def pictures(*runs: Run) -> dict[str, list[dict]]:
 def figures(page: Page) -> dict[str, list[dict]]:
     """The views of each panel, by the id of the panel."""
     return {panel["id"]: panel["views"] for panel in data(page)["page"]["panels"]}
+
+
+def headline_of(run: Run) -> list[Sentence]:
+    """What the summary of a run says."""
+    evidence = Evidence.of_run(run)
+    return headline.sentences(evidence.rows, operation_data(evidence))

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import synthetic
+from report_page import headline_of
 
 from harness.core.record import Memory, Record, Timing
 from harness.core.spec import OperationSpec
 from harness.pytest_plugin import terminal
 from harness.report.model.records_table import report_rows
-from harness.report.questions import headline
 from harness.statistics import intervals
 from harness.statistics.rounds import over_processes
 
@@ -106,7 +106,7 @@ TWICE = [*ONCE, record(128, 1.1e-3, "b")]
 
 def test_the_report_says_what_its_intervals_are_between() -> None:
     def said(records: list[Record]) -> str:
-        return str(headline.sentences(report_rows(synthetic.run(records)))[-1])
+        return str(headline_of(synthetic.run(records))[-1])
 
     assert said(ONCE).endswith("Square brackets hold 95% intervals within one process.")
     assert said(TWICE).endswith("Square brackets hold 95% intervals between 2 processes.")

@@ -326,7 +326,7 @@ def test_a_place_without_a_measurement_says_so(opened: Opened, published: dict[s
     choose(page, "facet-Shape", padded)
     words = page.inner_text("#cards")
     assert words.startswith("Nothing was measured at 16,384 tokens with")
-    assert "Lengths with a result:" in words
+    assert "Lengths with a time:" in words
     panels = page.locator("main .panel:visible").all_inner_texts()
     assert all(text.strip() for text in panels)
 

@@ -69,13 +69,15 @@ def test_the_zone_says_what_is_in_it_or_that_nothing_was_measured(page: Page, em
     rows = [exact(), row("near", 0.01, 0.05, 32), row("far", 0.01, 2.0), row("slow", 0.5, 0.05), row("unknown", 0.001)]
     go(page, write(tmp_path / "page.html", empty_page, operation(rows)))
     words = "#chart .zone-words"
-    assert page.locator(words).all_text_contents() == ["Faster than exact and within 10%: near (32 hashes, 5%)."]
+    assert page.locator(words).all_text_contents() == [
+        "Faster than exact and within 10% of softmax: near (32 hashes, 5%)."
+    ]
     page.evaluate("location.hash = 'allowed=0.01'")
     page.wait_for_timeout(30)
-    assert page.locator(words).all_text_contents() == ["Faster than exact and within 1%: nothing measured."]
+    assert page.locator(words).all_text_contents() == ["Faster than exact and within 1% of softmax: nothing measured."]
     summary = page.get_attribute("#chart svg [role=img]", "aria-label") or ""
     assert "Fastest exact: exact, 100 ms, error: rounding" in summary
-    assert "Faster than exact and within 1%: nothing measured." in summary
+    assert "Faster than exact and within 1% of softmax: nothing measured." in summary
 
 
 def test_every_timed_method_is_in_the_picture_with_its_error_beside_its_time(
@@ -214,8 +216,11 @@ def test_one_case_and_one_length_are_enough(page: Page, empty_page: str, tmp_pat
         resize(page, width)
         check_drawing(page, str(width))
     assert "No exact method was timed here." in page.inner_text("#chart")
-    assert "Only 128 tokens were measured" in page.inner_text("#multiples")
+    assert "Only 128 tokens have a time" in page.inner_text("#multiples")
     assert page.locator("#multiples .multiple").count() == 0
+    exactly = operation([row("only", 0.01, 0.0)], [line("only", (128,), 0.01)], lengths=(128,))
+    go(page, write(tmp_path / "zero.html", empty_page, exactly))
+    assert "Every measured error of an estimate is 0 here on sharp inputs." in page.inner_text("#chart")
 
 
 def test_names_may_be_very_long_or_from_right_to_left(page: Page, empty_page: str, tmp_path: Path) -> None:

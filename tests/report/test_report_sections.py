@@ -1,5 +1,7 @@
 """The sections for experts: each number is checked on records with a known answer."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
@@ -11,12 +13,14 @@ from harness.core.record import Memory, Quality, Record, Timing
 from harness.core.spec import ModelSpec, OperationSpec, QualitySpec
 from harness.report.comparison import compare
 from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.page_data import Setting
+from harness.report.model.page_parts import Evidence
 from harness.report.model.records_table import by_facets, report_rows
 from harness.report.model.style import assign_styles
 from harness.report.questions import approximation_error, memory_use, pareto, speed, whole_models
 from harness.report.questions.memory_use import MemoryParts
+from harness.report.questions.operation_page import operation_data
 from harness.report.questions.pareto import ParetoPoint
-from harness.report.questions.setting_errors import SettingErrors
 
 
 def timed(spec: OperationSpec | ModelSpec, seconds: float, **more: object) -> Record:
@@ -127,20 +131,24 @@ def test_a_disturbed_time_is_marked_and_in_no_exponent_and_no_crossover() -> Non
     remark = f"Disturbed by other processes, and so in no exponent and no crossover: sdpa at 4,096 tokens ({words})."
     assert [str(each) for each in plot.remarks] == [remark]
     assert any(f"disturbed: {words}" in text for trace in plot.figure["data"] for text in trace.get("hovertext") or [])
-    fastest, beside = speed.fastest_sentences(rows, "forward", SettingErrors(rows))
+    fastest, beside = speed.fastest_sentences(settings_of(records))
     assert "none is called the fastest; the shortest is that of sdpa: 9.00 s [9.00 s, 9.00 s] (disturbed)" in str(
         fastest
     )
     assert amounts_of(fastest) >= {9.0}
     assert ": no comparison, because other processes disturbed a time, " in str(beside)
     other = timed(OperationSpec(attention="sdpa_flash", seq_len=4096), 10.0)
-    rows = report_rows(synthetic.run([*records, other]))
-    fastest, beside = speed.fastest_sentences(rows, "forward", SettingErrors(rows))
+    fastest, beside = speed.fastest_sentences(settings_of([*records, other]))
     assert "whose times other processes did not disturb, is sdpa_flash: 10.0 s" in str(fastest)
     assert "times faster" in str(beside)
-    quiet = report_rows(synthetic.run(records[4:]))
-    undisturbed = speed.fastest_sentences(quiet, "forward", SettingErrors(quiet))
+    undisturbed = speed.fastest_sentences(settings_of(records[4:]))
     assert "disturbed" not in " ".join(str(each) for each in undisturbed)
+
+
+def settings_of(records: Sequence[Record]) -> list[Setting]:
+    operation = operation_data(Evidence.of_run(synthetic.run(records)))
+    assert operation is not None
+    return operation.settings
 
 
 def amounts_of(sentence: Sentence) -> set[float]:

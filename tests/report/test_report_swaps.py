@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import synthetic
-from report_page import embedded_runs, figures, of, pictures
+from report_page import embedded_runs, figures, headline_of, of, pictures
 from synthetic import swap, task
 
 from harness.core.record import Record
@@ -15,7 +15,7 @@ from harness.report.comparison import compare
 from harness.report.formats import csv_table, latex, markdown
 from harness.report.model.amounts import ABSENT
 from harness.report.model.records_table import report_rows
-from harness.report.questions import attention_swaps, headline, trained_scores
+from harness.report.questions import attention_swaps, trained_scores
 
 ROOT = Path(__file__).parents[2]
 OWN = [0.90, 0.80, 0.95]
@@ -91,15 +91,13 @@ def test_the_sentence_is_absent_without_its_evidence(swaps_: list[Any]) -> None:
     record = task("yoso_e", OWN, swaps_)
     assert sentences(record) == []
     assert sentences(sampled({4: [0.1] * 3, 8: [0.1] * 3}))
-    assert any("Mean held-out" in str(words) for words in headline.sentences(report_rows(synthetic.run([record]))))
+    assert any("Mean held-out" in str(words) for words in headline_of(synthetic.run([record])))
 
 
 def test_the_headline_has_the_sentence_with_and_without_operations() -> None:
     record = sampled({4: [0.1] * 3, 8: [0.1] * 3})
     for records in ([record], [*synthetic.realistic(lengths=(512,), modes=("forward",)).records[:4], record]):
-        assert any(
-            "and m hashes instead" in str(words) for words in headline.sentences(report_rows(synthetic.run(records)))
-        )
+        assert any("and m hashes instead" in str(words) for words in headline_of(synthetic.run(records)))
 
 
 def test_a_swap_that_could_not_run_has_its_reason_in_every_format(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def test_a_run_of_failures_says_so_and_shows_no_blank_plot(opened: Opened, tmp_p
     records = [synthetic.record(OperationSpec(attention="yoso", seq_len=n), "oom") for n in (64, 128)]
     page = opened.go(html.write(compare([synthetic.run(records)]), tmp_path / "failed.html"))
     assert "yoso has no time here (out of memory)" in page.inner_text("#cards")
+    assert "No attention has a time in this run: the reasons are below." in page.inner_text("#chart")
     page.evaluate(OPEN_FOLDS)
     opened.settle()
     assert page.locator(".plot:not(.empty):not(.js-plotly-plot), .panel:visible:empty").count() == 0

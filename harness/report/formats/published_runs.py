@@ -1,7 +1,7 @@
 """The published runs: one folder per run, an index of all runs with a matrix and search, and one page per device."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from harness.report.comparison import compare
 from harness.report.formats import html
 from harness.report.formats.runs_matrix import RunWinners, columns, winners
 from harness.report.model.page_parts import Evidence
-from harness.report.model.records_table import machine_name, report_rows
+from harness.report.model.records_table import machine_name
 from harness.report.model.style import DARK_PAGE, LIGHT_PAGE
 from harness.report.questions import headline
-from harness.report.questions.best_methods import ALLOWED_WORDS
+from harness.report.questions.best_methods import ALLOWED_WORDS, RULE
 from harness.report.questions.operation_page import operation_data
 
 DEVICES = "devices"
@@ -51,7 +51,13 @@ class PublishedRun:
     reordering: list[str]
 
 
-def publish(source: Path, reports: Path, name: str | None = None, reading: Path | None = None) -> Path:
+def publish(
+    source: Path,
+    reports: Path,
+    name: str | None = None,
+    reading: Path | None = None,
+    as_json: Callable[[Run], str] | None = None,
+) -> Path:
     """Add a run to ``reports``: its data unchanged, its page, the index and the page of its device.
 
     Args:
@@ -59,6 +65,8 @@ def publish(source: Path, reports: Path, name: str | None = None, reading: Path 
         reports: the folder of all published runs.
         name: name of the run's folder; by default made from device, profile and start.
         reading: a file with paragraphs about the run, separated by empty lines.
+        as_json: writes a run as benchmark JSON; the data of a log is then published as that, so that whoever reads
+            pytest-benchmark's JSON can read it.
 
     Returns:
         The run's folder.
@@ -73,8 +81,9 @@ def publish(source: Path, reports: Path, name: str | None = None, reading: Path 
     if chosen != slug(chosen) or chosen == DEVICES:
         raise ValueError(f"name must be lower-case letters, digits and hyphens, and not {DEVICES!r}, got {chosen!r}")
     folder = reports / chosen
-    data = folder / ("run" + "".join(source.suffixes[-1:]))
-    content = source.read_bytes()
+    is_converted = as_json is not None and source.suffix == ".jsonl"
+    data = folder / ("run.json" if is_converted else "run" + "".join(source.suffixes[-1:]))
+    content = as_json(run).encode() if as_json is not None and is_converted else source.read_bytes()
     others = [path for path in folder.glob("run.*") if path.read_bytes() != content] if folder.exists() else []
     if others:
         raise AlreadyPublished(
@@ -139,6 +148,7 @@ def _index_page(title: str, runs: Sequence[PublishedRun], pages: Mapping[str, st
             rows=rows,
             columns=columns(row.winners for row in rows if row.winners is not None),
             allowed=ALLOWED_WORDS,
+            rule=RULE,
             css=html.template_text("report.css") + html.template_text("index.css"),
             light=LIGHT_PAGE,
             dark=DARK_PAGE,
@@ -188,8 +198,9 @@ def _json_beside(log: Path) -> Path:
 def _published_run(run: Run, path: Path, reports: Path) -> PublishedRun:
     candidates = [path.with_suffix(".html"), path.parent / "report.html"]
     page = next((file.relative_to(reports).as_posix() for file in candidates if file.exists()), None)
-    rows = report_rows(run)
-    found = winners(operation_data(Evidence([run], [""], rows, {})))
+    evidence = Evidence.of_run(run)
+    operation = operation_data(evidence)
+    found = winners(operation)
     name = path.parent.name if path.stem == "run" else f"{path.parent.name}, {path.stem}"
     return PublishedRun(
         name=name,
@@ -200,7 +211,7 @@ def _published_run(run: Run, path: Path, reports: Path) -> PublishedRun:
         profile=run.profile,
         commit=(run.commit or "not known")[:10],
         cases=len(run.records),
-        summary=found.headline if found else " ".join(map(str, headline.sentences(rows)[:2])),
+        summary=found.headline if found else " ".join(map(str, headline.sentences(evidence.rows, operation)[:2])),
         winners=found,
         reordering=reordering_texts(run.model_dump_json()),
     )

@@ -4,6 +4,7 @@ the scripts, which select, place and draw it and compute nothing.
 Names are in camel case in ``as_json`` only.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ class ErrorAtSetting:
         draws: of the attention's random numbers.
         reference: what it is compared with.
         rounding: the method computes its reference exactly, and the error is of rounding only.
+        without_gradients: the pass has gradients, and only the error of the output is known.
         measured: the error is that of a record of errors, and not of the verification of the timed case.
         inputs: the kind of inputs.
     """
@@ -32,6 +34,7 @@ class ErrorAtSetting:
     draws: int
     reference: str
     rounding: bool
+    without_gradients: bool
     measured: bool
     inputs: Sentence
 
@@ -81,8 +84,10 @@ class MethodRow:
         disturbance: how other processes disturbed the time; None where they did not.
         ratio: time relative to the reference; None without one, or where either time was disturbed.
         comparison: the ratio in words.
+        tied_because: why the time is tied with the reference's; None where it is not.
         errors: by kind of inputs; a kind is absent where nothing was measured.
         checks: how many passed, and of how many.
+        kernel: None where it is not known.
         command: the command that measures the case again.
     """
 
@@ -98,14 +103,21 @@ class MethodRow:
     ratio: Amount | None
     comparison: str
     order: Order
+    tied_because: Sentence | None
     memory: Amount | None
     errors: dict[str, ErrorAtSetting]
     score: Score | None
     checks: tuple[int, int]
-    kernel: str
+    kernel: str | None
     knobs: tuple[tuple[str, str], ...]
     case_id: str
     command: str
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether other times can be compared with this one: no other processes disturbed it, and it was taken more
+        than once."""
+        return self.disturbance is None and self.time.low is not None
 
     def as_json(self) -> dict[str, Any]:
         """The row as the scripts read it."""
@@ -122,11 +134,12 @@ class MethodRow:
             "ratio": self.ratio and self.ratio.as_json(),
             "comparison": self.comparison,
             "order": self.order,
+            "tiedBecause": self.tied_because and self.tied_because.as_json(),
             "memory": self.memory and self.memory.as_json(),
             "errors": {kind: error.as_json() for kind, error in self.errors.items()},
             "score": self.score and self.score.as_json(),
             "checks": {"passed": self.checks[0], "total": self.checks[1]},
-            "kernel": self.kernel,
+            "kernel": self.kernel or "not known",
             "knobs": [list(pair) for pair in self.knobs],
             "caseId": self.case_id,
             "command": self.command,
@@ -160,6 +173,89 @@ class Tie:
 
 
 @dataclass(frozen=True)
+class Winner:
+    """The fastest of some methods.
+
+    Attributes:
+        verdict: False where no time of theirs can be compared, and this is only the shortest.
+        tied: the others that are not clearly slower.
+        same_kernel_words: those of them that are its kernel under another name, each with its error; None without any.
+        tied_words: the rest of them, each with its error and why it is tied; None without any.
+    """
+
+    row: MethodRow
+    verdict: bool
+    tied: tuple[MethodRow, ...]
+    same_kernel_words: Sentence | None
+    tied_words: Sentence | None
+
+    def as_json(self, place: Mapping[str, int]) -> dict[str, Any]:
+        """The winner as the scripts read it; ``place`` has the index of each series among the rows of the setting."""
+        return {
+            "row": place[self.row.series],
+            "verdict": self.verdict,
+            "tied": [place[row.series] for row in self.tied],
+            "sameKernelWords": self.same_kernel_words and self.same_kernel_words.as_json(),
+            "tiedWords": self.tied_words and self.tied_words.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class BestWithin:
+    """The winner within one allowed error.
+
+    Attributes:
+        allowed: as a fraction of 1; None allows any error that was measured.
+        methods: one row for each attention, the fastest first.
+        winner: the fastest method, exact ones included.
+        approximation: the fastest that is not exact.
+        compared: how many approximations have a measured error against softmax attention.
+        faster: the methods within the allowed error that are clearly faster than the fastest exact one.
+        not_counted: those that would be, if their error were against softmax attention and had the gradients in it.
+        remarks: what the card of the winner says beside it.
+    """
+
+    allowed: float | None
+    methods: tuple[MethodRow, ...]
+    winner: Winner | None
+    approximation: Winner | None
+    compared: Amount
+    faster: tuple[MethodRow, ...]
+    not_counted: tuple[MethodRow, ...]
+    remarks: tuple[Sentence, ...]
+
+    def as_json(self, place: Mapping[str, int]) -> dict[str, Any]:
+        """The winner and the other methods as the scripts read them, each by its index among the rows."""
+        return {
+            "allowed": self.allowed,
+            "methods": [place[row.series] for row in self.methods],
+            "winner": self.winner and self.winner.as_json(place),
+            "faster": [place[row.series] for row in self.faster],
+            "notCounted": [place[row.series] for row in self.not_counted],
+            "remarks": [remark.as_json() for remark in self.remarks],
+        }
+
+
+@dataclass(frozen=True)
+class BestMethods:
+    """The winners at one setting on one kind of inputs: the fastest exact attention, and one for each allowed error."""
+
+    exact: Winner | None
+    within: tuple[BestWithin, ...]
+
+    def at(self, allowed: float | None) -> BestWithin:
+        """The winner within one of the allowed errors."""
+        return next(best for best in self.within if best.allowed == allowed)
+
+    def as_json(self, place: Mapping[str, int]) -> dict[str, Any]:
+        """The winners as the scripts read them."""
+        return {
+            "exact": self.exact and self.exact.as_json(place),
+            "within": [best.as_json(place) for best in self.within],
+        }
+
+
+@dataclass(frozen=True)
 class Setting:
     """The attention alone at one place of the bar: facets, pass and length.
 
@@ -168,6 +264,7 @@ class Setting:
         floor: the call without any attention, which is no method; None where it was not timed.
         notices: what a reader must know before trusting a time of this setting.
         rows: the methods, the fastest first.
+        best: the winners by kind of inputs; of one kind without a name where no error was measured.
     """
 
     facets: dict[str, str]
@@ -179,10 +276,12 @@ class Setting:
     floor: MethodRow | None
     notices: tuple[Sentence, ...]
     rows: tuple[MethodRow, ...]
+    best: dict[str, BestMethods]
     without_result: tuple[WithoutResult, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The setting as the scripts read it."""
+        place = {row.series: index for index, row in enumerate(self.rows)}
         return {
             "facets": self.facets,
             "pass": self.pass_,
@@ -193,6 +292,7 @@ class Setting:
             "floor": self.floor and self.floor.as_json(),
             "notices": [notice.as_json() for notice in self.notices],
             "rows": [row.as_json() for row in self.rows],
+            "best": {kind: best.as_json(place) for kind, best in self.best.items()},
             "withoutResult": [group.as_json() for group in self.without_result],
         }
 
@@ -279,6 +379,7 @@ class OperationData:
         facets: every facet of the bar with its choices, the first choice first.
         inputs: kinds of inputs on which errors were measured, the default first.
         yours: the attention that the run was asked for or that another package added; None where there is none.
+        rule: what counts as the fastest within an allowed error.
     """
 
     facets: dict[str, list[str]]
@@ -286,6 +387,7 @@ class OperationData:
     lengths: list[LengthChoice]
     inputs: list[str]
     yours: str | None
+    rule: str
     settings: list[Setting]
     lines: list[SeriesLine]
     start: Start
@@ -298,6 +400,7 @@ class OperationData:
             "lengths": [length.as_json() for length in self.lengths],
             "inputs": self.inputs,
             "yours": self.yours,
+            "rule": self.rule,
             "settings": [setting.as_json() for setting in self.settings],
             "lines": [line.as_json() for line in self.lines],
             "start": self.start.as_json(),

@@ -7,7 +7,7 @@ from typing import Any
 from harness.core.record import Run
 from harness.report.model.amounts import Sentence
 from harness.report.model.figures import Figure, Styles
-from harness.report.model.records_table import STATUS_WORDS, ReportRow
+from harness.report.model.records_table import STATUS_WORDS, ReportRow, report_rows
 from harness.report.model.tables import Table
 
 
@@ -19,6 +19,11 @@ class Evidence:
     labels: Sequence[str]
     rows: Sequence[ReportRow]
     styles: Styles
+
+    @classmethod
+    def of_run(cls, run: Run) -> "Evidence":
+        """One run alone, without a label and styles."""
+        return cls([run], [""], report_rows(run), {})
 
 
 @dataclass(frozen=True)

@@ -47,16 +47,15 @@ from harness.report.model.records_table import (
 from harness.report.model.tables import Cell, Table, table_with_facets
 from harness.statistics.intervals import LEVEL
 
-BUDGETS = (0.01, 0.1, 0.5)
-"""Relative errors of the output for which the headline names the fastest attention."""
 _AXIS_MARGIN = 1.15
 """The factor between the outermost errors and the ends of their axis."""
-_TENSORS = {
-    "output": "the output",
-    "grad_q": "the gradient of q",
-    "grad_k": "the gradient of k",
-    "grad_v": "the gradient of v",
+TENSOR_WORDS = {
+    "output": "output",
+    "grad_q": "gradient of q",
+    "grad_k": "gradient of k",
+    "grad_v": "gradient of v",
 }
+"""What an error may be of."""
 
 
 @dataclass(frozen=True)
@@ -168,57 +167,27 @@ def _sentence_on(inputs: str, rows: list[ReportRow]) -> list[Sentence]:
     return [compose(template, quality.reference, Amount(row.seq_len, "tokens"), inputs, join(parts, "; "))]
 
 
-def fastest_within_budgets(rows: Sequence[ReportRow], errors: ErrorIndex) -> list[Sentence]:
-    """The fastest attention within each error budget of ``BUDGETS``: one sentence for each kind of inputs, because
-    an approximation that is good on one kind may be useless on another.
-
-    The length is the longest at which at least two attentions have both a time and an error.
-    """
-    return [sentence for inputs in errors.inputs for sentence in _fastest_within_budgets_on(inputs, rows, errors)]
-
-
-def _fastest_within_budgets_on(inputs: str, rows: Sequence[ReportRow], errors: ErrorIndex) -> list[Sentence]:
-    candidates: dict[int, list[tuple[ReportRow, float, float]]] = {}
-    for row in rows:
-        matched = errors.of(row, inputs) if row.time is not None and row.disturbance is None else None
-        if row.time is not None and matched is not None:
-            candidates.setdefault(row.seq_len, []).append((row, row.time.value, matched.median))
-    lengths = [length for length, group in candidates.items() if len(group) > 1]
-    if not lengths:
-        return []
-    budgets_of: dict[str, list[Amount]] = {}
-    descriptions: dict[str, Sentence] = {}
-    for budget in BUDGETS:
-        allowed = [candidate for candidate in candidates[max(lengths)] if candidate[2] <= budget]
-        series = ""
-        if allowed:
-            row, seconds, error = min(allowed, key=lambda candidate: candidate[1])
-            series = row.series
-            descriptions[series] = compose("{} ({}, error {})", series, Amount(seconds, "s"), Amount(error, "number"))
-        budgets_of.setdefault(series, []).append(Amount(budget, "fraction", text=f"{budget:.0%}"))
-    parts = [
-        compose("within {}, {}", join(budgets, " and "), descriptions.get(series, "none of those measured"))
-        for series, budgets in budgets_of.items()
-    ]
-    return [
-        compose(
-            "Fastest at {} tokens by error budget (relative error of the output, against what the attention computes "
-            "or estimates) on inputs that are {}: {}.",
-            Amount(max(lengths), "tokens"), inputs, join(parts, "; "),
-        )
-    ]  # fmt: skip
-
-
 def error_plots(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, inputs: Sequence[str]) -> list[Plot]:
     """The error against length: one plot for each kind in ``inputs``, or an empty plot where there is none."""
     return [
         Plot(
             numbered_id("error", nth), f"Error of the output against length{inputs_suffix(kind)}",
-            error_figure(rows, styles, errors, kind), [],
-            "No error was measured at the lengths and settings that were timed.",
+            error_figure(rows, styles, errors, kind), _zero_remarks(rows, errors, kind),
+            "No approximation error above 0 was measured at the lengths and settings that were timed.",
         )
         for nth, kind in enumerate(inputs or [""])
     ]  # fmt: skip
+
+
+def _zero_remarks(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -> list[Sentence]:
+    """Measured errors of exactly 0, which a log axis does not have."""
+    zero = [
+        compose("{} at {} tokens", row.series, Amount(row.seq_len, "tokens"))
+        for row in rows
+        if row.is_ok and (matched := errors.of(row, inputs)) is not None and matched.median == 0
+    ]
+    words = "An error of exactly {} cannot be drawn on a log axis: {}."
+    return [compose(words, Amount(0, "count"), join(zero))] if zero else []
 
 
 def error_figure(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, inputs: str) -> Figure:
@@ -311,8 +280,7 @@ def _budget_views(facets: Facets, rows: list[ReportRow], styles: Styles) -> list
             _budget_plot(numbered_id("hashes", nth), tensor, inputs, by_inputs[inputs], scale, styles)
             for nth, inputs in enumerate(sorted(by_inputs))
         ]
-        tensor_words = _TENSORS.get(tensor, tensor)
-        views.append(FacetView({"Error of": tensor_words, **dict(facets)}, sequence_lengths(rows), plots))
+        views.append(FacetView({"Error of": _the(tensor), **dict(facets)}, sequence_lengths(rows), plots))
     return views
 
 
@@ -322,10 +290,14 @@ def _budget_plot(
     drawn = errors_by_budget(rows, tensor)
     references = sorted({quality.reference for row, quality in with_quality(rows) if row.series in drawn})
     against = f" against {', '.join(references)}" if references else ""
-    title = f"Relative error of {_TENSORS.get(tensor, tensor)}{against}{inputs_suffix(inputs)}"
+    title = f"Relative error of {_the(tensor)}{against}{inputs_suffix(inputs)}"
     remarks = _remarks_without_budget(rows, tensor, set(drawn)) + failure_remarks(rows)
     figure_ = budget_figure(rows, styles, tensor, scale)
-    return Plot(id_, title, figure_, remarks, "No attention with a budget was measured.")
+    return Plot(id_, title, figure_, remarks, f"No error of {_the(tensor)} of an attention with a budget.")
+
+
+def _the(tensor: str) -> str:
+    return f"the {TENSOR_WORDS[tensor]}" if tensor in TENSOR_WORDS else tensor
 
 
 def budget_figure(rows: Sequence[ReportRow], styles: Styles, tensor: str, scale: Sequence[float]) -> Figure:

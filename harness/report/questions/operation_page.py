@@ -1,6 +1,7 @@
 """The attention alone, as the page's scripts read it: each setting with the times, errors and memory of its methods."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 
 from harness.core.matched_errors import AS_TIMED
@@ -25,6 +26,7 @@ from harness.report.model.page_data import (
 )
 from harness.report.model.page_parts import Evidence
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, sequence_lengths, undisturbed_first
+from harness.report.questions.best_methods import RULE, best_methods
 from harness.report.questions.reference_times import (
     NO_ATTENTION,
     kernel_tie,
@@ -35,14 +37,13 @@ from harness.report.questions.reference_times import (
 from harness.report.questions.setting_errors import SettingErrors, preference
 from harness.report.questions.time_lines import series_lines
 from harness.report.questions.trained_scores import mean_score, trained_models
+from harness.statistics.disturbed_run import Cause, judge_run
 
 _TRAINING, _FORWARD = WORDS["forward_backward"], WORDS["forward"]
 _PASSES = (_TRAINING, _FORWARD)
 """Training first, because it has the error of the gradients as well."""
 _NAMED = 3
 """So many names a notice lists."""
-_HIGH_LOAD = 1.5
-"""A load average of more than this many times the cores is named; the run itself loads each core once."""
 _SHIPPED_IN = "harness.attentions."
 """The package whose attentions come with the harness."""
 
@@ -72,18 +73,26 @@ def operation_data(evidence: Evidence) -> OperationData | None:
         ],
         inputs=sorted(kinds, key=lambda kind: kind != start.inputs),
         yours=_yours(evidence),
-        settings=settings,
+        rule=RULE,
+        settings=[_with_winners(setting, kinds or [""]) for setting in settings],
         lines=lines,
         start=start,
     )
 
 
+def _with_winners(setting: Setting, kinds: Sequence[str]) -> Setting:
+    """The setting with its winners on each kind of inputs, which are known only when all settings are."""
+    best = {kind: best_methods(setting.rows, setting.reference, setting.tie, kind) for kind in kinds}
+    return replace(setting, best=best)
+
+
 class _Builder:
-    """Makes the settings; it holds what is looked up for every row."""
+    """Makes the settings without their winners; it holds what is looked up for every row."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.errors = SettingErrors(evidence.rows)
         self._runs = evidence.runs
+        self._causes = [found.causes if (found := judge_run(run)) else () for run in evidence.runs]
         self._scores = _scores(evidence.rows)
         self._budgets = {
             row.record.spec.attention: row.record.quality.budget for row in evidence.rows if row.record.quality
@@ -118,13 +127,14 @@ class _Builder:
             reference=None if reference is None else reference.series,
             tie=tie,
             floor=next((method for method in methods if method.attention == NO_ATTENTION), None),
-            notices=tuple(_notices(timed, self._cores(timed))),
+            notices=tuple(_notices(timed, self._causes[timed[0].run] if timed else ())),
             rows=tuple(
                 sorted(
                     (method for method in methods if method.attention != NO_ATTENTION),
                     key=lambda method: (method.time.value, method.series),
                 )
             ),
+            best={},
             without_result=tuple(_without_result(rows, {row.series for row in timed})),
         )
 
@@ -141,7 +151,7 @@ class _Builder:
             series=row.series,
             attention=record.spec.attention,
             knob=_knob_of(row, knobs, budget),
-            budget=None if budget is None else _budget(budget, knobs[budget]),
+            budget=None if budget is None else _budget(budget, knobs),
             is_default=not record.spec.knobs or self._defaults.get(place) == record.knobs,
             exact_softmax=row.exact,
             time=Amount.of_estimate(time, "s"),
@@ -150,11 +160,12 @@ class _Builder:
             ratio=relative.ratio,
             comparison=relative.words,
             order=relative.order,
+            tied_because=relative.tied_because,
             memory=None if row.peak_bytes is None else Amount(row.peak_bytes, "B"),
             errors=self.errors.of(row),
             score=self._score(row, budget),
             checks=(sum(check.passed for check in record.checks), len(record.checks)),
-            kernel=record.kernel or "not known",
+            kernel=record.kernel,
             knobs=tuple((name, str(value)) for name, value in sorted(knobs.items())),
             case_id=row.case_id,
             command=case_command(self._runs[row.run], record),
@@ -168,19 +179,21 @@ class _Builder:
                 return score
         return None
 
-    def _cores(self, rows: Sequence[ReportRow]) -> Scalar | None:
-        return self._runs[rows[0].run].machine.get("cores") if rows else None
-
 
 def _knob_of(row: ReportRow, knobs: Mapping[str, Scalar], budget: str | None) -> str:
-    """The cost knob in words, with the other knobs that tell the series apart: "32 hashes, hash_code_len=8"."""
+    """The cost knob in words, with the other knobs that tell the series apart: "32 hashes, norm floor 0.1"."""
     own = row.series.removeprefix(row.base_series).removeprefix(" (").removesuffix(")")
-    others = [part for part in own.split(", ") if part and part.partition("=")[0] != budget]
-    return ", ".join(part for part in (cost_knob(knobs, budget), *others) if part)
+    cost = cost_knob(knobs, budget)
+    words = [] if cost is None else [knob_words(cost, knobs)]
+    for part in own.split(", ") if own else []:
+        name, _, value = part.partition("=")
+        if name != cost:
+            words.append(knob_words(name, knobs) if name in knobs else f"{name} {value}".strip())
+    return ", ".join(words)
 
 
-def _budget(name: str, value: Scalar) -> Budget:
-    return Budget(name, knob_words(name, value), float(value))
+def _budget(name: str, knobs: Mapping[str, Scalar]) -> Budget:
+    return Budget(name, knob_words(name, knobs), float(knobs[name]))
 
 
 def _one_a_series(rows: Sequence[ReportRow]) -> list[ReportRow]:
@@ -204,8 +217,8 @@ def _without_result(rows: Sequence[ReportRow], timed: set[str]) -> list[WithoutR
     ]
 
 
-def _notices(rows: Sequence[ReportRow], cores: Scalar | None) -> list[Sentence]:
-    """What a reader must know before trusting a time of a setting."""
+def _notices(rows: Sequence[ReportRow], causes: Sequence[Cause]) -> list[Sentence]:
+    """What a reader must know before trusting a time of a setting; ``causes`` are those of the whole run."""
     notices = []
     disturbed = sorted(row.series for row in rows if row.disturbance is not None)
     if disturbed:
@@ -215,15 +228,13 @@ def _notices(rows: Sequence[ReportRow], cores: Scalar | None) -> list[Sentence]:
                 Amount(len(disturbed), "count"), Amount(len(rows), "count"), _few(disturbed),
             )
         )  # fmt: skip
-    timings = [row.record.timing for row in rows if row.record.timing is not None]
-    load = max((timing.load_before for timing in timings if timing.load_before is not None), default=0.0)
-    if isinstance(cores, int) and cores > 0 and load > _HIGH_LOAD * cores:
-        template = "The machine was busy: its load average reached {} on {} cores before a time was taken."
-        notices.append(compose(template, Amount(load, "number"), Amount(cores, "count")))
-    foreign = max((timing.foreign_gpu_processes or 0 for timing in timings), default=0)
-    if foreign:
-        template = "Processes of others that were on the GPU before a time was taken: {}."
-        notices.append(compose(template, Amount(foreign, "count")))
+    for cause in causes:
+        meanwhile = {id(record) for record in cause.records}
+        taken = sorted(row.series for row in rows if id(row.record) in meanwhile)
+        if taken and cause.kind != "samples":  # which the first notice names
+            template = "The run was disturbed while {} of {} times were taken ({}): {}."
+            counts = Amount(len(taken), "count"), Amount(len(rows), "count")
+            notices.append(compose(template, *counts, _few(taken), cause.words))
     once = sorted(row.series for row in rows if row.time is not None and row.time.samples < 2)
     if once:
         notices.append(join(["Timed only once, and so without an interval: ", _few(once), "."], ""))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from harness.core.spec import ModelSpec
-from harness.report.model.amounts import Amount, compose
+from harness.report.model.amounts import Amount, Sentence, compose
 from harness.report.model.page_data import Order, Tie
 from harness.report.model.records_table import ReportRow
 from harness.statistics.intervals import Estimate, ratio
@@ -23,11 +23,15 @@ NO_ATTENTION = "none"
 
 @dataclass(frozen=True)
 class RelativeTime:
-    """The place of a time relative to the reference; ``ratio`` is None where there is none to trust."""
+    """The place of a time relative to the reference; ``ratio`` is None where there is none to trust.
+
+    ``tied_because`` says why a tied time is tied, and is None for any other.
+    """
 
     order: Order
     words: str
     ratio: Amount | None
+    tied_because: Sentence | None = None
 
 
 def reference_row(rows: Iterable[ReportRow]) -> ReportRow | None:
@@ -49,10 +53,12 @@ def is_same_kernel(row: ReportRow, other: ReportRow) -> bool:
 
 
 def reference_twins(rows: Iterable[ReportRow], reference: ReportRow | None) -> list[ReportRow]:
-    """The undisturbed rows of one setting and length that are the reference's kernel under whatever name."""
+    """The undisturbed rows of one setting and length that are the reference's kernel under another name: of many rows,
+    the only ones that ``relative_time`` must look at."""
     if reference is None:
         return []
-    return [row for row in rows if is_same_kernel(row, reference) and row.disturbance is None]
+    others = [row for row in rows if row is not reference and row.disturbance is None]
+    return [row for row in others if is_same_kernel(row, reference)]
 
 
 def kernel_tie(rows: Sequence[ReportRow], pass_words: str) -> Tie | None:
@@ -81,12 +87,12 @@ def kernel_tie(rows: Sequence[ReportRow], pass_words: str) -> Tie | None:
 
 
 def relative_time(
-    row: ReportRow, reference: ReportRow | None, tie: Tie | None, twins: Sequence[ReportRow] = ()
+    row: ReportRow, reference: ReportRow | None, tie: Tie | None, others: Sequence[ReportRow] = ()
 ) -> RelativeTime:
     """The time of a row relative to the reference of its setting and length.
 
-    ``twins`` are the undisturbed rows of the reference's kernel (``reference_twins``): a time that is not clearly
-    different from one of theirs is none from the reference's either.
+    Among ``others`` may be the reference's kernel under another name: a time that is not clearly different from that
+    one's is none from the reference's either.
     """
     if reference is None or row.time is None or reference.time is None:
         return RelativeTime("no reference", "no exact attention was timed to compare with", None)
@@ -103,8 +109,9 @@ def relative_time(
         return RelativeTime("unclear", f"{who} disturbed by other processes: no comparison with {name}", None)
     if times.low is None:
         return RelativeTime("unclear", f"timed only once: no verdict against {name}", None)
-    if not all(is_clear(row.time, other.time, tie) for other in (reference, *twins) if other.time is not None):
-        return RelativeTime("tied", f"no clear difference to {name}", None)
+    tied_because = tie_reason(row.time, reference.time, tie) or _tie_with_twin(row, reference, tie, others)
+    if tied_because is not None:
+        return RelativeTime("tied", f"no clear difference to {name}", None, tied_because)
     if times.value < 1:
         return RelativeTime("faster", f"{Amount(1 / times.value, 'number')} times faster than {name}", amount)
     return RelativeTime("slower", f"{Amount(times.value, 'number')} times slower than {name}", amount)
@@ -112,11 +119,32 @@ def relative_time(
 
 def is_clear(time: Estimate | Amount, other: Estimate | Amount, tie: Tie | None) -> bool:
     """Whether two times have intervals that do not overlap, and differ by more than two names of one kernel do."""
+    return tie_reason(time, other, tie) is None
+
+
+def tie_reason(time: Estimate | Amount, other: Estimate | Amount, tie: Tie | None) -> Sentence | None:
+    """Why two times are tied, as the end of a sentence; None where they are clearly different."""
     if time.low is None or time.high is None or other.low is None or other.high is None:
-        return False
+        return Sentence("a time has no interval")
+    if time.high >= other.low and other.high >= time.low:
+        return Sentence("their intervals overlap")
     quotient = time.value / other.value
-    is_near = tie is not None and max(quotient, 1 / quotient) <= tie.factor.value
-    return not is_near and (time.high < other.low or other.high < time.low)
+    if tie is None or max(quotient, 1 / quotient) > tie.factor.value:
+        return None
+    difference = Amount(tie.factor.value - 1, "fraction")
+    return compose("they differ by less than the two names of one kernel do, {}", difference)
+
+
+def _tie_with_twin(
+    row: ReportRow, reference: ReportRow, tie: Tie | None, others: Sequence[ReportRow]
+) -> Sentence | None:
+    """Why a time is tied with that of the reference's kernel under its other name; None where it is not."""
+    for other in others:
+        if row.time is None or other.time is None or other.disturbance is not None:
+            continue
+        if is_same_kernel(other, reference) and (reason := tie_reason(row.time, other.time, tie)) is not None:
+            return compose("beside {}, the same kernel as {}, {}", other.series, reference.series, reason)
+    return None
 
 
 def _around(row: ReportRow) -> tuple[object, ...]:

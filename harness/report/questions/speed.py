@@ -15,7 +15,7 @@ from harness.report.model.figures import (
     hover_text,
     log_axis,
 )
-from harness.report.model.page_data import Tie
+from harness.report.model.page_data import MethodRow, Setting, Tie
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
 from harness.report.model.records_table import (
     NO_ATTENTION,
@@ -25,10 +25,10 @@ from harness.report.model.records_table import (
     by_facets,
     by_series,
     per_instance_suffix,
-    time_words,
     times_by_length,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
+from harness.report.questions.best_methods import order_words
 from harness.report.questions.clear_order import (
     Times,
     clear_crossover,
@@ -36,7 +36,7 @@ from harness.report.questions.clear_order import (
     order_word,
     partly_clear_words,
 )
-from harness.report.questions.reference_times import is_clear, kernel_tie
+from harness.report.questions.reference_times import kernel_tie
 from harness.report.questions.setting_errors import SettingErrors, error_words, largest_error, longest_error_words
 from harness.statistics import growth, intervals
 
@@ -52,63 +52,69 @@ _LEFT_OUT = " Times that other processes disturbed are left out."
 _TIE = "no clear difference"
 
 
-def fastest_sentences(rows: Sequence[ReportRow], pass_words: str, errors: SettingErrors) -> list[Sentence]:
+def fastest_sentences(settings: Sequence[Setting]) -> list[Sentence]:
     """The fastest exact attention at the longest length at which an exact attention was timed, and YOSO sampling at
-    the same length, each with its error there. Times that other processes disturbed are given, but not compared."""
-    exact = [(row, row.time) for row in rows if row.exact and row.time is not None]
-    if not exact:
+    the same length, each with its error there; ``best_methods`` has the rule.
+
+    Args:
+        settings: of one line of lengths. Times that cannot be compared are given, but not compared.
+    """
+    with_exact = [setting for setting in settings if any(row.exact_softmax for row in setting.rows)]
+    if not with_exact:
         return []
-    tie = kernel_tie(rows, pass_words)
-    longest = max(row.seq_len for row, _ in exact)
-    at_longest = [(row, time) for row, time in exact if row.seq_len == longest]
-    undisturbed = [pair for pair in at_longest if pair[0].disturbance is None]
-    best, best_time = min(undisturbed or at_longest, key=lambda pair: pair[1].value)
-    ties = [row.series for row, time in undisturbed if row is not best and not is_clear(time, best_time, tie)]
-    tied = f" ({_TIE} from {', '.join(ties)})" if ties else ""
-    if not undisturbed:
+    setting = max(with_exact, key=lambda setting: setting.length)
+    best = next(iter(setting.best.values())).exact
+    assert best is not None
+    exact = [row for row in setting.rows if row.exact_softmax]
+    left_out = [row for row in exact if not row.is_comparable]
+    is_disturbed = all(row.disturbance is not None for row in left_out)
+    if not best.verdict and is_disturbed:
         template = (
             "At {} tokens other processes disturbed the times of all exact softmax attentions, so none is called the "
             "fastest; the shortest is that of {}: {} ({}), {}."
         )
-    elif len(undisturbed) < len(at_longest):
+    elif not best.verdict:
+        template = (
+            "At {} tokens no exact softmax attention was timed more than once and undisturbed, so none is called the "
+            "fastest; the shortest time is that of {}: {} ({}), {}."
+        )
+    elif left_out and is_disturbed:
         template = (
             "At {} tokens the fastest exact softmax attention, of those whose times other processes did not disturb, "
             "is {}: {} ({}), {}."
         )
+    elif left_out:
+        template = (
+            "At {} tokens the fastest exact softmax attention, of those timed more than once and undisturbed, "
+            "is {}: {} ({}), {}."
+        )
     else:
         template = "At {} tokens the fastest exact softmax attention is {}: {} ({}), {}."
+    tied = f" ({_TIE} from {', '.join(row.series for row in best.tied)})" if best.tied else ""
+    time, error = _time_words(best.row), error_words(best.row.errors)
     sentences = [
-        compose(
-            template,
-            Amount(longest, "tokens"), best.series + tied, time_words(best, best_time), pass_words,
-            error_words(errors.of(best)),
-        )
-    ]  # fmt: skip
-    sampled = [
-        (row, row.time)
-        for row in rows
-        if row.base_series == YOSO_SAMPLING and row.seq_len == longest and row.time is not None
+        compose(template, Amount(setting.length, "tokens"), best.row.series + tied, time, setting.pass_, error)
     ]
+    sampled = [row for row in setting.rows if row.attention == YOSO_SAMPLING]
     if sampled:
-        row, time = min(sampled, key=lambda pair: pair[1].value)
-        sentences.append(
-            compose(
-                "At the same length {} takes {}: {}, {}.",
-                row.series, time_words(row, time), _comparison(row, best, tie), error_words(errors.of(row)),
-            )
-        )  # fmt: skip
+        row = next((row for row in sampled if row.is_default), sampled[0])
+        name = f"{row.attention} with {row.knob}" if row.knob else row.attention
+        order = _order(setting, row, best.row)
+        template = "At the same length {} takes {}: {}, {}."
+        sentences.append(compose(template, name, _time_words(row), order, error_words(row.errors)))
     return sentences
 
 
-def _comparison(row: ReportRow, other: ReportRow, tie: Tie | None) -> Sentence:
-    if row.disturbance is not None or other.disturbance is not None or row.time is None or other.time is None:
+def _time_words(row: MethodRow) -> Amount | Sentence:
+    return row.time if row.disturbance is None else compose("{} (disturbed)", row.time)
+
+
+def _order(setting: Setting, row: MethodRow, other: MethodRow) -> Sentence:
+    if row.disturbance is not None or other.disturbance is not None:
         return Sentence("no comparison, because other processes disturbed a time")
-    if not is_clear(row.time, other.time, tie):
-        return Sentence(_TIE)
-    speedup = intervals.ratio(other.time, row.time)
-    if speedup.value >= 1:
-        return compose("{} times faster", Amount(speedup.value, "number"))
-    return compose("{} times slower", Amount(1 / speedup.value, "number"))
+    if not (row.is_comparable and other.is_comparable):
+        return Sentence("no comparison, because a time was taken only once")
+    return order_words(setting, row, other)
 
 
 def crossover_sentences(rows_by_pass: dict[str, list[ReportRow]], errors: SettingErrors) -> list[Sentence]:
@@ -229,15 +235,21 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
             }
             if not fits:
                 continue
-            linear = sum(fit.value < NEARLY_LINEAR for fit in fits.values())
+            linear = sum(fit.high is not None and fit.high < NEARLY_LINEAR for fit in fits.values())
             named = [name for name in (*HEADLINE_REFERENCES, YOSO_SAMPLING) if name in fits] or list(fits)[:1]
-            parts = [compose("{} {}", name, Amount(fits[name].value, "number")) for name in named]
+            parts = [compose("{} {}", name, _exponent(fits[name])) for name in named]
             return compose(
-                "{}: time of {} of {} attentions grows nearly linearly (exponent below {}); exponents: {}.",
+                "{}: time of {} of {} attentions grows nearly linearly (exponent clearly below {}); exponents: {}.",
                 dict(facets)["Pass"].capitalize(), Amount(linear, "count"), Amount(len(fits), "count"),
                 Amount(NEARLY_LINEAR, "number", text=f"{NEARLY_LINEAR:g}"), join(parts),
             )  # fmt: skip
     return None
+
+
+def _exponent(fit: growth.Exponent) -> Amount | Sentence:
+    """An exponent with its interval, and with a word where it has none because some length was timed only once."""
+    exponent = Amount(fit.value, "number", fit.low, fit.high)
+    return exponent if fit.low is not None else compose("{} (timed only once)", exponent)
 
 
 def _times(rows: Sequence[ReportRow]) -> dict[str, dict[int, intervals.Estimate]]:
@@ -264,11 +276,13 @@ def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
         counts = Amount(len(faster), "count"), Amount(len(found), "count")
         parts = [compose(template, dict(facets)["Pass"].capitalize(), *counts, reference)]
         named = next((name for name in faster if name.split(" (")[0] == YOSO_SAMPLING), None)
-        if named is not None and (length := faster[named].length) is not None:
+        if named is not None and faster[named].length is not None:
             error = largest_error([row for row in group if row.series == named], errors)
-            parts.append(compose("{} from {} tokens, error {}", named, Amount(length, "tokens"), error))
+            parts.append(compose("{} from {} tokens, error {}", named, crossover_length(faster[named]), error))
         return compose("{}.", join(parts, "; "))
-    return None
+    clear = sum(len(table.rows) for table in crossovers(rows))
+    template = "{} pairs have a clear order; the error of whole models was not measured."
+    return compose(template, Amount(clear, "count")) if clear else None
 
 
 def exponents(rows: Sequence[ReportRow]) -> list[Table]:
@@ -283,8 +297,7 @@ def exponents(rows: Sequence[ReportRow]) -> list[Table]:
                 if isinstance(fit, growth.NoAnswer):
                     missing += 1
                     continue
-                exponent = Amount(fit.value, "number", fit.low, fit.high)
-                cells.append((facets, [series, exponent, _span(fit.lengths)]))
+                cells.append((facets, [series, _exponent(fit), _span(fit.lengths)]))
         note = compose(
             "Series without an exponent, because fewer than {} lengths from {} on have an undisturbed time: {}.",
             Amount(growth.MIN_EXPONENT_LENGTHS, "count"), Amount(EXPONENT_FROM, "tokens"), Amount(missing, "count"),
@@ -321,7 +334,7 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
             compose(words, Amount(count, "count"))
             for words, count in (
                 ("{} without a clear order", unclear),
-                ("{} without two lengths at which both have an undisturbed time", too_short),
+                ("{} without two lengths at which both have an undisturbed time of several samples", too_short),
             )
             if count
         ]

@@ -3,13 +3,13 @@
 import { allowedWords } from "report/bar";
 import { colourOf, inkOf } from "report/colours";
 import { byId, element } from "report/dom";
-import {
-  currentSetting, errorOf, fastestComparable, fastestExact, isAllowed, isComparable, methods,
-} from "report/selection";
+import { best, currentSetting, errorOf, hasTime, isAllowed, methods, winningRow } from "report/selection";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
 /** @typedef {import("report/page_data").Setting} Setting */
+/** @typedef {import("report/page_data").Sentence} Sentence */
+/** @typedef {import("report/page_data").Winner} Winner */
 /** @typedef {import("report/dom").Child} Child */
 /** @typedef {import("report/state").State} State */
 
@@ -28,41 +28,50 @@ export function draw(data, state) {
     cards.replaceChildren(element("p", { class: "nothing" }, nothing(data, state)));
     return;
   }
-  const rows = methods(setting, state);
-  const exact = fastestExact(rows, setting);
-  const within = fastestComparable(rows.filter((row) => isAllowed(row, state)));
-  const preferred = within && tiedWith(exact, within) && exact && isAllowed(exact, state) ? exact : within;
+  const { exact, chosen } = best(setting, state);
   const own = data.operation?.yours ?? null;
   const shown = own ?? "yoso";
-  const yours = rows.find(({ attention }) => attention === shown) ?? null;
+  const yours = methods(setting, state).find(({ attention }) => attention === shown) ?? null;
   const limit = allowedWords(state.allowed);
   cards.replaceChildren(
-    card(judged("Fastest exact softmax", exact), exact, setting, state, "No attention that computes softmax exactly was timed here."),
-    card(
-      judged(state.allowed === null ? "Fastest at any error" : `Fastest within ${limit} error`, preferred),
-      preferred,
+    won("Fastest exact softmax", exact, setting, state, "No attention that computes softmax exactly was timed here.", []),
+    won(
+      state.allowed === null ? "Fastest at any error" : `Fastest within ${limit} error`,
+      chosen.winner,
       setting,
       state,
-      `No attention with an error of at most ${limit} was timed here; where the error was not measured, none is assumed.`,
+      state.allowed === null
+        ? "No attention with a measured error against softmax was timed here."
+        : `No attention with an error of at most ${limit} against softmax was timed here; where the error was not measured, none is assumed.`,
+      chosen.remarks,
+      exact,
     ),
-    card(own ? "Yours" : "YOSO", yours, setting, state, withoutTime(setting, shown)),
+    card(own ? "Yours" : "YOSO", yours, setting, state, withoutTime(setting, shown), yours ? flags(yours, state) : [], []),
+    element("p", { class: "foot rule" }, data.operation?.rule ?? ""),
   );
 }
 
 /**
+ * The card of a winner, with what is tied with it. Where it is the winner of the card before, it says only what that
+ * does not.
+ *
  * @param {string} title
- * @param {MethodRow | null} row
+ * @param {Winner | null} winner
+ * @param {Setting} setting
+ * @param {State} state
+ * @param {string} without
+ * @param {Sentence[]} remarks
+ * @param {Winner | null} [before]
  */
-function judged(title, row) {
-  return row && !isComparable(row) ? title.replace("Fastest", "No verdict; shortest time,") : title;
-}
-
-/**
- * @param {MethodRow | null} a
- * @param {MethodRow} b
- */
-function tiedWith(a, b) {
-  return a !== null && a !== b && a.order === "reference" && (b.order === "tied" || b.order === "same kernel");
+function won(title, winner, setting, state, without, remarks, before = null) {
+  const row = winningRow(setting, winner);
+  const heading = winner && !winner.verdict ? title.replace("Fastest", "No verdict; shortest time,") : title;
+  const isAgain = winner !== null && winner.row === before?.row;
+  const tied = winner?.tiedWords?.words ?? "";
+  const ties = tied && !(isAgain && tied === before?.tiedWords?.words) ? [tied] : [];
+  const warnings = row ? [...ties, ...ownFlags(row, state)] : [];
+  const notes = winner?.sameKernelWords && !isAgain ? [winner.sameKernelWords, ...remarks] : remarks;
+  return card(heading, row, setting, state, without, warnings, notes, isAgain);
 }
 
 /**
@@ -71,10 +80,14 @@ function tiedWith(a, b) {
  * @param {Setting} setting
  * @param {State} state
  * @param {string} without what is said where there is no such row
+ * @param {string[]} warnings
+ * @param {Sentence[]} remarks
+ * @param {boolean} [isAgain] the row is that of the card before, which has its memory and score
  */
-function card(title, row, setting, state, without) {
+function card(title, row, setting, state, without, warnings, remarks, isAgain = false) {
   const heading = element("h2", {}, row?.knob ? `${title}, with ${row.knob}` : title);
-  if (!row) return element("article", { class: "card" }, heading, element("p", {}, without));
+  const notes = remarks.map(({ words }) => element("p", { class: "foot" }, words));
+  if (!row) return element("article", { class: "card" }, heading, element("p", {}, without), ...notes);
   const style = `--c: ${colourOf(row.attention)}; --name: ${inkOf(row.attention)}`;
   const interval = [row.time.interval, samples(row)].filter(Boolean).join(", ");
   return element(
@@ -88,8 +101,9 @@ function card(title, row, setting, state, without) {
       element("span", { class: "time" }, row.time.words),
       element("span", { class: "interval" }, interval),
     ),
-    element("p", {}, ...sentence(row, setting, state)),
-    ...flags(row, state).map((words) => element("p", { class: "flag" }, words)),
+    element("p", {}, ...sentence(row, setting, state, !isAgain)),
+    ...warnings.map((words) => element("p", { class: "flag" }, words)),
+    ...notes,
   );
 }
 
@@ -99,17 +113,14 @@ function card(title, row, setting, state, without) {
  * @param {MethodRow} row
  * @param {Setting} setting
  * @param {State} state
+ * @param {boolean} isWhole with memory and score
  * @returns {Child[]}
  */
-function sentence(row, setting, state) {
-  return [
-    element("b", {}, comparisonWords(row, setting)),
-    ", ",
-    ...errorWords(row, state),
-    row.memory ? `; peak memory ${row.memory.words}` : "; memory not measured",
-    row.score ? `; ${row.score.task} ${row.score.mean.words}` : "; not trained",
-    ".",
-  ];
+function sentence(row, setting, state, isWhole) {
+  const memory = row.memory ? `; peak memory ${row.memory.words}` : "; memory not measured";
+  const score = row.score ? `; ${row.score.task} ${row.score.mean.words}` : "; not trained";
+  const speed = [element("b", {}, comparisonWords(row, setting)), ", ", ...errorWords(row, state)];
+  return [...speed, ...(isWhole ? [memory, score] : []), "."];
 }
 
 /**
@@ -151,6 +162,18 @@ export function errorWords(row, state) {
  * @returns {string[]}
  */
 export function flags(row, state) {
+  const tied = row.tiedBecause ? [`The order beside the reference is not clear: ${row.tiedBecause.words}.`] : [];
+  return [...ownFlags(row, state), ...tied];
+}
+
+/**
+ * What a reader must know of the row itself.
+ *
+ * @param {MethodRow} row
+ * @param {State} state
+ * @returns {string[]}
+ */
+function ownFlags(row, state) {
   const found = row.disturbance ? [row.disturbance] : [];
   const error = errorOf(row, state);
   if (state.allowed !== null && error && !isAllowed(row, state)) {
@@ -160,7 +183,6 @@ export function flags(row, state) {
     found.push(`Cannot be compared with the allowed error of ${allowedWords(state.allowed)}.`);
   }
   if (error?.rounding && !row.exactSoftmax) found.push("Exact by its own definition, which is not softmax.");
-  if (row.order === "tied") found.push("The order is not clear: the difference is within what two runs of one kernel differ.");
   return found;
 }
 
@@ -184,15 +206,16 @@ function withoutTime(setting, attention) {
  */
 function nothing(data, state) {
   if (!data.operation) {
-    return "No attention was timed on its own in this run. What it measured is in the panels and folds below.";
+    return "No attention was timed on its own in this run. What else it has is in the panels and folds below.";
   }
   const place = [...Object.values(state.facets), state.pass].join(", ");
   const measured = data.operation.settings.filter(
     ({ facets, pass }) => pass === state.pass && Object.entries(facets).every(([name, value]) => state.facets[name] === value),
   );
-  const lengths = measured.map(({ lengthWords }) => lengthWords).join(", ");
+  const lengths = measured.filter(({ rows }) => rows.length > 0).map(({ lengthWords }) => lengthWords).join(", ");
   const here = data.operation.lengths.find(({ value }) => value === state.length)?.words ?? "";
+  if (!hasTime(data)) return "No attention has a time in this run: the reasons are in the folds below.";
   return lengths
-    ? `Nothing was measured at ${here} tokens with ${place}. Lengths with a result: ${lengths}.`
-    : `Nothing was measured with ${place}. Choose another value in the bar above.`;
+    ? `Nothing was measured at ${here} tokens with ${place}. Lengths with a time: ${lengths}.`
+    : `No attention has a time with ${place}. Choose another value in the bar above.`;
 }

@@ -5,58 +5,41 @@ import { markBox } from "report/chart_points";
 import { svg } from "report/dom";
 import { overlap } from "report/label_placement";
 import { tickWords } from "report/log_axis";
-import { errorOf, isAllowed, isComparable } from "report/selection";
+import { best, errorOf, rowsAt } from "report/selection";
 import { clipped, textWidth, wrapped } from "report/text_width";
 
 /** @typedef {import("report/page_data").Setting} Setting */
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
-/** @typedef {import("report/page_data").ErrorAtSetting} ErrorAtSetting */
 /** @typedef {import("report/state").State} State */
 /** @typedef {import("report/chart_frame").Frame} Frame */
 /** @typedef {import("report/chart_frame").Point} Point */
 /** @typedef {import("report/label_placement").Box} Box */
 
 /**
- * What is faster than the fastest exact one and within the allowed error. A time within the difference between two
- * names of one kernel, or whose interval reaches the exact one's, is not faster.
+ * What is clearly faster than the fastest exact one and within the allowed error.
  *
  * @param {Setting} setting
- * @param {MethodRow[]} rows
- * @param {MethodRow | null} exact
  * @param {State} state
  * @returns {{ words: string, full: string }} `words` has long names shortened.
  */
-export function zoneFinding(setting, rows, exact, state) {
+export function zoneFinding(setting, state) {
+  const { exact, chosen } = best(setting, state);
   if (exact === null) return alike("No exact method was timed here.");
-  if (!isComparable(exact)) return alike("No time here can be compared with that of an exact method.");
-  const limit = exact.time.value / (setting.tie?.factor.value ?? 1);
-  const bound = exact.time.low ?? exact.time.value;
-  const inside = rows.filter((row) => {
-    return (
-      isComparable(row) &&
-      errorOf(row, state) &&
-      isAllowed(row, state) &&
-      row.time.value < limit &&
-      (row.time.high ?? row.time.value) < bound
-    );
-  });
-  /** @type {Map<string, MethodRow>} */
-  const fastest = new Map();
-  for (const row of inside.sort((one, other) => one.time.value - other.time.value)) {
-    if (!fastest.has(row.attention)) fastest.set(row.attention, row);
-  }
+  if (!exact.verdict) return alike("No time here can be compared with that of an exact method.");
   const listed = (/** @type {(name: string) => string} */ shorten) => {
-    const names = [...fastest.values()].map((row) => {
-      const error = /** @type {ErrorAtSetting} */ (errorOf(row, state));
-      const own = error.rounding && !row.exactSoftmax ? "exact by its own definition" : "";
-      const what = [row.knob, own, error.worst.words].filter(Boolean).join(", ");
+    const names = rowsAt(setting, chosen.faster).map((row) => {
+      const what = [row.knob, errorOf(row, state)?.worst.words].filter(Boolean).join(", ");
       return `${shorten(row.attention)} (${what})`;
     });
     return names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
   };
   const within =
-    state.allowed === null ? "at any measured error" : `and within ${tickWords(state.allowed, "fraction")}`;
-  const sentence = (/** @type {string} */ names) => `Faster than exact ${within}: ${names || "nothing measured"}.`;
+    state.allowed === null
+      ? "at any measured error against"
+      : `and within ${tickWords(state.allowed, "fraction")} of`;
+  const others = chosen.notCounted.length > 0 ? "; what does not count is named above" : "";
+  const sentence = (/** @type {string} */ names) =>
+    `Faster than exact ${within} softmax: ${names || "nothing measured"}${others}.`;
   return { words: sentence(listed((name) => clipped(name, 140, 12.5))), full: sentence(listed((name) => name)) };
 }
 

@@ -51,7 +51,7 @@ function preferred(data, state) {
     return [...names.filter((name) => name in HOME), ...names.filter((name) => !(name in HOME))];
   }
   const rows = methods(setting, state);
-  const exact = fastestExact(rows, setting);
+  const exact = fastestExact(setting, state);
   const measured = rows.filter((row) => errorOf(row, state));
   const front = measured.filter((row) => measured.every((other) => !beats(other, row, state)));
   const estimates = measured.filter((row) => !errorOf(row, state)?.rounding);

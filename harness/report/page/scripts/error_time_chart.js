@@ -14,7 +14,7 @@ import { drawZone, drawZoneWords, zoneFinding } from "report/chart_zone";
 import { byId, element, svg } from "report/dom";
 import { logAxis, logTicks, tickWords } from "report/log_axis";
 import { shortError } from "report/method_words";
-import { currentSetting, errorOf, fastestExact, methods } from "report/selection";
+import { currentSetting, errorOf, fastestExact, hasTime, methods } from "report/selection";
 import { textWidth } from "report/text_width";
 
 /** @typedef {import("report/page_data").PageData} PageData */
@@ -38,7 +38,9 @@ export function draw(data, state) {
   const place = data.operation.lengths.find(({ value }) => value === state.length)?.words ?? String(state.length);
   const heading = element("h2", {}, `Error against time at ${place} tokens, ${state.pass}`);
   if (setting === null || rows.length === 0) {
-    const words = "No attention was timed here. Choose another length, pass or device in the bar.";
+    const words = hasTime(data)
+      ? "No attention was timed here. Choose another length, pass or device in the bar."
+      : "No attention has a time in this run: the reasons are below.";
     container.replaceChildren(heading, element("p", { class: "sub" }, words));
     return;
   }
@@ -68,7 +70,7 @@ export function draw(data, state) {
  */
 function drawPlane(figure, setting, rows, state) {
   const chosen = new Set(methods(setting, state));
-  const exact = fastestExact([...chosen], setting);
+  const exact = fastestExact(setting, state);
   const width = Math.max(figure.clientWidth, 280);
   const narrow = width < 560;
   const plane = rows.filter((row) => isInPlane(row, state));
@@ -78,7 +80,7 @@ function drawPlane(figure, setting, rows, state) {
   });
   const right = width - 10;
   const top = narrow ? 36 : 22;
-  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 220;
+  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 210;
   const bottom = top + height;
   const error = logAxis([...errors, ...roomForZone(errors, state, height, narrow)], bottom - 8, top + (narrow ? 26 : 16), 1.12);
   const errorTicks = logTicks(error, Math.floor((bottom - top) / 30));
@@ -118,7 +120,7 @@ function drawPlane(figure, setting, rows, state) {
   const inExact = ticks(rows.filter((row) => !plane.includes(row) && isExactStrip(row, state)));
   const unmeasured = ticks(rows.filter((row) => !plane.includes(row) && !isExactStrip(row, state)));
 
-  const finding = zoneFinding(setting, rows, exact, state);
+  const finding = zoneFinding(setting, state);
   const zone = drawZone(frame, exact, state, points.length > 0);
   if (points.length > 0) drawErrorAxis(frame);
   const strips = [
@@ -161,8 +163,11 @@ function drawPlane(figure, setting, rows, state) {
     ),
   );
   const notes = [];
-  if (points.length === 0)
-    notes.push(`No error of an estimate was measured here${state.inputs ? ` on ${state.inputs} inputs` : ""}.`);
+  if (points.length === 0) {
+    const on = state.inputs ? ` on ${state.inputs} inputs` : "";
+    const zero = rows.some((row) => errorOf(row, state)?.rounding === false);
+    notes.push(zero ? `Every measured error of an estimate is 0 here${on}.` : `No error of an estimate was measured here${on}.`);
+  }
   if (!said) notes.push(finding.full);
   if (rows.length > chosen.size && points.some(({ row }) => row.budget !== null)) {
     notes.push("Large marks are the choices of the ranking, small ones other budgets of the same method.");

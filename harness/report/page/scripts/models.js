@@ -179,7 +179,7 @@ function drawLength(times, series, x, y, longest) {
  */
 function tip(row, times) {
   const split = row.share
-    ? `attention takes ${row.share.words} ${row.share.interval} of it`
+    ? `attention takes ${row.share.words} ${row.share.interval || "(timed only once)"} of it`
     : row.withinNoise
       ? "what the attention adds is within noise"
       : "not split";

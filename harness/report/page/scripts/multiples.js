@@ -55,7 +55,7 @@ export function draw(data, state) {
   container.replaceChildren(heading);
   if (lengths.size < 2) {
     const only = [...lengths.values()].join("");
-    const words = `Only ${only} tokens were measured: there is nothing to compare over the length.`;
+    const words = `Only ${only} tokens have a time: there is nothing to compare over the length.`;
     container.append(element("p", { class: "sub" }, words));
     return;
   }

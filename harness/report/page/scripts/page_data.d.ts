@@ -40,7 +40,7 @@ export interface ErrorAtSetting {
 export interface MethodRow {
   series: string;
   attention: string;
-  /** Its cost knob in words, with what else tells its series apart: "32 hashes"; empty where there is none. */
+  /** Its cost knob in words, with what else tells its series apart: "32 hashes, norm floor 0.1"; empty where there is none. */
   knob: string;
   /** The knob that trades cost for accuracy, for curves; null where it has none. */
   budget: { name: string; words: string; value: number } | null;
@@ -56,6 +56,8 @@ export interface MethodRow {
   /** "9.91 times faster than sdpa", "no clear difference to sdpa". */
   comparison: string;
   order: Order;
+  /** Why the time is tied with the reference's: "their intervals overlap"; null where it is not. */
+  tiedBecause: Sentence | null;
   memory: Amount | null;
   /** By kind of inputs, in the words of `OperationData.inputs`; a kind is absent where nothing was measured. */
   errors: Record<string, ErrorAtSetting>;
@@ -76,6 +78,41 @@ export interface WithoutResult {
   reason: string;
 }
 
+/** The fastest of some methods. Rows are named by their index in `Setting.rows`. */
+export interface Winner {
+  row: number;
+  /** False where no time of theirs can be compared, and this is only the shortest. */
+  verdict: boolean;
+  /** The others that are not clearly slower. */
+  tied: number[];
+  /** Those of them that are its kernel under another name, each with its error; null without any. */
+  sameKernelWords: Sentence | null;
+  /** The rest of them, each with its error and why it is tied; null without any. */
+  tiedWords: Sentence | null;
+}
+
+/** The winner within one allowed error; harness.report.questions.best_methods has the rule. */
+export interface BestWithin {
+  /** As a fraction of 1; null allows any error that was measured. */
+  allowed: number | null;
+  /** One row for each attention, the fastest first. Of several knobs it is the fastest within the allowed error; where
+   * none is, what the attention does by default. */
+  methods: number[];
+  winner: Winner | null;
+  /** Within the allowed error and clearly faster than the fastest exact method. */
+  faster: number[];
+  /** What would be among `faster` if its error were against softmax attention, with the gradients in it. */
+  notCounted: number[];
+  /** What the card of the winner says beside it. */
+  remarks: Sentence[];
+}
+
+/** The winners at one setting on one kind of inputs. */
+export interface BestMethods {
+  exact: Winner | null;
+  within: BestWithin[];
+}
+
 /** The attention alone at one place of the bar: facets, pass and length. */
 export interface Setting {
   facets: Record<string, string>;
@@ -91,6 +128,8 @@ export interface Setting {
   /** What a reader must know before trusting a time of this setting. */
   notices: Sentence[];
   rows: MethodRow[];
+  /** By kind of inputs; one without a name where no error was measured. */
+  best: Record<string, BestMethods>;
   withoutResult: WithoutResult[];
 }
 
@@ -116,6 +155,8 @@ export interface OperationData {
   inputs: string[];
   /** The attention that the run was asked for or that a plugin added; null where there is none. */
   yours: string | null;
+  /** What counts as the fastest within an allowed error, in one sentence. */
+  rule: string;
   settings: Setting[];
   lines: SeriesLine[];
   /** The first place of the bar: the longest length with time and error, training where there is one. */

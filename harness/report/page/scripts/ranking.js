@@ -150,7 +150,7 @@ function line(row, shown, state) {
 function columns(data, setting, rows, state) {
   const lines = (data.operation?.lines ?? []).filter(({ facets, pass }) => pass === state.pass && isChosen(facets, state));
   const spark = sparklines(lines, state);
-  const mark = intervals(rows, fastestExact(rows, setting));
+  const mark = intervals(rows, fastestExact(setting, state));
   const task = rows.find(({ score }) => score)?.score?.task ?? "";
   /** @type {Column[]} */
   const all = [

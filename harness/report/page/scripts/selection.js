@@ -4,6 +4,9 @@
 /** @typedef {import("report/page_data").Setting} Setting */
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
 /** @typedef {import("report/page_data").ErrorAtSetting} ErrorAtSetting */
+/** @typedef {import("report/page_data").BestMethods} BestMethods */
+/** @typedef {import("report/page_data").BestWithin} BestWithin */
+/** @typedef {import("report/page_data").Winner} Winner */
 /** @typedef {import("report/state").State} State */
 
 /**
@@ -31,6 +34,15 @@ export function currentSetting(data, state) {
 }
 
 /**
+ * Whether any attention has a time at any place of the bar.
+ *
+ * @param {PageData} data
+ */
+export function hasTime(data) {
+  return (data.operation?.settings ?? []).some(({ rows }) => rows.length > 0);
+}
+
+/**
  * The error on the chosen kind of inputs; null where it was not measured.
  *
  * @param {MethodRow} row
@@ -54,67 +66,59 @@ export function isAllowed(row, state) {
 }
 
 /**
- * One row for each attention, the fastest first. Of several knobs it is the fastest within the allowed error; where
- * none is, what the attention does by default.
+ * The winners at the chosen kind of inputs, and those within the allowed error.
+ *
+ * @param {Setting} setting
+ * @param {State} state
+ * @returns {BestMethods & { chosen: BestWithin }}
+ */
+export function best(setting, state) {
+  const found = setting.best[state.inputs];
+  const chosen = found?.within.find(({ allowed }) => allowed === state.allowed);
+  if (!found || !chosen) throw new Error(`no winners for inputs "${state.inputs}" and the error ${state.allowed}`);
+  return { ...found, chosen };
+}
+
+/**
+ * The rows with these indices.
+ *
+ * @param {Setting} setting
+ * @param {number[]} indices
+ * @returns {MethodRow[]}
+ */
+export function rowsAt(setting, indices) {
+  return indices.flatMap((index) => setting.rows[index] ?? []);
+}
+
+/**
+ * One row for each attention, the fastest first.
  *
  * @param {Setting} setting
  * @param {State} state
  * @returns {MethodRow[]}
  */
 export function methods(setting, state) {
-  /** @type {Map<string, MethodRow[]>} */
-  const byAttention = new Map();
-  for (const row of setting.rows) {
-    byAttention.set(row.attention, [...(byAttention.get(row.attention) ?? []), row]);
-  }
-  const chosen = [...byAttention.values()].flatMap((rows) => {
-    const usual = rows.find(({ isDefault }) => isDefault) ?? fastest(rows);
-    const allowed = state.allowed === null ? usual : fastestComparable(rows.filter((row) => isAllowed(row, state)));
-    return allowed ?? usual ?? [];
-  });
-  return chosen.sort((a, b) => a.time.value - b.time.value);
+  return rowsAt(setting, best(setting, state).chosen.methods);
 }
 
 /**
- * @param {MethodRow[]} rows
- * @returns {MethodRow | null}
- */
-export function fastest(rows) {
-  return rows.reduce((/** @type {MethodRow | null} */ best, row) => {
-    return best !== null && best.time.value <= row.time.value ? best : row;
-  }, null);
-}
-
-/**
- * Whether other times can be compared with this one: no other processes disturbed it, and it was taken more than once.
+ * The row that wins; null where nothing does.
  *
- * @param {MethodRow} row
- */
-export function isComparable(row) {
-  return row.disturbance === null && row.time.low !== undefined;
-}
-
-/**
- * The fastest of the rows whose times can be compared; of all rows where there are none.
- *
- * @param {MethodRow[]} rows
- * @returns {MethodRow | null}
- */
-export function fastestComparable(rows) {
-  return fastest(rows.filter(isComparable)) ?? fastest(rows);
-}
-
-/**
- * The fastest attention that computes softmax exactly. Where it is the same kernel as the reference, or no clearly
- * faster, it is the reference.
- *
- * @param {MethodRow[]} rows
  * @param {Setting} setting
+ * @param {Winner | null} winner
  * @returns {MethodRow | null}
  */
-export function fastestExact(rows, setting) {
-  const exact = rows.filter(({ exactSoftmax }) => exactSoftmax);
-  const best = fastestComparable(exact);
-  if (best?.order !== "same kernel" && best?.order !== "tied") return best;
-  return exact.find(({ series }) => series === setting.reference) ?? best;
+export function winningRow(setting, winner) {
+  return (winner && setting.rows[winner.row]) ?? null;
+}
+
+/**
+ * The fastest attention that computes softmax exactly; where none can be compared, the one with the shortest time.
+ *
+ * @param {Setting} setting
+ * @param {State} state
+ * @returns {MethodRow | null}
+ */
+export function fastestExact(setting, state) {
+  return winningRow(setting, best(setting, state).exact);
 }
