@@ -8,7 +8,7 @@ import torch
 from model_pairs import SMALL, largest_difference, make_yoso, tokens
 from torch import nn
 
-from yoso import yoso_e
+from yoso import yoso_e, yoso_sampling
 from yoso.ops import decompositions, portable
 from yoso.ops.hashing import HASH_FAMILIES, draw_planes
 
@@ -38,15 +38,20 @@ def test_the_sums_are_those_of_the_operator(name, mask):
     torch.testing.assert_close(decompositions.DECOMPOSITIONS[name](*arguments), expected)
 
 
-class Both(nn.Module):
-    """Two models in one export, which takes hardly longer than that of one."""
+class Several(nn.Module):
+    """Two models, and an attention with given planes, in one export, which takes hardly longer than that of one."""
 
     def __init__(self, **models):
         super().__init__()
         self.models = nn.ModuleDict(models)
 
-    def forward(self, input_ids, attention_mask):
-        return {name: model(input_ids, attention_mask).last_hidden_state for name, model in self.models.items()}
+    def forward(self, input_ids, attention_mask, planes):
+        states = [model(input_ids, attention_mask).last_hidden_state for model in self.models.values()]
+        return *states, self.attention(input_ids, planes)
+
+    def attention(self, input_ids, planes):
+        rows = self.models["yoso"].embeddings.word_embeddings(input_ids).unflatten(-1, (4, 8)).transpose(1, 2)
+        return yoso_sampling(rows, rows, rows, planes=planes, num_hash=4)
 
 
 def test_an_onnx_file_computes_what_the_models_do_at_any_batch_and_length(tmp_path):
@@ -58,18 +63,20 @@ def test_an_onnx_file_computes_what_the_models_do_at_any_batch_and_length(tmp_pa
     models = {name: make_yoso(**sizes, attn_implementation=name) for name in ("yoso_e", "yoso")}
     ids = tokens(3, 33, vocab_size=60)
     mask = (torch.arange(33) < torch.tensor([[13], [33], [1]])).long()
-    dynamic = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")}
+    planes = [draw_planes("hadamard", groups=4, head_dim=8, num_hash=4, hash_code_len=9) for _ in range(2)]
+    dynamic = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")} | {"planes": None}
+    several = Several(**models)
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            Both(**models), (ids[:2, :20], mask[:2, :20]), dynamic_shapes=dynamic, dynamo=True, verbose=False
+            several, (ids[:2, :20], mask[:2, :20], planes[0]), dynamic_shapes=dynamic, dynamo=True, verbose=False
         )
     program.save(tmp_path / "model.onnx")
     session = runtime.InferenceSession(tmp_path / "model.onnx")
-    inputs = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+    inputs = {"input_ids": ids.numpy(), "attention_mask": mask.numpy(), "planes": planes[1].numpy()}
     outputs, again = (session.run(None, inputs) for _ in range(2))
-    for model, output, repeated in zip(models.values(), outputs, again, strict=True):
+    for model, output, repeated in zip(models.values(), outputs[:2], again[:2], strict=True):
         assert np.array_equal(output, repeated)
         for row in range(3):
             torch.manual_seed(0)  # the planes in the file are those of a single sequence: one set for each head
@@ -77,6 +84,7 @@ def test_an_onnx_file_computes_what_the_models_do_at_any_batch_and_length(tmp_pa
                 expected = model(ids[row, None], mask[row, None]).last_hidden_state[0]
             real = mask[row].bool()
             assert largest_difference(torch.from_numpy(output[row])[real], expected[real]) < 1e-5
+    assert largest_difference(torch.from_numpy(outputs[2]), several.attention(ids, planes[1])) < 1e-5
 
 
 def test_the_rescored_estimator_says_why_it_cannot_be_exported(caplog):

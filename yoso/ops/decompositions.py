@@ -34,7 +34,7 @@ def fast_hash(x: Tensor, planes: Tensor, num_hash: int, hash_code_len: int, hash
         projections = planes @ vectors.transpose(-1, -2)
     else:
         layout = rotation_layout(hash_family, head_dim=dim, num_hash=num_hash, hash_code_len=hash_code_len)
-        hadamard = hadamard_matrix(layout.padded_dim, vectors.dtype)
+        hadamard = hadamard_matrix(layout.padded_dim, vectors.dtype).to(x.device)
         vectors = torch.nn.functional.pad(vectors, (0, layout.padded_dim - dim))
         for index in range(layout.shared_rounds):
             vectors = (vectors * planes[:, index, None]) @ hadamard
