@@ -79,7 +79,7 @@ def init(
     """Write what harness ab and a CI server need in the repository of an attention of your own.
 
     Run it beside the pyproject.toml in which the attention is an entry point of harness.attentions. It writes the table
-    [tool.harness.gate] of that file and the files of the CI server. It overwrites nothing without --force; a second run
+    tool.harness.gate of that file and the files of the CI server. It overwrites nothing without --force; a second run
     changes nothing.
     """
     folder = Path.cwd()
@@ -185,8 +185,9 @@ def _build(folder: Path, table: Mapping[str, Any], attentions: Mapping[str, str]
         )
     (place,) = places
     backend = _of(_of(table, "build-system"), "build-backend", "setuptools.build_meta")
-    # With no packages named, setuptools does not search for any, which a project of another backend is not made for.
-    arguments = "" if str(backend).startswith("setuptools") else "packages=[], py_modules=[]"
+    # With `packages=[]` setuptools does not search for packages. In the top folder its search fails beside any other
+    # folder, such as `out`; that of another backend's project may fail in any layout.
+    arguments = "" if place and str(backend).startswith("setuptools") else "packages=[]"
     commands = [
         (
             "Writes a folder *.egg-info with the entry points of this file, by which Python finds the attentions.",

@@ -17,7 +17,8 @@ from harness.gate.commits import project_suites
 from harness.gate.judge.thresholds import SettingsError
 
 ROOT = Path(__file__).parents[2]
-EGG_INFO = "{python} -c 'from setuptools import setup; setup()' -q egg_info"
+EGG_INFO = "{python} -c 'from setuptools import setup; setup(packages=[])' -q egg_info"
+SEARCHING = EGG_INFO.replace("packages=[]", "")
 ENTRY = '[project.entry-points."harness.attentions"]\nsigmoid = "sigmoid_attention:Sigmoid"\n'
 PROJECT = f'[project]\nname = "mine"\nversion = "1"\n{ENTRY}'
 
@@ -130,13 +131,13 @@ def test_a_file_that_ends_in_the_tables_header_without_a_line_break(package):
 @pytest.mark.parametrize(
     ("text", "module", "build"),
     [
-        (PROJECT, "src/sigmoid_attention.py", [EGG_INFO, "copytree"]),
-        (PROJECT, "src/sigmoid_attention/__init__.py", [EGG_INFO, "copytree"]),
-        (PROJECT + '[tool.setuptools.package-dir]\n"" = "lib"', "lib/sigmoid_attention.py", [EGG_INFO, '("lib"']),
+        (PROJECT, "src/sigmoid_attention.py", [SEARCHING, "copytree"]),
+        (PROJECT, "src/sigmoid_attention/__init__.py", [SEARCHING, "copytree"]),
+        (PROJECT + '[tool.setuptools.package-dir]\n"" = "lib"', "lib/sigmoid_attention.py", [SEARCHING, '("lib"']),
         (
             '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n' + PROJECT,
-            "sigmoid_attention.py",
-            ["setup(packages=[], py_modules=[])' -q egg_info"],
+            "src/sigmoid_attention.py",
+            [EGG_INFO, "copytree"],
         ),
         (PROJECT, "setup.py", ["{python} setup.py -q egg_info", "{python} setup.py -q build_ext --inplace"]),
     ],
@@ -152,6 +153,14 @@ def test_the_build_fits_the_layout_of_the_project(package, text, module, build):
     written = gate_table(package)["build"]
     assert len(written) == len(build)
     assert all(words in command for words, command in zip(build, written, strict=True))
+
+
+def test_a_table_that_has_only_patterns_of_cases_is_completed(package):
+    (package / "pyproject.toml").write_text(
+        PROJECT + '[[tool.harness.gate.cases]]\npattern = "model/*"\ntime = false\n'
+    )
+    assert init().exit_code == 0
+    assert set(gate_table(package)) == {"suite_options", "build", "cases"}
 
 
 def test_a_project_with_suites_of_its_own_keeps_them(package):
@@ -215,13 +224,13 @@ def test_a_folder_outside_a_repository_and_one_that_cannot_be_written_are_named(
 
 
 def test_the_words_in_braces_are_the_suites_that_ship_and_the_attentions_of_the_checkout(package):
-    words = project_suites.expanded(["{suites}/test_attention.py", "--attention={attentions}"], package)
+    words = project_suites.expanded(["{suites}/test_attention.py", "--attention={attentions}"], package, "HEAD")
     assert Path(words[0]).is_file()
     assert words[1] == "--attention=sigmoid"
     (package / "pyproject.toml").write_text(PROJECT.replace(ENTRY, ""))
-    with pytest.raises(SettingsError, match=r"expected an attention in .*compare commits that have one"):
-        project_suites.expanded(["--attention={attentions}"], package)
-    assert project_suites.expanded(["suites"], package) == ["suites"]
+    with pytest.raises(SettingsError, match=r"^commit HEAD: expected an attention in .*compare commits that have one"):
+        project_suites.expanded(["--attention={attentions}"], package, "HEAD")
+    assert project_suites.expanded(["suites"], package, "HEAD") == ["suites"]
 
 
 def test_without_it_ab_says_in_one_line_that_it_writes_what_is_missing(package):
@@ -232,6 +241,16 @@ def test_without_it_ab_says_in_one_line_that_it_writes_what_is_missing(package):
         f"error: {package}/pyproject.toml: expected suite_options in [tool.harness.gate], which say what is measured "
         "of sigmoid, or a folder suites beside it, found neither; harness init writes what is missing"
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("init", "writes the table tool.harness.gate"), ("ab", "suite_options in")]
+)
+def test_the_help_names_the_table(command, words):
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "300"}).output
+    text = " ".join(shown.replace("│", " ").split())
+    assert words in text
+    assert "tool.harness.gate" in text
 
 
 @pytest.mark.alone

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import git_project
@@ -20,13 +21,16 @@ ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github/actions/harness-gate/action.yml"
 GPU = ROOT / ".github/workflows/gpu.yml"
 NIGHTLY = ROOT / ".github/workflows/nightly.yml"
+TESTS = ROOT / ".github/workflows/tests.yml"
+RELEASE = ROOT / ".github/workflows/release.yml"
 PROJECT_CODE = r"^\s*(harness|make|python3?|pytest|\S*bin/\S+) "
 """A line of a script that runs code of the project."""
 GITLAB = ROOT / "docs/ci/gitlab-ci.yml"
 INIT_FILES = ROOT / "harness/commands/init_files"
 PLUGIN, PLUGIN_GITLAB = INIT_FILES / "github-workflow.yml", INIT_FILES / "gitlab-gate.yml"
 """What ``harness init`` writes in the repository of an attention of one's own."""
-WORKFLOWS = (GPU, NIGHTLY, PLUGIN)
+WORKFLOWS = (GPU, NIGHTLY, TESTS, RELEASE, PLUGIN)
+RELEASE_STEPS = ("Source distribution and pure wheel", "Wheel with the CPU kernels")
 
 HARNESS = """#!/usr/bin/env bash
 echo "harness $*" >> "$CALLS"
@@ -237,7 +241,7 @@ def test_a_badge_that_another_job_overtakes_is_pushed_on_top_of_it(bench):
     assert "regression" in git_project.git(bench.origin, "show", "badges:one.json")
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [GPU, NIGHTLY, PLUGIN], ids=lambda path: path.stem)
 def test_the_environment_is_made_and_on_the_path(bench, path):
     done = bench.run(steps(path)["Environment"]["run"])
     assert done.returncode == 0, done.stderr
@@ -248,6 +252,67 @@ def test_the_environment_is_made_and_on_the_path(bench, path):
 def test_the_gpu_step_builds_and_tests(bench):
     assert bench.run(steps(GPU)["Build and test on the GPU"]["run"]).returncode == 0
     assert "make gpu GPU_PYTHON=.venv/bin/python" in bench.log()
+
+
+def test_the_hosted_tests_run_as_on_a_developers_machine_and_with_other_releases_of_torch(bench):
+    (bench.project / "constraints.txt").write_text("torch==2.13.0\nxformers==1\npytest==9\n")
+    step = steps(TESTS)
+    assert bench.run(step["Check"]["run"]).returncode == 0
+    assert bench.run(step["One part of all tests"]["run"], PART="2/4").returncode == 0
+    assert bench.log() == "make check\nmake test-part PART=2/4\n"
+    constraints = bench.project / "constraints-here.txt"
+    for name, left in (
+        ("Quick tests with this torch", "torch==2.11.0\nxformers==1\npytest==9\n"),
+        ("Quick tests with torch's nightly", "pytest==9\n"),
+    ):
+        done = bench.run(step[name]["run"], TORCH="2.11.0", TORCH_NIGHTLY_INDEX="an index")
+        assert done.returncode == 0, done.stderr
+        assert constraints.read_text() == left
+        assert bench.log().endswith("python -m pytest tests --check -q -n 2 --dist worksteal\n")
+
+
+def test_a_release_is_built_if_the_tag_is_the_version_and_the_changelog_has_it(bench):
+    git_project.commit(
+        bench.project, pyproject_dot_toml='[project]\nversion = "1.2.3"\n', CHANGELOG_dot_md="## 1.2.3\n"
+    )
+    source, platform = (steps(RELEASE)[name]["run"] for name in RELEASE_STEPS)
+    for kind, name in (("tag", "v1.2.3"), ("branch", "main")):
+        done = bench.run(source, REF_TYPE=kind, REF_NAME=name)
+        assert done.returncode == 0, done.stderr
+        assert bench.log().endswith("python -m build --outdir dist\n")
+    done = bench.run(source, REF_TYPE="tag", REF_NAME="v1.2.4")
+    assert done.returncode == 1
+    assert "the tag is v1.2.4 and pyproject.toml has version 1.2.3" in done.stderr
+    (bench.project / "CHANGELOG.md").write_text("## 1.2.2\n")
+    done = bench.run(source, REF_TYPE="tag", REF_NAME="v1.2.3")
+    assert done.returncode == 1
+    assert "CHANGELOG.md has no heading '## 1.2.3'" in done.stderr
+    assert bench.run(platform).returncode == 0
+    assert bench.log().endswith("python -m cibuildwheel --output-dir dist\n")
+
+
+def test_only_the_job_that_publishes_has_the_token_for_it_and_it_runs_no_script():
+    found = yaml.safe_load(RELEASE.read_text())["jobs"]
+    publish = found.pop("publish")
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["if"] == "github.event_name == 'push'"
+    assert not any("run" in step for step in publish["steps"])
+    assert set(publish["needs"]) == set(found)
+
+
+def test_the_same_versions_are_named_everywhere():
+    """pyproject.toml has the lowest torch, constraints.txt the versions that the project is developed with."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    pinned = dict(re.findall(r"^([\w-]+)==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    (lowest,) = [line.removeprefix("torch>=") for line in project["project"]["dependencies"] if "torch>=" in line]
+    matrix = yaml.safe_load(TESTS.read_text())["jobs"]["versions"]["strategy"]["matrix"]
+    assert matrix["torch"] == [f"{lowest}.0", pinned["torch"]]
+    assert project["tool"]["cibuildwheel"]["test-requires"] == [f"torch=={pinned['torch']}"]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["rev"] for hook in hooks] == [f"v{pinned[name]}" for name in ("ruff", "clang-format")]
+    version = project["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_nightly_run_is_published_with_failed_cases_and_fails_without_a_run(bench):
@@ -322,6 +387,7 @@ def test_every_action_is_pinned_to_a_commit():
 
 
 def test_a_job_that_runs_code_of_the_project_has_no_token_that_can_write():
+    jobs = {"gate", "measure", "check", "full", "versions", "nightly-torch", "source", "platform"}
     for path in WORKFLOWS:
         found = yaml.safe_load(path.read_text())
         assert set(found["permissions"].values()) == {"read"}
@@ -330,7 +396,7 @@ def test_a_job_that_runs_code_of_the_project_has_no_token_that_can_write():
             runs_project = bool(re.search(PROJECT_CODE, scripts, re.MULTILINE))
             if runs_project:
                 assert "permissions" not in job, name
-            assert runs_project == (name in ("gate", "measure"))
+            assert runs_project == (name in jobs)
     for path in (GPU, PLUGIN):
         gate = yaml.safe_load(path.read_text())["jobs"]["gate"]["steps"]
         assert gate[0]["with"]["persist-credentials"] is False
@@ -363,12 +429,14 @@ def test_the_workflow_passes_only_inputs_that_the_action_has():
 @pytest.mark.parametrize(
     ("schema", "path"),
     [
-        ("github-workflows", GPU),
-        ("github-workflows", NIGHTLY),
+        *[("github-workflows", path) for path in WORKFLOWS],
         ("github-actions", ACTION),
         ("gitlab-ci", GITLAB),
-        ("github-workflows", PLUGIN),
         ("gitlab-ci", PLUGIN_GITLAB),
+        ("citation-file-format", ROOT / "CITATION.cff"),
+        ("github-issue-forms", ROOT / ".github/ISSUE_TEMPLATE/bug.yml"),
+        ("github-issue-forms", ROOT / ".github/ISSUE_TEMPLATE/attention.yml"),
+        ("github-issue-config", ROOT / ".github/ISSUE_TEMPLATE/config.yml"),
     ],
     ids=lambda value: getattr(value, "stem", value),
 )

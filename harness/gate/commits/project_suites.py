@@ -7,7 +7,6 @@ commit in which one was added can be compared with a commit that does not have i
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,8 @@ def arguments(folder: Path, given: Sequence[str], default: Sequence[str]) -> tup
     return tuple(default)
 
 
-def expanded(words: Sequence[str], folder: Path) -> list[str]:
-    """The arguments for one checkout, in which the words in braces are replaced.
+def expanded(words: Sequence[str], folder: Path, commit: str) -> list[str]:
+    """The arguments for one checkout, in which the words in braces are replaced; an error names ``commit``.
 
     Raises:
         SettingsError: the attentions of the checkout are asked for, and it registers none.
@@ -55,18 +54,17 @@ def expanded(words: Sequence[str], folder: Path) -> list[str]:
     names = attentions(path) if path.is_file() else {}
     if not names:
         raise SettingsError(
-            f"{path}: expected an attention in {TABLE}, because the options have {ATTENTION_NAMES}, found none; "
-            "compare commits that have one, or name the attentions"
+            f"commit {commit[:12]}: expected an attention in {TABLE} of its pyproject.toml, because the options have "
+            f"{ATTENTION_NAMES}, found none; compare commits that have one"
         )
     return [word.replace(ATTENTION_NAMES, ",".join(names)) for word in replaced]
 
 
 def shipped_suites() -> Path:
     """The folder of the suites that come with the harness: inside its package, or beside it in its own checkout."""
-    installed = find_spec("harness.suites")
-    if installed is not None and installed.submodule_search_locations:
-        return Path(installed.submodule_search_locations[0])
-    return Path(__file__).parents[3] / FOLDER
+    package = Path(__file__).parents[2]
+    inside = package / FOLDER
+    return inside if inside.is_dir() else package.parent / FOLDER
 
 
 def attentions(path: Path) -> dict[str, str]:

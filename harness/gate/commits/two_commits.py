@@ -196,7 +196,7 @@ def compare_commits(
         commits: list[Commit] = []
         renamed = worktrees.follow_renames(here, (ids[0], ids[1]), (folders[0], folders[1]), arguments)
         for name, commit, folder, own_arguments in zip(("base", "head"), ids, folders, renamed, strict=True):
-            own_arguments = project_suites.expanded(own_arguments, folder)
+            own_arguments = project_suites.expanded(own_arguments, folder, commit)
             try:
                 cases = worktrees.collect(folder, commit, own_arguments, env)
             except worktrees.CommitError as error:

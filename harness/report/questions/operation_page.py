@@ -27,7 +27,13 @@ from harness.report.model.page_data import (
 from harness.report.model.page_parts import Evidence
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, sequence_lengths, undisturbed_first
 from harness.report.questions.best_methods import RULE, best_methods
-from harness.report.questions.reference_times import NO_ATTENTION, kernel_tie, reference_row, relative_time
+from harness.report.questions.reference_times import (
+    NO_ATTENTION,
+    kernel_tie,
+    reference_row,
+    reference_twins,
+    relative_time,
+)
 from harness.report.questions.setting_errors import SettingErrors, preference
 from harness.report.questions.time_lines import series_lines
 from harness.report.questions.trained_scores import mean_score, trained_models
@@ -111,7 +117,8 @@ class _Builder:
     ) -> Setting:
         timed = _one_a_series(rows)
         reference = reference_row(timed)
-        methods = [self._method(row, reference, tie, timed) for row in timed]
+        twins = reference_twins(timed, reference)
+        methods = [self._method(row, reference, tie, twins) for row in timed]
         return Setting(
             facets=facets,
             pass_=pass_,
@@ -132,11 +139,11 @@ class _Builder:
         )
 
     def _method(
-        self, row: ReportRow, reference: ReportRow | None, tie: Tie | None, others: Sequence[ReportRow]
+        self, row: ReportRow, reference: ReportRow | None, tie: Tie | None, twins: Sequence[ReportRow]
     ) -> MethodRow:
         record, time = row.record, row.time
         assert time is not None
-        relative = relative_time(row, reference, tie, others)
+        relative = relative_time(row, reference, tie, twins)
         knobs = {**record.spec.knobs, **record.knobs}
         budget = budget_knob(knobs, self._budgets.get(record.spec.attention))
         place = (row.run, record.spec.attention, row.seq_len)
