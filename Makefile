@@ -7,7 +7,7 @@ OUT ?= out
 WORKERS ?= 2
 SCRIPTS := tests/report/scripts
 
-.PHONY: report check test fuzz kill durations lint sanitize gate-proof gpu gpu-device clean
+.PHONY: report check test test-part fuzz kill durations lint sanitize gate-proof gpu gpu-device wheel clean
 
 report: $(VENV)/.ready
 	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
@@ -20,6 +20,11 @@ check: lint
 # Everything, as CI runs it.
 test: lint
 	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal
+
+# One part of what `make test` runs after the linters, for several machines: make test-part PART=2/4
+PART ?= 1/1
+test-part: $(VENV)/.ready
+	$(BIN)/python -m pytest tests --part $(PART) -n $(WORKERS) --dist worksteal
 
 # Every command that reads files, on 2,000 damaged runs, logs and pyproject.toml files; it takes about half an hour.
 fuzz: $(VENV)/.ready
@@ -80,5 +85,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps rxnmapper
 	touch $@
 
+# dist/*.whl is the wheel for this machine: with the CPU kernels, built for this torch, where there is a C++ compiler.
+# dist/pure has the wheel for all other machines, and the source distribution.
+wheel: $(VENV)/.ready
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation --outdir dist/pure
+	if command -v $${CXX:-c++} >/dev/null; \
+	then YOSO_PREBUILD=1 $(BIN)/python -m build --no-isolation --wheel --outdir dist; \
+	else cp dist/pure/*.whl dist; fi
+	ls dist/*.whl dist/pure/*
+
 clean:
-	rm -rf $(VENV) $(OUT) $(SCRIPTS)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(OUT) build dist $(SCRIPTS)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -10,13 +10,13 @@ import typer
 
 from harness.commands.error_boundary import message
 from harness.commands.options_and_output import (
-    DEFAULT_SUITES,
     CasePattern,
     Json,
     Junit,
     Markdown,
     ReportPlace,
     SuiteOptions,
+    default_suites,
     end_with_judgement,
     require_writable,
 )
@@ -42,9 +42,11 @@ def ab(
 ) -> None:
     """Measure two commits on this machine, interleaved, and judge head. Uncommitted changes are not measured.
 
+    In the repository of an attention of your own, harness init writes what this command needs.
+
     Exit code: 0 pass, 1 regression, 2 inconclusive or nothing could be judged.
     """
-    from harness.gate.commits import two_commits
+    from harness.gate.commits import project_suites, two_commits
     from harness.gate.judge import judgement
 
     require_writable(out / "base.json", out / "head.json", markdown, junit, json)
@@ -63,14 +65,14 @@ def ab(
                 unsaved[name] = error
 
     cause: Exception | None = None
+    arguments = tuple(suite_options or ())
     try:
-        found = two_commits.compare_commits(
-            base, head, tuple(suite_options or DEFAULT_SUITES), minutes, case_timeout, case, typer.echo, keep
-        )
+        arguments = project_suites.arguments(Path.cwd(), arguments, default_suites())
+        found = two_commits.compare_commits(base, head, arguments, minutes, case_timeout, case, typer.echo, keep)
     except Exception as error:  # a commit that does not build, for example; the files must say so, too
         cause, found = error, judgement.not_judged(base, head, message(error))
     options = ["--case", case] if case != "*" else []
-    command = shlex.join(["harness", "ab", base, head, *options, "--", *(suite_options or DEFAULT_SUITES)])
+    command = shlex.join(["harness", "ab", base, head, *options, *(["--", *arguments] if arguments else [])])
     saved = [str(out / "base.json"), str(out / "head.json")]
     found = replace(
         found, command=command, report=report or ("" if cause else shlex.join(["harness", "report", *saved]))
@@ -84,7 +86,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _save(run: "Run", path: Path) -> None:
+    from harness.pytest_plugin.benchmark_json import of_stored_run
+
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")  # replaces `path` only when complete, so an interruption keeps the older file
-    partial.write_text(jsonlib.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}), encoding="utf-8")
+    partial.write_text(jsonlib.dumps(of_stored_run(run)), encoding="utf-8")
     partial.replace(path)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options_and_output import DEFAULT_SUITES, SuiteOptions
+from harness.commands.options_and_output import SuiteOptions, default_suites
 
 
 def bisect(
@@ -18,9 +18,9 @@ def bisect(
 
     Exit code: 0 found, 2 inconclusive.
     """
-    from harness.gate.commits import bisection
+    from harness.gate.commits import bisection, project_suites
 
-    options = suite_options or DEFAULT_SUITES
+    options = project_suites.arguments(Path.cwd(), suite_options or (), default_suites())
     result = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.step_command(commit, case, options))
     typer.echo(result.log)
     if result.first_bad is None:

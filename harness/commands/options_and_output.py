@@ -1,6 +1,7 @@
 """Options and output that several subcommands have in common."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
 
     from harness.gate.judge.judgement import Judgement
 
-DEFAULT_SUITES = ("suites",)
 Device = Annotated[str, typer.Option(help="Torch device, for example cpu, cuda or cuda:1.")]
 SuiteOptions = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="-- [SUITE OPTIONS]",
-        help="Options for pytest: suites, --profile, --attention, -k and others. Default: the folder suites.",
+        help="Options for pytest: suites, --profile, --attention, -k and others. Default: suite_options in "
+        "tool.harness.gate of pyproject.toml, else the folder suites here, or else the harness's own suites.",
     ),
 ]
 CasePattern = Annotated[str, typer.Option(help="Only cases whose id matches this shell pattern.")]
@@ -32,6 +33,15 @@ ReportPlace = Annotated[
     str | None,
     typer.Option("--report", help="Link or path of the report, which the output then names beside the verdicts."),
 ]
+
+
+def default_suites() -> tuple[str, ...]:
+    """pytest's arguments where no suites are named: the folder ``suites`` here, or else the suites of the harness."""
+    if Path("suites").is_dir():
+        return ("suites",)
+    if find_spec("harness.suites"):
+        return ("--pyargs", "harness.suites")
+    return (str(Path(__file__).parents[2] / "suites"),)  # the project's own checkout, which is not installed
 
 
 def print_error(message: str) -> None:

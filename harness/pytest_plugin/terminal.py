@@ -10,16 +10,20 @@ from harness.core.escaping import one_line as on_one_line
 from harness.core.quantities import ROUNDING, bytes_words, error_words, seconds_words
 from harness.core.record import Record, TaskResult, Timing
 from harness.core.setting_error import NOT_MEASURED, SettingErrors, error_phrase, explanation
-from harness.core.spec import OperationSpec
+from harness.core.spec import ModelSpec, OperationSpec
 from harness.statistics import intervals
 from harness.statistics.rounds import over_processes
 
 UNKNOWN = "unknown"
 """The error of a cell of the tables where it was not measured."""
+NOT_MEASURED_IN_MODEL = "error inside the model not measured"
+"""The words beside the time of a model, whose attention approximates another."""
 DISTURBED_MARK = "~"
 """In front of a time of the tables that other processes disturbed."""
 REASON_LENGTH = 300
 """Characters of a reason in the line of a case; the record has all reasons in full."""
+NO_CASE = "-"
+"""The time of a cell of the tables where an attention has no case."""
 COLUMN_GAP, LENGTH_GAP = 2, 4
 """Blanks between two columns, and in front of the columns of the next length."""
 _MODES = {"forward": "forward", "forward_backward": "forward + backward"}
@@ -61,6 +65,8 @@ def error_beside(record: Record, records: Sequence[Record], comes_later: bool) -
     if record.timing is None:
         return None
     found = SettingErrors(records).of(record)
+    if found is None and isinstance(record.spec, ModelSpec):
+        return NOT_MEASURED_IN_MODEL  # cases measure the error of the attention alone
     return f"{NOT_MEASURED} yet" if found is None and comes_later else error_phrase(found)
 
 
@@ -239,10 +245,8 @@ def _table(cells: dict[tuple[str, int], tuple[str, ...]], width: int, named: Seq
     names = [name for name in names if any(any(cells.get((name, n), ("", ""))[1:]) for n in lengths)] or names
     names.sort(key=lambda name: named.index(name) if name in named else len(named))
     first = ["", "attention", *names]
-    columns = {
-        length: aligned([["time", "error", "memory"], *([*cells.get((name, length), ("-", "", ""))] for name in names)])
-        for length in lengths
-    }
+    titles, none = ["time", "error", "memory"], (NO_CASE, "", "")
+    columns = {length: aligned([titles, *([*cells.get((name, length), none)] for name in names)]) for length in lengths}
     blocks: list[list[list[str]]] = []
     used = width + 1  # the first length opens a block
     for length, column in columns.items():
@@ -256,7 +260,10 @@ def _table(cells: dict[tuple[str, int], tuple[str, ...]], width: int, named: Seq
     lines: list[str] = []
     for block in blocks:
         rows = [list(row) for row in zip(*block, strict=True)]
-        lines += [*([""] if lines else []), *aligned(rows, LENGTH_GAP)]
+        heads, attentions = rows[:2], rows[2:]
+        # An attention that is not measured at every length has no row in a part of the table without its lengths.
+        measured = [row for row in attentions if any(cell != NO_CASE for cell in row[1:])]
+        lines += [*([""] if lines else []), *aligned([*heads, *measured], LENGTH_GAP)]
     return lines
 
 

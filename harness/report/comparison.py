@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.core.record import SCHEMA_VERSION, Run
 from harness.report import questions
-from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.amounts import Amount, Sentence, compose
 from harness.report.model.page_data import OperationData
 from harness.report.model.page_parts import Evidence, Panel, Section
 from harness.report.model.plain_rows import PlainRow, plain_rows
@@ -20,7 +20,6 @@ from harness.report.questions import attention_swaps, headline, run_differences,
 from harness.report.questions.level_panels import level_panels
 from harness.report.questions.operation_page import operation_data
 from harness.statistics import disturbed_run
-from harness.statistics.disturbed_run import RunDisturbance
 
 
 @cache
@@ -100,6 +99,21 @@ class Comparison:
     raw: list[Run]
 
     @property
+    def finding(self) -> Sentence:
+        """The first sentence of all."""
+        return self.summaries[0].sentences[0]
+
+    @property
+    def data_finding(self) -> Sentence:
+        """How many records the page has, and what they have."""
+        records = [record for run in self.raw for record in run.records]
+        samples = sum(len(record.timing.wall_seconds) for record in records if record.timing)
+        counts = len(records), samples, sum(len(record.checks) for record in records)
+        as_csv = ", and a setting of the attention alone as CSV" if self.operation else ""
+        words = "Records: {}; samples of time: {}; checks: {}. All as JSON{}."
+        return compose(words, *(Amount(count, "count") for count in counts), as_csv)
+
+    @property
     def panels(self) -> list[Panel]:
         """Every panel, in the order of the page."""
         return [section.panel for section in self.sections if section.panel]
@@ -112,8 +126,10 @@ class Comparison:
                 {"run": summary.heading, "sentences": [sentence.as_json() for sentence in summary.sentences]}
                 for summary in self.summaries
             ],
+            "finding": self.finding.as_json(),
+            "data_finding": self.data_finding.as_json(),
             "notices": self.notices,
-            "disturbances": [disturbance and disturbance.as_json() for disturbance in map(_disturbance, self.raw)],
+            "disturbances": [found and found.as_json() for found in map(disturbed_run.judge_run, self.raw)],
             "counts": {status: count.as_json() for status, count in self.counts.items()},
             "remarks": [plot.remarks_as_json() for plot in plots if plot.remarks],
             "sections": [
@@ -186,17 +202,11 @@ def _status_counts(rows: Sequence[ReportRow]) -> dict[str, Amount]:
     return {status: Amount(count, "count") for status, count in Counter(row.status for row in rows).most_common()}
 
 
-def _disturbance(run: Run) -> RunDisturbance | None:
-    """What disturbed the run, judged from its records, because a log and an older run do not have the sentence."""
-    cores = run.machine.get("logical_cores")
-    return disturbed_run.judge(run.records, cores if isinstance(cores, int) else None)
-
-
 def _notices(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
     """What a reader must know before comparing anything: disturbed runs, empty runs, different machines and schemas."""
     notices = [
         f"{label}: {disturbance.sentence}" if len(runs) > 1 else disturbance.sentence
-        for label, disturbance in zip(labels, map(_disturbance, runs), strict=True)
+        for label, disturbance in zip(labels, map(disturbed_run.judge_run, runs), strict=True)
         if disturbance is not None
     ]
     if not any(run.records for run in runs):

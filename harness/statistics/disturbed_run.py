@@ -10,12 +10,12 @@ judged together, until they took ``STRETCH_SECONDS``.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import mean, median
 from typing import Literal
 
-from harness.core.record import Record
+from harness.core.record import Record, Run
 
 Kind = Literal[
     "foreign processes", "virtual machine's host", "load", "heat", "clock", "GPU throttled", "GPU processes", "samples"
@@ -54,6 +54,7 @@ class Cause:
             record has a readable time.
         seconds: how long these cases took, with those that were judged together with them.
         cases: how many these are.
+        records: their records.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Cause:
     ended: datetime | None
     seconds: float
     cases: int
+    records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,20 @@ class RunDisturbance:
     @property
     def sentence(self) -> str:
         """From when to when, by what, and what a reader should do."""
+        return (
+            f"This run was {self.what}. "
+            "Its times may be too long, and unequally so: repeat it on an idle machine before comparing them."
+        )
+
+    @property
+    def what(self) -> str:
+        """From when to when, and by what, as the end of a clause: ``disturbed from ...``."""
         when = ""
         if self.began is not None and self.ended is not None:
             end_format = "%H:%M:%S" if self.began.date() == self.ended.date() else "%Y-%m-%d %H:%M:%S"
             when = f" from {self.began:%Y-%m-%d %H:%M:%S} to {self.ended.strftime(end_format)} UTC,"
         how_long = f"{_seconds(self.seconds)} of the {_seconds(self.run_seconds)} that its cases took"
-        return (
-            f"This run was disturbed{when} for {how_long}: {'; '.join(cause.words for cause in self.causes)}. "
-            "Its times may be too long, and unequally so: repeat it on an idle machine before comparing them."
-        )
+        return f"disturbed{when} for {how_long}: {'; '.join(cause.words for cause in self.causes)}"
 
     def as_json(self) -> dict[str, object]:
         """The same as plain data."""
@@ -150,6 +157,12 @@ def judge(records: Iterable[Record], cores: int | None = None) -> RunDisturbance
         seconds=sum(record.took_seconds for record in disturbed.values()),
         run_seconds=sum(record.took_seconds for record in begun),
     )
+
+
+def judge_run(run: Run) -> RunDisturbance | None:
+    """What disturbed a run, judged from its records, because a log and an older run do not have the sentence."""
+    cores = run.machine.get("logical_cores")
+    return judge(run.records, cores if isinstance(cores, int) else None)
 
 
 Found = tuple[Cause, list[Record]]
@@ -340,6 +353,7 @@ def _cause(kind: Kind, words: str, records: list[Record]) -> Found:
             ended=max(filter(None, map(_ended, records)), default=None),
             seconds=sum(record.took_seconds for record in records),
             cases=len(records),
+            records=tuple(records),
         ),
         records,
     )

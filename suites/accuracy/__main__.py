@@ -6,7 +6,8 @@ It is no part of the profiles: the profile ``standard`` takes days on one core. 
 
 The same command continues a run that was killed, also on another machine to which the folder was moved: no training is
 repeated. The folder has ``accuracy.md``, the page for readers; ``summary.json``, its numbers; ``accuracy.json``, a run
-that ``harness report`` reads; and ``accuracy.log.jsonl``, the log of all trainings.
+that ``harness report`` reads, with one record for all seeds of an attention; and ``accuracy.log.jsonl``, the log of all
+trainings.
 """
 
 import json
@@ -24,6 +25,7 @@ from harness.processes import ending_signals
 from harness.processes.case_worker import CaseWorker
 from suites.accuracy import page, verdicts
 from suites.accuracy.plan import PLANS, Plan
+from suites.accuracy.report_run import report_run
 from suites.accuracy.trainings import Trainings, Worker
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, pretty_exceptions_enable=False)
@@ -84,7 +86,7 @@ def write_results(plan: Plan, trainings: Trainings, out: Path) -> None:
     finished = trainings.run()
     results = verdicts.results(plan, {record.case_id: record for record in finished.records})
     summary = {"profile": plan.name, "results": [result.model_dump(mode="json") for result in results]}
-    _replace(out / "accuracy.json", json.dumps({"harness": finished.model_dump(mode="json")}))
+    _replace(out / "accuracy.json", json.dumps({"harness": report_run(plan, finished).model_dump(mode="json")}))
     _replace(out / "summary.json", json.dumps(summary, indent=1))
     _replace(out / "accuracy.md", page.render(plan, finished, results))
 

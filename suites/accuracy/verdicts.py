@@ -98,7 +98,7 @@ def results(plan: Plan, records: Mapping[str, Record]) -> list[CellResult]:
 def cell_result(cell: Cell, reference: Cell | None, records: Mapping[str, Record]) -> CellResult:
     """The result of one cell, compared with the reference on the same setting if there is one."""
     development = {rate: cell.development(rate) for rate in cell.plan.learning_rates}
-    rate = _rate_of_comparison(cell, records)
+    rate = rate_of_comparison(cell, records)
     specs = [*(spec for each in development.values() for spec in each), *(cell.comparison(rate) if rate else ())]
     own = [record for spec in specs if (record := records.get(spec.case_id)) is not None]
     attention = ATTENTIONS[cell.attention]
@@ -130,7 +130,7 @@ def cell_result(cell: Cell, reference: Cell | None, records: Mapping[str, Record
         result.chance, result.majority = tasks[0].chance, max(task.majority for task in tasks)
         result.sampled = _sampled(cell, trained)
     if reference is not None and cell.attention != REFERENCE:
-        reference_rate = _rate_of_comparison(reference, records)
+        reference_rate = rate_of_comparison(reference, records)
         result.difference = _to_reference(cell, trained, _trained(reference, reference_rate, records))
     return result
 
@@ -188,7 +188,7 @@ def _learned(tasks: Collection[TaskResult]) -> bool:
     return mean.is_above(max(max(task.chance, task.majority) for task in tasks))
 
 
-def _rate_of_comparison(cell: Cell, records: Mapping[str, Record]) -> float | None:
+def rate_of_comparison(cell: Cell, records: Mapping[str, Record]) -> float | None:
     """The learning rate of the cell's held-out trainings: chosen when all development trainings have a record."""
     development = [spec for rate in cell.plan.learning_rates for spec in cell.development(rate)]
     if any(spec.case_id not in records for spec in development):

@@ -78,7 +78,8 @@ def noise() -> str:
 
 def floor() -> str:
     """Scores of all seeds; a dash where not every seed has one."""
-    results = json.loads((ROOT / "reports" / "cpu-trained" / "summary.json").read_text(encoding="utf-8"))["results"]
+    summary = ROOT / "reports" / "cpu-trained-short" / "summary.json"
+    results = json.loads(summary.read_text(encoding="utf-8"))["results"]
     found = {(each["task"], each["seq_len"], each["attention"]): each["scores"] for each in results}
     attentions = ("sdpa", "yoso", "yoso_norm_floor")
     table = [["task", "softmax", "yoso", "yoso, norm_floor=0.1"]]

@@ -91,6 +91,22 @@ def test_a_table_names_a_status_where_there_is_no_time_and_leaves_out_rows_witho
     assert not any(line.startswith("never") for line in lines)
 
 
+def test_a_part_of_a_table_has_no_row_of_an_attention_that_has_no_case_at_its_lengths():
+    lengths = 128, 512, 1024, 2048
+    all_lengths = [timed("everywhere", n, 0.01) for n in lengths]
+    text = "\n".join(terminal.tables([*all_lengths, timed("short", 128, 0.01)], 60))
+    first, *others = text.split("n=1024")
+    assert others
+    assert "short" in first
+    assert "short" not in "".join(others)
+    assert all("everywhere" in part for part in (first, *others))
+
+
+def test_a_models_time_says_that_its_error_inside_the_model_was_not_measured():
+    model = timed("mine", 512, 0.01).model_copy(update={"spec": ModelSpec(attention="mine", seq_len=512)})
+    assert terminal.error_beside(model, [], comes_later=True) == "error inside the model not measured"
+
+
 def test_two_thousand_cases_of_hostile_names_stay_in_the_terminal():
     names = [f"a\x1b[31m\n{number}" for number in range(250)]
     records = [timed(name, n, 0.01) for name in names for n in range(128, 136)]

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import gate_runs
@@ -96,6 +97,16 @@ def test_the_page_lists_a_regression_with_both_times_its_interval_its_error_and_
     addresses = [address for address in page.addresses if address != "data:,"]
     assert len(addresses) == 2 + len(points)  # the commits on both sides of the change, and the list of all commits
     assert all(address.startswith("store/") and ":" not in address for address in addresses)
+
+
+def test_a_name_from_right_to_left_leaves_the_words_around_it_in_their_order(tmp_path):
+    override, isolated = "\u202eemag", "\u2068[^\u2068\u2069]*\u2069"
+    points = [Point(f"2026-01-{n + 1:02}", f"{n:040x}", float(value)) for n, value in enumerate(noisy([0.010, 0.013]))]
+    series = {(f"{override} CPU", f"operation/{override}-b1-h8-d64-n128-fp32-fwd-cpu", "time"): points}
+    assert len(history_page.write(series, tmp_path / "h.html")) == 1
+    text = (tmp_path / "h.html").read_text(encoding="utf-8")
+    assert text.count(override) >= 4
+    assert override not in re.sub(isolated, "", text)
 
 
 def test_a_level_that_changes_for_the_better_is_no_regression(tmp_path):
@@ -258,6 +269,31 @@ def test_runs_are_added_to_a_folder_and_plotted(tmp_path, monkeypatch):
     assert done.stdout == "3 series, regressions: 1, improvements: 0: history.html\n"
     assert "(2026-01-07), not yet at" in (tmp_path / "history.html").read_text()
     assert call(monkeypatch, tmp_path, "plot", "--case", "nope").exit_code == 2
+
+
+def test_a_commit_links_the_page_of_its_report_or_says_the_command_that_makes_it(tmp_path, monkeypatch):
+    paths = [saved(tmp_path, run_of(number, scale=1.0 if number < 6 else 1.5)) for number in range(12)]
+    call(monkeypatch, tmp_path, "add", *paths)
+    first, second, *_, last = sorted((tmp_path / "history").glob("*/*.json"))
+    first.with_suffix(".html").touch()
+    second.with_suffix("").mkdir()
+    (second.with_suffix("") / "index.html").touch()
+    call(monkeypatch, tmp_path, "plot", "--case", "operation/sdpa*")
+    page = report_page.Page((tmp_path / "history.html").read_text())
+    places = [path.relative_to(tmp_path).as_posix() for path in (first.with_suffix(".html"), second.with_suffix(""))]
+    assert places[0] in page.addresses
+    assert f"{places[1]}/index.html" in page.addresses
+    stored = last.relative_to(tmp_path)
+    assert stored.as_posix() in page.addresses
+    assert f"harness report {stored} --out {stored.with_suffix('.html')}" in page.text
+    assert page.text.count("the next page of the history links") == 10
+    (before, after) = sorted((tmp_path / "history").glob("*/*.json"))[5:7]
+    both = " ".join(str(path.relative_to(tmp_path)) for path in (before, after))
+    assert f"Compare them: harness report {both}" in page.text
+    after.with_suffix(".html").touch()
+    call(monkeypatch, tmp_path, "plot", "--case", "operation/sdpa*")
+    page = report_page.Page((tmp_path / "history.html").read_text())
+    assert page.addresses.count(after.with_suffix(".html").relative_to(tmp_path).as_posix()) == 2
 
 
 def state(folder):

@@ -5,7 +5,7 @@ import sys
 import pytest
 import synthetic
 
-from harness.cases import runner
+from harness.cases import in_this_process, runner
 from harness.core.spec import OperationSpec
 from harness.measure import launches
 from harness.processes import protocol
@@ -81,7 +81,7 @@ def test_the_real_process_answers_null_for_a_cpu_case(counter):
 
 def test_a_run_logs_its_records_with_their_kernels(monkeypatch, tmp_path):
     timed = record()
-    monkeypatch.setattr(session.runner, "run", lambda spec, effort: timed)
+    monkeypatch.setattr(in_this_process, "run", lambda spec, effort: timed)
     monkeypatch.setattr(LaunchCounter, "counted", lambda self, it: it.model_copy(update={"kernel_launches": 3}))
     log = tmp_path / "run.log.jsonl"
     running = session.HarnessSession(Selection(), "pytest", log)

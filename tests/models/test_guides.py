@@ -24,7 +24,8 @@ def run(page: Path) -> dict[str, Any]:
 
 
 def test_every_guide_is_tested():
-    assert [page.stem for page in GUIDES] == NAMES
+    others = {"compare"}  # tests/api/test_compare_guide.py
+    assert [page.stem for page in GUIDES if page.stem not in others] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

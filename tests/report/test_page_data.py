@@ -180,14 +180,6 @@ def test_a_disturbed_time_is_in_no_comparison_of_two_runs() -> None:
     assert pair.ratio is None
 
 
-def test_a_busy_machine_is_named() -> None:
-    busy = timed("sdpa", 512, 1e-3, timing={"load_before": 5.7, "foreign_gpu_processes": 3})
-    first, second = setting_of(of_records(busy), 512).notices
-    assert str(first) == "The machine was busy: its load average reached 5.70 on 2 cores before a time was taken."
-    assert "on the GPU before a time was taken: 3." in str(second)
-    assert setting_of(of_records(timed("sdpa", 512, 1e-3, timing={"load_before": 2.1})), 512).notices == ()
-
-
 def test_a_time_of_one_sample_has_no_verdict() -> None:
     data = of_records(timed("sdpa", 512, 1e-2), timed("yoso", 512, 1e-3, samples=1))
     row = row_of(data, "yoso", 512)

@@ -41,8 +41,8 @@ def test_the_fraction_is_of_the_tightest_measured_ceiling() -> None:
     table = hardware_bounds.bound_fractions(report_rows(run), [run])
     rows = {row[0]: [str(cell) for cell in row[2:]] for row in table.rows}
     assert rows == {
-        "sdpa": ["2.00 ms [2.00 ms, 2.00 ms]", "not measured", "1.00 ms", "matmul bfloat16", "50.0%"],
-        "yoso": ["100 µs [100 µs, 100 µs]", "not measured", "20.0 µs", "copy", "20.0%"],
+        "sdpa": ["2.00 ms [2.00 ms, 2.00 ms]", "not measured", "1.00 ms", "matmul bfloat16", "50.0% [50.0%, 50.0%]"],
+        "yoso": ["100 µs [100 µs, 100 µs]", "not measured", "20.0 µs", "copy", "20.0% [20.0%, 20.0%]"],
     }
 
 
@@ -73,3 +73,31 @@ def test_a_run_from_before_these_fields_still_loads() -> None:
     run = load(path)
     assert run.ceilings == []
     assert all(record.work is None for record in run.records)
+
+
+def test_disturbed_times_have_no_fraction_of_their_bound_and_near_ones_are_tied() -> None:
+    run = made_up()
+    sdpa = run.records[0]
+    assert sdpa.timing is not None
+    twin = sdpa.model_copy(update={"spec": sdpa.spec.model_copy(update={"attention": "other"})})
+    rows = report_rows(synthetic.run([sdpa, twin], ceilings=CEILINGS))
+    assert "other at 50.0% [50.0%, 50.0%] of its bound by matmul bfloat16 (no clear difference from sdpa)" in str(
+        hardware_bounds.bound_finding(rows, [run])
+    )
+    disturbed = sdpa.timing.model_copy(update={"disturbed": True, "disturbance": "1 of 2 cores"})
+    busy = synthetic.run([sdpa.model_copy(update={"timing": disturbed})], ceilings=CEILINGS)
+    rows = report_rows(busy)
+    assert hardware_bounds.bound_fractions(rows, [busy]).rows[0][-1] == "disturbed"
+    words = "2 ceilings were measured, and other processes disturbed the time of every case with a bound."
+    assert str(hardware_bounds.bound_finding(rows, [busy])) == words
+    assert hardware_bounds.roofline_figure(rows, CEILINGS, {}) is None
+    assert str(hardware_bounds.device_finding(rows)).startswith("0 of 1 cases are launch-bound")
+    assert str(hardware_bounds.device_finding(rows)).endswith("; 1 disturbed.")
+
+
+def test_a_case_is_launch_bound_only_where_the_two_times_have_an_order() -> None:
+    times = {"device_seconds": [1.0e-4, 2e-4, 3e-4], "submit_seconds": [1.5e-4, 2.1e-4, 2.2e-4]}
+    timing = Timing(wall_seconds=[1e-3] * 3, warmup_calls=1, **times)
+    assert hardware_bounds.launch_limit(timing) == "not clear"
+    once = Timing(wall_seconds=[1e-3], warmup_calls=1, device_seconds=[1e-4], submit_seconds=[3e-4])
+    assert hardware_bounds.launch_limit(once) == "not clear"

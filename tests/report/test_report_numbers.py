@@ -88,7 +88,9 @@ class Known:
         recorded = [leaf for leaf in leaves(data["runs"], skip=("case_id",)) if isinstance(leaf, str)]
         cases = [record.case_id for run in self.runs for record in run.records]
         parts = [part for words in made for part in words.split("; ")]
-        names = {" ".join(name.split()) for name in (*recorded, *cases, *parts)}
+        operation = data["page"]["operation"] or {"settings": []}
+        knobs = [row["knob"] for setting in operation["settings"] for row in setting["rows"]]
+        names = {" ".join(name.split()) for name in (*recorded, *cases, *parts, *knobs)}
         self.names = sorted(
             (one for one in names if re.search(r"[^\W\d]", one) and numbers(one)), key=len, reverse=True
         )
@@ -103,8 +105,9 @@ class Known:
         counts = iter(self.report["counts"].values())
         machines = [str(value) for run in self.runs for value in (*run.machine.values(), (run.commit or "")[:10])]
         of_runs = {number for details in self.report["runs"] for number in self.of(details["finding"])}
-        findings = iter([*(self.of(section["finding"]) for section in self.report["sections"]),
-                         of_runs | numbers(" ".join(machines))])  # fmt: skip
+        findings = iter([self.of(self.report["finding"]),
+                         *(self.of(section["finding"]) for section in self.report["sections"]),
+                         of_runs | numbers(" ".join(machines)), self.of(self.report["data_finding"])])  # fmt: skip
         particulars = iter([part for run, details in zip(self.runs, self.report["runs"], strict=True)
                             for part in self.particulars(run, details)])  # fmt: skip
         for block in page.blocks:

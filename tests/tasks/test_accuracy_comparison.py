@@ -187,6 +187,30 @@ def test_a_training_in_another_environment_says_so(tmp_path, monkeypatch):
     assert "commit: the run's header has " in by_attention["yoso_e"]
 
 
+def test_the_report_has_one_record_for_the_seeds_of_an_attention_and_each_failure(tmp_path):
+    results = {(each.task, each.seq_len, each.attention): each for each in run(tmp_path, FakeWorker())}
+    found = store.load(tmp_path / "accuracy.json").records
+    by_case = {(each.spec.task, each.spec.seq_len, each.spec.attention): each for each in found}
+    assert len(by_case) == len(found) == len(results)
+    for case, found_record in by_case.items():
+        scores = list(results[case].scores.values())
+        assert found_record.task.scores == scores
+        assert found_record.spec.seeds == len(scores) == len(found_record.task.train_seconds)
+        assert found_record.case_id == found_record.spec.case_id
+        sampled = results[case].sampled
+        assert [each.scores for each in found_record.task.evaluated_with] == (
+            [list(sampled.scores.values())] if sampled else []
+        )
+
+
+def test_an_attention_that_failed_while_its_rate_was_chosen_is_in_the_report(tmp_path, monkeypatch):
+    monkeypatch.setitem(plans.ATTENTIONS, "linear", plans.Attention("linear", {"floors": 3}))
+    run(tmp_path, FakeWorker())
+    found = [each for each in store.load(tmp_path / "accuracy.json").records if each.spec.attention == "linear"]
+    assert {each.status for each in found} == {"unsupported"}
+    assert "no knob" in found[0].reasons[0]
+
+
 def test_a_folder_of_another_profile_is_refused(tmp_path):
     run(tmp_path, FakeWorker(), SMALL)
     with pytest.raises(store.StoreError, match=r"expected the log of the profile 'accuracy-other', found that of 'acc"):
@@ -363,7 +387,7 @@ def test_a_real_training_is_in_the_log_and_its_checkpoints_are_removed(tmp_path)
 
 def test_a_wrong_option_is_one_line_and_exit_code_2():
     for arguments, words in (
-        (["--profile", "fast"], "--profile: expected quick or standard, got 'fast'"),
+        (["--profile", "fast"], "--profile: expected quick or short or standard, got 'fast'"),
         (["--settings", "needle-n1"], "--settings: expected names of the profile 'quick', got needle-n1; choose from"),
     ):
         ended = CliRunner().invoke(command.app, arguments)

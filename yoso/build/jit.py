@@ -1,8 +1,10 @@
-"""Builds the native kernels with ninja on first use and loads them; warns once with the reason where that fails.
+"""Loads the native kernels: those of the wheel, or those that it builds with ninja on first use.
 
-The library is kept in a cache folder (``yoso.build.cache``). Its name is a hash of the sources, flags, compilers and
-torch's version, so that a change to any of them causes a new build and later starts only load it. ``YOSO_CXXFLAGS`` and
-``YOSO_NVCCFLAGS`` add compiler flags, for a sanitizer (``make sanitize``) or a profiler.
+A wheel of one platform has the CPU kernels (``yoso.build.prebuilt``). If they do not fit, and for all other kernels,
+the library is built and kept in a cache folder (``yoso.build.cache``). Its name is a hash of the sources, flags,
+compilers and torch's version, so that a change to any of them causes a new build and later starts only load it. Where
+neither works, one warning says why. ``YOSO_CXXFLAGS`` and ``YOSO_NVCCFLAGS`` add compiler flags, for a sanitizer
+(``make sanitize``) or a profiler.
 """
 
 import hashlib
@@ -19,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from yoso.build import toolchain
+from yoso.build import prebuilt, toolchain
 from yoso.build.cache import cache_dir, is_whole, locked, private_dir_instead, put, why_unsafe
 from yoso.build.toolchain import BuildError
 from yoso.build.watchdog import watched
@@ -63,15 +65,21 @@ def _load_error_with_warning(device_type: str) -> str:
 @cache
 def _load_error(device_type: str) -> str:
     """Load the library; return why it failed, or an empty string."""
+    misfit = ""
+    # Whoever asks for other flags wants the kernels that are built with them.
+    if device_type == "cpu" and prebuilt.is_there() and not os.environ.get("YOSO_CXXFLAGS"):
+        misfit = prebuilt.load(source_digest("cpu"))
+        if not misfit:
+            return ""
     try:
         torch.ops.load_library(str(library(device_type)))
     except (BuildError, OSError) as error:
-        return str(error)
+        return f"{misfit}; {error}" if misfit else str(error)
     return ""
 
 
 def library(device_type: str = "cpu") -> Path:
-    """The library of a device type's kernels, from the cache or built now.
+    """The library of a device type's kernels, from the cache or built now; never the one of a wheel.
 
     The CUDA library is built for the compute capabilities of the visible devices.
 
@@ -125,10 +133,21 @@ def _fingerprint(device_type: str, nvcc_flags: list[str]) -> str:
         parts.append(os.path.realpath(toolchain.cuda_home()))
     for part in parts:
         digest.update(part.encode() + b"\0")
+    _add_sources(digest, device_type)
+    return digest.hexdigest()[:16]
+
+
+def source_digest(device_type: str) -> str:
+    """A checksum of what a device type's kernels are compiled from."""
+    digest = hashlib.sha256()
+    _add_sources(digest, device_type)
+    return digest.hexdigest()
+
+
+def _add_sources(digest: "hashlib._Hash", device_type: str) -> None:
     # Only the shared headers and the device type's own folder: a change for one device type rebuilds no other.
     for source in sorted([*SOURCES.glob("*.h"), *filter(Path.is_file, (SOURCES / device_type).rglob("*"))]):
         digest.update(source.relative_to(SOURCES).as_posix().encode() + b"\0" + source.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _build(device_type: str, built: Path, nvcc_flags: list[str]) -> None:
@@ -193,6 +212,7 @@ def status() -> dict[str, str]:
         "compiler": result_or_error(toolchain.compiler),
         "CUDA toolkit": result_or_error(toolchain.cuda_home),
         "ninja": shutil.which("ninja") or "not on PATH",
+        "prebuilt": f"in {prebuilt.FOLDER}" if prebuilt.is_there() else "none: this is no wheel of one platform",
         "cache": str(cache_dir()),
         "kernels": describe("cpu"),
         "CUDA kernels": _load_error("cuda") or _describe_native("cuda", "cuda"),

@@ -1,11 +1,12 @@
 """The published runs: one folder per run, an index of all runs with a matrix and search, and one page per device."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import store
+from harness.core.escaping import reordering_texts
 from harness.core.record import Run
 from harness.core.templates import environment
 from harness.report.comparison import compare
@@ -34,6 +35,7 @@ class PublishedRun:
         data, page: relative to the reports folder; the page may be missing.
         summary: what the run says in a sentence or two.
         winners: the run's row of the matrix; None where it did not time the attention alone.
+        reordering: the names in it that would reorder the words around them (``escaping.reordering_texts``).
     """
 
     name: str
@@ -46,9 +48,16 @@ class PublishedRun:
     cases: int
     summary: str
     winners: RunWinners | None
+    reordering: list[str]
 
 
-def publish(source: Path, reports: Path, name: str | None = None, reading: Path | None = None) -> Path:
+def publish(
+    source: Path,
+    reports: Path,
+    name: str | None = None,
+    reading: Path | None = None,
+    as_json: Callable[[Run], str] | None = None,
+) -> Path:
     """Add a run to ``reports``: its data unchanged, its page, the index and the page of its device.
 
     Args:
@@ -56,6 +65,8 @@ def publish(source: Path, reports: Path, name: str | None = None, reading: Path 
         reports: the folder of all published runs.
         name: name of the run's folder; by default made from device, profile and start.
         reading: a file with paragraphs about the run, separated by empty lines.
+        as_json: writes a run as benchmark JSON; the data of a log is then published as that, so that whoever reads
+            pytest-benchmark's JSON can read it.
 
     Returns:
         The run's folder.
@@ -70,8 +81,9 @@ def publish(source: Path, reports: Path, name: str | None = None, reading: Path 
     if chosen != slug(chosen) or chosen == DEVICES:
         raise ValueError(f"name must be lower-case letters, digits and hyphens, and not {DEVICES!r}, got {chosen!r}")
     folder = reports / chosen
-    data = folder / ("run" + "".join(source.suffixes[-1:]))
-    content = source.read_bytes()
+    is_converted = as_json is not None and source.suffix == ".jsonl"
+    data = folder / ("run.json" if is_converted else "run" + "".join(source.suffixes[-1:]))
+    content = as_json(run).encode() if as_json is not None and is_converted else source.read_bytes()
     others = [path for path in folder.glob("run.*") if path.read_bytes() != content] if folder.exists() else []
     if others:
         raise AlreadyPublished(
@@ -126,7 +138,7 @@ def _index_page(title: str, runs: Sequence[PublishedRun], pages: Mapping[str, st
     """The text of the index or of a device's page; ``root`` is the way to the reports folder."""
     rows = matrix_rows(runs)
     return (
-        environment(html.TEMPLATES)
+        environment(html.TEMPLATES, [name for run in runs for name in run.reordering])
         .get_template("index.html")
         .render(
             title=title,
@@ -201,6 +213,7 @@ def _published_run(run: Run, path: Path, reports: Path) -> PublishedRun:
         cases=len(run.records),
         summary=found.headline if found else " ".join(map(str, headline.sentences(evidence.rows, operation)[:2])),
         winners=found,
+        reordering=reordering_texts(run.model_dump_json()),
     )
 
 

@@ -69,9 +69,7 @@ def facets_of(record: Record) -> dict[str, str]:
             }  # fmt: skip
         case TaskSpec():
             shape = f"{spec.layers} layers, width {spec.hidden_size}, {spec.heads} heads"
-            budget = (
-                f"{spec.steps} steps of {spec.batch}, rate {spec.learning_rate:g}, {spec.train_examples:,} examples"
-            )
+            budget = f"{spec.steps} steps of {spec.batch}, {spec.train_examples:,} examples"
             if spec.pretrain_steps:
                 budget += f", after {spec.pretrain_steps} steps of denoising"
             if spec.scored_on == "development":

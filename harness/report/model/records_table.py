@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from harness.core.record import Memory, Record, Run, Status
-from harness.core.spec import ModelSpec, Scalar
+from harness.core.spec import ModelSpec, Scalar, TaskSpec
 from harness.report.model.amounts import Amount, Sentence, compose, join
 from harness.report.model.facets import Facets, facets_of
 from harness.statistics import intervals
@@ -243,7 +243,9 @@ def _divisor(record: Record) -> int | None:
 def _knobs(record: Record) -> dict[str, Scalar | None]:
     spec = record.spec
     window = {"conv_window": spec.conv_window} if isinstance(spec, ModelSpec) else {}
-    return {**window, **spec.knobs, **record.knobs, "seed": spec.seed}
+    # Attentions may be trained with the rate that is best for each, and are compared nevertheless.
+    rate = {"learning_rate": spec.learning_rate} if isinstance(spec, TaskSpec) else {}
+    return {**window, **rate, **spec.knobs, **record.knobs, "seed": spec.seed}
 
 
 def _is_set(record: Record, knob: str) -> bool:
@@ -254,7 +256,8 @@ def _is_set(record: Record, knob: str) -> bool:
 def _series(records: Sequence[Record], facets: Sequence[Facets]) -> list[str]:
     """The base series, with the knobs in which records with equal facets and length differ.
 
-    A model's ``conv_window`` counts as a knob, and is in the label of the models that have a convolution.
+    A model's ``conv_window`` counts as a knob, and is in the label of the models that have a convolution; so does the
+    learning rate of a training.
     A knob that only follows the length, such as ``hash_code_len`` = log2(n), does not split a series. Records that
     leave a knob to the attention's default stay one series beside those that set it. The budget of a quality record
     does not split a series either, because it is the axis of that plot.

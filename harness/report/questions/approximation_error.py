@@ -49,12 +49,13 @@ from harness.statistics.intervals import LEVEL
 
 _AXIS_MARGIN = 1.15
 """The factor between the outermost errors and the ends of their axis."""
-_TENSORS = {
-    "output": "the output",
-    "grad_q": "the gradient of q",
-    "grad_k": "the gradient of k",
-    "grad_v": "the gradient of v",
+TENSOR_WORDS = {
+    "output": "output",
+    "grad_q": "gradient of q",
+    "grad_k": "gradient of k",
+    "grad_v": "gradient of v",
 }
+"""What an error may be of."""
 
 
 @dataclass(frozen=True)
@@ -171,11 +172,22 @@ def error_plots(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, i
     return [
         Plot(
             numbered_id("error", nth), f"Error of the output against length{inputs_suffix(kind)}",
-            error_figure(rows, styles, errors, kind), [],
-            "No error was measured at the lengths and settings that were timed.",
+            error_figure(rows, styles, errors, kind), _zero_remarks(rows, errors, kind),
+            "No approximation error above 0 was measured at the lengths and settings that were timed.",
         )
         for nth, kind in enumerate(inputs or [""])
     ]  # fmt: skip
+
+
+def _zero_remarks(rows: Sequence[ReportRow], errors: ErrorIndex, inputs: str) -> list[Sentence]:
+    """Measured errors of exactly 0, which a log axis does not have."""
+    zero = [
+        compose("{} at {} tokens", row.series, Amount(row.seq_len, "tokens"))
+        for row in rows
+        if row.is_ok and (matched := errors.of(row, inputs)) is not None and matched.median == 0
+    ]
+    words = "An error of exactly {} cannot be drawn on a log axis: {}."
+    return [compose(words, Amount(0, "count"), join(zero))] if zero else []
 
 
 def error_figure(rows: Sequence[ReportRow], styles: Styles, errors: ErrorIndex, inputs: str) -> Figure:
@@ -268,8 +280,7 @@ def _budget_views(facets: Facets, rows: list[ReportRow], styles: Styles) -> list
             _budget_plot(numbered_id("hashes", nth), tensor, inputs, by_inputs[inputs], scale, styles)
             for nth, inputs in enumerate(sorted(by_inputs))
         ]
-        tensor_words = _TENSORS.get(tensor, tensor)
-        views.append(FacetView({"Error of": tensor_words, **dict(facets)}, sequence_lengths(rows), plots))
+        views.append(FacetView({"Error of": _the(tensor), **dict(facets)}, sequence_lengths(rows), plots))
     return views
 
 
@@ -279,10 +290,14 @@ def _budget_plot(
     drawn = errors_by_budget(rows, tensor)
     references = sorted({quality.reference for row, quality in with_quality(rows) if row.series in drawn})
     against = f" against {', '.join(references)}" if references else ""
-    title = f"Relative error of {_TENSORS.get(tensor, tensor)}{against}{inputs_suffix(inputs)}"
+    title = f"Relative error of {_the(tensor)}{against}{inputs_suffix(inputs)}"
     remarks = _remarks_without_budget(rows, tensor, set(drawn)) + failure_remarks(rows)
     figure_ = budget_figure(rows, styles, tensor, scale)
-    return Plot(id_, title, figure_, remarks, "No attention with a budget was measured.")
+    return Plot(id_, title, figure_, remarks, f"No error of {_the(tensor)} of an attention with a budget.")
+
+
+def _the(tensor: str) -> str:
+    return f"the {TENSOR_WORDS[tensor]}" if tensor in TENSOR_WORDS else tensor
 
 
 def budget_figure(rows: Sequence[ReportRow], styles: Styles, tensor: str, scale: Sequence[float]) -> Figure:

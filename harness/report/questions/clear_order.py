@@ -24,9 +24,10 @@ def clear_lengths(own: Times, others: Times, tie: Tie | None) -> dict[int, bool]
 def clear_crossover(own: Times, others: Times, tie: Tie | None) -> growth.Crossover | growth.NoAnswer | None:
     """Where the method becomes faster or slower than the other; None where no order is clear.
 
-    At least 95% of the resamples have the verdict. A crossing has a clear difference on both of its sides.
+    At least 95% of the resamples have the verdict. A crossing has a clear difference on both of its sides. A time of
+    one sample has no interval, so its length is left out.
     """
-    crossover = growth.crossover(own, others)
+    crossover = growth.crossover(_with_intervals(own), _with_intervals(others))
     if isinstance(crossover, growth.NoAnswer):
         return crossover
     clear = clear_lengths(own, others, tie)
@@ -39,6 +40,10 @@ def clear_crossover(own: Times, others: Times, tie: Tie | None) -> growth.Crosso
     after = {is_faster for length, is_faster in clear.items() if length >= crossover.length}
     ends_faster = crossover.verdict == "faster from"
     return crossover if (not ends_faster) in before and after == {ends_faster} else None
+
+
+def _with_intervals(times: Times) -> Times:
+    return {length: time for length, time in times.items() if time.low is not None}
 
 
 def partly_clear_words(crossover: growth.Crossover, clear: Mapping[int, bool]) -> str | None:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
 from harness.core.quantities import number_words, share_words
 from harness.core.record import Ceiling, Record, Run, Timing
 from harness.report.model.amounts import (
@@ -40,7 +42,12 @@ from harness.report.model.records_table import (
     time_words,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
+from harness.report.questions.reference_times import is_clear, kernel_tie
 from harness.report.questions.setting_errors import SettingErrors, error_cell
+from harness.statistics.intervals import Estimate, bootstrap_median
+
+LAUNCH_BOUND = "launch-bound"
+_DISTURBED = "disturbed"
 
 
 @dataclass(frozen=True)
@@ -67,11 +74,29 @@ def time_bound(record: Record, ceilings: Sequence[Ceiling]) -> TimeBound | None:
     return max(bounds, key=lambda bound: bound.seconds, default=None)
 
 
-def is_launch_bound(timing: Timing) -> bool:
-    """Whether the device waits for the host: submitting a call takes longer than running it."""
+def launch_limit(timing: Timing) -> str:
+    """Whether the device waits for the host, because submitting a call takes longer than running it, in words: empty
+    where it does not, or nothing is known."""
     if timing.device_seconds is None or timing.submit_seconds is None:
-        return False
-    return median(timing.submit_seconds) > median(timing.device_seconds)
+        return ""
+    if timing.disturbed:
+        return _DISTURBED
+    rng = np.random.default_rng(0)
+    device, submission = (bootstrap_median(each, rng) for each in (timing.device_seconds, timing.submit_seconds))
+    if not is_clear(submission, device, None):
+        return "not clear"
+    return LAUNCH_BOUND if submission.value > device.value else ""
+
+
+def bound_fraction(bound: TimeBound, time: Estimate) -> Amount:
+    """The bound divided by the time, with the interval that the time gives it."""
+    low, high = (None, None) if time.low is None or time.high is None else (time.low, time.high)
+    return Amount(
+        bound.seconds / time.value,
+        "fraction",
+        None if high is None else bound.seconds / high,
+        None if low is None else bound.seconds / low,
+    )
 
 
 def device_section(evidence: Evidence) -> Section:
@@ -80,24 +105,29 @@ def device_section(evidence: Evidence) -> Section:
         "device", "Device and host time", device_finding(evidence.rows),
         "Device time is the GPU's own time, with cold caches and rotating inputs; wall time lasts until the end of a "
         "synchronization. Where the host takes longer to submit a call than the device takes to run it, the case is "
-        "launch-bound: the device waits for the host.",
+        "launch-bound: the device waits for the host. It is not clear where the intervals of the two overlap.",
         device_and_host(evidence.rows),
     )  # fmt: skip
 
 
 def device_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     """How many cases are launch-bound."""
-    timings = [
-        timing
+    limits = [
+        launch_limit(timing)
         for row in rows
         if row.kind in ("operation", "model") and (timing := row.record.timing) and timing.device_seconds is not None
     ]
-    if not timings:
+    if not limits:
         return None
-    bound = Amount(sum(map(is_launch_bound, timings)), "count")
+    others = [
+        compose("; {} {}", Amount(limits.count(limit), "count"), limit)
+        for limit in ("not clear", _DISTURBED)
+        if limit in limits
+    ]
     return compose(
-        "{} of {} cases are launch-bound: the device waits for the host.", bound, Amount(len(timings), "count")
-    )
+        "{} of {} cases are launch-bound: the device waits for the host{}.",
+        Amount(limits.count(LAUNCH_BOUND), "count"), Amount(len(limits), "count"), join(others, ""),
+    )  # fmt: skip
 
 
 def device_and_host(rows: Sequence[ReportRow]) -> list[Table]:
@@ -117,8 +147,7 @@ def device_and_host(rows: Sequence[ReportRow]) -> list[Table]:
                 submission: Cell = ABSENT
                 if timing.submit_seconds is not None:
                     submission = Amount(median(timing.submit_seconds), "s")
-                verdict = "launch-bound" if is_launch_bound(timing) else ""
-                length = Amount(row.seq_len, "tokens")
+                verdict, length = launch_limit(timing), Amount(row.seq_len, "tokens")
                 cells.append(
                     (
                         facets,
@@ -136,32 +165,43 @@ def bound_section(evidence: Evidence) -> Section:
     return build_section(
         "bounds", "Roofline", bound_finding(rows, runs),
         "The bound is the least time that the definition needs (inputs read once, outputs written once, every product "
-        "computed) at the ceilings measured on this device. The fraction is the bound divided by the time.",
+        "computed) at the ceilings measured on this device. The fraction is the bound divided by the time; its "
+        "interval is that of the time.",
         [bound_fractions(rows, runs), ceiling_table(runs, evidence.labels)],
         roofline_panel(rows, runs, evidence.styles),
     )  # fmt: skip
 
 
 def bound_finding(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Sentence | None:
-    """The attention that comes nearest to its bound at the longest length of the setting with the most results, and
-    YOSO."""
+    """The attention that comes nearest to its bound at the longest length of the setting with the most results, what is
+    tied with it, and YOSO."""
+    disturbed = False
     for facets, group in by_facets(rows, "operation").items():
+        bounded = [(row, row.time, bound) for row in group if row.time is not None
+                   if (bound := time_bound(row.record, runs[row.run].ceilings)) is not None]  # fmt: skip
+        disturbed |= any(row.disturbance is not None for row, *_ in bounded)
         fractions = [
-            (row.seq_len, bound.seconds / row.time.value, row.series, bound.ceiling)
-            for row in group
-            if row.time is not None and (bound := time_bound(row.record, runs[row.run].ceilings)) is not None
+            (row, bound_fraction(bound, time), bound) for row, time, bound in bounded if row.disturbance is None
         ]
         if not fractions:
             continue
-        longest = max(length for length, *_ in fractions)
-        ranked = sorted((each[1:] for each in fractions if each[0] == longest), reverse=True)
-        named = [ranked[0], *(each for each in ranked[1:] if each[1] == YOSO_SAMPLING)]
-        parts = [compose("{} at {} of its bound by {}", series, Amount(fraction, "fraction"), ceiling)
-                 for fraction, series, ceiling in named]  # fmt: skip
+        longest = max(row.seq_len for row, *_ in fractions)
+        ranked = sorted(
+            (each for each in fractions if each[0].seq_len == longest),
+            key=lambda each: (-each[1].value, each[0].series),
+        )
+        first, tie = ranked[0], kernel_tie(group, dict(facets)["Pass"])
+        tied = [row.series for row, fraction, _ in ranked[1:] if not is_clear(first[1], fraction, tie)]
+        named = [first, *(each for each in ranked[1:] if each[0].series == YOSO_SAMPLING)]
+        parts = [compose("{} at {} of its bound by {}", row.series, fraction, bound.ceiling)
+                 for row, fraction, bound in named]  # fmt: skip
+        if tied:
+            parts[0] = compose("{} (no clear difference from {})", parts[0], ", ".join(tied))
         where = Amount(longest, "tokens"), dict(facets)["Pass"]
         return compose("Nearest to the bound at {} tokens, {}: {}.", *where, join(parts, "; "))
     measured = sum(bool(ceiling.seconds) for run in runs for ceiling in run.ceilings)
-    return compose("{} ceilings were measured, and no case has a bound.", Amount(measured, "count"))
+    why = "other processes disturbed the time of every case with a bound" if disturbed else "no timed case has a bound"
+    return compose("{} ceilings were measured, and {}.", Amount(measured, "count"), why)
 
 
 def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
@@ -174,7 +214,7 @@ def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
             if bound is None or row.time is None:
                 continue
             time, seconds = time_words(row, row.time), Amount(bound.seconds, "s")
-            fraction = Amount(bound.seconds / row.time.value, "fraction")
+            fraction: Cell = _DISTURBED if row.disturbance is not None else bound_fraction(bound, row.time)
             length = Amount(row.seq_len, "tokens")
             cells.append(
                 (facets, [row.series, length, time, error_cell(row, errors), seconds, bound.ceiling, fraction])
@@ -203,9 +243,18 @@ def roofline_panel(rows: Sequence[ReportRow], runs: Sequence[Run], styles: Style
         roofline = roofline_figure(group, runs[group[0].run].ceilings, styles)
         if roofline is not None:
             title = "Operations per second against operations per byte, under the measured ceilings"
-            plot = Plot("roofline", title, roofline, [], "The work of no case was counted.")
+            plot = Plot("roofline", title, roofline, _disturbed_remarks(group), "The work of no case was counted.")
             views.append(FacetView(dict(facets), sequence_lengths(group), [plot]))
     return build_panel("roofline", views)
+
+
+def _disturbed_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
+    disturbed = sum(
+        row.time is not None and row.disturbance is not None and counted_work(row.record) is not None for row in rows
+    )
+    if not disturbed:
+        return []
+    return [compose("Not drawn, because other processes disturbed the time: {}.", Amount(disturbed, "count"))]
 
 
 def counted_work(record: Record) -> tuple[float, float] | None:
@@ -217,9 +266,9 @@ def counted_work(record: Record) -> tuple[float, float] | None:
 
 
 def roofline_figure(rows: Sequence[ReportRow], ceilings: Sequence[Ceiling], styles: Styles) -> Figure | None:
-    """Operations per second against operations per byte, of cases with equal facets.
+    """Operations per second against operations per byte, of cases with equal facets whose time was not disturbed.
 
-    None where no work was counted or no ceiling was measured.
+    None where no work of such a case was counted or no ceiling was measured.
     """
     data: list[Trace] = []
     devices = {row.record.spec.device for row in rows}
@@ -234,7 +283,7 @@ def roofline_figure(rows: Sequence[ReportRow], ceilings: Sequence[Ceiling], styl
         x, y, texts, lengths = [], [], [], []
         for row in cases:
             work = counted_work(row.record)
-            if work is None or row.time is None:
+            if work is None or row.time is None or row.disturbance is not None:
                 continue
             operations, moved = work
             x.append(operations / moved)

@@ -82,7 +82,10 @@ def _finding(rows: Sequence[ReportRow], errors: ErrorIndex) -> Sentence | None:
     lengths = sequence_lengths(rows)
     if not lengths:
         return None
-    return compose("Cases from {} to {} tokens.", *(Amount(n, "tokens") for n in (lengths[0], lengths[-1])))
+    ends = Amount(lengths[0], "tokens"), Amount(lengths[-1], "tokens")
+    if not any(row.is_ok for row in rows):
+        return compose("No case from {} to {} tokens gave a result.", *ends)
+    return compose("Cases from {} to {} tokens.", *ends)
 
 
 def level_panels(evidence: Evidence) -> list[Panel]:
@@ -148,12 +151,17 @@ def _plots_of_task(rows: Sequence[ReportRow], styles: Styles) -> list[Plot]:
     training_time = trained_scores.training_time_figure(rows, styles)
     plots = [
         Plot("score", f"{metric} against length", by_length, failure_remarks(rows), empty),
-        Plot("training", "Time of a training against length", training_time, [], empty),
+        Plot("training", "Time of a training against length", training_time, [], _without_training_time(rows)),
     ]
     if any(row.peak_bytes is not None for row in rows):
         title = "Peak memory of a training pass against length"
-        plots.append(Plot("memory", title, memory_figure(rows, styles), [], empty))
+        plots.append(Plot("memory", title, memory_figure(rows, styles), [], "No peak above 0 was measured."))
     return plots
+
+
+def _without_training_time(rows: Sequence[ReportRow]) -> str:
+    has_score = bool(trained_scores.trained_models(rows))
+    return "No time of a training was recorded." if has_score else trained_scores.NO_SCORE
 
 
 SECTIONS = {85: section}

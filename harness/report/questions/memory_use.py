@@ -123,7 +123,7 @@ def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
 def memory_plot(rows: Sequence[ReportRow], styles: Styles) -> Plot:
     """Peak memory against length."""
     title = f"Peak memory{per_instance_suffix(rows)} against length"
-    return Plot("memory", title, memory_figure(rows, styles), _memory_remarks(rows), "No memory was measured.")
+    return Plot("memory", title, memory_figure(rows, styles), _memory_remarks(rows), "No peak above 0 was measured.")
 
 
 def memory_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
@@ -188,11 +188,10 @@ def section(evidence: Evidence) -> Section:
 
 def memory_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     """The least and the most peak memory at the longest length of the setting with the most results, and YOSO's."""
+    attentions = [row for row in rows if row.base_series != NO_ATTENTION and row.peak_bytes is not None]
     for level in ("operation", "model"):
-        for facets, group in by_facets(rows, level).items():
-            measured = [
-                (row.peak_bytes, row) for row in group if row.peak_bytes is not None and row.base_series != NO_ATTENTION
-            ]
+        for facets, group in by_facets(attentions or rows, level).items():
+            measured = [(row.peak_bytes, row) for row in group if row.peak_bytes is not None]
             if not measured:
                 continue
             longest = max(row.seq_len for _, row in measured)

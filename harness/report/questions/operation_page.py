@@ -27,18 +27,23 @@ from harness.report.model.page_data import (
 from harness.report.model.page_parts import Evidence
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, sequence_lengths, undisturbed_first
 from harness.report.questions.best_methods import RULE, best_methods
-from harness.report.questions.reference_times import NO_ATTENTION, kernel_tie, reference_row, relative_time
+from harness.report.questions.reference_times import (
+    NO_ATTENTION,
+    kernel_tie,
+    reference_row,
+    reference_twins,
+    relative_time,
+)
 from harness.report.questions.setting_errors import SettingErrors, preference
 from harness.report.questions.time_lines import series_lines
 from harness.report.questions.trained_scores import mean_score, trained_models
+from harness.statistics.disturbed_run import Cause, judge_run
 
 _TRAINING, _FORWARD = WORDS["forward_backward"], WORDS["forward"]
 _PASSES = (_TRAINING, _FORWARD)
 """Training first, because it has the error of the gradients as well."""
 _NAMED = 3
 """So many names a notice lists."""
-_HIGH_LOAD = 1.5
-"""A load average of more than this many times the cores is named; the run itself loads each core once."""
 _SHIPPED_IN = "harness.attentions."
 """The package whose attentions come with the harness."""
 
@@ -87,6 +92,7 @@ class _Builder:
     def __init__(self, evidence: Evidence) -> None:
         self.errors = SettingErrors(evidence.rows)
         self._runs = evidence.runs
+        self._causes = [found.causes if (found := judge_run(run)) else () for run in evidence.runs]
         self._scores = _scores(evidence.rows)
         self._budgets = {
             row.record.spec.attention: row.record.quality.budget for row in evidence.rows if row.record.quality
@@ -111,7 +117,8 @@ class _Builder:
     ) -> Setting:
         timed = _one_a_series(rows)
         reference = reference_row(timed)
-        methods = [self._method(row, reference, tie, timed) for row in timed]
+        twins = reference_twins(timed, reference)
+        methods = [self._method(row, reference, tie, twins) for row in timed]
         return Setting(
             facets=facets,
             pass_=pass_,
@@ -120,7 +127,7 @@ class _Builder:
             reference=None if reference is None else reference.series,
             tie=tie,
             floor=next((method for method in methods if method.attention == NO_ATTENTION), None),
-            notices=tuple(_notices(timed, self._cores(timed))),
+            notices=tuple(_notices(timed, self._causes[timed[0].run] if timed else ())),
             rows=tuple(
                 sorted(
                     (method for method in methods if method.attention != NO_ATTENTION),
@@ -132,11 +139,11 @@ class _Builder:
         )
 
     def _method(
-        self, row: ReportRow, reference: ReportRow | None, tie: Tie | None, others: Sequence[ReportRow]
+        self, row: ReportRow, reference: ReportRow | None, tie: Tie | None, twins: Sequence[ReportRow]
     ) -> MethodRow:
         record, time = row.record, row.time
         assert time is not None
-        relative = relative_time(row, reference, tie, others)
+        relative = relative_time(row, reference, tie, twins)
         knobs = {**record.spec.knobs, **record.knobs}
         budget = budget_knob(knobs, self._budgets.get(record.spec.attention))
         knob = _knob_of(row, knobs, budget)
@@ -173,9 +180,6 @@ class _Builder:
             if budget is None or trained.knobs.get(budget, value) == value:
                 return score
         return None
-
-    def _cores(self, rows: Sequence[ReportRow]) -> Scalar | None:
-        return self._runs[rows[0].run].machine.get("cores") if rows else None
 
 
 def _knob_of(row: ReportRow, knobs: Mapping[str, Scalar], budget: str | None) -> Sentence:
@@ -216,8 +220,8 @@ def _without_result(rows: Sequence[ReportRow], timed: set[str]) -> list[WithoutR
     ]
 
 
-def _notices(rows: Sequence[ReportRow], cores: Scalar | None) -> list[Sentence]:
-    """What a reader must know before trusting a time of a setting."""
+def _notices(rows: Sequence[ReportRow], causes: Sequence[Cause]) -> list[Sentence]:
+    """What a reader must know before trusting a time of a setting; ``causes`` are those of the whole run."""
     notices = []
     disturbed = sorted(row.series for row in rows if row.disturbance is not None)
     if disturbed:
@@ -227,15 +231,13 @@ def _notices(rows: Sequence[ReportRow], cores: Scalar | None) -> list[Sentence]:
                 Amount(len(disturbed), "count"), Amount(len(rows), "count"), _few(disturbed),
             )
         )  # fmt: skip
-    timings = [row.record.timing for row in rows if row.record.timing is not None]
-    load = max((timing.load_before for timing in timings if timing.load_before is not None), default=0.0)
-    if isinstance(cores, int) and cores > 0 and load > _HIGH_LOAD * cores:
-        template = "The machine was busy: its load average reached {} on {} cores before a time was taken."
-        notices.append(compose(template, Amount(load, "number"), Amount(cores, "count")))
-    foreign = max((timing.foreign_gpu_processes or 0 for timing in timings), default=0)
-    if foreign:
-        template = "Processes of others that were on the GPU before a time was taken: {}."
-        notices.append(compose(template, Amount(foreign, "count")))
+    for cause in causes:
+        meanwhile = {id(record) for record in cause.records}
+        taken = sorted(row.series for row in rows if id(row.record) in meanwhile)
+        if taken and cause.kind != "samples":  # which the first notice names
+            template = "The run was disturbed while {} of {} times were taken ({}): {}."
+            counts = Amount(len(taken), "count"), Amount(len(rows), "count")
+            notices.append(compose(template, *counts, _few(taken), cause.words))
     once = sorted(row.series for row in rows if row.time is not None and row.time.samples < 2)
     if once:
         notices.append(join(["Timed only once, and so without an interval: ", _few(once), "."], ""))

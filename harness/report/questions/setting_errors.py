@@ -9,15 +9,9 @@ from harness.core.spec import OperationSpec, QualitySpec
 from harness.report.model.amounts import Amount, Sentence, compose, join
 from harness.report.model.page_data import ErrorAtSetting
 from harness.report.model.records_table import ReportRow
-from harness.report.questions.approximation_error import matched_by_run
+from harness.report.questions.approximation_error import TENSOR_WORDS, matched_by_run
 from harness.statistics.intervals import Estimate, bootstrap_median
 
-_TENSORS = {
-    "output": "output",
-    "grad_q": "gradient of q",
-    "grad_k": "gradient of k",
-    "grad_v": "gradient of v",
-}
 NOT_MEASURED = "and its error was not measured"
 _TINY = 1e-5
 
@@ -60,7 +54,7 @@ class SettingErrors:
         own_words = {"softmax": "softmax", "own definition": "its own definition"}
         return ErrorAtSetting(
             worst=self._amount(error),
-            of=_TENSORS[error.tensor] + (", no gradient was measured" if error.without_gradients else ""),
+            of=TENSOR_WORDS[error.tensor] + (", no gradient was measured" if error.without_gradients else ""),
             draws=len(error.draws),
             reference=own_words.get(error.compared, error.reference),
             rounding=error.is_rounding,

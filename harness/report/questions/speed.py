@@ -235,15 +235,21 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
             }
             if not fits:
                 continue
-            linear = sum(fit.value < NEARLY_LINEAR for fit in fits.values())
+            linear = sum(fit.high is not None and fit.high < NEARLY_LINEAR for fit in fits.values())
             named = [name for name in (*HEADLINE_REFERENCES, YOSO_SAMPLING) if name in fits] or list(fits)[:1]
-            parts = [compose("{} {}", name, Amount(fits[name].value, "number")) for name in named]
+            parts = [compose("{} {}", name, _exponent(fits[name])) for name in named]
             return compose(
-                "{}: time of {} of {} attentions grows nearly linearly (exponent below {}); exponents: {}.",
+                "{}: time of {} of {} attentions grows nearly linearly (exponent clearly below {}); exponents: {}.",
                 dict(facets)["Pass"].capitalize(), Amount(linear, "count"), Amount(len(fits), "count"),
                 Amount(NEARLY_LINEAR, "number", text=f"{NEARLY_LINEAR:g}"), join(parts),
             )  # fmt: skip
     return None
+
+
+def _exponent(fit: growth.Exponent) -> Amount | Sentence:
+    """An exponent with its interval, and with a word where it has none because some length was timed only once."""
+    exponent = Amount(fit.value, "number", fit.low, fit.high)
+    return exponent if fit.low is not None else compose("{} (timed only once)", exponent)
 
 
 def _times(rows: Sequence[ReportRow]) -> dict[str, dict[int, intervals.Estimate]]:
@@ -270,11 +276,13 @@ def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
         counts = Amount(len(faster), "count"), Amount(len(found), "count")
         parts = [compose(template, dict(facets)["Pass"].capitalize(), *counts, reference)]
         named = next((name for name in faster if name.split(" (")[0] == YOSO_SAMPLING), None)
-        if named is not None and (length := faster[named].length) is not None:
+        if named is not None and faster[named].length is not None:
             error = largest_error([row for row in group if row.series == named], errors)
-            parts.append(compose("{} from {} tokens, error {}", named, Amount(length, "tokens"), error))
+            parts.append(compose("{} from {} tokens, error {}", named, crossover_length(faster[named]), error))
         return compose("{}.", join(parts, "; "))
-    return None
+    clear = sum(len(table.rows) for table in crossovers(rows))
+    template = "{} pairs have a clear order; the error of whole models was not measured."
+    return compose(template, Amount(clear, "count")) if clear else None
 
 
 def exponents(rows: Sequence[ReportRow]) -> list[Table]:
@@ -289,8 +297,7 @@ def exponents(rows: Sequence[ReportRow]) -> list[Table]:
                 if isinstance(fit, growth.NoAnswer):
                     missing += 1
                     continue
-                exponent = Amount(fit.value, "number", fit.low, fit.high)
-                cells.append((facets, [series, exponent, _span(fit.lengths)]))
+                cells.append((facets, [series, _exponent(fit), _span(fit.lengths)]))
         note = compose(
             "Series without an exponent, because fewer than {} lengths from {} on have an undisturbed time: {}.",
             Amount(growth.MIN_EXPONENT_LENGTHS, "count"), Amount(EXPONENT_FROM, "tokens"), Amount(missing, "count"),
@@ -310,6 +317,7 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
         unclear = too_short = 0
         for facets, group in by_facets(rows, level).items():
             times, tie = _times(group), kernel_tie(group, dict(facets)["Pass"])
+            rows_of = by_series(group)
             for series, reference in _pairs(times):
                 crossover = clear_crossover(times[series], times[reference], tie)
                 if crossover is None:
@@ -320,13 +328,13 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
                     clear = clear_lengths(times[series], times[reference], tie)
                     own = _crossover_cells(crossover, clear)
                     if level == "operation":
-                        own.append(largest_error([row for row in group if row.series == series], errors))
+                        own.append(largest_error(rows_of[series], errors))
                     cells.append((facets, [series, reference, *own]))
         counts = [
             compose(words, Amount(count, "count"))
             for words, count in (
                 ("{} without a clear order", unclear),
-                ("{} without two lengths at which both have an undisturbed time", too_short),
+                ("{} without two lengths at which both have an undisturbed time of several samples", too_short),
             )
             if count
         ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.core.quantities import seconds_words, share_words
 from harness.core.record import TaskResult
+from harness.core.spec import TaskSpec
 from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, Unit, compose, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
@@ -71,6 +72,13 @@ class TrainedModel:
     def mean(self) -> float:
         """The mean score over seeds."""
         return float(np.mean(self.task.scores))
+
+    @property
+    def learning_rate(self) -> float:
+        """With which it was trained; attentions may have the rate that is best for each."""
+        spec = self.row.record.spec
+        assert isinstance(spec, TaskSpec)  # only a task case has scores
+        return spec.learning_rate
 
 
 def trained_models(rows: Iterable[ReportRow]) -> list[TrainedModel]:
@@ -222,7 +230,7 @@ def scores_finding_of(rows: Sequence[ReportRow]) -> Sentence | None:
     """What the first task found, and on how many more models were trained."""
     found = [(name, models) for name, group in by_task(rows) if (models := trained_models(group))]
     if not found:
-        return None
+        return Sentence(NO_SCORE) if any(row.kind == "task" for row in rows) else None
     name, models = found[0]
     more = compose(" Further settings: {}.", Amount(len(found) - 1, "count")) if len(found) > 1 else ""
     return compose("{}: {}{}", name, scores_finding(models), more)
@@ -233,21 +241,23 @@ def score_table(rows: Sequence[ReportRow]) -> Table:
     cells: list[tuple[Facets, list[Cell]]] = []
     for facets, group in by_facets(rows, "task").items():
         models = sorted(trained_models(group), key=lambda model: -model.mean)
-        reference = next((model for model in models if model.row.base_series == REFERENCE), None)
+        exact = {model.row.base_series: model for model in models if model.row.base_series in _SAME_ATTENTION}
+        reference = exact.get(REFERENCE) or next(iter(exact.values()), None)
         for model in models:
-            task, peak_bytes = model.task, model.row.peak_bytes
+            task, peak_bytes, rate = model.task, model.row.peak_bytes, model.learning_rate
             amounts = [
                 mean_score(task.scores, task.metric),
                 _change_from(model, reference),
                 Amount(len(task.scores), "count"),
+                Amount(rate, "count", text=f"{rate:g}"),
                 Amount(max(task.chance, task.majority), "fraction"),
                 median_seconds(task.train_seconds),
                 Amount(peak_bytes, "B") if peak_bytes is not None else None,
             ]
             cells.append((facets, [model.row.series, *(amount or ABSENT for amount in amounts)]))
     columns = [
-        "Attention", f"Score [{LEVEL_WORDS}]", f"Points from softmax [{LEVEL_WORDS}]", "Seeds", "Baseline", "Training",
-        "Peak memory",
+        "Attention", f"Score [{LEVEL_WORDS}]", f"Points from softmax [{LEVEL_WORDS}]", "Seeds", "Learning rate",
+        "Baseline", "Training", "Peak memory",
     ]  # fmt: skip
     return table_with_facets("Trained in this run", columns, cells, implied="Shape")
 

@@ -18,13 +18,16 @@ from harness.report.model.records_table import (
     sequence_lengths,
     time_words,
     times_by_length,
+    undisturbed_first,
 )
 from harness.report.model.tables import Cell, Table, table_with_facets
+from harness.report.questions.reference_times import REFERENCES, RelativeTime, kernel_tie, relative_time
 from harness.statistics import intervals
 
 WITHIN_NOISE = "within noise"
-_REFERENCES = ("sdpa", "softmax")
-"""The attentions that a finding compares whole models with: the first that was timed."""
+_BERT = "bert ·"
+"""How the base series of BERT's models begins."""
+_ERRORS = Sentence("Errors inside whole models were not measured.")
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,20 @@ class ModelTime:
 
 @dataclass(frozen=True)
 class ModelTimes:
-    """The times of whole models at one length, and of the model without attention where it was timed."""
+    """The times of whole models at one length, and of the model without attention where it was timed undisturbed.
+
+    ``base_disturbance`` is how other processes disturbed the time without attention, where there is no other.
+    """
 
     length: Amount
     base: Amount | None
+    base_disturbance: str | None
     rows: list[ModelTime]
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the time of some model was split into attention and the rest."""
+        return any(row.share or row.within_noise for row in self.rows)
 
     def as_json(self) -> dict[str, Any]:
         """The times for the page's script."""
@@ -123,6 +135,7 @@ def whole_models(evidence: Evidence) -> list[WholeModel]:
 def _times_by_length(rows: Sequence[ReportRow]) -> list[ModelTimes]:
     """The times at each length, the fastest first, of one family: other families are models of their own."""
     base = _times_without_attention(rows)
+    disturbed = {row.seq_len: row.disturbance for row in rows if row.base_series == NO_ATTENTION and row.time}
     found = []
     for length in sequence_lengths(rows):
         timed = [row for row in rows if row.seq_len == length and row.time and _can_be_split(row)]
@@ -130,7 +143,8 @@ def _times_by_length(rows: Sequence[ReportRow]) -> list[ModelTimes]:
             times = [_model_time(row, row.time, base.get(length)) for row in timed if row.time]
             amount = Amount.of_estimate(base[length], "s") if length in base else None
             by_time = sorted(times, key=lambda each: (each.time.value, each.series))
-            found.append(ModelTimes(Amount(length, "tokens"), amount, by_time))
+            why_not = None if length in base else disturbed.get(length)
+            found.append(ModelTimes(Amount(length, "tokens"), amount, why_not, by_time))
     return found
 
 
@@ -149,49 +163,94 @@ def _model_time(row: ReportRow, time: intervals.Estimate, base: intervals.Estima
 
 
 def _finding(rows: Sequence[ReportRow], lengths: Sequence[ModelTimes]) -> Sentence:
-    """What attention takes at the longest length that can be split, how models compare there, and what is not split."""
-    split = [times for times in lengths if times.base is not None]
+    """What attention takes at the longest length that is split, how models compare there, and what is not split."""
+    split = [times for times in lengths if times.is_split]
     shown = split[-1] if split else lengths[-1]
     parts = [share_finding(shown)] if split else []
     compared = _comparison(rows, int(shown.length.value))
-    parts += [compared] if compared else []
-    unsplit = [times.length for times in lengths if times.base is None]
-    if unsplit:
-        parts.append(compose("Not split at {}: none without attention was timed there.", join(unsplit)))
-    return join([*parts, Sentence("Errors inside whole models were not measured.")], " ")
+    if compared is not None:
+        parts.append(compose("At {} tokens {}", shown.length, compared))
+    parts += _not_split(lengths)
+    return join([*parts, _ERRORS], " ")
+
+
+def _not_split(lengths: Sequence[ModelTimes]) -> list[Sentence]:
+    """At which lengths no time is split, one sentence for each reason."""
+    reasons: dict[str, list[Amount]] = {}
+    for times in lengths:
+        if not times.is_split:
+            reason = "none without attention was timed there"
+            if times.base_disturbance is not None:
+                reason = "other processes disturbed the time without attention there"
+            elif times.base is not None:
+                reason = "other processes disturbed the times with attention there"
+            reasons.setdefault(reason, []).append(times.length)
+    return [compose("Not split at {}: {}.", join(found), reason) for reason, found in reasons.items()]
 
 
 def share_finding(times: ModelTimes) -> Sentence:
     """The smallest and the largest share of attention at one length, and how many are within noise."""
-    shares = sorted((row.share.value, row.series) for row in times.rows if row.share)
+    shares = sorted(
+        ((row.share, row.series) for row in times.rows if row.share), key=lambda pair: (pair[0].value, pair[1])
+    )
     noisy = sum(row.within_noise for row in times.rows)
     counts = Amount(noisy, "count"), Amount(len(shares) + noisy, "count")
     if not shares:
         return compose("At {} tokens what attention adds is within noise in {} of {} models.", times.length, *counts)
     (least, least_series), (most, most_series) = shares[0], shares[-1]
-    span = compose("{} ({})", Amount(most, "fraction"), most_series)
+    span = _named_share(most, most_series)
     if len(shares) > 1:
-        span = compose("{} ({}) to {}", Amount(least, "fraction"), least_series, span)
+        span = compose("{} to {}", _named_share(least, least_series), span)
     noise = compose("; within noise in {} of {}", *counts) if noisy else ""
     return compose("At {} tokens attention takes {} of the time{}.", times.length, span, noise)
 
 
+def _named_share(share: Amount, series: str) -> Sentence:
+    return compose("{} ({})" if share.low is not None else "{} ({}, timed only once)", share, series)
+
+
+def share_words(share: Amount) -> Amount | Sentence:
+    """A share with its interval, and with a word where it has none because one of its two times has one sample."""
+    return share if share.low is not None else compose("{} (timed only once)", share)
+
+
 def _comparison(rows: Sequence[ReportRow], length: int) -> Sentence | None:
     """The model with YOSO, or else the fastest one, compared with that of a reference at one length."""
-    times = {series: found[length] for series, found in times_by_length(rows).items() if length in found}
-    times.pop(NO_ATTENTION, None)
-    reference = next((series for series in _REFERENCES if series in times), None)
-    if reference is None or len(times) < 2:
+    at_length = _at_length(rows, length)
+    at_length.pop(NO_ATTENTION, None)
+    reference = next((at_length[name] for name in REFERENCES if name in at_length), None)
+    other = None if reference is None else _most_interesting(at_length, reference)
+    if reference is None or other is None:
         return None
-    other = YOSO_SAMPLING if YOSO_SAMPLING in times else min(times, key=lambda series: times[series].value)
-    if other == reference:
-        return None
-    speedup = intervals.ratio(times[reference], times[other])
-    if speedup.low is None or speedup.high is None or speedup.low <= 1 <= speedup.high:
-        return compose("{} and {} show no clear difference.", other, reference)
-    template = "With {} the model takes {} of the time with {}."
-    ratio = Amount(intervals.ratio(times[other], times[reference]).value, "fraction")
-    return compose(template, other, ratio, reference)
+    relative = relative_time(other, reference, kernel_tie(rows, _pass_of(rows)), list(at_length.values()))
+    if relative.order in ("faster", "slower") and relative.ratio is not None:
+        template = "with {} the model takes {} of the time with {}."
+        share = Amount(relative.ratio.value, "fraction", relative.ratio.low, relative.ratio.high)
+        return compose(template, other.series, share, reference.series)
+    return compose("with {}: {}.", other.series, relative.words)
+
+
+def _at_length(rows: Sequence[ReportRow], length: int) -> dict[str, ReportRow]:
+    """The row of each series with a time at one length; an undisturbed one where there is one."""
+    found: dict[str, ReportRow] = {}
+    for row in undisturbed_first(rows):
+        if row.seq_len == length:
+            found.setdefault(row.series, row)
+    return found
+
+
+def _most_interesting(rows: dict[str, ReportRow], reference: ReportRow) -> ReportRow | None:
+    """The row of YOSO, or else the fastest other one, of those whose time was not disturbed where there are any."""
+    others = [row for row in rows.values() if row is not reference]
+    return min(
+        others,
+        key=lambda row: (row.series != YOSO_SAMPLING, row.disturbance is not None, row.time.value if row.time else 0.0),
+        default=None,
+    )
+
+
+def _pass_of(rows: Sequence[ReportRow]) -> str:
+    return dict(rows[0].facets)["Pass"]
 
 
 def model_section(evidence: Evidence) -> Section:
@@ -205,29 +264,35 @@ def model_section(evidence: Evidence) -> Section:
 
 
 def rivals_finding(rows: Sequence[ReportRow]) -> Sentence | None:
-    """How the time of YOSO's model, or of the fastest one, compares with BERT's at the longest length."""
+    """How the time of YOSO's model, or of the fastest one, compares with BERT's at the longest length of both."""
     for facets, group in by_facets(rows, "model").items():
-        times = times_by_length(group)
-        bert = next((series for series in times if series.startswith("bert ·")), None)
-        if bert is None:
-            continue
-        length = max(times[bert])
-        at_length = {name: found[length] for name, found in times.items() if length in found}
-        ratios = {name: intervals.ratio(time, times[bert][length]) for name, time in at_length.items() if name != bert}
-        if not ratios:
-            continue
-        other = YOSO_SAMPLING if YOSO_SAMPLING in ratios else min(ratios, key=lambda name: ratios[name].value)
-        return compose(
-            "At {} tokens, {}, {} takes {} times the time of {}; errors inside whole models were not measured.",
-            Amount(length, "tokens"), dict(facets)["Pass"], other, Amount.of_estimate(ratios[other], "number"), bert,
-        )  # fmt: skip
-    return None
+        lengths = [row.seq_len for row in group if row.base_series.startswith(_BERT) and row.time is not None]
+        for length in sorted(set(lengths), reverse=True):
+            at_length = _at_length(group, length)
+            bert = _bert_of(list(at_length.values()))
+            other = None if bert is None else _most_interesting(at_length, bert)
+            if bert is None or other is None:
+                continue
+            relative = relative_time(other, bert, kernel_tie(group, _pass_of(group)), list(at_length.values()))
+            verdict = Sentence(f": {relative.words}")
+            if relative.order in ("faster", "slower") and relative.ratio is not None:
+                verdict = compose(" takes {} times the time of {}", relative.ratio, bert.series)
+            return compose(
+                "At {} tokens, {}, {}{}; errors inside whole models were not measured.",
+                Amount(length, "tokens"), dict(facets)["Pass"], other.series, verdict,
+            )  # fmt: skip
+    return Sentence("At no length were BERT and another model timed, so no model is compared with it.")
+
+
+def _bert_of(rows: Sequence[ReportRow]) -> ReportRow | None:
+    """BERT's model of those that are compared with one another."""
+    return next((row for row in rows if row.base_series.startswith(_BERT)), None)
 
 
 def _share_finding_of(rows: Sequence[ReportRow]) -> Sentence | None:
     """The shares at the longest length of the first setting that can be split."""
     for facets, group in by_facets(rows, "model").items():
-        split = [times for times in _times_by_length(group) if times.base is not None]
+        split = [times for times in _times_by_length(group) if times.is_split]
         if split:
             return compose("{}, {}: {}", dict(facets)["Model"], dict(facets)["Pass"], share_finding(split[-1]))
     return None
@@ -240,7 +305,8 @@ def model_table(rows: Sequence[ReportRow]) -> Table:
     for facets, group in by_facets(rows, "model").items():
         if dict(facets)["Model"] != "encoder" or not any("·" in row.base_series for row in group):
             continue
-        bert = {row.seq_len: row.time for row in group if row.base_series.startswith("bert ·") and row.time is not None}
+        tie = kernel_tie(group, dict(facets)["Pass"])
+        timed = {length: list(_at_length(group, length).values()) for length in sequence_lengths(group)}
         for row in sorted(group, key=lambda row: (row.seq_len, row.series)):
             count = row.record.parameters
             parameters: Cell = Amount(count, "count") if count else ABSENT
@@ -248,19 +314,21 @@ def model_table(rows: Sequence[ReportRow]) -> Table:
             if row.time is None:
                 untimed += 1
                 continue
-            time, multiple = time_words(row, row.time), _multiple(row.time, bert.get(row.seq_len))
+            others = timed[row.seq_len]
+            time, multiple = time_words(row, row.time), _multiple(relative_time(row, _bert_of(others), tie, others))
             cells.append((facets, [Amount(row.seq_len, "tokens"), row.series, time, multiple, memory, parameters]))
     columns = ["Length", "Model", f"Time [{LEVEL_WORDS}]", "Multiple of BERT's time", "Peak memory", "Parameters"]
     note = compose("Left out: {} without a time.", Amount(untimed, "count")) if untimed else None
     return table_with_facets("", columns, cells, note=note)
 
 
-def _multiple(time: intervals.Estimate, base: intervals.Estimate | None) -> Cell:
-    if base is None:
+def _multiple(relative: RelativeTime) -> Cell:
+    """A time as a multiple of BERT's, or why there is none."""
+    if relative.order == "no reference":
         return "BERT has no time"
-    if time is base:
+    if relative.order == "reference":
         return Amount(1, "count")
-    return Amount.of_estimate(intervals.ratio(time, base), "number")
+    return relative.words if relative.ratio is None else relative.ratio
 
 
 def share_section(evidence: Evidence) -> Section:
@@ -316,7 +384,7 @@ def share_table(rows: Sequence[ReportRow]) -> Table:
     for facets, group in by_facets(rows, "model").items():
         for series, shares in sorted(attention_shares(group).items()):
             for length, share in sorted(shares.items()):
-                amount: Cell = WITHIN_NOISE if share is None else Amount.of_estimate(share, "fraction")
+                amount: Cell = WITHIN_NOISE if share is None else share_words(Amount.of_estimate(share, "fraction"))
                 cells.append((facets, [series, Amount(length, "tokens"), amount]))
     return table_with_facets("", ["Attention", "Length", f"Share of the model's time [{LEVEL_WORDS}]"], cells)
 
@@ -325,8 +393,17 @@ def share_plot(rows: Sequence[ReportRow], styles: Styles) -> Plot:
     """Attention's share of the model's time against length."""
     return Plot(
         "share", "Attention's share of the model's time", share_figure(rows, styles), _noise_remarks(rows),
-        "The share needs the time of a model without attention: no model ran with the attention “none”.",
+        _without_share(rows),
     )  # fmt: skip
+
+
+def _without_share(rows: Sequence[ReportRow]) -> str:
+    """Why there is no share to draw."""
+    if attention_shares(rows):
+        return "What attention adds is within noise in every model."
+    if not any(row.base_series == NO_ATTENTION and row.time is not None for row in rows):
+        return "The share needs the time of a model without attention: none was timed with the attention “none”."
+    return "No length has an undisturbed time with attention and one with the attention “none”."
 
 
 def _noise_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
@@ -344,7 +421,7 @@ def share_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
         drawn = {length: share for length, share in sorted(shares.items()) if share is not None}
         texts = [
             f"<b>{escape_text(series)}</b>, n = {length:,}"
-            f"<br>attention takes {Amount.of_estimate(share, 'fraction')} of the time"
+            f"<br>attention takes {share_words(Amount.of_estimate(share, 'fraction'))} of the time"
             for length, share in drawn.items()
         ]
         if drawn:

@@ -3,7 +3,7 @@
 import { allowedWords } from "report/bar";
 import { colourOf, inkOf } from "report/colours";
 import { byId, element } from "report/dom";
-import { best, currentSetting, errorOf, isAllowed, methods, winningRow } from "report/selection";
+import { best, currentSetting, errorOf, hasTime, isAllowed, methods, winningRow } from "report/selection";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
@@ -97,7 +97,7 @@ function card(title, row, setting, state, without, warnings, remarks, isAgain = 
     element(
       "p",
       { class: "big" },
-      element("span", { class: "name" }, row.attention),
+      element("bdi", { class: "name cut", "data-cut": row.attention }, row.attention),
       element("span", { class: "time" }, row.time.words),
       element("span", { class: "interval" }, interval),
     ),
@@ -206,15 +206,16 @@ function withoutTime(setting, attention) {
  */
 function nothing(data, state) {
   if (!data.operation) {
-    return "No attention was timed on its own in this run. What it measured is in the panels and folds below.";
+    return "No attention was timed on its own in this run. What else it has is in the panels and folds below.";
   }
   const place = [...Object.values(state.facets), state.pass].join(", ");
   const measured = data.operation.settings.filter(
     ({ facets, pass }) => pass === state.pass && Object.entries(facets).every(([name, value]) => state.facets[name] === value),
   );
-  const lengths = measured.map(({ lengthWords }) => lengthWords).join(", ");
+  const lengths = measured.filter(({ rows }) => rows.length > 0).map(({ lengthWords }) => lengthWords).join(", ");
   const here = data.operation.lengths.find(({ value }) => value === state.length)?.words ?? "";
+  if (!hasTime(data)) return "No attention has a time in this run: the reasons are in the folds below.";
   return lengths
-    ? `Nothing was measured at ${here} tokens with ${place}. Lengths with a result: ${lengths}.`
-    : `Nothing was measured with ${place}. Choose another value in the bar above.`;
+    ? `Nothing was measured at ${here} tokens with ${place}. Lengths with a time: ${lengths}.`
+    : `No attention has a time with ${place}. Choose another value in the bar above.`;
 }

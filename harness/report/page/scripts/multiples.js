@@ -55,7 +55,7 @@ export function draw(data, state) {
   container.replaceChildren(heading);
   if (lengths.size < 2) {
     const only = [...lengths.values()].join("");
-    const words = `Only ${only} tokens were measured: there is nothing to compare over the length.`;
+    const words = `Only ${only} tokens have a time: there is nothing to compare over the length.`;
     container.append(element("p", { class: "sub" }, words));
     return;
   }
@@ -73,7 +73,7 @@ export function draw(data, state) {
   if (!all) shorten(container, grid);
   const left = sorted.length + 1 - grid.childElementCount;
   if (left > 0) {
-    const more = element("button", { type: "button", class: "more-panels" }, `Draw the other ${left}`);
+    const more = element("button", { type: "button", class: "more" }, `Draw the other ${left}`);
     more.addEventListener("click", () => {
       all = true;
       draw(data, state);

@@ -34,6 +34,15 @@ export function currentSetting(data, state) {
 }
 
 /**
+ * Whether any attention has a time at any place of the bar.
+ *
+ * @param {PageData} data
+ */
+export function hasTime(data) {
+  return (data.operation?.settings ?? []).some(({ rows }) => rows.length > 0);
+}
+
+/**
  * The error on the chosen kind of inputs; null where it was not measured.
  *
  * @param {MethodRow} row
