@@ -125,7 +125,7 @@ def winners(rows: list[dict[str, Any]]) -> dict[str, Any]:
             for kind, error in found["errors"].items()
         }  # fmt: skip
         return MethodRow(
-            series=found["series"], attention=found["attention"], knob=found["knob"], budget=None,
+            series=found["series"], attention=found["attention"], knob=found["knob"], knob_amounts=(), budget=None,
             is_default=found["isDefault"], exact_softmax=found["exactSoftmax"], time=amount_of(found["time"]),
             samples=found["samples"], disturbance=found["disturbance"], ratio=None, comparison=found["comparison"],
             order=found["order"], tied_because=None, memory=None, errors=errors, score=None, checks=(4, 4), kernel=None,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import report_page
 import synthetic
+from test_page_data import error_of, timed
 
 from harness.core.record import Run
 from harness.core.spec import OperationSpec
@@ -130,6 +131,37 @@ def test_it_opens_offline_and_both_downloads_are_the_data(opened: Opened, path: 
     sdpa = next(row for row in rows if row["attention"] == "sdpa")
     medians = {record.case_id: np.median(record.timing.wall_seconds) for record in realistic.records if record.timing}
     assert float(sdpa["seconds"]) == medians[sdpa["case"]]
+
+
+def test_the_cards_name_winners_ties_and_what_does_not_count(opened: Opened, tmp_path: Path) -> None:
+    errors = {16: 0.4, 64: 0.08}
+    landmarks = [
+        record
+        for m, seconds in ((16, 1e-3), (64, 3.5e-3))
+        for record in (
+            timed("nystromformer", 512, seconds, 0.1, spec_knobs={"num_landmarks": m}, knobs={"num_landmarks": m}),
+            error_of("nystromformer", 512, errors[m] / 1.1, 0.0, knobs={"num_landmarks": m}),
+        )
+    ]
+    records = [
+        timed("sdpa", 512, 8e-3), timed("linear", 512, 5e-4), error_of("linear", 512, 3e-7, 0.0, reference="linear"),
+        *landmarks, timed("performer", 512, 4.1e-3, 0.1), error_of("performer", 512, 0.05 / 1.1, 0.0),
+    ]  # fmt: skip
+    page = opened.go(html.write(compare([synthetic.run(records)]), tmp_path / "winners.html"))
+    exact, within, _ = cards(page)
+    assert exact.startswith("Fastest exact softmax\n\nsdpa")
+    assert within.startswith("Fastest within 10% error, with 64 landmarks\n\nnystromformer")
+    assert re.search(r"Tied with performer \([\d.]+ ms, error 5\.00%\): their intervals overlap\.", within)
+    assert "but not counted: linear (exact by its own definition, error up to 3.3e-7)." in within
+    assert "compared only with its own definition" in page.inner_text("#cards .rule")
+    assert "nystromformer\n64 landmarks" in page.inner_text("#ranking")
+    choose(page, "allowed", "null")
+    assert cards(page)[1].startswith("Fastest at any error, with 16 landmarks\n\nnystromformer")
+    assert "Tied with" not in cards(page)[1]
+    assert "nystromformer\n16 landmarks" in page.inner_text("#ranking")
+    choose(page, "allowed", "0.01")
+    assert cards(page)[1].startswith("Fastest within 1% error\n\nsdpa")
+    assert "Approximations with an error against softmax: 2, none within 1%." in cards(page)[1]
 
 
 def test_everything_obeys_the_bar_and_a_link_restores_it(opened: Opened, browser: Browser, path: Path) -> None:

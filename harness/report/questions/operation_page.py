@@ -146,11 +146,13 @@ class _Builder:
         relative = relative_time(row, reference, tie, twins)
         knobs = {**record.spec.knobs, **record.knobs}
         budget = budget_knob(knobs, self._budgets.get(record.spec.attention))
+        knob = _knob_of(row, knobs, budget)
         place = (row.run, record.spec.attention, row.seq_len)
         return MethodRow(
             series=row.series,
             attention=record.spec.attention,
-            knob=_knob_of(row, knobs, budget),
+            knob=knob.words,
+            knob_amounts=knob.amounts,
             budget=None if budget is None else _budget(budget, knobs),
             is_default=not record.spec.knobs or self._defaults.get(place) == record.knobs,
             exact_softmax=row.exact,
@@ -180,16 +182,17 @@ class _Builder:
         return None
 
 
-def _knob_of(row: ReportRow, knobs: Mapping[str, Scalar], budget: str | None) -> str:
+def _knob_of(row: ReportRow, knobs: Mapping[str, Scalar], budget: str | None) -> Sentence:
     """The cost knob in words, with the other knobs that tell the series apart: "32 hashes, norm floor 0.1"."""
     own = row.series.removeprefix(row.base_series).removeprefix(" (").removesuffix(")")
+    values = dict(part.split("=", 1) for part in own.split(", ") if "=" in part)
     cost = cost_knob(knobs, budget)
-    words = [] if cost is None else [knob_words(cost, knobs)]
-    for part in own.split(", ") if own else []:
-        name, _, value = part.partition("=")
-        if name != cost:
-            words.append(knob_words(name, knobs) if name in knobs else f"{name} {value}".strip())
-    return ", ".join(words)
+    named = [cost, *(name for name in values if name != cost)] if cost is not None else list(values)
+    words = [knob_words(name, knobs) if name in knobs else f"{name} {values[name]}" for name in named]
+    values_named = (knobs.get(name) for name in named)
+    numbers = [value for value in values_named if isinstance(value, int | float) and not isinstance(value, bool)]
+    amounts = [Amount(value, "count" if isinstance(value, int) else "number") for value in numbers]
+    return Sentence(", ".join(words), tuple(amounts))
 
 
 def _budget(name: str, knobs: Mapping[str, Scalar]) -> Budget:

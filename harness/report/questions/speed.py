@@ -98,7 +98,7 @@ def fastest_sentences(settings: Sequence[Setting]) -> list[Sentence]:
     sampled = [row for row in setting.rows if row.attention == YOSO_SAMPLING]
     if sampled:
         row = next((row for row in sampled if row.is_default), sampled[0])
-        name = f"{row.attention} with {row.knob}" if row.knob else row.attention
+        name = compose("{} with {}", row.attention, row.knob_sentence) if row.knob else Sentence(row.attention)
         order = _order(setting, row, best.row)
         template = "At the same length {} takes {}: {}, {}."
         sentences.append(compose(template, name, _time_words(row), order, error_words(row.errors)))
