@@ -7,7 +7,7 @@ OUT ?= out
 WORKERS ?= 2
 SCRIPTS := tests/report/scripts
 
-.PHONY: report check test fuzz kill durations lint sanitize gate-proof gpu gpu-device wheel clean
+.PHONY: report check test test-part fuzz kill durations lint sanitize gate-proof gpu gpu-device wheel clean
 
 report: $(VENV)/.ready
 	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
@@ -20,6 +20,11 @@ check: lint
 # Everything, as CI runs it.
 test: lint
 	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal
+
+# One part of what `make test` runs after the linters, for several machines: make test-part PART=2/4
+PART ?= 1/1
+test-part: $(VENV)/.ready
+	$(BIN)/python -m pytest tests --part $(PART) -n $(WORKERS) --dist worksteal
 
 # Every command that reads files, on 2,000 damaged runs, logs and pyproject.toml files; it takes about half an hour.
 fuzz: $(VENV)/.ready

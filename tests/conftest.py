@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parts_of_the_tests import files_of_part
 
 HERE = Path(__file__).parent
 DURATIONS = HERE / "durations.json"
@@ -43,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of this project's own tests."""
     group = parser.getgroup("yoso-harness tests")
     group.addoption("--check", action="store_true", help="run only the tests that `make check` runs")
+    group.addoption("--part", metavar="I/N", help="run only one of N parts of the test files, which take equally long")
     group.addoption("--record-durations", action="store_true", help=f"write {DURATIONS.name} from this run")
 
 
@@ -53,15 +55,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--check``, keep the fast tests."""
-    if not config.getoption("check"):
+    """Keep the fast tests with ``--check``, and one part of the files with ``--part``."""
+    check, part = config.getoption("check"), config.getoption("part")
+    if not check and not part:
         return
     seconds: dict[str, float] = json.loads(DURATIONS.read_text(encoding="utf-8"))
+    of_part = files_of_part(part, {item.path for item in items}, seconds) if part else set()
     kept, left_out = [], []
     for item in items:
         in_file = item.path.relative_to(HERE).as_posix() if item.path.is_relative_to(HERE) else ""
         slow = seconds.get(item.nodeid, 0.0) > CHECK_SECONDS or item.get_closest_marker("alone") is not None
-        (left_out if slow or in_file in NOT_IN_CHECK else kept).append(item)
+        not_in_check = check and (slow or in_file in NOT_IN_CHECK)
+        (left_out if not_in_check or (part and item.path not in of_part) else kept).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
 

@@ -117,14 +117,18 @@ def compare(
         with _registered([] if again is None else [again]):
             specs = list(_specs(names, given, again, chosen))
             records, is_interrupted = _measured(specs, run_cases.measured(specs, effort, in_process=True))
+    left_out = len(specs) - len(records) if is_interrupted else 0
+    if again is not None:  # why the reference has no time is said once
+        records = [record for record in records if record.spec.attention != again.name or record.status == "ok"]
+    was_timed_again = again is not None and any(record.spec.attention == again.name for record in records)
     own = {plugin.name for plugin in given if isinstance(plugin, GivenAttention) and plugin.is_own_definition}
     records = [_without_own_comparison(record) if record.spec.attention in own else record for record in records]
     return ComparisonResult(
         run.model_copy(update={"records": [_without_our_frames(record) for record in records]}),
         own_definitions=frozenset(own),
-        timed_again=None if again is None else (again.name.removesuffix(AGAIN), again.name),
+        timed_again=(again.name.removesuffix(AGAIN), again.name) if again is not None and was_timed_again else None,
         refusals={plugin.name: plugin.refusals for plugin in given if isinstance(plugin, GivenAttention)},
-        left_out=len(specs) - len(records) if is_interrupted else 0,
+        left_out=left_out,
     )
 
 

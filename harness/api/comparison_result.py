@@ -12,6 +12,7 @@ from harness.core.escaping import one_line
 from harness.core.record import Record, Run
 from harness.core.setting_error import SettingErrors, explanation
 from harness.core.spec import OperationSpec
+from harness.report.model.amounts import ABSENT
 from harness.report.model.facets import WORDS
 from harness.report.model.records_table import STATUS_WORDS
 from harness.statistics import disturbed_run
@@ -144,7 +145,8 @@ class ComparisonResult:
         failures = []
         for number, rows in self._numbered().items():
             lengths = " and ".join(f"{n:,}" for n in dict.fromkeys(row.seq_len for row in rows))
-            failures.append(f"[{number}] {rows[0].name}, {lengths} tokens: {rows[0].status}: {_why(rows[0].record)}")
+            names = ", ".join(dict.fromkeys(row.name for row in rows))
+            failures.append(f"[{number}] {names}, {lengths} tokens: {rows[0].status}: {_why(rows[0].record)}")
         timed = [row.record for row in self.rows if row.record.timing is not None]
         errors = SettingErrors(self.records)
         compared = [record for record in timed if record.spec.attention not in self._own_definitions]
@@ -157,7 +159,11 @@ class ComparisonResult:
             for row in self.rows
             if row.why_no_error
         ]
-        estimated = {row.name: row.against for row in self.rows if row.error is not None and not row.error.is_rounding}
+        estimated = {
+            row.name: row.against
+            for row in self.rows
+            if row.record.timing is not None and row.error is not None and not row.error.is_rounding
+        }
         sentences = [
             explanation(errors.of(record) for record in compared),
             "; ".join(f"the error of {name} is relative to {against}" for name, against in estimated.items()),
@@ -211,11 +217,11 @@ class ComparisonResult:
         return {name: sentences for name, sentences in found.items() if sentences}
 
     def _numbered(self) -> dict[int, list[ComparisonRow]]:
-        """The rows without a time by the number of their note, which those of one attention and reason share."""
+        """The rows without a time by the number of their note, which those of one reason share."""
         groups: dict[tuple[str, str], list[ComparisonRow]] = {}
         for row in self.rows:
             if row.record.status != "ok":
-                groups.setdefault((row.name, _why(row.record)), []).append(row)
+                groups.setdefault((row.status, _why(row.record)), []).append(row)
         return dict(enumerate(groups.values(), 1))
 
     def _numbers(self) -> dict[int, int]:
@@ -287,17 +293,26 @@ def _cells(row: ComparisonRow, note: int | None) -> list[str]:
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Aligned lines. Where a line would be longer than ``WIDTH``, long names have a line of their own above it."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    others = sum(widths[1:]) + len(GAP) * (len(widths) - 1)
-    widths[0] = min(widths[0], max(WIDTH - others, len(header[0])))
+    """Aligned lines. A row without a time has its status in the place of the time, because its other cells are empty.
+
+    Where a line would be longer than ``WIDTH``, long names have a line of their own above it.
+    """
+    rows = [row if row[1] != ABSENT else [row[0], row[-1]] for row in [header, *rows]]
+    columns = list(zip(*(row for row in rows if len(row) == len(header)), strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    widths[1] = max(len(row[1]) for row in rows)
+    room = WIDTH - sum(widths[1:]) - len(GAP) * (len(widths) - 1)
+    widths[0] = min(max(len(row[0]) for row in rows), max(room, len(header[0])))
     lines = []
-    for name, *cells in [header, *rows]:
+    for name, *cells in rows:
+        if len(name) > widths[0] and len(cells) == 1:
+            lines.append(f"{name}{GAP}{cells[0]}")
+            continue
         if len(name) > widths[0]:
             lines.append(name)
             name = ""
-        cells = [cell.ljust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append(GAP.join([name.ljust(widths[0]), *cells]).rstrip())
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths[1:], strict=False)]
+        lines.append(GAP.join([name.ljust(widths[0]), *padded]).rstrip())
     return lines
 
 

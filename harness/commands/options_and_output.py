@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-import harness
 from harness.commands.error_boundary import FAILED, MeasuredRegression, message
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ SuiteOptions = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="-- [SUITE OPTIONS]",
-        help="Options for pytest: suites, --profile, --attention, -k and others. Default: the folder suites here, or "
-        "else the harness's own suites.",
+        help="Options for pytest: suites, --profile, --attention, -k and others. Default: suite_options in "
+        "[tool.harness.gate] of pyproject.toml, else the folder suites here, or else the harness's own suites.",
     ),
 ]
 CasePattern = Annotated[str, typer.Option(help="Only cases whose id matches this shell pattern.")]
@@ -42,7 +41,7 @@ def default_suites() -> tuple[str, ...]:
         return ("suites",)
     if find_spec("harness.suites"):
         return ("--pyargs", "harness.suites")
-    return (str(Path(harness.__path__[0]).parent / "suites"),)  # the project's own checkout, which is not installed
+    return (str(Path(__file__).parents[2] / "suites"),)  # the project's own checkout, which is not installed
 
 
 def print_error(message: str) -> None:

@@ -113,7 +113,9 @@ def test_a_mistake_is_diagnosed_and_an_exception_named(result):
     assert rows["ignores_mask"].status == "incorrect"
     assert f"[1] ignores_mask, 64 tokens: incorrect: {MASKED}; neighbour" in notes
     assert "[2] raises, 64 tokens: crashed: RuntimeError: no such luck; at test_compare.py:" in notes
-    assert "incorrect [1]" in str(result)
+    lines = [line.split() for line in str(result).splitlines()]
+    assert ["ignores_mask", "incorrect", "[1]"] in lines
+    assert ["raises", "crashed", "[2]"] in lines
     assert "also wrong" in result.explain()
     assert "Traceback" not in str(result)
 
@@ -168,6 +170,22 @@ def test_a_notebook_gets_html_in_which_nothing_of_a_name_is_markup():
     html = harness.ComparisonResult(run)._repr_html_()
     assert "<td>&lt;b&gt;</td>" in html
     assert html.startswith("<table>")
+
+
+def test_a_wide_table_stays_within_the_terminal_and_equal_reasons_are_said_once():
+    rng = np.random.default_rng(0)
+    names = ("sdpa", "xformers_cutlass", "softmax", "sdpa_math", "yoso")
+    records = [synthetic.operation(name, n, rng) for n in (128, 16384) for name in names]
+    long = "a_name_of_thirty_two_characters_"
+    records.append(records[0].model_copy(update={"spec": records[0].spec.model_copy(update={"attention": long})}))
+    result = harness.ComparisonResult(synthetic.run(records))
+    lines = str(result).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert lines[lines.index(long) + 1].split()[0] == rows_of(result)[long].time_words.split()[0]
+    notes = notes_of(result)
+    assert "[1] xformers_cutlass, 128 and 16,384 tokens: unsupported: device=cpu" in notes
+    assert "[2] softmax, sdpa_math, 16,384 tokens: out of memory: RuntimeError: not enough memory" in notes
+    assert "[3]" not in notes
 
 
 @pytest.mark.parametrize("method", ["save", "report"])

@@ -147,6 +147,8 @@ def test_disturbed_times_win_nothing(opened: Opened, realistic: Run, tmp_path: P
     titles = page.locator("#cards .card h2").all_inner_texts()
     assert [title.split(",")[0] for title in titles[:2]] == ["No verdict; shortest time"] * 2
     assert "Faster than exact" not in page.inner_text("#chart")
+    assert "no verdict; shortest exact" in page.inner_text("#chart")
+    assert "fastest exact" not in page.inner_text("#chart")
     assert "No time here can be compared with that of an exact method." in page.inner_text("#chart")
     assert page.locator("#ranking th[aria-sort]").count() == 1  # what the link names and the page lacks is ignored
     assert page.evaluate("document.querySelectorAll('#chart .dim').length") == 0

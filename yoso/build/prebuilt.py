@@ -65,7 +65,7 @@ def load(source_digest: str) -> str:
 
 
 _MISFITS = {
-    "torch": "are for torch {built}, and this is torch {here}",
+    "torch": "are for torch {built}, and this is torch {here} (pip install torch=={built})",
     "torch_commit": "are for another build of this torch release: of commit {built}, and this is of {here}",
     "cxx11_abi": "are for a torch whose C++11 ABI is {built}, and here it is {here}",
     "machine": "are for {built} processors, and this is {here}",

@@ -74,6 +74,15 @@ export function drawTimeAxis(frame, y, hasErrors) {
 }
 
 /**
+ * What the exact method of the line is: the fastest, or only the shortest time where no exact one can be compared.
+ *
+ * @param {MethodRow} exact
+ */
+export function exactHeading(exact) {
+  return exact.disturbance === null && exact.time.low !== undefined ? "fastest exact" : "no verdict; shortest exact";
+}
+
+/**
  * @param {Frame} frame
  * @param {MethodRow} exact
  * @param {State} state
@@ -85,7 +94,7 @@ export function drawExactLine(frame, exact, state, bottom) {
   const error = errorOf(exact, state);
   const rest = `: ${exact.time.words}, ${error ? `error: ${shortError(error)}` : "error not measured"}`;
   // a phone has two lines for it, the upper one beside the name of the error's axis
-  const prefix = "fastest exact ";
+  const prefix = `${exactHeading(exact)} `;
   const start = frame.left + textWidth("error, log", 12) - 20;
   const room = frame.width - (narrow ? 0 : start + textWidth(prefix, 12, 600));
   const name = clipped(exact.attention, room - textWidth(rest, 12, 600) - 8, 12, 600);

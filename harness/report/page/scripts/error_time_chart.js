@@ -6,7 +6,7 @@
  * keyboard's focus, and which has no strips that share an axis with a plane.
  */
 
-import { drawAllowed, drawErrorAxis, drawExactLine, drawTimeAxis } from "report/chart_axes";
+import { drawAllowed, drawErrorAxis, drawExactLine, drawTimeAxis, exactHeading } from "report/chart_axes";
 import { listen, markOf } from "report/chart_interaction";
 import { drawCurves, drawPoints } from "report/chart_points";
 import { drawStrip, HEADING } from "report/chart_strip";
@@ -80,7 +80,7 @@ function drawPlane(figure, setting, rows, state) {
   const left = 46;
   const right = width - 10;
   const top = narrow ? 36 : 22;
-  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 220;
+  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 210;
   const bottom = top + height;
   /** @type {Frame} */
   const frame = {
@@ -217,7 +217,8 @@ function exactWords(exact, state) {
   if (exact === null) return "";
   const error = errorOf(exact, state);
   const known = error ? `error: ${shortError(error)}` : "error not measured";
-  return `Fastest exact: ${exact.attention}, ${exact.time.words}, ${known}.`;
+  const heading = exactHeading(exact);
+  return `${heading.charAt(0).toUpperCase()}${heading.slice(1)}: ${exact.attention}, ${exact.time.words}, ${known}.`;
 }
 
 /**

@@ -1,0 +1,125 @@
+"""What an installation brings: the suites from any folder, the versions, and an attention that loads little."""
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import harness
+import yoso
+from harness.commands import options_and_output
+from harness.commands.app import app
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "harness", "yoso", "suites")
+
+
+def test_both_packages_have_the_version_of_the_distribution(monkeypatch):
+    assert yoso.__version__ == harness.__version__ == importlib.metadata.version("yoso-harness")
+
+    def not_installed(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    for package in (yoso, harness):
+        with pytest.raises(AttributeError, match=f"{package.__name__}.__version__ needs an installation: pip install"):
+            _ = package.__version__
+
+
+ATTENTION = """
+import sys, torch, yoso
+query = torch.randn(1, 2, 30, 16)
+yoso.yoso_sampling(query, query, query, num_hash=8)
+yoso.yoso_e(query, query, query)
+print(*sorted({"pytest", "plotly", "pandas", "typer", "kaleido", "transformers", "harness"} & set(sys.modules)))
+"""
+
+
+def test_the_attention_loads_nothing_of_the_harness_and_no_transformers():
+    done = subprocess.run([sys.executable, "-c", ATTENTION], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+def test_the_suites_of_the_current_folder_are_preferred_to_those_of_the_harness(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for spec, arguments in ((object(), ("--pyargs", "harness.suites")), (None, (str(ROOT / "suites"),))):
+        monkeypatch.setattr(options_and_output, "find_spec", lambda name, spec=spec: spec)
+        assert options_and_output.default_suites() == arguments
+    (tmp_path / "suites").mkdir()
+    assert options_and_output.default_suites() == ("suites",)
+
+
+def test_run_ab_and_bisect_start_with_the_harness_own_suites_where_the_folder_has_none(tmp_path, monkeypatch):
+    from harness.gate.commits import bisection, two_commits
+
+    monkeypatch.chdir(tmp_path)
+    own = options_and_output.default_suites()
+    started = []
+
+    def start(arguments, stops=SystemExit):
+        started.append(tuple(arguments))
+        raise stops(0)
+
+    monkeypatch.setattr(pytest, "main", lambda arguments, plugins: start(arguments[: len(own)]))
+    monkeypatch.setattr(two_commits, "compare_commits", lambda base, head, arguments, *rest: start(arguments))
+    monkeypatch.setattr(bisection, "run", lambda here, good, bad, step: start(step("a")))
+    monkeypatch.setattr(bisection, "step_command", lambda commit, case, options: options)
+    for command in (["run"], ["ab", "a", "b"], ["bisect", "a case", "a", "b"]):
+        CliRunner().invoke(app, command)
+    assert started == [own] * 3
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The pure wheel of a copy of these sources, since setuptools builds in their folder."""
+    copy = tmp_path_factory.mktemp("sources")
+    for name in SOURCES:
+        source = ROOT / name
+        leave_out = shutil.ignore_patterns("__pycache__")
+        _ = shutil.copytree(source, copy / name, ignore=leave_out) if source.is_dir() else shutil.copy(source, copy)
+    out = tmp_path_factory.mktemp("wheel")
+    command = ["pip", "wheel", str(copy), "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "-w", str(out)]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, text=True)
+    (built,) = out.iterdir()
+    return built
+
+
+def test_the_wheel_has_the_suites_in_its_own_package_and_type_information(wheel):
+    assert wheel.name.endswith("-py3-none-any.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"harness/suites/{path.name}" for path in (ROOT / "suites").glob("*.py")} <= names
+    assert {"harness/py.typed", "yoso/py.typed", "yoso/csrc/checks.h", "harness/gate/history/history.html"} <= names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"harness", "yoso", "yoso_harness"}
+    in_sources = {
+        path.relative_to(ROOT).as_posix() for package in ("harness", "yoso") for path in (ROOT / package).rglob("*.py")
+    }
+    assert in_sources <= names
+
+
+@pytest.mark.alone
+def test_from_an_empty_folder_the_installed_harness_runs_its_suites(wheel, tmp_path):
+    """Also with pytest's own command, whose options are known although the suites are named with ``--pyargs``."""
+    installed, folder = tmp_path / "installed", tmp_path / "empty"
+    folder.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+
+    def call(*arguments):
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+    run = "from harness.commands.app import app; app()"
+    done = call("-c", run, "run", "--attention", "sdpa", "--seq-len", "64", "-k", "test_operation and fwd-")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "cases: 1 ok" in done.stdout
+    done = call("-m", "pytest", "--pyargs", "harness.suites", "--attention", "sdpa", "--seq-len", "64", "--co", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_attention.py::test_operation[operation/sdpa-n64-" in done.stdout
+    assert not list(installed.rglob(".pytest_cache"))
