@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-import harness
 from harness.commands.error_boundary import FAILED, MeasuredRegression, message
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def default_suites() -> tuple[str, ...]:
         return ("suites",)
     if find_spec("harness.suites"):
         return ("--pyargs", "harness.suites")
-    return (str(Path(harness.__path__[0]).parent / "suites"),)  # the project's own checkout, which is not installed
+    return (str(Path(__file__).parents[2] / "suites"),)  # the project's own checkout, which is not installed
 
 
 def print_error(message: str) -> None:
