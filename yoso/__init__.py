@@ -2,7 +2,8 @@
 
 The public names are imported on first use, so that ``import yoso`` is fast and loads no torch. The attentions are
 registered in transformers' ``AttentionInterface`` (as ``"yoso"`` and ``"yoso_e"``) when a YOSO model class is loaded;
-for another library's model, ``import yoso.transformers_attention`` registers them.
+for another library's model, ``import yoso.transformers_attention`` registers them. ``yoso.register()`` lets
+transformers' Auto classes and pipelines load YOSO checkpoints with these models.
 
 PYTEST_DONT_REWRITE: ``harness run`` starts pytest after this module is imported; without this marker pytest would warn
 that it cannot rewrite the module's assertions.
@@ -14,7 +15,7 @@ from typing import Any
 from yoso import moved_modules  # noqa: F401  old module names work or say what they are now
 
 _MODULE_OF = {
-    "YosoConfig": "yoso.models.config",
+    "YosoConfig": "yoso.models.auto_classes",
     "YosoForMaskedLM": "yoso.models.masked_lm",
     "YosoForMultipleChoice": "yoso.models.heads",
     "YosoForQuestionAnswering": "yoso.models.heads",
@@ -23,6 +24,8 @@ _MODULE_OF = {
     "YosoModel": "yoso.models.encoder",
     "YosoPreTrainedModel": "yoso.models.encoder",
     "expectation_weights": "yoso.attention",
+    "register": "yoso.models.auto_classes",
+    "unregister": "yoso.models.auto_classes",
     "yoso_e": "yoso.attention",
     "yoso_sampling": "yoso.attention",
 }
@@ -36,6 +39,8 @@ __all__ = [
     "YosoModel",
     "YosoPreTrainedModel",
     "expectation_weights",
+    "register",
+    "unregister",
     "yoso_e",
     "yoso_sampling",
 ]

@@ -16,9 +16,11 @@ from torch.nn import functional
 from yoso.ops import operators, portable
 from yoso.ops.arguments import check_attention, check_hash_code_len, check_normalization, check_num_hash
 from yoso.ops.autocast import to_autocast_dtype, without_autocast
+from yoso.ops.decompositions import exporting_to_onnx
 from yoso.ops.estimators import check_estimator, check_shared_keys, draw_shared_keys
 from yoso.ops.hashing import check_family, draw_planes
 from yoso.ops.normalization import normalized, summands
+from yoso.torch_private import with_values
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -137,14 +139,7 @@ def yoso_sampling(
     check_attention(query, key, value, query_mask, key_padding_mask, hash_code_len)
     check_shared_keys(shared_keys, key.shape[2] if estimator == "rescored" and shared_key_ids is None else None)
     if planes is None:
-        planes = draw_planes(
-            hash_family,
-            groups=query.shape[0] * query.shape[1],
-            head_dim=query.shape[3],
-            num_hash=num_hash,
-            hash_code_len=hash_code_len,
-            device=query.device,
-        )
+        planes = _planes(query, hash_family, num_hash, hash_code_len)
     trained = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
     if trained and not lsh_backward and not torch.compiler.is_compiling():
         _warn_of_a_gradient_without_the_noise()
@@ -243,6 +238,19 @@ def _warn_of_a_gradient_without_the_noise() -> None:
         "nothing of the samples; models that are trained this way can end at chance. Train with lsh_backward=True, or "
         "with YOSO-E (docs/accuracy.md)"
     )
+
+
+def _planes(query: Tensor, hash_family: str, num_hash: int, hash_code_len: int) -> Tensor:
+    """New planes for every head and sequence; in an ONNX export one set per head, which becomes a constant of the file.
+
+    ONNX has no random integers, and its runtimes draw too few random bits to make planes from.
+    """
+    batch, heads, _, head_dim = query.shape
+    sizes: dict[str, Any] = {"head_dim": head_dim, "num_hash": num_hash, "hash_code_len": hash_code_len}
+    if exporting_to_onnx():
+        with with_values():
+            return draw_planes(hash_family, groups=heads, device=query.device, **sizes)
+    return draw_planes(hash_family, groups=batch * heads, device=query.device, **sizes)
 
 
 def _query_mask(query: Tensor, key: Tensor, key_padding_mask: Tensor | None) -> Tensor | None:

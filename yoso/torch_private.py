@@ -9,6 +9,7 @@ that they cost nothing; whatever takes long to import is imported in the functio
 import sys
 import warnings
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch._library.utils import fill_defaults
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "sdpa_backend_number",
     "tree_leaves",
     "values_are_readable",
+    "with_values",
 ]
 
 # --- Operators and their gradients -----------------------------------------------------------------------------------
@@ -99,6 +101,11 @@ def forward_mode_is_active() -> bool:
 def is_fake(x: Tensor) -> bool:
     """Whether x has no values because of ``FakeTensorMode``. No public equivalent."""
     return isinstance(x, FakeTensor)
+
+
+def with_values() -> AbstractContextManager[Any]:
+    """A context whose new tensors have values inside ``FakeTensorMode`` and exports too. No public equivalent."""
+    return _disable_current_modes()
 
 
 def values_are_readable(x: Tensor) -> bool:

@@ -42,12 +42,13 @@ def ab(
 ) -> None:
     """Measure two commits on this machine, interleaved, and judge head. Uncommitted changes are not measured.
 
+    In the repository of an attention of your own, harness init writes what this command needs.
+
     Exit code: 0 pass, 1 regression, 2 inconclusive or nothing could be judged.
     """
-    from harness.gate.commits import two_commits
+    from harness.gate.commits import project_suites, two_commits
     from harness.gate.judge import judgement
 
-    arguments = tuple(suite_options or default_suites())
     require_writable(out / "base.json", out / "head.json", markdown, junit, json)
     unsaved: dict[str, OSError] = {}
 
@@ -64,12 +65,14 @@ def ab(
                 unsaved[name] = error
 
     cause: Exception | None = None
+    arguments = tuple(suite_options or ())
     try:
+        arguments = project_suites.arguments(Path.cwd(), arguments, default_suites())
         found = two_commits.compare_commits(base, head, arguments, minutes, case_timeout, case, typer.echo, keep)
     except Exception as error:  # a commit that does not build, for example; the files must say so, too
         cause, found = error, judgement.not_judged(base, head, message(error))
     options = ["--case", case] if case != "*" else []
-    command = shlex.join(["harness", "ab", base, head, *options, "--", *arguments])
+    command = shlex.join(["harness", "ab", base, head, *options, *(["--", *arguments] if arguments else [])])
     saved = [str(out / "base.json"), str(out / "head.json")]
     found = replace(
         found, command=command, report=report or ("" if cause else shlex.join(["harness", "report", *saved]))
@@ -83,7 +86,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _save(run: "Run", path: Path) -> None:
+    from harness.pytest_plugin.benchmark_json import of_stored_run
+
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")  # replaces `path` only when complete, so an interruption keeps the older file
-    partial.write_text(jsonlib.dumps({"benchmarks": [], "harness": run.model_dump(mode="json")}), encoding="utf-8")
+    partial.write_text(jsonlib.dumps(of_stored_run(run)), encoding="utf-8")
     partial.replace(path)

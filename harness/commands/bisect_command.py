@@ -18,9 +18,9 @@ def bisect(
 
     Exit code: 0 found, 2 inconclusive.
     """
-    from harness.gate.commits import bisection
+    from harness.gate.commits import bisection, project_suites
 
-    options = suite_options or default_suites()
+    options = project_suites.arguments(Path.cwd(), suite_options or (), default_suites())
     result = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.step_command(commit, case, options))
     typer.echo(result.log)
     if result.first_bad is None:

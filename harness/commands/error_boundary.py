@@ -1,7 +1,8 @@
 """What every ``harness`` command does with an error: one line on standard error, and an exit code that is no verdict.
 
 Exit codes: 0, all was done; 1, a regression was measured (``MeasuredRegression``, which ``gate`` and ``ab`` raise, and
-nothing else); 2, anything else; 130, it was interrupted. ``--debug``, at any place before a ``--``, adds the traceback.
+``run`` where ``--benchmark-compare-fail`` found one, and nothing else); 2, anything else; 130, it was interrupted.
+``--debug``, at any place before a ``--``, adds the traceback.
 """
 
 import io

@@ -1,11 +1,15 @@
 """``harness publish``."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands.options_and_output import Reading
+
+if TYPE_CHECKING:
+    from harness.core.record import Run
 
 
 def publish(
@@ -17,9 +21,13 @@ def publish(
     reading: Reading = None,
 ) -> None:
     """Add a run to the published runs: its data unchanged, its page, and the index of all runs."""
+    from harness.pytest_plugin.benchmark_json import of_stored_run
     from harness.report.formats import published_runs
 
-    typer.echo(published_runs.publish(run_file, reports, name, reading))
+    def as_json(run: "Run") -> str:
+        return json.dumps(of_stored_run(run), indent=4, allow_nan=False)
+
+    typer.echo(published_runs.publish(run_file, reports, name, reading, as_json))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -2,102 +2,103 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from harness.commands.error_boundary import FAILED, INTERRUPTED
-from harness.commands.options_and_output import Device, default_suites
+from harness.commands.error_boundary import FAILED, INTERRUPTED, MeasuredRegression
+from harness.commands.options_and_output import default_suites
 
 if TYPE_CHECKING:
     import pytest
 
 OUTPUT_OPTIONS = ("-q", "--tb=short", "-rN", "-o", "console_output_style=classic")
 """pytest's own lines and list of failures are left out: ``RunProgress`` prints a line per case instead."""
+PLUGIN = ("-p", "harness.pytest_plugin")
+"""Loaded before pytest reads the command line, which has the plugin's options."""
+_PANEL = "What is measured, and how"
+
+
+class RunCommand(TyperCommand):
+    """Passes every option that it does not know to pytest; its help shows those of the harness, which pytest has."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help, and the options that ``harness.pytest_plugin.options`` declares."""
+        from rich.console import Console
+        from rich.panel import Panel
+        from rich.table import Table
+        from rich.text import Text
+
+        from harness.pytest_plugin.options import options
+
+        super().format_help(ctx, formatter)
+        table = Table.grid(padding=(0, 1))
+        for option in options():
+            if option.in_run:
+                default = f" Default: {option.default}." if option.default else ""
+                name = Text(option.flag, "bold cyan").append(
+                    f"\n  {option.metavar}" if option.metavar else "", "yellow"
+                )
+                table.add_row(name, Text(option.help + default))
+        Console().print(Panel(table, title=_PANEL, title_align="left", border_style="dim"))
 
 
 def run(
-    suites: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Suite files or folders. Default: the folder suites here, or else the harness's own."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Benchmark JSON to write.")] = Path("run.json"),
-    profile: Annotated[str, typer.Option(help="Which cases run: quick, standard, full, gpu or paper.")] = "quick",
-    device: Device = "cpu",
-    dtype: Annotated[
-        str | None, typer.Option(help="Dtype: float32, bfloat16 or float16. Default: the profile's.")
-    ] = None,
-    seq_len: Annotated[
+    arguments: Annotated[
         list[str] | None,
-        typer.Option(help="Sequence lengths, comma-separated; the option may be repeated. Default: the profile's."),
-    ] = None,
-    attention: Annotated[
-        list[str] | None,
-        typer.Option(help="Attentions, comma-separated; the option may be repeated. Default: the profile's."),
-    ] = None,
-    keyword: Annotated[
-        str | None, typer.Option("-k", help="Only tests that match this expression, as pytest's -k.")
-    ] = None,
-    isolate: Annotated[bool, typer.Option("--isolate", help="Run every case in a fresh process.")] = False,
-    worker: Annotated[bool, typer.Option("--worker", help="Run all cases in one other process.")] = False,
-    in_process: Annotated[
-        bool, typer.Option("--in-process", help="Run all cases in this process instead of one process per attention.")
-    ] = False,
-    case_timeout: Annotated[float | None, typer.Option(help="Stop a case after this many seconds.")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Continue an interrupted run from its log; finished cases are kept.")
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder with the real data sets of the tasks, see docs/tasks.md.")
-    ] = None,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(
-            help="A .safetensors file with query, key and value, [B, H, N, D] each: errors are measured on these "
-            "in place of RXNMapper's, see docs/errors.md."
+        typer.Argument(
+            metavar="[SUITES] [OPTIONS OF PYTEST]",
+            help="Suite files or folders, and any option of pytest, as -k. Default: the folder suites here, or else "
+            "the harness's own.",
+            show_default=False,
         ),
     ] = None,
-    checkpoints: Annotated[
-        Path | None, typer.Option(help="Save trainings in this folder, and continue those that were interrupted.")
-    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Benchmark JSON to write.")] = Path("run.json"),
 ) -> None:
     """Run the suites with pytest, print one line per case, and write the JSON.
 
-    Exit code: 0 every case has a result or cannot run here, 2 a case failed or the run ended early, 130 interrupted.
+    Exit code: 0 every case has a result or cannot run here, 1 a regression that --benchmark-compare-fail found, 2 a
+    case failed or the run ended early, 130 interrupted.
     """
     import pytest
+    from pytest_benchmark.session import PerformanceRegression
 
-    for path in suites or ():
-        if not path.exists():
-            raise ValueError(
-                f"{path} does not exist: name files or folders with suites, or none to run the harness's own"
-            )
+    given = arguments or []
     out.parent.mkdir(parents=True, exist_ok=True)
-    options = [f"--profile={profile}", f"--device={device}"]
-    options += [f"--dtype={dtype}"] if dtype else []
-    options += [f"--seq-len={length}" for length in seq_len or []]
-    options += [f"--attention={name}" for name in attention or []]
-    options += ["-k", keyword] if keyword else []
-    options += ["--isolate"] if isolate else []
-    options += ["--worker"] if worker else []
-    options += ["--in-process"] if in_process else []
-    options += [f"--case-timeout={case_timeout}"] if case_timeout is not None else []
-    options += [f"--data-dir={data_dir}"] if data_dir else []
-    options += [f"--inputs={inputs}"] if inputs else []
-    options += [f"--checkpoints={checkpoints}"] if checkpoints else []
-    arguments = [*map(str, suites or default_suites()), *OUTPUT_OPTIONS, f"--benchmark-json={out}", *options]
-    arguments += [f"--resume={resume}"] if resume else []
-    again = shlex.join(["harness", "run", *map(str, suites or ()), f"--out={out}", *options])
-    arguments += [f"--harness-progress={again}"]
-    watch = _InterruptWatch()
-    code = pytest.main(arguments, plugins=[watch])
+    again = shlex.join(["harness", "run", *_without_resume(given), f"--out={out}"])
+    passed_on = [*OUTPUT_OPTIONS, *PLUGIN, f"--benchmark-json={out}", f"--harness-progress={again}", *given]
+    watch = _RunWatch()
+    try:
+        code = pytest.main(passed_on, plugins=[watch])
+    except PerformanceRegression:  # of --benchmark-compare-fail; pytest-benchmark has printed what is slower
+        raise MeasuredRegression from None
     raise typer.Exit(INTERRUPTED if watch.interrupted else FAILED if code else 0)
 
 
-class _InterruptWatch:
-    """A plugin of pytest that tells an interrupted run from one that could not be collected: both have exit code 2."""
+def _without_resume(arguments: list[str]) -> list[str]:
+    """The arguments without ``--resume`` and its value, which the next continuation has anew."""
+    kept = [word for word in arguments if not word.startswith("--resume=")]
+    while "--resume" in kept:
+        place = kept.index("--resume")
+        del kept[place : place + 2]
+    return kept
+
+
+class _RunWatch:
+    """A plugin of pytest that names the default suites, and tells an interrupted run from one that was not collected:
+    both have exit code 2."""
 
     interrupted = False
+
+    def pytest_load_initial_conftests(self, early_config: "pytest.Config", args: list[str]) -> None:
+        """Add the default suites where the command line names none, which only pytest's parser can tell."""
+        given = early_config.known_args_namespace
+        if not given.file_or_dir:
+            suites = default_suites()
+            args += suites
+            given.pyargs = given.pyargs or "--pyargs" in suites
+            given.file_or_dir += [word for word in suites if word != "--pyargs"]
 
     def pytest_keyboard_interrupt(self, excinfo: "pytest.ExceptionInfo[BaseException]") -> None:
         self.interrupted = isinstance(excinfo.value, KeyboardInterrupt)
@@ -105,4 +106,4 @@ class _InterruptWatch:
 
 def add_to(app: typer.Typer) -> None:
     """Add ``harness run``."""
-    app.command()(run)
+    app.command(cls=RunCommand, context_settings={"ignore_unknown_options": True})(run)

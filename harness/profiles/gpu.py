@@ -7,6 +7,7 @@ Cases come in the order of their importance, so that a run that is cut off lacks
 from dataclasses import asdict
 from itertools import product
 
+from harness.core import registry
 from harness.core.spec import (
     Dtype,
     Effort,
@@ -18,6 +19,7 @@ from harness.core.spec import (
     QualitySpec,
     Scalar,
 )
+from harness.profiles.approximations import approximations, budget_of
 from harness.profiles.profile import BASE_SIZE, FixedCases, Profile
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
@@ -44,7 +46,8 @@ square."""
 MODEL_LENGTHS = (4096, 16384)
 MODEL_MODES: tuple[ModelMode, ...] = ("forward", "training_step")
 FAMILIES: tuple[tuple[Family, str], ...] = (("yoso", "yoso"), ("bert", "sdpa"), ("yoso", "yoso_e"))
-HASHES = (8, 32, 128)
+BUDGETS = (8, 32, 128)
+"""Hashes, features or landmarks of quality cases."""
 OTHERS = (
     "none",
     "linear",
@@ -61,6 +64,15 @@ OTHERS = (
     "flash_attn",
     "flex",
 )
+"""In this order; every other attention that is registered and not left out follows."""
+LEFT_OUT = {
+    "softmax": "its n x n weights fill the device's memory long before the other attentions do",
+    "sdpa": "torch chooses one of the backends that the profile measures by name",
+    "sdpa_math": "it computes what softmax does",
+    "flex_eager": "it is flex without the compiler, and computes what softmax does",
+    "xformers_triton_splitk": "it is made for few queries and many keys",
+}
+"""The attentions that this profile does not measure, with the reason."""
 OTHERS_LENGTH = 4096
 """One length only: a case takes a second or two, most of which goes into building, verifying and counting kernels."""
 
@@ -104,8 +116,10 @@ def operation(device: str) -> list[OperationSpec]:
         OperationSpec(attention=name, seq_len=4096, mode=mode, dtype="bfloat16", batch=8, device=device, padding=0.25)
         for mode, name in product(MODES, ("yoso", "yoso_e"))
     ]
-    others = [spec(name, OTHERS_LENGTH, mode) for mode, name in product(MODES, OTHERS)]
-    return [*sweep, *rival, *authors, *eight_bits, *long, *full, *half, *padded, *others]
+    listed = [*sweep, *rival, *authors, *eight_bits, *long, *full, *half, *padded]
+    known = {*OTHERS, *LEFT_OUT, *(case.attention for case in listed)}
+    more = [name for name in registry.names() if name not in known]
+    return [*listed, *(spec(name, OTHERS_LENGTH, mode) for mode, name in product(MODES, (*OTHERS, *more)))]
 
 
 def model(device: str) -> list[ModelSpec]:
@@ -123,11 +137,15 @@ def model(device: str) -> list[ModelSpec]:
 
 def quality(device: str) -> list[QualitySpec]:
     """The error on sharp inputs with this device's kernels; it depends on the estimator, so a CPU's is equal."""
-    sampled = [("yoso", {"num_hash": hashes}) for hashes in HASHES]
+    settings: list[tuple[str, dict[str, Scalar]]] = []
+    for name in approximations(device):
+        knob = budget_of(name)
+        settings += [(name, {knob: budget}) for budget in BUDGETS if knob is not None]
+    settings.append(("yoso_e", {}))
     return [
         QualitySpec(attention=name, seq_len=2048, dtype=dtype, draws=4, device=device, knobs=knobs)
         for dtype in BOTH
-        for name, knobs in [*sampled, ("yoso_e", {})]
+        for name, knobs in settings
     ]
 
 
@@ -135,6 +153,7 @@ PROFILE = Profile(
     name="gpu",
     summary="for one large GPU: seven minutes on an H100",
     device="cuda",
+    companions=("sdpa_flash", "sdpa_cudnn", "yoso"),
     # A GPU's clock is steady: half a second gives a short call its 60 samples, and a call of a second three.
     effort=Effort(min_samples=3, max_samples=60, seconds=0.5, warmup_calls=1, warmup_seconds=0.05),
     operation=FixedCases(operation),

@@ -10,6 +10,7 @@ batch. One difference: the paper's training step has no optimizer, this one has.
 from itertools import product
 
 from harness.core.spec import Effort, ModelSpec, Scalar
+from harness.profiles.approximations import approximations
 from harness.profiles.profile import FixedCases, Profile
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
@@ -26,14 +27,17 @@ ATTENTIONS: tuple[tuple[str, dict[str, Scalar]], ...] = (
     ("nystromformer", {"num_landmarks": 64}),
     ("yoso_e", {}),
 )
-"""The paper's rivals with its settings (Linformer's 256 is the plugin's default), and two more: sdpa and YOSO-E."""
+"""The paper's rivals with its settings (Linformer's 256 is the plugin's default), and two more: sdpa and YOSO-E.
+Other approximations that are registered follow, with their default budgets."""
 
 
 def model(device: str) -> list[ModelSpec]:
     """Every attention at every length, at both batches."""
     sampled: list[tuple[str, dict[str, Scalar]]] = [("yoso", {"num_hash": hashes}) for hashes in HASHES]
+    known = {name for name, _ in (*ATTENTIONS, *sampled)}
+    others: list[tuple[str, dict[str, Scalar]]] = [(name, {}) for name in approximations(device) if name not in known]
     attentions: list[tuple[str, dict[str, Scalar], int | None]] = [
-        *((name, knobs, None) for name, knobs in (*ATTENTIONS, *sampled)),
+        *((name, knobs, None) for name, knobs in (*ATTENTIONS, *sampled, *others)),
         *((name, knobs, CONV_WINDOW) for name, knobs in sampled),
     ]
     common = COMMON_BATCH[device.split(":")[0]]

@@ -28,6 +28,9 @@ AnyCase = TypeVar("AnyCase", OperationSpec, ModelSpec, QualitySpec)
 
 MODELS_OF_TRANSFORMERS: tuple[tuple[Family, str], ...] = (("bert", "sdpa"), ("transformers_yoso", "yoso_e"))
 """The models that this project's are compared with at equal size: family, and the attention that it runs."""
+COMPANIONS = ("softmax", "sdpa", "yoso")
+"""What an attention that the user names is compared with: exact attention by its definition, the fastest exact one that
+torch has, and YOSO."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class OperationSweep:
 
     ``keeps`` decides which cases stay when the user names neither lengths nor attentions; cases that the user asks for
     are always measured. ``paddings`` are fractions of a sequence. At ``budget_lengths`` the approximations whose error
-    is measured by budget are timed with each of these budgets, too, so that each error has its time.
+    is measured by budget are timed with each of these budgets, too, so that each error has its time. Attentions that
+    the user names are measured at ``compared_lengths``; None: at all.
     """
 
     lengths: tuple[int, ...]
+    compared_lengths: tuple[int, ...] | None = None
     paddings: tuple[float, ...] = (0.0,)
     budget_lengths: tuple[int, ...] = ()
     keeps: Callable[[OperationSpec], bool] = lambda spec: True
@@ -116,13 +121,17 @@ class FixedCases(Generic[AnyCase]):
 
 @dataclass(frozen=True)
 class Profile:
-    """One profile. ``device`` is the device type that it needs; None: it runs on any device."""
+    """One profile. ``device`` is the device type that it needs; None: it runs on any device.
+
+    ``companions`` are measured beside the attentions that the user names.
+    """
 
     name: str
     summary: str
     effort: Effort
     dtypes: tuple[Dtype, ...] = ("float32",)
     device: str | None = None
+    companions: tuple[str, ...] = COMPANIONS
     operation: OperationSweep | FixedCases[OperationSpec] | None = None
     model: ModelSweep | FixedCases[ModelSpec] | None = None
     quality: QualitySweep | FixedCases[QualitySpec] | None = None

@@ -1,12 +1,14 @@
 """The benchmark JSON: what pytest-benchmark reads of a record, and the ``harness`` block with the whole run."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from harness.core.record import Record, Run
-from harness.core.spec import AnySpec
+from harness.core.merged_runs import DIRTY
+from harness.core.record import Record, Run, Timing
+from harness.core.spec import AnySpec, Effort
 from harness.statistics import disturbed_run
 
 
@@ -18,6 +20,17 @@ def labels(spec: AnySpec) -> dict[str, Any]:
 def extra_info(record: Record) -> dict[str, Any]:
     """The record beside pytest-benchmark's statistics, without the samples, which these have."""
     return record.model_dump(mode="json", exclude={"timing"})
+
+
+def options(timing: Timing, effort: Effort | None = None) -> dict[str, Any]:
+    """How the samples were taken, under pytest-benchmark's names; those that have no meaning here are left out.
+
+    Args:
+        timing: the samples.
+        effort: how long the case was to be sampled; None: it is not known any more.
+    """
+    known = {"timer": "perf_counter", "disable_gc": True, "warmup": True, "warmup_iterations": timing.warmup_calls}
+    return known if effort is None else known | {"min_rounds": effort.min_samples, "max_time": effort.seconds}
 
 
 def add_samples(stats: Any, record: Record) -> None:
@@ -55,7 +68,7 @@ def of_run(run: Run, test: str) -> str:
     output = {
         "machine_info": machine_info,
         "commit_info": get_commit_info(),
-        "benchmarks": [_benchmark(record, test) for record in run.records if record.timing is not None],
+        "benchmarks": _benchmarks(run, test),
         "datetime": datetime.now(UTC).isoformat(),
         "version": __version__,
     }
@@ -63,14 +76,52 @@ def of_run(run: Run, test: str) -> str:
     return json.dumps(output, indent=4, allow_nan=False)
 
 
-def _benchmark(record: Record, test: str) -> dict[str, Any]:
+def of_stored_run(run: Run) -> dict[str, Any]:
+    """The benchmark JSON of a run that was measured before, perhaps on another machine: all in it is the run's own.
+
+    The test of a case is called as in ``suites``, without the path of its file, which the run does not have.
+    """
+    from pytest_benchmark import __version__
+
+    commit = run.commit or ""
+    output = {
+        "machine_info": _machine_info(run),
+        "commit_info": {"id": commit.removesuffix(DIRTY) or "unversioned", "dirty": commit.endswith(DIRTY)},
+        "benchmarks": _benchmarks(run, None),
+        "datetime": run.started,
+        "version": __version__,
+    }
+    add_run(output, run)
+    return output
+
+
+def _machine_info(run: Run) -> dict[str, Any]:
+    """The fingerprint of the run's machine, under pytest-benchmark's names where it has them."""
+    machine = run.machine
+    names = {"machine": "architecture", "processor": "cpu", "python_version": "python"}
+    known = {name: machine[field] for name, field in names.items() if machine.get(field) is not None}
+    return {**machine, **known, "cpu": {"brand_raw": machine.get("cpu"), "count": machine.get("cores")}}
+
+
+def _benchmarks(run: Run, test: str | None) -> list[dict[str, Any]]:
+    rounds: Counter[str] = Counter()
+    benchmarks = []
+    for record in run.records:
+        if record.timing is not None:
+            rounds[record.case_id] += 1
+            number = rounds[record.case_id]
+            case = record.case_id if number == 1 else f"{record.case_id}-round{number}"
+            benchmarks.append(_benchmark(record, f"{test or f'test_{record.spec.kind}'}[{case}]"))
+    return benchmarks
+
+
+def _benchmark(record: Record, name: str) -> dict[str, Any]:
     from pytest_benchmark.stats import Metadata
 
     assert record.timing is not None
-    name = f"{test}[{record.case_id}]"
     fields = {**labels(record.spec), "name": name, "fullname": name, "param": record.case_id}
     fixture = SimpleNamespace(**fields, extra_info=extra_info(record), cprofile_stats=None)
-    stats = Metadata(fixture, iterations=record.timing.calls_per_sample, options={})
+    stats = Metadata(fixture, iterations=record.timing.calls_per_sample, options=options(record.timing))
     add_samples(stats, record)
     described: dict[str, Any] = stats.as_dict(include_data=True)
     return described

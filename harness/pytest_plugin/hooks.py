@@ -21,6 +21,7 @@ and a line names the attention with the reasons.
 import json
 import shlex
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -33,11 +34,12 @@ from harness.core.store import StoreError
 from harness.processes import ending_signals
 from harness.profiles import cases
 from harness.profiles.selection import Selection
-from harness.pytest_plugin import benchmark_json
-from harness.pytest_plugin.collected import SESSION, spec_of
-from harness.pytest_plugin.options import add_options, json_path, session_of
+from harness.pytest_plugin import benchmark_json, benchmark_options
+from harness.pytest_plugin.collected import ROUND, SESSION, round_of, spec_of
+from harness.pytest_plugin.options import add_options, json_path, repeated, session_of
 from harness.pytest_plugin.other_plugins import reason_against_launcher, reason_against_plugins
 from harness.pytest_plugin.progress import PLUGIN_NAME, RunProgress
+from harness.pytest_plugin.session import TIMED_KINDS
 from harness.pytest_plugin.terminal import error_beside, one_line, result_sentences, tables, wrapped
 
 KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
@@ -46,10 +48,11 @@ KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
     "quality": cases.quality,
     "task": cases.task,
 }
-TIMED_KINDS = ("operation", "model")
 _RESTORE_SIGNALS = pytest.StashKey[Callable[[], None]]()
 _HAS_CASES = pytest.StashKey[bool]()
 """Set where a collected test uses ``case``. The conformance tests have the same options and no cases."""
+_COLLECTED = pytest.StashKey[Counter[str]]()
+"""The number of collected cases by attention, before any is deselected."""
 
 
 class Case:
@@ -69,16 +72,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options before anything is collected."""
     for kind in KINDS:
         config.addinivalue_line("markers", f"{kind}(specs=None): parametrise `case` with the profile's {kind} cases")
+    config.addinivalue_line("markers", f"{ROUND}(number): the round of --rounds in which a test measures its case")
     reason = reason_against_plugins(config)
     if reason is not None:
         raise pytest.UsageError(reason)
     config.stash[_RESTORE_SIGNALS] = ending_signals.install()
     config.stash[SESSION] = session_of(config)
+    config.stash[SESSION].notices += repeated(config)
     if (command := config.getoption("harness_progress", None)) is not None:
         progress = RunProgress(command, live=not config.getoption("harness_in_process"))
         config.pluginmanager.register(progress, PLUGIN_NAME)
-    if not config.getoption("benchmark_verbose"):
-        config.option.benchmark_quiet = True  # its table has one row per case, ours one row per attention
+    benchmark_options.prepare(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -103,7 +107,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.config.stash[_HAS_CASES] = True
     make_specs = marker.kwargs.get("specs", KINDS[marker.name])
     specs = make_specs(selection(metafunc.config))
-    metafunc.parametrize("case", [pytest.param(spec, id=spec.case_id) for spec in specs], indirect=True)
+    cases_in_rounds = [
+        pytest.param(spec, id=spec.case_id if number == 1 else f"{spec.case_id}-round{number}", marks=_marks(number))
+        for number in range(1, 1 + metafunc.config.stash[SESSION].rounds)
+        for spec in specs
+        if number == 1 or spec.kind in TIMED_KINDS
+    ]
+    metafunc.parametrize("case", cases_in_rounds, indirect=True)
+
+
+def _marks(number: int) -> list[pytest.MarkDecorator]:
+    return [] if number == 1 else [getattr(pytest.mark, ROUND)(number)]
 
 
 def _is_our_case(metafunc: pytest.Metafunc) -> bool:
@@ -128,29 +142,44 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if getattr(spec, "kind", None) in TIMED_KINDS and "benchmark" not in item.fixturenames:  # type: ignore[attr-defined]
             item.fixturenames.append("benchmark")  # type: ignore[attr-defined]
     session = config.stash[SESSION]
+    config.stash[_COLLECTED] = Counter()
     for spec in map(spec_of, items):
         if spec is not None:
             session.order.setdefault(spec.case_id, len(session.order))
-    if session.runs_by_attention and not config.getoption("harness_cases", None):
-        _order_by_attention(items)
+            config.stash[_COLLECTED][spec.attention] += 1
+    if not config.getoption("harness_cases", None):
+        _order(items, session.runs_by_attention)
 
 
-def _order_by_attention(items: list[pytest.Item]) -> None:
-    """Bring all cases of one attention together, at the place of the first case; nothing else changes its order."""
+def _order(items: list[pytest.Item], by_attention: bool) -> None:
+    """Bring all cases of one round together, and in it all of one attention if asked for, at the place of the first
+    case; nothing else changes its order."""
+    if not by_attention and all(round_of(item) == 1 for item in items):
+        return
     attentions: dict[str, int] = {}
-    keys: dict[pytest.Item, tuple[int, int]] = {}
+    keys: dict[pytest.Item, tuple[int, int, int]] = {}
     first_case = next((place for place, item in enumerate(items) if spec_of(item) is not None), 0)
     for place, item in enumerate(items):
         spec = spec_of(item)
         if spec is None:
-            keys[item] = (place, 0)
+            keys[item] = (place, 0, 0)
         else:
-            keys[item] = (first_case, 1 + attentions.setdefault(spec.attention, len(attentions)))
+            own = attentions.setdefault(spec.attention, len(attentions)) if by_attention else 0
+            keys[item] = (first_case, round_of(item), own)
     items.sort(key=keys.__getitem__)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Write the collected cases to the file of ``--harness-cases``, which ``harness ab`` reads."""
+    """Refuse a run without a case of an attention that the user named, and one without any case.
+
+    Write the collected cases to the file of ``--harness-cases``, which ``harness ab`` reads.
+    """
+    config = session.config
+    if config.stash.get(_HAS_CASES, False) and (reason := benchmark_options.reason_against(config)):
+        raise pytest.UsageError(reason)
+    missing = _without_case(config, session.items) if config.stash.get(_HAS_CASES, False) else []
+    if missing and not session.testsfailed:
+        raise pytest.UsageError("; ".join(missing))
     path = session.config.getoption("harness_cases", None)
     if path:
         specs = map(spec_of, session.items)
@@ -161,6 +190,37 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             "specs": [spec.model_dump(mode="json") for spec in specs if spec is not None],
         }
         Path(path).write_text(json.dumps(collected), encoding="utf-8")
+
+
+def _without_case(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """Why there is no case of an attention that the user named, a sentence for each; and why there is none at all."""
+    collected = config.stash.get(_COLLECTED, Counter())
+    left = {spec.attention for spec in map(spec_of, items) if spec is not None}
+    chosen = selection(config)
+    sentences = []
+    for name in chosen.attentions or ():
+        if name in left:
+            continue
+        if collected[name]:
+            sentences.append(f"{name}: -k, -m or --deselect leaves none of its {collected[name]} cases; widen them")
+        elif chosen.is_comparison:
+            sentences.append(
+                f"{name}: none of the collected suites has a case of it alone in profile {chosen.profile!r}; --all "
+                "adds models and tasks, and other profiles and suites have other cases"
+            )
+        else:
+            sentences.append(
+                f"{name}: none of the collected suites has a case of it in profile {chosen.profile!r}; choose another "
+                "profile or suite"
+            )
+    if sentences:
+        return [f"--attention: nothing to measure of {'; '.join(sentences)}"]
+    if config.getoption("harness_progress", None) is not None and not left and not items:
+        total = sum(collected.values())
+        if total:
+            return [f"no case is left: -k, -m or --deselect leaves none of the {total} cases; widen them"]
+        return ["no case is left: the suites have none that the options choose; name other lengths or another profile"]
+    return []
 
 
 @pytest.fixture
@@ -180,6 +240,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
         benchmark._mode = "harness"  # marks the fixture as used, although it times nothing itself
         for name, value in benchmark_json.labels(case.spec).items():
             setattr(benchmark, name, value)
+    pyfuncitem.config.stash[SESSION].begin_round(round_of(pyfuncitem))
     try:
         case.record = pyfuncitem.config.stash[SESSION].measure(case.spec, pyfuncitem.nodeid)
     except pytest.fail.Exception as error:  # another plugin has stopped the test, as pytest-timeout does
@@ -215,7 +276,9 @@ def _copy_samples(config: pytest.Config, benchmark: Any, record: Record) -> None
     # Those of the same test are replaced when it is run again, as pytest-rerunfailures does.
     stored[:] = [stats for stats in stored if stats.fullname != benchmark.fullname]
     benchmark.extra_info.update(benchmark_json.extra_info(record))
-    benchmark_json.add_samples(benchmark._make_stats(timing.calls_per_sample), record)
+    stats = benchmark._make_stats(timing.calls_per_sample)
+    stats.options = benchmark_json.options(timing, config.stash[SESSION].effort)
+    benchmark_json.add_samples(stats, record)
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -242,7 +305,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     config = session.config
     benchmarks = config._benchmarksession  # type: ignore[attr-defined]
     if benchmarks.json and not benchmarks.benchmarks:
-        if not config.option.collectonly and not config.stash[SESSION].is_refused:
+        is_refused = config.stash[SESSION].is_refused or session.exitstatus == pytest.ExitCode.USAGE_ERROR
+        if not config.option.collectonly and not is_refused:
             hook = config.hook
             machine_info = benchmarks.get_machine_info()
             commit_info = hook.pytest_benchmark_generate_commit_info(config=config)
@@ -275,7 +339,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     for text in progress.other_failures() if progress else []:
         write(text, red=True)
     is_interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
-    without_result = [] if is_interrupted else _without_result(config)  # their cases were perhaps still to come
+    # After an interruption their cases were perhaps still to come, and what was refused says why by itself.
+    has_ended = not is_interrupted and exitstatus != pytest.ExitCode.USAGE_ERROR
+    without_result = _without_result(config) if has_ended else []
     if session.records or without_result or session.notices:
         terminalreporter.section("harness")
     for line in session.notices:

@@ -20,7 +20,7 @@ from harness.core.quantities import remaining_words
 from harness.core.record import Status
 from harness.core.spec import AnySpec
 from harness.core.time_left import TimeLeft
-from harness.pytest_plugin.collected import SESSION, spec_of
+from harness.pytest_plugin.collected import SESSION, round_of, spec_of
 from harness.training import STEPS
 from harness.training.step_counter import read_steps
 
@@ -51,6 +51,7 @@ class RunProgress:
         self._left = TimeLeft()
         self._waiting: dict[str, AnySpec] = {}
         self._names: dict[str, str] = {}
+        self._rounds: dict[str, int] = {}
         self._of_log: frozenset[str] = frozenset()
         self._reporter: pytest.TerminalReporter | None = None
         self._total = 0
@@ -75,7 +76,8 @@ class RunProgress:
         """Say what is about to be measured, and start the bar."""
         self._reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         specs = {item.nodeid: spec for item in session.items if (spec := spec_of(item)) is not None}
-        shared, self._names = names_of_cases([*specs.values()])
+        shared, self._names = names_of_cases([*{spec.case_id: spec for spec in specs.values()}.values()])
+        self._rounds = {item.nodeid: round_of(item) for item in session.items}
         self._waiting, self._total = specs, len(specs)
         self._of_log = session.config.stash[SESSION].cases_of_log
         if not specs or session.config.option.collectonly:
@@ -84,7 +86,7 @@ class RunProgress:
         os.environ[STEPS] = str(self._steps)
         self._start_bar()
         self._began = self._case_began = monotonic()
-        for line in [f"{self._total:,} {'case' if self._total == 1 else 'cases'}", *shared, ""]:
+        for line in [self._total_words(session.config.stash[SESSION].rounds), *shared, ""]:
             self._write(line)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -114,7 +116,9 @@ class RunProgress:
         left = self._left_words()
         tail = f" ({left})" if left and self._live is None else ""
         count = f"{ended:>{len(str(self._total))}}/{self._total}"
-        self._write(f"{count} {self._names[spec.case_id]}: {words}{tail}")
+        number = self._rounds[report.nodeid]
+        in_round = f", round {number}" if number > 1 else ""
+        self._write(f"{count} {self._names[spec.case_id]}{in_round}: {words}{tail}")
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """A case has ended, whatever its result."""
@@ -144,6 +148,11 @@ class RunProgress:
             shutil.rmtree(self._steps.parent, ignore_errors=True)
             self._steps = None
             os.environ.pop(STEPS, None)
+
+    def _total_words(self, rounds: int) -> str:
+        cases = len(self._names)
+        words = f"{cases:,} {'case' if cases == 1 else 'cases'}"
+        return words if rounds == 1 else f"{words}, those with a time in {rounds} rounds: {self._total:,} measurements"
 
     def _left_words(self) -> str:
         waiting = [spec.kind for spec in self._waiting.values() if spec.case_id not in self._of_log]

@@ -15,7 +15,7 @@ from harness.core import registry
 from harness.core.comparability import run_differences
 from harness.core.record import NOT_BEGUN, Record, Run
 from harness.core.record_text import clean_reasons
-from harness.core.spec import AnySpec, TaskSpec
+from harness.core.spec import AnySpec, Effort, TaskSpec
 from harness.core.store import LOG_SUFFIX, Log, StoreError, read_part
 from harness.measure import ceilings, machine, machine_use
 from harness.processes import ending_signals
@@ -25,6 +25,8 @@ from harness.profiles.selection import Selection
 from harness.statistics import disturbed_run
 from harness.statistics.disturbed_run import RunDisturbance
 
+TIMED_KINDS = ("operation", "model")
+"""The kinds of cases that have a time. Others give the same result in every process, and are measured in one round."""
 NAMED_REASONS = 3
 """Reasons or findings that the line about an attention names; the others are counted."""
 
@@ -40,6 +42,8 @@ class HarnessSession:
             ``registry.add`` added, because other processes do not know it.
         deadline: seconds from now after which no case is started.
         resume: the log of the same run, which was interrupted; its finished cases are not measured again.
+        rounds: how often each timed case is measured, each time in another process.
+        effort: how long each case is sampled; None: as the profile says.
 
     Raises:
         StoreError: ``resume`` is not a log, or is of another run, machine or commit; the message names the difference.
@@ -53,8 +57,12 @@ class HarnessSession:
         case_worker: CaseWorker | None = None,
         deadline: float | None = None,
         resume: Path | None = None,
+        rounds: int = 1,
+        effort: Effort | None = None,
     ) -> None:
         self.selection = selection
+        self.effort = effort or selection.effort
+        self.rounds = rounds
         self.log_path = log_path
         self.records: list[Record] = []
         self.notices: list[str] = []
@@ -72,12 +80,17 @@ class HarnessSession:
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._header: Run | None = None
         self._log: Log | None = None
-        self._finished: dict[str, Record] = {}
+        self._finished: list[Record] = []
+        self._to_keep: dict[str, list[Record]] = {}
+        """Those of ``_finished`` that no test has taken yet, by case id."""
+        self._round = 1
         self._by_test: dict[str, Record] = {}
         if resume is not None:
             interrupted = read_part(resume, self.notices.append)
             self._header = self._resumed_header(interrupted)
-            self._finished = {record.case_id: record for record in interrupted.records if not record.not_begun}
+            self._finished = [record for record in interrupted.records if not record.not_begun]
+            for record in self._finished:
+                self._to_keep.setdefault(record.case_id, []).append(record)
 
     def _resumed_header(self, interrupted: Run) -> Run:
         """The header of the interrupted run, if this run may continue it."""
@@ -111,13 +124,20 @@ class HarnessSession:
             StoreError: the log cannot be written, or another run writes it.
         """
         self._begin_log()
-        record = self._finished.get(spec.case_id)
-        if record is None or test in self._by_test:
+        waiting = self._to_keep.get(spec.case_id)
+        if not waiting or test in self._by_test:
             record = self._launch_counter.counted(self._measure(spec))
             self._add(record, test)
         else:
+            record = waiting.pop(0)
             self._keep(record, test)
         return record
+
+    def begin_round(self, number: int) -> None:
+        """The next case belongs to this round: it gets another process than the cases of the round before."""
+        if number != self._round:
+            self.close_processes()
+            self._round = number
 
     def add_stopped(self, spec: AnySpec, reason: str, test: str | None = None) -> Record:
         """The record of a case that something else than this session has stopped, of status timeout; it is logged."""
@@ -138,7 +158,7 @@ class HarnessSession:
     def _begin_log(self) -> Log:
         if self._log is None:
             self.is_refused = True
-            self._log = Log(self.log_path, self.header, self._finished.values())
+            self._log = Log(self.log_path, self.header, self._finished)
             self.is_refused = False
         return self._log
 
@@ -150,9 +170,9 @@ class HarnessSession:
             if replaced is None:
                 log.append(record)
             else:
-                finished = {name: other for name, other in self._finished.items() if other is not replaced}
+                finished = [other for other in self._finished if other is not replaced]
                 records = [other for other in self.records if other is not replaced]
-                log.rewrite({id(other): other for other in (*finished.values(), *records, record)}.values())
+                log.rewrite({id(other): other for other in (*finished, *records, record)}.values())
                 self._finished, self.records = finished, records
             self._keep(record, test)
 
@@ -179,8 +199,8 @@ class HarnessSession:
     def _measure_in_a_process(self, spec: AnySpec) -> Record:
         """Run one case where it belongs: in the process of its attention, or in this one."""
         if self._case_worker is not None and not self._only_known_here(spec):
-            return self._case_worker.run(spec, self.selection.effort)
-        return in_this_process.run(spec, self.selection.effort)
+            return self._case_worker.run(spec, self.effort)
+        return in_this_process.run(spec, self.effort)
 
     def _only_known_here(self, spec: AnySpec) -> bool:
         """Whether the case has an attention that ``registry.add`` added, which no other process knows."""
@@ -223,8 +243,12 @@ class HarnessSession:
 
     @property
     def cases_of_log(self) -> frozenset[str]:
-        """The ids of the cases that an interrupted run has measured already, and this one only continues."""
-        return frozenset(self._finished)
+        """The ids of the cases that the run of ``resume`` has measured in all their rounds."""
+        counts = Counter(record.case_id for record in self._finished)
+        timed = {record.case_id for record in self._finished if record.spec.kind in TIMED_KINDS}
+        return frozenset(
+            case_id for case_id, count in counts.items() if count >= (self.rounds if case_id in timed else 1)
+        )
 
     @property
     def runs_by_attention(self) -> bool:
@@ -294,9 +318,9 @@ def log_path_for(json_path: Path | None, root: Path) -> Path:
     return root / ".benchmarks" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}{LOG_SUFFIX}"
 
 
-def reproducing_command(arguments: Sequence[str], root: Path) -> str:
-    """The pytest command with paths relative to the project; of a path outside the project only the name is kept."""
-    return shlex.join(["pytest", *(_without_machine_path(argument, root) for argument in arguments)])
+def reproducing_command(words: Sequence[str], root: Path) -> str:
+    """The command with paths relative to the project; of a path outside the project only the name is kept."""
+    return shlex.join(_without_machine_path(word, root) for word in words)
 
 
 def _without_machine_path(argument: str, root: Path) -> str:

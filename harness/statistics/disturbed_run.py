@@ -86,15 +86,20 @@ class RunDisturbance:
     @property
     def sentence(self) -> str:
         """From when to when, by what, and what a reader should do."""
+        return (
+            f"This run was {self.what}. "
+            "Its times may be too long, and unequally so: repeat it on an idle machine before comparing them."
+        )
+
+    @property
+    def what(self) -> str:
+        """From when to when, and by what, as the end of a clause: ``disturbed from ...``."""
         when = ""
         if self.began is not None and self.ended is not None:
             end_format = "%H:%M:%S" if self.began.date() == self.ended.date() else "%Y-%m-%d %H:%M:%S"
             when = f" from {self.began:%Y-%m-%d %H:%M:%S} to {self.ended.strftime(end_format)} UTC,"
         how_long = f"{_seconds(self.seconds)} of the {_seconds(self.run_seconds)} that its cases took"
-        return (
-            f"This run was disturbed{when} for {how_long}: {'; '.join(cause.words for cause in self.causes)}. "
-            "Its times may be too long, and unequally so: repeat it on an idle machine before comparing them."
-        )
+        return f"disturbed{when} for {how_long}: {'; '.join(cause.words for cause in self.causes)}"
 
     def as_json(self) -> dict[str, object]:
         """The same as plain data."""

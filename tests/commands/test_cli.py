@@ -13,6 +13,7 @@ import harness.commands
 from harness.commands.app import app
 from harness.core import registry
 from harness.core.store import load
+from harness.pytest_plugin.options import options
 
 SUITE = """
 import pytest
@@ -75,7 +76,7 @@ def test_a_run_of_a_users_suite_can_be_reported(tmp_path):
     (tmp_path / "suites" / "conftest.py").write_text('pytest_plugins = ["harness.pytest_plugin"]')
     (tmp_path / "suites" / "test_mine.py").write_text(SUITE.replace('pytest_plugins = ["harness.pytest_plugin"]', ""))
     command = [sys.executable, "-c", "from harness.commands.app import app; app()"]
-    options = ["--attention", "sdpa,softmax", "--seq-len", "32", "--seq-len", "64", "-o", "out/run.json"]
+    options = ["--attention", "sdpa,softmax", "--only", "--seq-len", "32", "--seq-len", "64", "-o", "out/run.json"]
     done = subprocess.run([*command, "run", *options], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 cases\nall operation cases: " in done.stdout
@@ -93,7 +94,21 @@ def test_a_run_of_a_users_suite_can_be_reported(tmp_path):
     [
         (["list", "--dtype", "int8"], "unknown dtype 'int8'; known: float32"),
         (["report", "nope.json"], "nope.json: cannot read it"),
-        (["run", "no-such-suite"], "error: no-such-suite does not exist"),
+        (["run", "no-such-suite"], "ERROR: file or directory not found: no-such-suite"),
+        (["run", "--heads", "0"], "ERROR: --heads must be a whole number of 1 or more, got '0'"),
+        (["run", "--batch", "x"], "ERROR: --batch must be a whole number of 1 or more, got 'x'"),
+        (["run", "--rounds", "2", "--worker"], "ERROR: --rounds 2 times each case in so many processes, and --worker"),
+        (
+            ["run", "--padding", "1.5"],
+            "ERROR: --padding must be a fraction of each sequence from 0 to below 1, such as",
+        ),
+        (["run", "--inputs", "nope"], "ERROR: --inputs must be matched, clustered, normal or recorded, or a .safe"),
+        (["run", "-k", "no_such_case"], "ERROR: no case is left: -k, -m or --deselect leaves none of the "),
+        (
+            ["run", "suites/test_models.py", "--attention", "linear"],
+            "ERROR: --attention: nothing to measure of linear: none of the collected suites has a case of it alone in "
+            "profile 'quick'; --all adds models and tasks",
+        ),
         (["run", "--inputs", "nope.safetensors"], "nope.safetensors: expected a safetensors file, got No such file"),
     ],
 )
@@ -101,6 +116,29 @@ def test_a_wrong_argument_ends_with_one_line_and_exit_code_2(arguments, words):
     found = call(*arguments)
     assert found.exit_code == 2
     assert words in " ".join(found.stderr.split())
+
+
+def test_the_help_of_run_has_the_options_that_pytest_knows_with_their_units(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = call("run", "--help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    for option in options():
+        assert (f"{option.flag} " in text) == option.in_run
+    for words in ("--seq-len Sequence lengths in tokens", "TOKENS", "--case-timeout", "SECONDS", "Default: quick."):
+        assert words in text
+
+
+def test_run_passes_every_option_on_to_pytest(monkeypatch):
+    passed = []
+    monkeypatch.setattr(pytest, "main", lambda arguments, plugins: passed.append(arguments) or 0)
+    given = ["suites", "-k", "yoso and fwd", "--heads", "12", "--resume", "a.jsonl", "-x", "--benchmark-save=mine"]
+    assert call("run", *given, "-o", "out.json").exit_code == 0
+    (arguments,) = passed
+    assert arguments[-len(given) :] == given
+    assert "--benchmark-json=out.json" in arguments
+    again = "harness run suites -k 'yoso and fwd' --heads 12 -x --benchmark-save=mine --out=out.json"
+    assert f"--harness-progress={again}" in arguments
 
 
 def test_help_and_import_load_no_torch():

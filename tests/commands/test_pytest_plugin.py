@@ -113,8 +113,8 @@ def test_a_users_file_reaches_the_processes_of_cases(pytester, run_session, stor
             assert case.record.quality.errors["grad_k"][0] < 1e-5
         """
     )
-    options = ["--attention", "sdpa", "--seq-len", "12", "--seq-len", "50", "-k", "recorded"]
-    run_session("--inputs", "mine.safetensors", *options, processes=True).assert_outcomes(passed=2, deselected=6)
+    options = ["--attention", "sdpa", "--seq-len", "12", "--seq-len", "50", "-k", "recorded", "--only"]
+    run_session("--inputs", "mine.safetensors", *options, processes=True).assert_outcomes(passed=2, deselected=4)
     short, long = sorted((record for record in stored_run().records), key=lambda record: record.spec.seq_len)
     assert short.quality.reference == "sdpa, float64 (inputs recorded from mine.safetensors: 12 tokens)"
     assert "20 tokens, repeated up to 50 with noise" in long.quality.reference
@@ -148,12 +148,15 @@ def test_benchmark_skip_and_only_apply_to_the_cases(suite, run_session):
 def test_without_specs_the_cases_are_the_profiles(pytester, run_session, stored_run):
     pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
     pytester.makepyfile("import pytest\n@pytest.mark.operation\ndef test_operation(case): pass")
-    result = run_session("--seq-len=64,32,064", "--seq-len=16,32", "--attention", "sdpa,sdpa", "--dtype=bfloat16")
+    options = ["--attention", "sdpa,sdpa", "--only", "--dtype=bfloat16"]
+    result = run_session("--seq-len=64,32,064", "--seq-len=16,32", *options)
     result.assert_outcomes(passed=6)
     specs = [record.spec for record in stored_run().records]
     assert {(spec.seq_len, spec.dtype, spec.attention) for spec in specs} == {
         (n, "bfloat16", "sdpa") for n in (16, 32, 64)
     }
+    for line in ("--seq-len repeats 64, 32: each is measured once", "--attention repeats sdpa: each is measured once"):
+        result.stdout.fnmatch_lines([line])
     result.stdout.fnmatch_lines(["* n=16*", "attention *time *error *memory*", "sdpa *", "* n=64*", "sdpa *"])
 
 
@@ -163,10 +166,13 @@ def test_without_specs_the_cases_are_the_profiles(pytester, run_session, stored_
         ("--attention=nope", "unknown attention nope; known: *softmax*"),
         ("--profile=fast", "unknown profile 'fast'; known: full, gpu, paper, quick, standard"),
         ("--dtype=int8", "unknown dtype 'int8'; known: float32, bfloat16, float16"),
-        ("--seq-len=12,x", "--seq-len must be whole numbers, got x"),
+        ("--seq-len=12,x", "--seq-len must be whole numbers of tokens, got x"),
         ("--seq-len=0", "*must be 1 or more*"),
         ("--device=gpu", "--device must be a torch device*'gpu'"),
-        ("--case-timeout=0", "--case-timeout must be above 0 seconds, got 0"),
+        ("--case-timeout=0", "--case-timeout must be a number of seconds above 0, such as 60, got '0'"),
+        ("--deadline=soon", "--deadline must be a number of seconds above 0, such as 60, got 'soon'"),
+        ("--head-dim=0", "--head-dim must be a whole number of 1 or more, got '0'"),
+        ("--padding=half", "--padding must be a fraction from 0 to below 1, such as 0.25, got 'half'"),
     ],
 )
 def test_a_wrong_option_is_refused_with_the_expected_values(suite, option, words, run_session):
@@ -216,30 +222,70 @@ def test_a_call_that_skips_or_exits_is_a_failed_case(suite, added, run_session, 
 
 def test_a_named_attention_without_a_result_sets_the_exit_code(suite, run_session):
     suite(["sdpa", "sdpa_cudnn"])
-    result = run_session("--attention=sdpa,sdpa_cudnn,linear")
+    result = run_session("--attention=sdpa,sdpa_cudnn")
     result.assert_outcomes(passed=1, skipped=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        [
-            "attention sdpa_cudnn has no case of status ok (1 unsupported): *runs on CUDA, not on cpu*",
-            "attention linear was not measured: none of the selected cases has it",
-        ]
+        ["attention sdpa_cudnn has no case of status ok (1 unsupported): *runs on CUDA, not on cpu*"]
     )
     assert run_session("--attention=sdpa").ret == pytest.ExitCode.OK
     assert run_session().ret == pytest.ExitCode.OK  # nobody asked for sdpa_cudnn
     assert run_session("--attention=sdpa_cudnn", "--collect-only").ret == pytest.ExitCode.OK
 
 
-def test_a_named_attention_without_any_case_sets_the_exit_code(suite, run_session):
-    suite([])
-    result = run_session("--attention=sdpa")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["attention sdpa was not measured: none of the selected cases has it"])
+def test_a_named_attention_without_any_case_ends_the_run_before_it_measures(pytester, suite, run_session):
+    suite(["sdpa"])
+    (pytester.path / "out" / "run.json").write_text("of an earlier run")
+    result = run_session("--attention=sdpa,linear")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    reason = "none of the collected suites has a case of it alone in profile 'quick'; --all adds models and tasks*"
+    result.stderr.fnmatch_lines([f"ERROR: --attention: nothing to measure of linear: {reason}"])
+    result = run_session("--attention=sdpa", "-k", "softmax")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    reason = "-k, -m or --deselect leaves none of its 1 cases; widen them"
+    result.stderr.fnmatch_lines([f"ERROR: --attention: nothing to measure of sdpa: {reason}"])
+    assert (pytester.path / "out" / "run.json").read_text() == "of an earlier run"
+
+
+def test_harness_ab_collects_the_named_attentions_alone_in_all_their_cases(pytester, run_session):
+    pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
+    kinds = ("operation", "model", "quality", "task")
+    tests = "\n".join(f"@pytest.mark.{kind}\ndef test_{kind}(case): pass" for kind in kinds)
+    pytester.makepyfile(f"import pytest\n{tests}")
+    assert run_session("--attention=linear", "--collect-only", "--harness-cases=cases.json").ret == 0
+    specs = json.loads((pytester.path / "cases.json").read_text())["specs"]
+    assert {spec["kind"] for spec in specs} == {*kinds}
+    assert {spec["attention"] for spec in specs} == {"linear"}
+    assert {spec["seq_len"] for spec in specs if spec["kind"] == "operation"} == {128, 512, 1024, 2048, 4096}
+
+
+def test_rounds_measure_timed_cases_in_a_process_each_and_errors_once(pytester, run_session, stored_run):
+    pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
+    tests = "\n".join(f"@pytest.mark.{kind}\ndef test_{kind}(case): pass" for kind in ("operation", "quality"))
+    pytester.makepyfile(f"import pytest\n{tests}")
+    options = ["--attention=sdpa", "--only", "--seq-len=16", "-k", "fwd- or normal", "--rounds=2"]
+    result = run_session(*options, processes=True)
+    result.assert_outcomes(passed=3, deselected=5)
+    records = stored_run().records
+    timed = [record for record in records if record.timing is not None]
+    assert len({record.case_id for record in timed}) == 1
+    assert len({record.timing.process for record in timed}) == 2
+    assert [record.spec.kind for record in records if record.timing is None] == ["quality"]
+    names = [bench["name"] for bench in json.loads((pytester.path / "out" / "run.json").read_text())["benchmarks"]]
+    assert names == [f"test_operation[{timed[0].case_id}]", f"test_operation[{timed[0].case_id}-round2]"]
+    result.stdout.fnmatch_lines(["*95% interval between 2 processes*"])
+    log = pytester.path / "out" / "run.log.jsonl"
+    kept = log.read_text().splitlines()[:2]
+    log.write_text("\n".join(kept) + "\n")
+    run_session(*options, f"--resume={log}", processes=True).assert_outcomes(passed=3, deselected=5)
+    resumed = stored_run().records
+    assert len([record for record in resumed if record.timing is not None]) == 2
+    assert len({record.timing.process for record in resumed if record.timing is not None}) == 2
 
 
 def test_resume_continues_with_a_notice_about_unreadable_lines(pytester, suite, run_session, stored_run):
     suite(["sdpa", "softmax"])
-    run_session("--attention=sdpa,softmax")
+    run_session()
     log = pytester.path / "out" / "run.log.jsonl"
     header, first, second, _ = log.read_bytes().split(b"\n")
     log.write_bytes(b"\n".join([header, first.replace(b'"ok"', b'"\xff"'), second, b""]))

@@ -27,6 +27,10 @@ PROJECT_CODE = r"^\s*(harness|make|python3?|pytest|\S*bin/\S+) "
 """A line of a script that runs code of the project."""
 GITLAB = ROOT / "docs/ci/gitlab-ci.yml"
 RELEASE_STEPS = ("Source distribution and pure wheel", "Wheel with the CPU kernels")
+INIT_FILES = ROOT / "harness/commands/init_files"
+PLUGIN, PLUGIN_GITLAB = INIT_FILES / "github-workflow.yml", INIT_FILES / "gitlab-gate.yml"
+"""What ``harness init`` writes in the repository of an attention of one's own."""
+WORKFLOWS = (GPU, NIGHTLY, TESTS, RELEASE, PLUGIN)
 
 HARNESS = """#!/usr/bin/env bash
 echo "harness $*" >> "$CALLS"
@@ -151,7 +155,14 @@ def test_options_of_several_lines_and_in_quotes_are_passed_as_they_are(bench, te
     assert passed[passed.index("--") :] == ["--", "suites", "--profile", "gpu", "-k", "a or b"]
 
 
-@pytest.mark.parametrize("text", ["suites -k 'open", "", "$(touch evil) `touch evil`"])
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_without_options_those_of_the_project_are_measured(bench, text):
+    done = bench.run(steps(ACTION)["Measure both commits"]["run"], **GATE_ENV | {"SUITE_OPTIONS": text})
+    assert done.returncode == 0, done.stderr
+    assert "--" not in Path(bench.env["CALLS"] + ".last").read_text().splitlines()
+
+
+@pytest.mark.parametrize("text", ["suites -k 'open", "$(touch evil) `touch evil`"])
 def test_options_that_are_no_words_are_refused_or_passed_and_never_run(bench, text):
     done = bench.run(steps(ACTION)["Measure both commits"]["run"], **GATE_ENV | {"SUITE_OPTIONS": text})
     assert done.returncode == (0 if "evil" in text else 2)
@@ -230,7 +241,7 @@ def test_a_badge_that_another_job_overtakes_is_pushed_on_top_of_it(bench):
     assert "regression" in git_project.git(bench.origin, "show", "badges:one.json")
 
 
-@pytest.mark.parametrize("path", [GPU, NIGHTLY], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [GPU, NIGHTLY, PLUGIN], ids=lambda path: path.stem)
 def test_the_environment_is_made_and_on_the_path(bench, path):
     done = bench.run(steps(path)["Environment"]["run"])
     assert done.returncode == 0, done.stderr
@@ -321,9 +332,9 @@ def test_the_nightly_run_is_published_with_failed_cases_and_fails_without_a_run(
     assert bench.run(step["Measure"]["run"], PROFILE="full").returncode != 0
 
 
-def run_gitlab(bench, job, **more):
-    found = yaml.safe_load(GITLAB.read_text())
-    before = found[job].get("before_script", found["default"]["before_script"])
+def run_gitlab(bench, job, path=GITLAB, **more):
+    found = yaml.safe_load(path.read_text())
+    before = found[job].get("before_script", found.get("default", {}).get("before_script"))
     env = {
         "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "CI_API_V4_URL": "http://x/api/v4", "CI_PROJECT_ID": "3",
         "CI_MERGE_REQUEST_IID": "5", "HARNESS_TOKEN": "t", "HARNESS_PUSH_TOKEN": "secret", "CI_SERVER_HOST": "x",
@@ -332,11 +343,16 @@ def run_gitlab(bench, job, **more):
     return bench.run("\n".join([*before, *found[job]["script"]]), **env | more)
 
 
-def test_gitlabs_gate_comments_once_and_changes_only_its_own_comment(bench):
+@pytest.mark.parametrize(
+    ("path", "jobs"),
+    [(GITLAB, ("gate", "comment")), (PLUGIN_GITLAB, ("harness-gate", "harness-comment"))],
+    ids=["ours", "plugin"],
+)
+def test_gitlabs_gate_comments_once_and_changes_only_its_own_comment(bench, path, jobs):
     for code in ("1", "0"):
-        done = run_gitlab(bench, "gate", GATE_CODE=code)
+        done = run_gitlab(bench, jobs[0], path, GATE_CODE=code)
         assert done.returncode == int(code), done.stderr
-        done = run_gitlab(bench, "comment")
+        done = run_gitlab(bench, jobs[1], path)
         assert done.returncode == 0, done.stderr
     log = bench.log()
     assert f"harness ab {bench.base} HEAD" in log
@@ -364,7 +380,7 @@ def test_gitlabs_history_is_pushed_and_no_token_stays_in_a_file(bench):
 
 
 def test_every_action_is_pinned_to_a_commit():
-    for path in (ACTION, GPU, NIGHTLY, TESTS, RELEASE):
+    for path in (ACTION, *WORKFLOWS):
         for line in path.read_text().splitlines():
             if "uses: " in line and "uses: ./" not in line:
                 assert re.search(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
@@ -372,7 +388,7 @@ def test_every_action_is_pinned_to_a_commit():
 
 def test_a_job_that_runs_code_of_the_project_has_no_token_that_can_write():
     jobs = {"gate", "measure", "check", "full", "versions", "nightly-torch", "source", "platform"}
-    for path in (GPU, NIGHTLY, TESTS, RELEASE):
+    for path in WORKFLOWS:
         found = yaml.safe_load(path.read_text())
         assert set(found["permissions"].values()) == {"read"}
         for name, job in found["jobs"].items():
@@ -381,12 +397,13 @@ def test_a_job_that_runs_code_of_the_project_has_no_token_that_can_write():
             if runs_project:
                 assert "permissions" not in job, name
             assert runs_project == (name in jobs)
-    gate = yaml.safe_load(GPU.read_text())["jobs"]["gate"]["steps"]
-    assert gate[0]["with"]["persist-credentials"] is False
-    assert all("token" not in step.get("with", {}) and "pull-request" not in step.get("with", {}) for step in gate)
+    for path in (GPU, PLUGIN):
+        gate = yaml.safe_load(path.read_text())["jobs"]["gate"]["steps"]
+        assert gate[0]["with"]["persist-credentials"] is False
+        assert all("token" not in step.get("with", {}) and "pull-request" not in step.get("with", {}) for step in gate)
 
 
-@pytest.mark.parametrize("path", [ACTION, GPU, NIGHTLY, TESTS, RELEASE], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [ACTION, *WORKFLOWS], ids=lambda path: path.stem)
 def test_no_script_contains_an_expression(path):
     """The value of an expression inside a script would be run as shell code; the environment passes it safely."""
     for step in steps(path).values():
@@ -395,15 +412,16 @@ def test_no_script_contains_an_expression(path):
 
 def test_every_shell_step_is_run_by_a_test_of_this_file():
     here = Path(__file__).read_text()
-    for path in (ACTION, GPU, NIGHTLY, TESTS, RELEASE):
+    for path in (ACTION, *WORKFLOWS):
         for name, step in steps(path).items():
             assert "run" not in step or f'"{name}"' in here or name == "Write or update the comment on the pull request"
 
 
 def test_the_workflow_passes_only_inputs_that_the_action_has():
     inputs = yaml.safe_load(ACTION.read_text())["inputs"]
-    for step in ("Gate against the merge base", "Comment"):
-        assert set(steps(GPU)[step]["with"]) <= set(inputs)
+    for path in (GPU, PLUGIN):
+        for step in ("Gate against the merge base", "Comment"):
+            assert set(steps(path)[step]["with"]) <= set(inputs)
     used = set(re.findall(r"inputs\.([\w-]+)", ACTION.read_text()))
     assert used == set(inputs)
 
@@ -411,9 +429,10 @@ def test_the_workflow_passes_only_inputs_that_the_action_has():
 @pytest.mark.parametrize(
     ("schema", "path"),
     [
-        *[("github-workflows", path) for path in (GPU, NIGHTLY, TESTS, RELEASE)],
+        *[("github-workflows", path) for path in WORKFLOWS],
         ("github-actions", ACTION),
         ("gitlab-ci", GITLAB),
+        ("gitlab-ci", PLUGIN_GITLAB),
         ("citation-file-format", ROOT / "CITATION.cff"),
         ("github-issue-forms", ROOT / ".github/ISSUE_TEMPLATE/bug.yml"),
         ("github-issue-forms", ROOT / ".github/ISSUE_TEMPLATE/attention.yml"),
@@ -426,3 +445,10 @@ def test_the_files_conform_to_the_schemas_of_the_ci_servers(schema, path):
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_project_gets_the_same_action_and_the_same_comment_on_gitlab_as_this_one():
+    assert (INIT_FILES / "github-action.yml").read_text() == ACTION.read_text()
+    ours, theirs = yaml.safe_load(GITLAB.read_text()), yaml.safe_load(PLUGIN_GITLAB.read_text())
+    assert theirs["harness-comment"]["script"] == ours["comment"]["script"]
+    assert "default" not in theirs  # it would apply to all jobs of the project that includes the file

@@ -11,7 +11,7 @@ from gate_runs import SPECS
 from rich.cells import cell_len
 from rich.console import Console
 
-from harness.core.record import Quality
+from harness.core.record import MachineUse, Quality
 from harness.core.spec import OperationSpec, QualitySpec
 from harness.gate.judge import case_rows, judgement, outputs
 from harness.gate.judge.thresholds import Settings
@@ -164,3 +164,83 @@ def test_every_finding_has_one_of_four_words():
     words = [case_rows.kind_of(each) for each in findings]
     assert words == ["inconclusive", "pass", "invalid", "regression"]
     assert case_rows.result_of(judgement.Judgement("a", "b", findings[:3], ())) == "inconclusive"
+
+
+@pytest.fixture(scope="module")
+def other_threads():
+    """Twelve cases that cannot be compared, one that is only in head, and one that is only in base."""
+    specs = [OperationSpec(attention="sdpa", seq_len=128 * n) for n in range(1, 15)]
+    base, head = gate_runs.pair(rounds=1, specs=specs, session=None)
+    for record in head.records:
+        assert record.timing is not None
+        record.timing.threads = 4
+    del base.records[12], head.records[13]
+    head.machine["cores"] = 4
+    return base, head
+
+
+def test_cases_with_one_reason_are_one_line_with_their_number_and_the_first_three_names(other_threads):
+    judged = judgement.judge(*other_threads, Settings(), anyway=True)
+    lines = printed(judged, width=300)
+    names = "n128; n256; n384 and 9 more"
+    assert lines.count(f"12 cases, invalid ({names}): threads: base has 2, head 4") == 1
+    assert sum("invalid" in line for line in lines[1:]) == 1
+    assert any("regression: VANISHED" in line for line in lines)
+    comment = outputs.markdown(judged)
+    (row,) = (line for line in comment.splitlines() if "threads: base" in line)
+    assert row.startswith("| 12 cases: operation/sdpa-n128-b1-h8-d64-fwd-fp32-cpu; operation/sdpa-n256-")
+    assert "-n384-b1-h8-d64-fwd-fp32-cpu and 9 more | " in row
+    found = json.loads(outputs.as_json(judged))
+    assert sum(finding["verdict"] == "INVALID" for finding in found["findings"]) == 12
+    (group,) = found["groups"]
+    assert (group["result"], group["cases"], len(group["first"])) == ("invalid", 12, 3)
+    assert group["reasons"] == ["threads: base has 2, head 4"]
+
+
+def test_three_cases_with_one_reason_and_every_regression_have_their_own_rows():
+    specs = [OperationSpec(attention="sdpa", seq_len=128 * n) for n in range(1, 10)]
+    base, head = gate_runs.pair(rounds=1, specs=specs, session=None)
+    for record in head.records[:3]:
+        record.timing.threads = 4
+    del head.records[4:]
+    judged = judgement.judge(base, head, Settings())
+    rows = [line for line in outputs.markdown(judged).splitlines() if line.startswith("| operation/")]
+    assert sum("| invalid |" in row for row in rows) == 3
+    assert sum("VANISHED" in row for row in rows) == 5
+    assert json.loads(outputs.as_json(judged))["groups"] == []
+
+
+def test_a_comment_counts_the_cases_of_a_group_that_it_leaves_out(other_threads):
+    judged = judgement.judge(*other_threads, Settings(), anyway=True)
+    group = [row for row in case_rows.grouped(case_rows.case_rows(judged)) if row.others]
+    assert "it leaves out 12 invalid cases." in outputs._markdown_table(group, outputs.HEADINGS, room=10)[-1]
+
+
+def test_a_difference_between_two_machines_is_said_once(other_threads):
+    judged = judgement.judge(*other_threads, Settings())
+    difference = "cores: base has 2, head 4"
+    for text in ("\n".join(printed(judged, width=200)), outputs.markdown(judged)):
+        assert text.count(difference) == 1
+        assert "the runs cannot be compared: see the differences between them" in text
+    assert difference in json.loads(outputs.as_json(judged))["findings"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("session", "advice"),
+    [(None, "repeat it on an idle machine"), ("one", "measured in turns, so that it affected both alike")],
+)
+def test_what_disturbed_a_run_is_in_every_output(session, advice):
+    base, head = gate_runs.pair(rounds=1, session=session)
+    use = {"elapsed_seconds": 5.0, "cores": 2, "load": 3.0, "foreign_cpu_seconds": 4.5}
+    use |= {"own_cpu_seconds": 5.0, "stolen_cpu_seconds": None, "thermal_throttles": None}
+    head.records[2] = head.records[2].model_copy(update={"machine_use": MachineUse.model_validate(use)})
+    judged = judgement.judge(base, head, Settings())
+    observed = "processes that do not belong to the run used up to 0.9 of the 2 cores"
+    for text in ("\n".join(printed(judged, width=400)), outputs.markdown(judged)):
+        (line,) = (line for line in text.splitlines() if observed in line)
+        assert line.removeprefix("- ").startswith("head was disturbed from 2026-01-02 03:04:05 to ")
+        assert advice in line
+    found = json.loads(outputs.as_json(judged))["disturbances"]
+    assert [*found] == ["head"]
+    assert observed in found["head"]["sentence"]
+    assert found["head"]["causes"][0]["kind"] == "foreign processes"

@@ -260,6 +260,31 @@ def test_runs_are_added_to_a_folder_and_plotted(tmp_path, monkeypatch):
     assert call(monkeypatch, tmp_path, "plot", "--case", "nope").exit_code == 2
 
 
+def test_a_commit_links_the_page_of_its_report_or_says_the_command_that_makes_it(tmp_path, monkeypatch):
+    paths = [saved(tmp_path, run_of(number, scale=1.0 if number < 6 else 1.5)) for number in range(12)]
+    call(monkeypatch, tmp_path, "add", *paths)
+    first, second, *_, last = sorted((tmp_path / "history").glob("*/*.json"))
+    first.with_suffix(".html").touch()
+    second.with_suffix("").mkdir()
+    (second.with_suffix("") / "index.html").touch()
+    call(monkeypatch, tmp_path, "plot", "--case", "operation/sdpa*")
+    page = report_page.Page((tmp_path / "history.html").read_text())
+    places = [path.relative_to(tmp_path).as_posix() for path in (first.with_suffix(".html"), second.with_suffix(""))]
+    assert places[0] in page.addresses
+    assert f"{places[1]}/index.html" in page.addresses
+    stored = last.relative_to(tmp_path)
+    assert stored.as_posix() in page.addresses
+    assert f"harness report {stored} --out {stored.with_suffix('.html')}" in page.text
+    assert page.text.count("the next page of the history links") == 10
+    (before, after) = sorted((tmp_path / "history").glob("*/*.json"))[5:7]
+    both = " ".join(str(path.relative_to(tmp_path)) for path in (before, after))
+    assert f"Compare them: harness report {both}" in page.text
+    after.with_suffix(".html").touch()
+    call(monkeypatch, tmp_path, "plot", "--case", "operation/sdpa*")
+    page = report_page.Page((tmp_path / "history.html").read_text())
+    assert page.addresses.count(after.with_suffix(".html").relative_to(tmp_path).as_posix()) == 2
+
+
 def state(folder):
     """All that the user has in a checkout: his branches, what is staged, and his files."""
     return [

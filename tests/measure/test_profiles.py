@@ -1,10 +1,11 @@
 import pytest
+import wrong_attentions
 
 from harness.core import registry
 from harness.measure.recordings import RecordingFile
 from harness.profiles import cases, gpu, profile, quick, standard
-from harness.profiles.profile import MODELS_OF_TRANSFORMERS
-from harness.profiles.selection import Selection
+from harness.profiles.profile import COMPANIONS, MODELS_OF_TRANSFORMERS
+from harness.profiles.selection import Selection, Shape
 from harness.statistics.growth import MIN_EXPONENT_LENGTHS
 
 SIZES = ("quick", "standard", "full")
@@ -58,8 +59,9 @@ def test_standard_has_only_two_quadratic_attentions_at_the_longest_length():
 
 
 def test_quick_leaves_nothing_out_that_the_user_asks_for():
-    asked = cases.operation(Selection("quick", attentions=("linear",)))
-    assert {spec.seq_len for spec in asked} == {*profile.get("quick").operation.lengths}
+    asked = cases.operation(Selection("quick", attentions=("linear",), everything=True))
+    named = [spec for spec in asked if spec.attention == "linear"]
+    assert {spec.seq_len for spec in named} == {*profile.get("quick").operation.lengths}
     asked = cases.operation(Selection("quick", seq_lens=(64,)))
     assert {spec.attention for spec in asked} == {*registry.names()}
 
@@ -83,7 +85,9 @@ def test_each_profile_has_more_than_the_one_before():
 
 
 def test_the_users_choice_replaces_the_profiles():
-    selection = Selection(seq_lens=(64, 32), attentions=("sdpa_math",), dtype="bfloat16", device="cuda")
+    selection = Selection(
+        seq_lens=(64, 32), attentions=("sdpa_math",), dtype="bfloat16", device="cuda", only=True, everything=True
+    )
     for kind in (cases.operation, cases.model, cases.task):
         specs = kind(selection)
         assert {spec.seq_len for spec in specs} == {64, 32}
@@ -154,6 +158,15 @@ def test_the_gpu_profile_takes_seven_minutes_at_a_quarter_of_an_h100s_ceilings()
         ({"dtype": "int8"}, "unknown dtype 'int8'; known: float32"),
         ({"attentions": ("sdpa", "nope")}, "unknown attention nope; known: .*softmax"),
         ({"seq_lens": (0,)}, "1 or more"),
+        ({"only": True}, "--only leaves out all but the attentions that --attention names; add --attention NAME"),
+        (
+            {"profile": "gpu", "device": "cuda", "shape": Shape(heads=3, padding=0.5)},
+            "profile 'gpu' is a list of cases with shapes of their own: leave out --heads, --padding, or choose quick",
+        ),
+        (
+            {"shape": Shape(head_dim=48), "inputs": ("recorded",)},
+            "--head-dim must be that of the recorded inputs, 32 in the recorded model, got 48; leave out one of",
+        ),
     ],
 )
 def test_an_unknown_value_is_refused_with_the_known_ones(wrong, words):
@@ -182,6 +195,97 @@ def test_a_named_attention_with_a_budget_has_quality_cases_by_budget():
     specs = cases.quality(Selection("quick", attentions=("performer_softmax", "linformer")))
     by_budget = {(spec.attention, *spec.knobs) for spec in specs if spec.inputs == "matched"}
     assert by_budget == {("performer_softmax", "num_features")}
+
+
+def test_a_named_attention_is_measured_alone_beside_its_companions_in_few_cases():
+    selection = Selection("quick", attentions=("linear",))
+    assert cases.model(selection) == cases.task(selection) == []
+    timed, errors = cases.operation(selection), cases.quality(selection)
+    for specs in (timed, errors):
+        assert {spec.attention for spec in specs} == {"linear", *COMPANIONS}
+        for n in quick.COMPARED_LENGTHS:
+            assert {spec.attention for spec in specs if spec.seq_len == n} == {"linear", *COMPANIONS}
+    assert len(timed) + len(errors) <= 64
+    three = Selection("quick", attentions=("bigbird", "performer_softmax", "linear"), seq_lens=(256, 512))
+    assert sum(len(kind(three)) for kind in KINDS) <= 66
+    assert {spec.attention for spec in cases.operation(Selection("quick", attentions=("sdpa",)))} == {*COMPANIONS}
+
+
+def test_everything_adds_models_and_tasks_and_only_leaves_the_companions_out():
+    of = {"profile": "quick", "attentions": ("linear",)}
+    for kind in KINDS:
+        assert {"linear", *COMPANIONS} <= {spec.attention for spec in kind(Selection(**of, everything=True))}
+        only = {spec.attention for spec in kind(Selection(**of, everything=True, only=True))}
+        assert only == {"linear"}
+    assert {spec.attention for spec in cases.quality(Selection(**of, only=True))} == {"linear"}
+
+
+def test_the_users_shape_is_that_of_times_errors_and_models():
+    shape = Shape(batch=2, heads=3, head_dim=48, padding=0.5)
+    of = {"seq_lens": (64,), "shape": shape}
+    compared = Selection("quick", attentions=("linear",), **of)
+    for spec in (*cases.operation(compared), *cases.quality(compared)):
+        assert (spec.batch, spec.heads, spec.head_dim) == (2, 3, 48)
+    assert {spec.padding for spec in cases.operation(compared)} == {0.5}
+    assert {spec.inputs for spec in cases.quality(compared)} == {"normal", "matched"}  # recorded heads have 32 numbers
+    for spec in cases.model(Selection("quick", **of)):
+        assert (spec.batch, spec.heads, spec.hidden_size) == (2, 3, 144)
+    without = cases.operation(Selection("standard", shape=Shape(padding=0.0)))
+    assert {spec.padding for spec in without} == {0.0}
+    padded = cases.operation(Selection("standard", shape=Shape(padding=0.1)))
+    assert {(spec.attention, spec.seq_len) for spec in padded} == {(spec.attention, spec.seq_len) for spec in without}
+
+
+def test_errors_at_a_large_shape_are_of_fewer_heads():
+    large = Selection("quick", attentions=("linear",), seq_lens=(2048,), shape=Shape(batch=32, heads=16))
+    for spec in cases.quality(large):
+        assert spec.batch * spec.heads * spec.seq_len**2 <= cases.MOST_PAIRS
+    assert {(spec.batch, spec.heads) for spec in cases.operation(large)} == {(32, 16)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"batch": 0}, {"heads": -1}, {"head_dim": 0}, {"padding": 1.0}, {"padding": -0.1}, {"padding": float("nan")}],
+)
+def test_a_shape_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"--(batch|heads|head-dim|padding) must be "):
+        Shape(**wrong)
+
+
+def test_repeated_lengths_are_measured_once():
+    for kind in KINDS:
+        ids = [spec.case_id for spec in kind(Selection(seq_lens=(32, 16, 32)))]
+        assert len(ids) == len(set(ids))
+
+
+def test_the_users_kinds_of_inputs_are_those_of_all_errors():
+    chosen = cases.quality(Selection("quick", attentions=("yoso",), inputs=("clustered",)))
+    assert {spec.inputs for spec in chosen} == {"clustered"}
+    assert {spec.seq_len for spec in chosen} == {*quick.COMPARED_LENGTHS}
+
+
+class Estimating(wrong_attentions.StubPlugin):
+    """A plugin of the user's own that estimates softmax attention."""
+
+    estimates = "softmax"
+    budget = "samples"
+
+    def default_knobs(self, spec):
+        return {"samples": 4}
+
+
+def test_an_approximation_of_the_users_own_is_in_every_profile_by_its_declarations(monkeypatch):
+    monkeypatch.setitem(registry._added, "estimating", Estimating("estimating", None))
+    for name in SIZES:
+        own = [spec for spec in cases.quality(Selection(name)) if spec.attention == "estimating"]
+        assert {spec.knobs.get("samples") for spec in own if spec.inputs == "matched"} >= {8, 32}
+    gpu_selection = Selection("gpu", "cuda", attentions=("estimating",))
+    for kind in (cases.operation, cases.quality):
+        assert "estimating" in {spec.attention for spec in kind(gpu_selection)}
+    beside = {spec.attention for spec in cases.operation(gpu_selection)}
+    assert beside == {"estimating", *profile.get("gpu").companions}
+    paper = {spec.attention for spec in cases.model(Selection("paper", attentions=("estimating",)))}
+    assert paper == {"estimating", *COMPANIONS}
 
 
 @pytest.mark.parametrize("name", ["quick", "standard"])

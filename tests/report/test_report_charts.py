@@ -15,6 +15,9 @@ import synthetic
 from harness.core.record import Run
 from harness.report.comparison import compare
 from harness.report.formats import html
+from harness.report.model.amounts import Amount, Sentence
+from harness.report.model.page_data import ErrorAtSetting, MethodRow
+from harness.report.questions.best_methods import RULE, best_methods
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 if CHROMIUM is None:
@@ -108,6 +111,7 @@ def row(
         "ratio": None,
         "comparison": "9.9 times faster than exact",
         "order": "faster",
+        "tiedBecause": None,
         "memory": amount(2**25, "B"),
         "errors": {} if measured is None else {"sharp": measured},
         "score": None,
@@ -147,9 +151,36 @@ def line(name: str, lengths: tuple[int, ...], seconds: float, crossing: float | 
     }
 
 
+def winners(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The winners among rows as the scripts read them, by the rule of the report."""
+
+    def amount_of(found: dict[str, Any]) -> Amount:
+        return Amount(found["value"], found["unit"], found.get("low"), found.get("high"), found["words"])
+
+    def method(found: dict[str, Any]) -> MethodRow:
+        errors = {
+            kind: ErrorAtSetting(
+                amount_of(error["worst"]), error["of"], error["draws"], error["reference"], error["rounding"],
+                without_gradients=False, measured=True, inputs=Sentence(kind),
+            )
+            for kind, error in found["errors"].items()
+        }  # fmt: skip
+        return MethodRow(
+            series=found["series"], attention=found["attention"], knob=found["knob"], budget=None,
+            is_default=found["isDefault"], exact_softmax=found["exactSoftmax"], time=amount_of(found["time"]),
+            samples=found["samples"], disturbance=found["disturbance"], ratio=None, comparison=found["comparison"],
+            order=found["order"], tied_because=None, memory=None, errors=errors, score=None, checks=(4, 4), kernel=None,
+            knobs=(), case_id=found["caseId"], command=found["command"],
+        )  # fmt: skip
+
+    best = best_methods([method(each) for each in rows], "exact", None, "sharp")
+    return {"sharp": best.as_json({each["series"]: index for index, each in enumerate(rows)})}
+
+
 def operation(
     rows: list[dict[str, Any]], lines: list[dict[str, Any]] | None = None, lengths: tuple[int, ...] = (128, 1024)
 ) -> Operation:
+    best = winners(rows)
     settings = [
         {
             "facets": {},
@@ -161,6 +192,7 @@ def operation(
             "floor": None,
             "notices": [],
             "rows": rows,
+            "best": best,
             "withoutResult": [],
         }
         for length in lengths
@@ -171,6 +203,7 @@ def operation(
         "lengths": [{"value": length, "words": f"{length:,}", "hasErrors": True} for length in lengths],
         "inputs": ["sharp"],
         "yours": None,
+        "rule": RULE,
         "settings": settings,
         "lines": lines or [],
         "start": {"facets": {}, "pass": "forward", "length": lengths[-1], "inputs": "sharp"},
@@ -240,13 +273,15 @@ def test_the_zone_says_what_is_in_it_or_that_nothing_was_measured(page: Page, em
     rows = [exact(), row("near", 0.01, 0.05, 32), row("far", 0.01, 2.0), row("slow", 0.5, 0.05), row("unknown", 0.001)]
     go(page, write(tmp_path / "page.html", empty_page, operation(rows)))
     words = "#chart .zone-words"
-    assert page.locator(words).all_text_contents() == ["Faster than exact and within 10%: near (32 hashes, 5%)."]
+    assert page.locator(words).all_text_contents() == [
+        "Faster than exact and within 10% of softmax: near (32 hashes, 5%)."
+    ]
     page.evaluate("location.hash = 'allowed=0.01'")
     page.wait_for_timeout(30)
-    assert page.locator(words).all_text_contents() == ["Faster than exact and within 1%: nothing measured."]
+    assert page.locator(words).all_text_contents() == ["Faster than exact and within 1% of softmax: nothing measured."]
     summary = page.get_attribute("#chart svg [role=img]", "aria-label") or ""
     assert "Fastest exact: exact, 100 ms, error: rounding" in summary
-    assert "Faster than exact and within 1%: nothing measured." in summary
+    assert "Faster than exact and within 1% of softmax: nothing measured." in summary
 
 
 def test_every_timed_method_is_in_the_picture_with_its_error_beside_its_time(

@@ -88,7 +88,9 @@ class Known:
         recorded = [leaf for leaf in leaves(data["runs"], skip=("case_id",)) if isinstance(leaf, str)]
         cases = [record.case_id for run in self.runs for record in run.records]
         parts = [part for words in made for part in words.split("; ")]
-        names = {" ".join(name.split()) for name in (*recorded, *cases, *parts)}
+        operation = data["page"]["operation"] or {"settings": []}
+        knobs = [row["knob"] for setting in operation["settings"] for row in setting["rows"]]
+        names = {" ".join(name.split()) for name in (*recorded, *cases, *parts, *knobs)}
         self.names = sorted(
             (one for one in names if re.search(r"[^\W\d]", one) and numbers(one)), key=len, reverse=True
         )

@@ -1,9 +1,12 @@
 """The configuration of a YOSO model: transformers' fields and defaults, with every value checked."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig
 
+from yoso.models.checkpoint import record_origin, save_code
 from yoso.ops.arguments import MAX_HASH_CODE_LEN, check_normalization
 from yoso.ops.estimators import check_estimator
 from yoso.ops.hashing import HASH_FAMILIES
@@ -60,6 +63,7 @@ class YosoConfig(PreTrainedConfig):
     """
 
     model_type = "yoso"
+    _saves_code = False
 
     def __init__(
         self,
@@ -127,6 +131,22 @@ class YosoConfig(PreTrainedConfig):
         self.add_cross_attention = add_cross_attention
         self.tie_word_embeddings = tie_word_embeddings
         self.check()
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save ``config.json``, with two fields that say what loads it and which attention the model had."""
+        record_origin(self)
+        if self._saves_code:
+            save_code(self, Path(save_directory))
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = "AutoConfig") -> None:
+        """From now on every saved checkpoint has what ``trust_remote_code=True`` needs, for all Auto classes.
+
+        That is a file which imports the classes from this package; it must be installed where they are loaded.
+        """
+        del auto_class
+        YosoConfig._saves_code = True
 
     @property
     def output_attentions(self) -> bool | None:

@@ -7,12 +7,15 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import can_return_tuple
+from transformers.utils import can_return_tuple, logging
 
 import yoso.transformers_attention  # noqa: F401  registers "yoso" and "yoso_e"
+from yoso.models.checkpoint import what_another_attention_changes
 from yoso.models.config import YosoConfig
 from yoso.models.layers import YosoEmbeddings, YosoLayer
 from yoso.torch_private import values_are_readable
+
+logger = logging.get_logger(__name__)
 
 
 class YosoPreTrainedModel(PreTrainedModel):
@@ -48,6 +51,32 @@ class YosoPreTrainedModel(PreTrainedModel):
             )
         config.check()
         super().__init__(config)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint, and warn if its weights belong to an attention that computes another function."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
+        default = "yoso_e" if model.config.use_expectation else "yoso"
+        model._warn_of_another_attention(getattr(model.config, "saved_with_attention", default))
+        return loaded
+
+    def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
+        """Change the attention, and warn if the new one computes another function."""
+        before = self.config._attn_implementation
+        super().set_attn_implementation(*args, **kwargs)
+        self._warn_of_another_attention(before)
+
+    def _warn_of_another_attention(self, trained_with: str) -> None:
+        change = what_another_attention_changes(trained_with, self.config._attn_implementation)
+        if change is not None:
+            logger.warning(f"{type(self).__name__}: {change}")
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = "AutoModel") -> None:
+        """See ``YosoConfig.register_for_auto_class``: it adds all classes."""
+        del auto_class
+        YosoConfig.register_for_auto_class()
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
         """The attention to use: the requested one, or else the default of ``config.use_expectation``."""

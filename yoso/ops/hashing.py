@@ -24,8 +24,15 @@ from torch import Tensor
 from yoso.torch_private import inside_functorch_transform, is_fake
 
 _SIGNS_PER_DRAW = 32
-_BITS = torch.arange(256, device="cpu")[:, None] >> torch.arange(8, device="cpu") & 1
-_SIGNS_OF_OCTET = (_BITS * 2 - 1).to(torch.int8)
+
+
+def _make_signs_of_octet() -> Tensor:
+    """The signs -1 and 1 of the bits of every number of 8 bits, int8 ``[256, 8]``."""
+    bits = torch.arange(256, device="cpu")[:, None] >> torch.arange(8, device="cpu") & 1
+    return (bits * 2 - 1).to(torch.int8)
+
+
+_SIGNS_OF_OCTET = _make_signs_of_octet()
 HASH_FAMILIES = ("gaussian", "hadamard", "hadamard_authors")
 SHARED_ROUNDS = {"hadamard": 2, "hadamard_authors": 0}
 """Number of rounds H D that all blocks of a Hadamard family share."""
@@ -151,8 +158,9 @@ def draw_planes(
     count = math.prod(shape)
     drawn = torch.randint(0, 1 << _SIGNS_PER_DRAW, (-(-count // _SIGNS_PER_DRAW),), device="cpu", **source)
     octets = drawn[:, None] >> torch.arange(0, _SIGNS_PER_DRAW, 8, device="cpu") & 0xFF
-    # FakeTensorMode refuses a real table.
-    table = torch.empty(256, 8, dtype=torch.int8) if is_fake(drawn) else _SIGNS_OF_OCTET
+    # FakeTensorMode, which torch.export uses, refuses a real table: the operations that make it become part of the
+    # exported program.
+    table = _make_signs_of_octet() if is_fake(drawn) else _SIGNS_OF_OCTET
     signs = table.index_select(0, octets.flatten()).flatten()[:count]
     # A clone, because torch.compile would take the 8 columns of the table for a dynamic length in a view.
     return _to_device(signs.clone().view(shape), device)

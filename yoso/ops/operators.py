@@ -15,11 +15,17 @@ from yoso.build import jit
 from yoso.ops import portable, rescored
 from yoso.ops.arguments import check_attention, check_codes, check_hash
 from yoso.ops.autocast import to_autocast_dtype, without_autocast
+from yoso.ops.decompositions import DECOMPOSITIONS, exporting_to_onnx
 from yoso.ops.estimators import KEYS_PER_HASH, check_estimator, check_shared_key_ids
 from yoso.ops.schemas import SCHEMAS
 from yoso.torch_private import has_kernel, inside_functorch_transform
 
 _ops = torch.ops.yoso
+
+
+def _operator(name: str) -> Callable[..., Tensor]:
+    """The operator or, for an ONNX export, its decomposition."""
+    return DECOMPOSITIONS[name] if exporting_to_onnx() else getattr(_ops, name)
 
 
 def fast_hash(x: Tensor, planes: Tensor, *, num_hash: int, hash_code_len: int, hash_family: str) -> Tensor:
@@ -39,7 +45,7 @@ def fast_hash(x: Tensor, planes: Tensor, *, num_hash: int, hash_code_len: int, h
         ValueError: a wrong dtype, shape, device or size; the message names the argument.
     """
     check_hash(x, planes, num_hash, hash_code_len, hash_family)
-    return _ops.fast_hash(x, planes, num_hash, hash_code_len, hash_family)
+    return _operator("fast_hash")(x, planes, num_hash, hash_code_len, hash_family)
 
 
 def lsh_cumulation(
@@ -66,7 +72,7 @@ def lsh_cumulation(
     """
     (value,) = to_autocast_dtype(value)
     check_codes(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
-    return _ops.lsh_cumulation(query_codes, key_codes, value, query_mask, key_mask, hash_code_len, unrounded)
+    return _operator("lsh_cumulation")(query_codes, key_codes, value, query_mask, key_mask, hash_code_len, unrounded)
 
 
 def lsh_attention(
@@ -109,7 +115,7 @@ def lsh_attention(
     query, key, value = to_autocast_dtype(query, key, value)
     check_attention(query, key, value, query_mask, key_mask, hash_code_len)
     check_codes(query_codes, key_codes, value, query_mask, key_mask, hash_code_len)
-    return _ops.lsh_attention(
+    return _operator("lsh_attention")(
         query, key, value, query_codes, key_codes, query_mask, key_mask, hash_code_len, lsh_backward, unrounded
     )
 
@@ -161,7 +167,9 @@ def rescored_attention(
     check_shared_key_ids(shared_key_ids, value)
     keys_per_query = KEYS_PER_HASH * query_codes.shape[2]
     tensors = query, key, value, query_codes, key_codes, shared_key_ids, query_mask, key_mask
-    return _ops.rescored_attention(*tensors, hash_code_len, keys_per_query, floor, rest, lsh_backward, unrounded)
+    return _operator("rescored_attention")(
+        *tensors, hash_code_len, keys_per_query, floor, rest, lsh_backward, unrounded
+    )
 
 
 def expectation(
@@ -190,7 +198,7 @@ def expectation(
     """
     query, key, value = to_autocast_dtype(query, key, value)
     check_attention(query, key, value, query_mask, key_mask, hash_code_len)
-    return _ops.expectation(query, key, value, query_mask, key_mask, hash_code_len, exact_gradient, unrounded)
+    return _operator("expectation")(query, key, value, query_mask, key_mask, hash_code_len, exact_gradient, unrounded)
 
 
 def unit_rows(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -200,7 +208,7 @@ def unit_rows(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     length that the dtype holds neither overflow nor divide by zero. The result is rounded once, to ``dtype`` or, if
     that is None, to x's.
     """
-    return _ops.unit_rows(x, dtype)
+    return _operator("unit_rows")(x, dtype)
 
 
 def unit_rows_overwriting(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -210,7 +218,7 @@ def unit_rows_overwriting(x: Tensor, dtype: torch.dtype) -> Tensor:
     """
     needed = (torch.is_grad_enabled() and x.requires_grad) or inside_functorch_transform()
     if needed or x.dtype != dtype or torch.compiler.is_compiling():
-        return _ops.unit_rows(x, dtype)
+        return _operator("unit_rows")(x, dtype)
     _ops.unit_rows_(x)
     return x
 
@@ -226,7 +234,7 @@ def floored_unit_rows(x: Tensor, floor: Tensor, dtype: torch.dtype | None = None
         floor: ``[B, H]``, one for each head, in float32 (float64 for float64). It has a gradient.
         dtype: as for ``unit_rows``, as are the precision and the rounding.
     """
-    return _ops.floored_unit_rows(x, floor, dtype)
+    return _operator("floored_unit_rows")(x, floor, dtype)
 
 
 def _native_or(kernel: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -64,14 +64,21 @@ def _rotate(x: Tensor, signs: Tensor) -> Tensor:
     return x
 
 
+def hashable(vectors: Tensor) -> Tensor:
+    """Vectors ``[..., D]`` in the dtype of the sums, none of whose projections overflow or vanish.
+
+    Very long and short ones are multiplied by a power of two: a code does not depend on the length.
+    """
+    vectors = vectors.to(sum_dtype(vectors))
+    largest = largest_magnitude(vectors)
+    vectors = torch.where(largest < 2.0**-60, vectors * 2.0**100, vectors)
+    return torch.where(largest > 2.0**60, vectors * 2.0**-100, vectors)
+
+
 def fast_hash(x: Tensor, planes: Tensor, num_hash: int, hash_code_len: int, hash_family: str) -> Tensor:
     """See ``yoso.ops.fast_hash``."""
     batch, heads, length, dim = x.shape
-    vectors = x.reshape(batch * heads, length, dim).to(sum_dtype(x))
-    # Powers of two for vectors whose projections would overflow or vanish: a code does not depend on the length.
-    largest = largest_magnitude(vectors)
-    vectors = torch.where(largest < 2.0**-60, vectors * 2.0**100, vectors)
-    vectors = torch.where(largest > 2.0**60, vectors * 2.0**-100, vectors)
+    vectors = hashable(x.reshape(batch * heads, length, dim))
     repeats = batch * heads // planes.shape[0]
     planes = planes.to(vectors.dtype).repeat(repeats, *[1] * (planes.dim() - 1))
     codes = torch.zeros(batch * heads, num_hash, length, dtype=torch.int32, device=x.device)

@@ -22,7 +22,7 @@ from harness.core.quantities import remaining_words
 from harness.core.record import Record, Run
 from harness.core.spec import AnySpec
 from harness.core.time_left import TimeLeft
-from harness.gate.commits import worktrees
+from harness.gate.commits import project_suites, worktrees
 from harness.gate.commits.commit_process import CommitProcess, bind_to_idle_cores
 from harness.gate.commits.turns import FIRST_PASS, measure, plan_of_round
 from harness.gate.commits.worktrees import Collection
@@ -161,8 +161,8 @@ def compare_commits(
     Args:
         base: the commit that head is compared with.
         head: the commit that is judged.
-        arguments: pytest's: suites and the harness's options. A path that was renamed between the commits is given to
-            each of them under its own name.
+        arguments: pytest's: suites and the harness's options, perhaps with words in braces (``project_suites``). A path
+            that was renamed between the commits is given to each of them under its own name.
         minutes: see ``compare``.
         timeout: seconds to wait for one answer of a process: for a case to be prepared, or sampled once.
         case: shell pattern of case ids.
@@ -196,7 +196,16 @@ def compare_commits(
         commits: list[Commit] = []
         renamed = worktrees.follow_renames(here, (ids[0], ids[1]), (folders[0], folders[1]), arguments)
         for name, commit, folder, own_arguments in zip(("base", "head"), ids, folders, renamed, strict=True):
-            cases = worktrees.collect(folder, commit, own_arguments, env)
+            own_arguments = project_suites.expanded(own_arguments, folder, commit)
+            try:
+                cases = worktrees.collect(folder, commit, own_arguments, env)
+            except worktrees.CommitError as error:
+                if build or "unknown attention" not in str(error):
+                    raise
+                raise worktrees.CommitError(
+                    f"{error}; [tool.harness.gate] has no build, by which the attentions of a commit become known: "
+                    f"{project_suites.INIT}"
+                ) from error
             # With a common cache one commit could use what the other has compiled.
             process = CommitProcess(folder, {"TORCHINDUCTOR_CACHE_DIR": str(scratch / f"{name}-inductor")}, timeout)
             stack.callback(process.close)

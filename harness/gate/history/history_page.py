@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -80,6 +81,7 @@ def write(series: Mapping[SeriesKey, Sequence[Point]], path: Path) -> list[Chang
     lines = sorted(all_changes, key=lambda change: -abs(_log_ratio(change)))
     made = environment(Path(__file__).parent)
     made.globals |= {"link": lambda to: Path(os.path.relpath(to.resolve(), path.resolve().parent)).as_posix()}
+    made.globals |= {"report_page": _report_page, "report_command": _report_command}
     made.filters |= {"value": value_words, "commit": _commit_words, "point": _point_words}
     text = made.get_template("history.html").render(
         machines=_machines(series, found),
@@ -95,6 +97,21 @@ def write(series: Mapping[SeriesKey, Sequence[Point]], path: Path) -> list[Chang
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return all_changes
+
+
+def _report_page(point: Point) -> Path | None:
+    """The page of the report beside a run of the commit, under the run's name: a file, or a folder with an index."""
+    places = (
+        place for path in point.paths for place in (path.with_suffix(".html"), path.with_suffix("") / "index.html")
+    )
+    return next((place for place in places if place.is_file()), None)
+
+
+def _report_command(*points: Point) -> str:
+    """The command that makes the report of all runs of these commits; that of one commit has its place beside them."""
+    words = ["harness", "report", *(str(path) for point in points for path in point.paths)]
+    out = ["--out", str(points[0].paths[0].with_suffix(".html"))] if len(points) == 1 else []
+    return shlex.join([*words, *out])
 
 
 def _machines(

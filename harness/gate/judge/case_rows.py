@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.core.escaping import one_line
@@ -22,6 +22,8 @@ KINDS: tuple[Kind, ...] = ("regression", "inconclusive", "invalid", "pass")
 BETTER = {"FASTER", "SMALLER", "BETTER", "FEWER", "NOW RUNS"}
 FIRST_METRICS = ("time", "accuracy", "error")
 """What cases are run for: the attention alone and models, trainings, and errors."""
+NAMED_CASES = 3
+"""Cases that are named where many have the same said of them; the others are counted."""
 LARGEST = math.log(1e6)
 """A ratio beyond a million is not printed: only a bound that the data do not determine is so large."""
 _COMMIT = re.compile(r"([0-9a-f]{12})[0-9a-f]{28}(\+dirty)?")
@@ -46,7 +48,7 @@ class CaseRow:
     """One case: the worst kind of its findings, a line for each finding that is to be shown, and why.
 
     ``folded``: base and head do not differ, so that counting the case says enough. ``error`` is that of the attention
-    at the setting of the case.
+    at the setting of the case. ``others`` are further cases of which the same is to be said, see ``grouped``.
     """
 
     case_id: str
@@ -55,6 +57,12 @@ class CaseRow:
     error: str
     reasons: tuple[str, ...]
     folded: bool
+    others: tuple[str, ...] = ()
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """Every case of the row."""
+        return (self.case_id, *self.others)
 
 
 def kind_of(finding: GateFinding) -> Kind:
@@ -79,6 +87,28 @@ def case_rows(judgement: Judgement) -> list[CaseRow]:
         by_case.setdefault(finding.case_id, []).append(finding)
     rows = [_row(case_id, findings, judgement.errors.get(case_id)) for case_id, findings in by_case.items()]
     return sorted(rows, key=lambda row: (KINDS.index(row.kind), in_numerical_order(row.case_id)))
+
+
+def grouped(rows: Iterable[CaseRow]) -> list[CaseRow]:
+    """The same rows, where one row stands for all cases that have the same reasons and verdict, and no value.
+
+    It stands at the place of the first of them. A regression always has a row of its own, and so have up to
+    ``NAMED_CASES`` cases that are alike.
+    """
+    alike: dict[object, list[CaseRow]] = {}
+    for row in rows:
+        has_values = any(line.values or line.change for line in row.lines)
+        alone = has_values or not row.case_id or row.kind == "regression"
+        alike.setdefault(row.case_id if alone else (row.lines, row.reasons, row.folded), []).append(row)
+    return [
+        row
+        for same in alike.values()
+        for row in (
+            [replace(same[0], error="", others=tuple(row.case_id for row in same[1:]))]
+            if len(same) > NAMED_CASES
+            else same
+        )
+    ]
 
 
 def case_counts(judgement: Judgement) -> Counter[Kind]:

@@ -11,6 +11,8 @@ from harness.core.setting_error import SettingError, SettingErrors
 from harness.gate.judge import metric_change
 from harness.gate.judge.gated_metrics import METRICS, Metric
 from harness.gate.judge.thresholds import Settings
+from harness.statistics import disturbed_run
+from harness.statistics.disturbed_run import RunDisturbance
 from harness.statistics.meta_analysis import EffectEstimate, benjamini_hochberg
 
 Weight = Literal["regression", "inconclusive", "fine"]
@@ -64,6 +66,7 @@ class GateFinding:
     head_value: float | None = None
 
 
+Role = Literal["base", "head"]
 ErrorsOfCase = tuple[SettingError | None, SettingError | None]
 
 
@@ -78,6 +81,8 @@ class Judgement:
         machine: what was measured on; empty where nothing was.
         command: the command line that reproduces this judgement.
         report: a link to the report, its path, or the command line that makes it; empty where there is none.
+        disturbances: what disturbed the measurement of base and of head; only of those that were disturbed.
+        interleaved: base and head were measured in turns, so that a disturbance had the same effect on both.
     """
 
     base: str
@@ -89,6 +94,8 @@ class Judgement:
     machine: str = ""
     command: str = ""
     report: str = ""
+    disturbances: Mapping[Role, RunDisturbance] = field(default_factory=dict)
+    interleaved: bool = False
 
     def with_notes(self, notes: Iterable[str]) -> "Judgement":
         """The same judgement with more notes."""
@@ -114,13 +121,23 @@ def judge(base: Run, head: Run, settings: Settings, anyway: bool = False) -> Jud
         settings: the thresholds.
         anyway: compare even if the runs differ in machine, software or settings.
     """
+    found = _judge(base, head, settings, anyway)
+    disturbed = {role: disturbed_run.judge_run(run) for role, run in _by_role(base, head)}
+    return replace(
+        found,
+        machine=" and ".join(dict.fromkeys([_machine(base), _machine(head)])),
+        disturbances={role: disturbance for role, disturbance in disturbed.items() if disturbance is not None},
+        interleaved=_are_interleaved(base, head),
+    )
+
+
+def _judge(base: Run, head: Run, settings: Settings, anyway: bool) -> Judgement:
     differences = comparability.run_differences(base, head)
     names = (base.commit or "base", head.commit or "head")
-    machine = " and ".join(dict.fromkeys([_machine(base), _machine(head)]))
     if differences and not anyway:
         reason = "the runs cannot be compared: " + "; ".join(differences)
-        return Judgement(*names, (invalid(reason),), tuple(differences), machine=machine)
-    interleaved = base.session is not None and base.session == head.session
+        return Judgement(*names, (invalid(reason),), tuple(differences))
+    interleaved = _are_interleaved(base, head)
     base_records, head_records = _by_case(base.records), _by_case(head.records)
     findings: list[GateFinding] = []
     if not base_records.keys() & head_records.keys():
@@ -128,7 +145,7 @@ def judge(base: Run, head: Run, settings: Settings, anyway: bool = False) -> Jud
             f"nothing was judged: base has {_cases(base_records)}, head {_cases(head_records)}, and none is in both; "
             "measure both with the same suites and options"
         )
-        return Judgement(*names, (invalid(reason),), tuple(differences), machine=machine)
+        return Judgement(*names, (invalid(reason),), tuple(differences))
     for case_id in dict.fromkeys([*base_records, *head_records]):
         findings += _case(case_id, base_records.get(case_id, []), head_records.get(case_id, []), interleaved, settings)
     if not any(_is_judged(finding) for finding in findings):
@@ -141,7 +158,7 @@ def judge(base: Run, head: Run, settings: Settings, anyway: bool = False) -> Jud
     notes = _missing_fields(base.records, head.records)
     decided = decide(findings, settings.false_discovery_rate)
     errors = _errors(base_records, head_records, (SettingErrors(base.records), SettingErrors(head.records)))
-    return Judgement(*names, decided, tuple(differences), notes, errors, machine)
+    return Judgement(*names, decided, tuple(differences), notes, errors)
 
 
 def judge_case(base: Record, head: Record, settings: Settings) -> tuple[GateFinding, ...]:
@@ -291,6 +308,14 @@ def _errors(
         if any(of_case):
             found[case_id] = (of_case[0], of_case[1])
     return found
+
+
+def _are_interleaved(base: Run, head: Run) -> bool:
+    return base.session is not None and base.session == head.session
+
+
+def _by_role(base: Run, head: Run) -> tuple[tuple[Role, Run], tuple[Role, Run]]:
+    return ("base", base), ("head", head)
 
 
 def _machine(run: Run) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -12,17 +13,20 @@ from harness.core.escaping import markdown as markdown_text
 from harness.core.escaping import one_line
 from harness.core.setting_error import SettingError, explanation
 from harness.gate.judge.case_rows import (
+    NAMED_CASES,
     CaseRow,
     Kind,
     case_counts,
     case_rows,
     change,
     folded_words,
+    grouped,
     interval,
     result_of,
     sentence,
 )
-from harness.gate.judge.judgement import GateFinding, Judgement
+from harness.gate.judge.judgement import GateFinding, Judgement, Role
+from harness.statistics.disturbed_run import RunDisturbance
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,8 +57,6 @@ LOG_WIDTH = 140
 """Columns of a table in a log file, which has no width of its own."""
 UNLIMITED = 10_000
 """Columns in which the width of a table is measured before it is printed."""
-NAMED_CASES = 3
-"""Cases that the terminal names beside a reason; the others are counted."""
 NARROW_ERROR, NARROW_VERDICT = 11, 13
 """Columns of a narrow table that these two may have: their longest words."""
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9./:%?=&#~+_-]+")
@@ -74,27 +76,32 @@ def print_judgement(judgement: Judgement, console: "Console | None" = None) -> N
     # A log file has no width: rich's default of 80 columns would break names of cases in the middle.
     console = console or (Console() if Console().is_terminal else Console(width=LOG_WIDTH))
     rows = case_rows(judgement)
-    table_rows = [row for row in rows if not row.folded and row.case_id]
-    names = case_words(row.case_id for row in table_rows)
+    not_folded = grouped(row for row in rows if not row.folded)
+    table_rows = [row for row in not_folded if row.case_id and not row.others]
+    names = case_words(row.case_id for row in rows if row.case_id and not row.folded)
     _say(console, sentence(judgement), COLOURS[result_of(judgement)])
+    if names.shared:
+        _say(console, f"all cases: {names.shared}")
     if table_rows:
-        if names.shared:
-            _say(console, f"all cases: {names.shared}")
         table = _table(table_rows, names, wide=True)
         fits = console.measure(table, options=console.options.update(width=UNLIMITED)).maximum <= console.width
         console.print(table if fits else _table(table_rows, names, wide=False))
         _say(console, _explanation(judgement, table_rows))
     cases_by_reason: dict[str, list[str]] = {}
-    for row in (row for row in rows if not row.folded):
+    for row in (row for row in not_folded if not row.others):
         for reason in row.reasons:
             cases_by_reason.setdefault(reason, []).append(names[row.case_id] if row.case_id else "all cases")
     for reason, cases in cases_by_reason.items():
-        more = f" and {len(cases) - NAMED_CASES:,} more" if len(cases) > NAMED_CASES else ""
-        _say(console, f"why ({'; '.join(cases[:NAMED_CASES])}{more}): {reason}")
-    if table_rows and (folded := folded_words(rows)):
+        _say(console, f"why ({_first_names(cases)}): {_without_differences(judgement, reason)}")
+    for row in (row for row in not_folded if row.others):
+        verdict, cases = row.lines[0].verdict, [names[case_id] for case_id in row.case_ids]
+        _say(console, f"{len(cases):,} cases, {verdict} ({_first_names(cases)}): {'; '.join(row.reasons)}")
+    if not_folded and (folded := folded_words(rows)):
         _say(console, f"not in the table: {folded}")
     for difference in judgement.differences:
         _say(console, f"difference between the runs: {difference}")
+    for text in _disturbances(judgement):
+        _say(console, text, COLOURS["inconclusive"])
     for note in judgement.notes:
         _say(console, f"note: {note}")
     for label, text in _origin(judgement):
@@ -124,6 +131,7 @@ def markdown(judgement: Judgement) -> str:
     lists: list[str] = []
     for heading, texts in (
         ("Differences between the two runs:", judgement.differences),
+        ("Disturbances:", _disturbances(judgement)),
         ("Notes:", judgement.notes),
     ):
         lines = [f"- {markdown_text(_shortened(text))}" for text in texts]
@@ -131,7 +139,11 @@ def markdown(judgement: Judgement) -> str:
         if texts:
             lists += ["", heading, "", *fitting]
             lists += [f"- and {len(lines) - len(fitting):,} more"] if len(fitting) < len(lines) else []
-    table = _markdown_table([row for row in rows if not row.folded], HEADINGS, room - _bytes(lists))
+    shown = [
+        replace(row, reasons=tuple(_without_differences(judgement, reason) for reason in row.reasons))
+        for row in grouped(row for row in rows if not row.folded)
+    ]
+    table = _markdown_table(shown, HEADINGS, room - _bytes(lists))
     folded = [row for row in rows if row.folded]
     if folded:
         inside = _markdown_table(folded, FOLDED_HEADINGS, room - _bytes(lists) - _bytes(table))
@@ -178,6 +190,20 @@ def as_json(judgement: Judgement) -> str:
             "command": judgement.command,
             "report": judgement.report,
             "differences": list(judgement.differences),
+            "disturbances": {
+                role: disturbance.as_json() | {"sentence": _disturbance_words(judgement, role, disturbance)}
+                for role, disturbance in judgement.disturbances.items()
+            },
+            "groups": [
+                {
+                    "result": row.kind,
+                    "reasons": list(row.reasons),
+                    "cases": len(row.case_ids),
+                    "first": list(row.case_ids[:NAMED_CASES]),
+                }
+                for row in grouped(case_rows(judgement))
+                if row.others
+            ],
             "notes": list(judgement.notes),
             "findings": [_fields(judgement, finding) for finding in judgement.findings],
         },
@@ -231,6 +257,33 @@ def _explanation(judgement: Judgement, rows: Sequence[CaseRow]) -> str:
     return explanation(error for row in rows for error in judgement.errors.get(row.case_id, ()))
 
 
+def _first_names(cases: Sequence[str]) -> str:
+    more = f" and {len(cases) - NAMED_CASES:,} more" if len(cases) > NAMED_CASES else ""
+    return "; ".join(cases[:NAMED_CASES]) + more
+
+
+def _without_differences(judgement: Judgement, reason: str) -> str:
+    """A reason that does not repeat the differences between the runs, which have lines of their own."""
+    if not judgement.differences:
+        return reason
+    return reason.replace("; ".join(judgement.differences), "see the differences between them")
+
+
+def _disturbances(judgement: Judgement) -> list[str]:
+    return [_disturbance_words(judgement, role, found) for role, found in judgement.disturbances.items()]
+
+
+def _disturbance_words(judgement: Judgement, role: Role, disturbance: RunDisturbance) -> str:
+    """What disturbed the measurement of base or head, and what follows for the comparison."""
+    follows = (
+        "Base and head were measured in turns, so that it affected both alike and the changes remain comparable."
+        if judgement.interleaved
+        else "Its times may be too long, and unequally so: repeat it on an idle machine before relying on a verdict "
+        "on time."
+    )
+    return f"{role} was {disturbance.what}. {follows}"
+
+
 def _origin(judgement: Judgement) -> list[tuple[str, str]]:
     """Where the judgement comes from and where more is, as far as it is known, with labels."""
     labelled = (("machine", judgement.machine), ("report", judgement.report), ("reproduce", judgement.command))
@@ -250,7 +303,7 @@ def _markdown_table(rows: Sequence[CaseRow], headings: Sequence[str], room: int)
         return []
     lines = {id(row): _table_line(_markdown_cells(row)[: len(headings)]) for row in rows}
     fitting = set(_fitting([*lines.values()], room))
-    left_out = Counter(row.kind for row in rows if lines[id(row)] not in fitting)
+    left_out = Counter(row.kind for row in rows if lines[id(row)] not in fitting for _ in row.case_ids)
     table = ["", _table_line(headings), _table_line(["---"] * len(headings))]
     table += [line for line in lines.values() if line in fitting]
     if left_out:
@@ -264,7 +317,9 @@ def _markdown_cells(row: CaseRow) -> list[str]:
     values = [f"{line.metric} {line.values}" if line.values else "" for line in row.lines]
     changes = [" ".join(filter(None, [line.change, line.interval])) for line in row.lines]
     return [
-        markdown_text(row.case_id or "all cases"),
+        markdown_text(
+            f"{len(row.case_ids):,} cases: {_first_names(row.case_ids)}" if row.others else row.case_id or "all cases"
+        ),
         *("<br>".join(map(markdown_text, lines)) for lines in (values, changes)),
         markdown_text(row.error),
         "<br>".join(markdown_text(line.verdict) for line in row.lines),

@@ -6,6 +6,7 @@
     false_discovery_rate = 0.01
     time = { floor = 0.05 }
     build = ["{python} setup.py build_ext --inplace"]
+    suite_options = ["{suites}", "--attention={attentions}"]
     [[tool.harness.gate.cases]]
     pattern = "model/*"
     time = { floor = 0.08 }
@@ -13,7 +14,8 @@
 
 ``pattern`` is a shell pattern of case ids. If several patterns fit a case, the last one that names a metric applies.
 
-Head is judged by base's table, so that a commit cannot loosen its own gate; ``build`` is read where the command runs.
+Head is judged by base's table, so that a commit cannot loosen its own gate; ``build`` and ``suite_options`` are read
+where the command runs. ``harness.gate.commits.project_suites`` says what the words in braces are.
 """
 
 import re
@@ -77,6 +79,7 @@ class Settings(_PerMetric):
     false_discovery_rate: float = Field(default=0.01, gt=0, lt=0.5)
     cases: tuple[CaseThresholds, ...] = ()
     build: tuple[str, ...] = Field(default=(), description="commands that build a checkout; {python}: this interpreter")
+    suite_options: tuple[str, ...] = Field(default=(), description="what ab measures if it is called without options")
 
     @model_validator(mode="after")
     def _every_metric_has_a_threshold(self) -> Self:
@@ -187,7 +190,7 @@ def _at_commit(folder: Path, commit: str | None) -> Settings | None:
 
 
 def _changes(base: Settings, head: Settings) -> list[str]:
-    """What differs between two tables, without ``build``: the key, base's value and head's."""
+    """What differs between two tables, without ``build`` and ``suite_options``: the key, base's value and head's."""
     values = [_by_key(settings) for settings in (base, head)]
     changes = [
         f"{key}: base has {_words(values[0].get(key))}, head {_words(values[1].get(key))}"
@@ -198,7 +201,7 @@ def _changes(base: Settings, head: Settings) -> list[str]:
 
 
 def _by_key(settings: Settings) -> dict[str, object]:
-    values = settings.model_dump(exclude={"build", "cases"}, exclude_none=True)
+    values = settings.model_dump(exclude={"build", "suite_options", "cases"}, exclude_none=True)
     for rules in settings.cases:
         own = rules.model_dump(exclude={"pattern"}, exclude_none=True)
         values |= {f"{metric} of cases {rules.pattern}": value for metric, value in own.items()}

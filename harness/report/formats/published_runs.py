@@ -1,7 +1,7 @@
 """The published runs: one folder per run, an index of all runs with a matrix and search, and one page per device."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,13 @@ class PublishedRun:
     winners: RunWinners | None
 
 
-def publish(source: Path, reports: Path, name: str | None = None, reading: Path | None = None) -> Path:
+def publish(
+    source: Path,
+    reports: Path,
+    name: str | None = None,
+    reading: Path | None = None,
+    as_json: Callable[[Run], str] | None = None,
+) -> Path:
     """Add a run to ``reports``: its data unchanged, its page, the index and the page of its device.
 
     Args:
@@ -56,6 +62,8 @@ def publish(source: Path, reports: Path, name: str | None = None, reading: Path 
         reports: the folder of all published runs.
         name: name of the run's folder; by default made from device, profile and start.
         reading: a file with paragraphs about the run, separated by empty lines.
+        as_json: writes a run as benchmark JSON; the data of a log is then published as that, so that whoever reads
+            pytest-benchmark's JSON can read it.
 
     Returns:
         The run's folder.
@@ -70,8 +78,9 @@ def publish(source: Path, reports: Path, name: str | None = None, reading: Path 
     if chosen != slug(chosen) or chosen == DEVICES:
         raise ValueError(f"name must be lower-case letters, digits and hyphens, and not {DEVICES!r}, got {chosen!r}")
     folder = reports / chosen
-    data = folder / ("run" + "".join(source.suffixes[-1:]))
-    content = source.read_bytes()
+    is_converted = as_json is not None and source.suffix == ".jsonl"
+    data = folder / ("run.json" if is_converted else "run" + "".join(source.suffixes[-1:]))
+    content = as_json(run).encode() if as_json is not None and is_converted else source.read_bytes()
     others = [path for path in folder.glob("run.*") if path.read_bytes() != content] if folder.exists() else []
     if others:
         raise AlreadyPublished(

@@ -9,8 +9,13 @@ from harness.core.record import Record, Run
 
 PYTHON_CALL = "harness."
 """How the command of a run begins that a call of ``harness.compare`` or ``harness.run`` made."""
-_OPTIONS = ("--profile", "--device", "--dtype", "--seq-len", "--attention", "--inputs", "--data-dir")
+_OPTIONS = (
+    "--profile", "--device", "--dtype", "--seq-len", "--attention", "--batch", "--heads", "--head-dim", "--padding",
+    "--inputs", "--data-dir",
+)  # fmt: skip
 """Options of a run that decide which cases it has."""
+_FLAGS = ("--only", "--all")
+"""Those of them that have no value."""
 _KEYWORD = re.compile(r"[\w:+\-.\[\]\\/=]+")
 """What pytest reads as one name in an expression of ``-k``."""
 
@@ -23,7 +28,8 @@ def case_command(run: Run, record: Record) -> str:
     if run.command.startswith(PYTHON_CALL):
         return run.command
     own = {"--profile": (run.profile,), "--device": (record.spec.device,), **_own_options(run.command)}
-    words = ["harness", "run", *(f"{name}={value}" for name, values in own.items() for value in values)]
+    options = [name if name in _FLAGS else f"{name}={value}" for name, values in own.items() for value in values]
+    words = ["harness", "run", *options]
     keyword = f"[{record.case_id}]"
     return shlex.join([*words, "-k", keyword] if _KEYWORD.fullmatch(keyword) else words)
 
@@ -44,6 +50,8 @@ def _own_options(command: str) -> Mapping[str, tuple[str, ...]]:
     options: dict[str, tuple[str, ...]] = {}
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")
-        if option in _OPTIONS and (equals or following):
+        if word in _FLAGS:
+            options[word] = ("",)
+        elif option in _OPTIONS and (equals or following):
             options[option] = (*options.get(option, ()), value if equals else following)
     return options

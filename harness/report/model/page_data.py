@@ -46,7 +46,6 @@ class ErrorAtSetting:
             "draws": self.draws,
             "reference": self.reference,
             "rounding": self.rounding,
-            "withoutGradients": self.without_gradients,
         }
 
 

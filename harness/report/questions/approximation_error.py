@@ -293,7 +293,7 @@ def _budget_plot(
     title = f"Relative error of {_the(tensor)}{against}{inputs_suffix(inputs)}"
     remarks = _remarks_without_budget(rows, tensor, set(drawn)) + failure_remarks(rows)
     figure_ = budget_figure(rows, styles, tensor, scale)
-    return Plot(id_, title, figure_, remarks, "No attention with a budget was measured.")
+    return Plot(id_, title, figure_, remarks, f"No error of {_the(tensor)} of an attention with a budget.")
 
 
 def _the(tensor: str) -> str:

@@ -70,14 +70,15 @@ class _Contest:
     def _names_of_kernel(self) -> Mapping[str, Sequence[MethodRow]]:
         """The rows of one kernel by the series of each: exact attentions may be one kernel under several names."""
         comparable = [row for row in self._rows if row.is_comparable]
-        return {
-            row.series: [row, *(other for other in comparable if other is not row and is_same_kernel(row, other))]
-            for row in comparable
+        exact = [row for row in comparable if row.exact_softmax]
+        twins = {
+            row.series: [other for other in exact if other is not row and is_same_kernel(row, other)] for row in exact
         }
+        return {row.series: [row, *twins.get(row.series, [])] for row in comparable}
 
     def is_faster(self, row: MethodRow, other: MethodRow) -> bool:
         """Whether a row is clearly faster than another, under all names of the kernels of both."""
-        if not (row.is_comparable and other.is_comparable):
+        if row.time.value >= other.time.value or not (row.is_comparable and other.is_comparable):
             return False
         return all(
             one.time.value < two.time.value and is_clear(one.time, two.time, self._tie)
@@ -149,7 +150,11 @@ class _Contest:
         return compose("Same kernel: {}.", _few(named)) if named else None
 
     def _tied_words(self, best: MethodRow, tied: Sequence[MethodRow]) -> Sentence | None:
-        named = [self._named(row, self._why_tied(row, best)) for row in tied if not is_same_kernel(row, best)]
+        others = [row for row in tied if not is_same_kernel(row, best)]
+        reasons = [self._why_tied(row, best) for row in others]
+        if len({reason.words for reason in reasons}) == 1:
+            return compose("Tied with {}: {}.", _few([self._named(row) for row in others]), reasons[0])
+        named = [self._named(row, reason) for row, reason in zip(others, reasons, strict=True)]
         return compose("Tied with {}.", _few(named)) if named else None
 
     def _why_tied(self, row: MethodRow, best: MethodRow) -> Sentence:
@@ -185,24 +190,34 @@ class _Contest:
         return Sentence("no clear difference")
 
     def _not_counted_words(self, rows: Sequence[MethodRow], exact: MethodRow) -> Sentence:
-        named = _few([self._named(row) for row in rows])
-        return compose("Faster than {}, but not counted: {}.", exact.attention, named)
+        """Names and errors of faster methods; those that are exact by their own definition share one bracket."""
+        errors = {row.series: row.errors[self._inputs] for row in rows}
+        own = [row for row in rows if _is_exact_by_definition(errors[row.series])]
+        parts = []
+        if own:
+            largest = max((errors[row.series] for row in own), key=lambda error: error.worst.value)
+            names = _few([Sentence(row.attention) for row in own], ", ")
+            word = "their" if len(own) > 1 else "its"
+            parts.append(compose("{} (exact by {} own definition, error up to {})", names, word, _size(largest)))
+        others = [self._named_without_time(row) for row in rows if row not in own]
+        parts += [_few(others)] if others else []
+        return compose("Faster than {}, but not counted: {}.", exact.attention, join(parts, "; "))
 
     def _named(self, row: MethodRow, end: Sentence | None = None) -> Sentence:
         """A method with its knob, its time and its error."""
         parts = [part for part in (row.knob, row.time.without_interval, self._error_words(row), end) if part]
         return compose("{} ({})", row.attention, join(parts))
 
+    def _named_without_time(self, row: MethodRow) -> Sentence:
+        return compose("{} ({})", row.attention, join(part for part in (row.knob, self._error_words(row)) if part))
+
     def _error_words(self, row: MethodRow) -> Sentence:
         error = row.errors.get(self._inputs)
         if error is None:
             return Sentence("error not measured")
-        if error.rounding and error.reference == _OWN_DEFINITION:
-            return compose("exact by its own definition: {}", _size(error))
-        if error.without_gradients:
-            return compose("error {} of the output alone against {}", _size(error), error.reference)
-        against = "" if error.reference in self._softmax else f" against {error.reference}"
-        return compose("error {}{}", _size(error), against)
+        alone = " of the output alone" if error.without_gradients else ""
+        against = "" if error.reference in self._softmax and not alone else f" against {error.reference}"
+        return compose("error {}{}{}", _size(error), alone, against)
 
 
 def order_words(setting: Setting, row: MethodRow, other: MethodRow) -> Sentence:
@@ -216,10 +231,14 @@ def is_same_kernel(row: MethodRow, other: MethodRow) -> bool:
     return is_known and row.exact_softmax and other.exact_softmax
 
 
-def _few(named: Sequence[Sentence]) -> Sentence:
+def _is_exact_by_definition(error: ErrorAtSetting) -> bool:
+    return error.rounding and error.reference == _OWN_DEFINITION
+
+
+def _few(named: Sequence[Sentence], separator: str = "; ") -> Sentence:
     """The first of a list, and how many others it has."""
     others = len(named) - _NAMED
-    listed = join(named[:_NAMED], "; ")
+    listed = join(named[:_NAMED], separator)
     return compose("{} and {} more", listed, Amount(others, "count")) if others > 0 else listed
 
 

@@ -123,7 +123,7 @@ def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
 def memory_plot(rows: Sequence[ReportRow], styles: Styles) -> Plot:
     """Peak memory against length."""
     title = f"Peak memory{per_instance_suffix(rows)} against length"
-    return Plot("memory", title, memory_figure(rows, styles), _memory_remarks(rows), "No memory was measured.")
+    return Plot("memory", title, memory_figure(rows, styles), _memory_remarks(rows), "No peak above 0 was measured.")
 
 
 def memory_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:

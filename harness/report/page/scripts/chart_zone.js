@@ -10,15 +10,13 @@ import { clipped, textWidth, wrapped } from "report/text_width";
 
 /** @typedef {import("report/page_data").Setting} Setting */
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
-/** @typedef {import("report/page_data").ErrorAtSetting} ErrorAtSetting */
 /** @typedef {import("report/state").State} State */
 /** @typedef {import("report/chart_frame").Frame} Frame */
 /** @typedef {import("report/chart_frame").Point} Point */
 /** @typedef {import("report/label_placement").Box} Box */
 
 /**
- * What is clearly faster than the fastest exact one and within the allowed error, and what would be if its error
- * counted.
+ * What is clearly faster than the fastest exact one and within the allowed error.
  *
  * @param {Setting} setting
  * @param {State} state
@@ -27,38 +25,17 @@ export function zoneFinding(setting, state) {
   const { exact, chosen } = best(setting, state);
   if (exact === null) return "No exact method was timed here.";
   if (!exact.verdict) return "No time here can be compared with that of an exact method.";
-  const within =
-    state.allowed === null ? "at any measured error" : `and within ${tickWords(state.allowed, "fraction")}`;
-  const found = listed(rowsAt(setting, chosen.faster), state);
-  const others = listed(rowsAt(setting, chosen.notCounted), state);
-  const words = `Faster than exact ${within} of softmax: ${found || "nothing measured"}.`;
-  return others ? `${words} Not counted: ${others}.` : words;
-}
-
-/**
- * The first of some rows, each with its error, and how many others there are.
- *
- * @param {MethodRow[]} rows
- * @param {State} state
- */
-function listed(rows, state) {
-  const names = rows.map((row) => {
-    const error = errorOf(row, state);
-    const what = [row.knob, error && errorBeside(error)].filter(Boolean).join(", ");
+  const names = rowsAt(setting, chosen.faster).map((row) => {
+    const what = [row.knob, errorOf(row, state)?.worst.words].filter(Boolean).join(", ");
     return `${clipped(row.attention, 140, 12.5)} (${what})`;
   });
-  return names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
-}
-
-/**
- * An error with what keeps it from counting.
- *
- * @param {ErrorAtSetting} error
- */
-function errorBeside({ worst, reference, rounding, withoutGradients }) {
-  if (rounding) return `exact by its own definition, ${worst.words}`;
-  if (withoutGradients) return `${worst.words} of the output alone`;
-  return reference === "softmax" ? worst.words : `${worst.words} against ${reference}`;
+  const listed = names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
+  const within =
+    state.allowed === null
+      ? "at any measured error against"
+      : `and within ${tickWords(state.allowed, "fraction")} of`;
+  const others = chosen.notCounted.length > 0 ? "; what does not count is named above" : "";
+  return `Faster than exact ${within} softmax: ${listed || "nothing measured"}${others}.`;
 }
 
 /**

@@ -80,7 +80,7 @@ function drawPlane(figure, setting, rows, state) {
   const left = 46;
   const right = width - 10;
   const top = narrow ? 36 : 22;
-  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 220;
+  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 210;
   const bottom = top + height;
   /** @type {Frame} */
   const frame = {

@@ -34,8 +34,6 @@ export interface ErrorAtSetting {
   reference: string;
   /** The method computes its reference exactly, and the error is of rounding only. */
   rounding: boolean;
-  /** The pass has gradients, and only the error of the output is known. */
-  withoutGradients: boolean;
 }
 
 /** One method with one choice of its knobs, at one setting. */
