@@ -361,6 +361,12 @@ def test_run_measures_a_list_of_cases(monkeypatch):
             harness.run(wrong)
 
 
+def test_every_public_name_is_there_and_a_type_checker_may_read_the_package():
+    for name in harness.__all__:
+        assert getattr(harness, name).__name__ == name
+    assert (Path(harness.__file__).parent / "py.typed").exists()
+
+
 def test_a_script_without_a_main_guard_from_standard_input():
     script = (
         "import harness\n"
