@@ -47,6 +47,8 @@ def check_budget(plugin: AttentionPlugin, spec: QualitySpec, inputs: Inputs) -> 
     name = plugin.budget
     if name is None:
         return "it has no budget"
+    if spec.seq_len == 1 or spec.head_dim == 1:
+        return "of one token, and of heads of one number, every budget may give the same output"
     knobs = plugin.knobs(spec)
     budget = knobs.get(name)
     if isinstance(budget, bool) or not isinstance(budget, int):

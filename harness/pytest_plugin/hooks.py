@@ -142,6 +142,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if getattr(spec, "kind", None) in TIMED_KINDS and "benchmark" not in item.fixturenames:  # type: ignore[attr-defined]
             item.fixturenames.append("benchmark")  # type: ignore[attr-defined]
     session = config.stash[SESSION]
+    if any(spec_of(item) is not None for item in items):
+        items[:] = [item for item in items if not _has_no_parameters(item)]
     config.stash[_COLLECTED] = Counter()
     for spec in map(spec_of, items):
         if spec is not None:
@@ -149,6 +151,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.stash[_COLLECTED][spec.attention] += 1
     if not config.getoption("harness_cases", None):
         _order(items, session.runs_by_attention)
+
+
+def _has_no_parameters(item: pytest.Item) -> bool:
+    """Whether the run has no case for this test, which pytest would report as skipped."""
+    has_kind = any(mark.name in KINDS for mark in item.iter_markers())
+    return has_kind and "case" in getattr(item, "fixturenames", ()) and spec_of(item) is None
 
 
 def _order(items: list[pytest.Item], by_attention: bool) -> None:
@@ -215,7 +223,8 @@ def _without_case(config: pytest.Config, items: Sequence[pytest.Item]) -> list[s
             )
     if sentences:
         return [f"--attention: nothing to measure of {'; '.join(sentences)}"]
-    if config.getoption("harness_progress", None) is not None and not left and not items:
+    others = [item for item in items if "case" not in getattr(item, "fixturenames", ())]
+    if config.getoption("harness_progress", None) is not None and not left and not others:
         total = sum(collected.values())
         if total:
             return [f"no case is left: -k, -m or --deselect leaves none of the {total} cases; widen them"]

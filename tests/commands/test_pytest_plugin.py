@@ -261,11 +261,12 @@ def test_harness_ab_collects_the_named_attentions_alone_in_all_their_cases(pytes
 
 def test_rounds_measure_timed_cases_in_a_process_each_and_errors_once(pytester, run_session, stored_run):
     pytester.makeconftest('pytest_plugins = ["harness.pytest_plugin"]')
-    tests = "\n".join(f"@pytest.mark.{kind}\ndef test_{kind}(case): pass" for kind in ("operation", "quality"))
+    kinds = ("operation", "quality", "model")
+    tests = "\n".join(f"@pytest.mark.{kind}\ndef test_{kind}(case): pass" for kind in kinds)
     pytester.makepyfile(f"import pytest\n{tests}")
     options = ["--attention=sdpa", "--only", "--seq-len=16", "-k", "fwd- or normal", "--rounds=2"]
     result = run_session(*options, processes=True)
-    result.assert_outcomes(passed=3, deselected=5)
+    result.assert_outcomes(passed=3, deselected=5, skipped=0)  # the test of models has no case, and is no line
     records = stored_run().records
     timed = [record for record in records if record.timing is not None]
     assert len({record.case_id for record in timed}) == 1

@@ -165,3 +165,10 @@ def test_landmarks_and_features_approximate_smooth_attention_and_not_sharp_atten
 def test_four_times_the_hashes_halve_the_error_of_yoso_on_both_kinds(kind: str) -> None:
     few, many = (errors_of("yoso", "num_hash", budget, kind, "grad_v", draws=8) for budget in (256, 1024))
     assert many == pytest.approx(few / 2, rel=0.15)
+
+
+def test_the_budget_is_not_checked_where_every_budget_gives_the_same_output():
+    for sizes in ({"seq_len": 1}, {"seq_len": 16, "head_dim": 1}):
+        spec = QualitySpec(attention="performer_softmax", heads=1, draws=1, **sizes)
+        reason = quality.check_budget(registry.get(spec.attention), spec, inputs.make(spec))
+        assert reason == "of one token, and of heads of one number, every budget may give the same output"
