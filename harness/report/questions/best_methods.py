@@ -39,8 +39,8 @@ ALLOWED_ERROR = 0.1
 """The allowed error with which the page opens, and that of the index."""
 ALLOWED_WORDS = f"{ALLOWED_ERROR:.0%}"
 RULE = (
-    "Exact softmax and methods with a measured error against softmax count as within an error; one compared only with "
-    "its own definition, or with another attention, does not."
+    "Only exact softmax and methods with a measured error against softmax can win within an error; one compared only "
+    "with its own definition, or with another attention, cannot."
 )
 """The rule in one sentence, for every place that names winners."""
 _SOFTMAX = "softmax"
