@@ -49,7 +49,6 @@ def test_a_log_file_gets_a_line_per_case_then_the_result_and_what_to_do_next(pyt
             "cases: 1 ok, 1 unsupported, 1 crashed",
             "JSON: out/run.json",
             "log: out/run.log.jsonl",
-            "for the report: harness report out/run.json",
             "2 failed, 1 passed, 1 skipped*",
         ]
     )
