@@ -94,6 +94,7 @@ wheel: $(VENV)/.ready
 	then YOSO_PREBUILD=1 $(BIN)/python -m build --no-isolation --wheel --outdir dist; \
 	else cp dist/pure/*.whl dist; fi
 	ls dist/*.whl dist/pure/*
+	@$(BIN)/python -c 'import torch; print("pip install dist/*.whl torch==" + torch.__version__.partition("+")[0])'
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist $(SCRIPTS)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

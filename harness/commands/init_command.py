@@ -79,7 +79,7 @@ def init(
     """Write what harness ab and a CI server need in the repository of an attention of your own.
 
     Run it beside the pyproject.toml in which the attention is an entry point of harness.attentions. It writes the table
-    [tool.harness.gate] of that file and the files of the CI server. It overwrites nothing without --force; a second run
+    tool.harness.gate of that file and the files of the CI server. It overwrites nothing without --force; a second run
     changes nothing.
     """
     folder = Path.cwd()

@@ -20,7 +20,7 @@ SuiteOptions = Annotated[
     typer.Argument(
         metavar="-- [SUITE OPTIONS]",
         help="Options for pytest: suites, --profile, --attention, -k and others. Default: suite_options in "
-        "[tool.harness.gate] of pyproject.toml, else the folder suites here, or else the harness's own suites.",
+        "tool.harness.gate of pyproject.toml, else the folder suites here, or else the harness's own suites.",
     ),
 ]
 CasePattern = Annotated[str, typer.Option(help="Only cases whose id matches this shell pattern.")]

@@ -4,7 +4,9 @@ Names of commits, attentions and machines, reasons and commands come from files,
 escaped by Jinja's autoescape and ``html.escape``.
 """
 
+import json
 import re
+from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -21,6 +23,12 @@ _LATEX = {character: "\\" + character for character in "#$%&_{}"} | {
     "\n": " ",
     "\r": " ",
 }
+
+_REORDERING = re.compile(
+    "[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
+)
+"""Letters that are written from right to left, and the controls of Unicode's bidirectional algorithm."""
+_ISOLATES = re.compile("[\u2066-\u2069]")
 
 
 def one_line(text: str) -> str:
@@ -51,6 +59,39 @@ def latex(text: str) -> str:
 def relative_link(path: str) -> str:
     """The path of a file as a relative link: a folder named ``javascript:...`` is a folder, and no scheme."""
     return quote(path, safe="/", errors="replace")
+
+
+def reordering_texts(text: str) -> list[str]:
+    """The strings in a JSON text that would change the order in which the words around them are shown: they are in
+    Arabic or Hebrew, or contain a control such as the right-to-left override."""
+    if not _REORDERING.search(text):
+        return []
+    found: set[str] = set()
+    pending = [json.loads(text)]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending += [*value, *value.values()]
+        elif isinstance(value, list):
+            pending += value
+        elif isinstance(value, str) and _REORDERING.search(value):
+            found.add(value)
+    return sorted(found)
+
+
+def isolating(names: Iterable[str]) -> Callable[[str], str]:
+    """A function that puts each of ``names`` in a text between Unicode's isolates, so that it has its own direction and
+    the words around it have theirs."""
+    longest_first = sorted(set(names), key=lambda name: (-len(name), name))
+    if not longest_first:
+        return lambda text: text
+    pattern = re.compile("|".join(map(re.escape, longest_first)))
+    return lambda text: pattern.sub(lambda match: isolated(match.group()), text)
+
+
+def isolated(name: str) -> str:
+    """The name between isolates if it would reorder what is around it. Isolates of its own could end them and go."""
+    return f"\u2068{_ISOLATES.sub('', name)}\u2069" if _REORDERING.search(name) else name
 
 
 def _markdown_character(found: "re.Match[str]") -> str:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,10 @@ def test_run_passes_every_option_on_to_pytest(monkeypatch):
     assert "--benchmark-json=out.json" in arguments
     again = "harness run suites -k 'yoso and fwd' --heads 12 -x --benchmark-save=mine --out=out.json"
     assert f"--harness-progress={again}" in arguments
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert call("--version").stdout.strip() == version("yoso-harness")
 
 
 def test_help_and_import_load_no_torch():

@@ -243,6 +243,16 @@ def test_without_it_ab_says_in_one_line_that_it_writes_what_is_missing(package):
     ]
 
 
+@pytest.mark.parametrize(
+    ("command", "words"), [("init", "writes the table tool.harness.gate"), ("ab", "suite_options in")]
+)
+def test_the_help_names_the_table(command, words):
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "300"}).output
+    text = " ".join(shown.replace("│", " ").split())
+    assert words in text
+    assert "tool.harness.gate" in text
+
+
 @pytest.mark.alone
 def test_a_commit_of_a_new_package_passes_against_itself_without_another_edit(package):
     """Only its errors are measured here: they are equal in every run, and a time may be inconclusive beside tests."""

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import gate_runs
@@ -96,6 +97,16 @@ def test_the_page_lists_a_regression_with_both_times_its_interval_its_error_and_
     addresses = [address for address in page.addresses if address != "data:,"]
     assert len(addresses) == 2 + len(points)  # the commits on both sides of the change, and the list of all commits
     assert all(address.startswith("store/") and ":" not in address for address in addresses)
+
+
+def test_a_name_from_right_to_left_leaves_the_words_around_it_in_their_order(tmp_path):
+    override, isolated = "\u202eemag", "\u2068[^\u2068\u2069]*\u2069"
+    points = [Point(f"2026-01-{n + 1:02}", f"{n:040x}", float(value)) for n, value in enumerate(noisy([0.010, 0.013]))]
+    series = {(f"{override} CPU", f"operation/{override}-b1-h8-d64-n128-fp32-fwd-cpu", "time"): points}
+    assert len(history_page.write(series, tmp_path / "h.html")) == 1
+    text = (tmp_path / "h.html").read_text(encoding="utf-8")
+    assert text.count(override) >= 4
+    assert override not in re.sub(isolated, "", text)
 
 
 def test_a_level_that_changes_for_the_better_is_no_regression(tmp_path):

@@ -1,11 +1,14 @@
 """Markdown, LaTeX, CSV and pictures, all from the data that the page is made of."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
+import kaleido
 import pytest
 import synthetic
+from plotly.graph_objects import Figure
 from typer.testing import CliRunner
 
 from harness.commands.app import app
@@ -38,6 +41,20 @@ def test_markdown_has_the_sentences_and_every_table(comparison: Comparison) -> N
             assert all(escaping.markdown(str(cell)) in text for row in table.rows for cell in row)
     widths = {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("| forward")}
     assert min(widths) > 3
+
+
+def test_names_that_would_reorder_the_text_around_them_are_isolated() -> None:
+    override, longer, breaking = "\u202egnol", "\u202egnol_oot", "\u202ea\u2069"
+    text = json.dumps(
+        [{"name": override, "plain": ["sdpa"]}, longer, breaking, {"\u05e7": "\N{EN DASH} \N{MICRO SIGN}"}]
+    )
+    assert escaping.reordering_texts(json.dumps(["sdpa", "\N{EN DASH} \N{MICRO SIGN}"], ensure_ascii=False)) == []
+    names = escaping.reordering_texts(json.dumps(json.loads(text), ensure_ascii=False))
+    assert names == sorted([override, longer, breaking, "\u05e7"])
+    isolate = escaping.isolating(names)
+    assert isolate(f"{longer} 3, {override} 4") == f"\u2068{longer}\u2069 3, \u2068{override}\u2069 4"
+    assert isolate(f"{breaking} 5") == "\u2068\u202ea\u2069 5"  # no name ends its own isolate
+    assert isolate("sdpa 6") == escaping.isolated("sdpa 6") == "sdpa 6"
 
 
 def test_markdown_and_latex_keep_hostile_names_as_text() -> None:
@@ -107,6 +124,18 @@ def test_a_folder_gets_every_format(tmp_path: Path) -> None:
         content = path.read_bytes()
         assert content.startswith(b"\x89PNG" if path.suffix == ".png" else b"<svg")
         assert len(content) > 3000
+
+
+def test_pictures_are_drawn_from_figures_that_plotly_has_checked(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[dict[str, object]] = []
+    monkeypatch.setattr(kaleido, "write_fig_from_object_sync", lambda drawings, kopts: drawn.extend(drawings))
+    images.write(comparison, tmp_path)
+    figures = [drawing["fig"] for drawing in drawn]
+    assert len(figures) > 10
+    assert all(isinstance(figure, Figure) for figure in figures)
+    assert not any(figure.to_dict()["layout"].get("template") for figure in figures)  # the report's own look
 
 
 def test_without_a_browser_everything_but_the_pictures_is_written(

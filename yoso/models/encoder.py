@@ -58,7 +58,7 @@ class YosoPreTrainedModel(PreTrainedModel):
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
         default = "yoso_e" if model.config.use_expectation else "yoso"
-        model._warn_of_another_attention(getattr(model.config, "saved_with_attention", default))
+        model._warn_of_another_attention(getattr(model.config, "saved_with_attention", None) or default)
         return loaded
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:

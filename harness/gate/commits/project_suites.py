@@ -7,7 +7,6 @@ commit in which one was added can be compared with a commit that does not have i
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +62,9 @@ def expanded(words: Sequence[str], folder: Path, commit: str) -> list[str]:
 
 def shipped_suites() -> Path:
     """The folder of the suites that come with the harness: inside its package, or beside it in its own checkout."""
-    installed = find_spec("harness.suites")
-    if installed is not None and installed.submodule_search_locations:
-        return Path(installed.submodule_search_locations[0])
-    return Path(__file__).parents[3] / FOLDER
+    package = Path(__file__).parents[2]
+    inside = package / FOLDER
+    return inside if inside.is_dir() else package.parent / FOLDER
 
 
 def attentions(path: Path) -> dict[str, str]:

@@ -1,14 +1,17 @@
 """Trends over stored runs: one offline HTML page with the regressions, and a grid of small drawings, one a series."""
 
+import json
 import math
 import os
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from harness.core.case_words import CaseWords, case_words
+from harness.core.escaping import reordering_texts
 from harness.core.templates import environment
 from harness.gate.history import trends
 from harness.gate.history.sparkline import HEIGHT, WIDTH, Sparkline, sparkline
@@ -79,7 +82,7 @@ def write(series: Mapping[SeriesKey, Sequence[Point]], path: Path) -> list[Chang
     found = {key: trends.changes(key, points) for key, points in series.items()}
     all_changes = [change for changes in found.values() for change in changes]
     lines = sorted(all_changes, key=lambda change: -abs(_log_ratio(change)))
-    made = environment(Path(__file__).parent)
+    made = environment(Path(__file__).parent, _reordering_names(series))
     made.globals |= {"link": lambda to: Path(os.path.relpath(to.resolve(), path.resolve().parent)).as_posix()}
     made.globals |= {"report_page": _report_page, "report_command": _report_command}
     made.filters |= {"value": value_words, "commit": _commit_words, "point": _point_words}
@@ -97,6 +100,12 @@ def write(series: Mapping[SeriesKey, Sequence[Point]], path: Path) -> list[Chang
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return all_changes
+
+
+def _reordering_names(series: Iterable[SeriesKey]) -> list[str]:
+    """The names in the series that would reorder the words around them: of machines, and the parts of case ids."""
+    parts = {part for machine, case_id, *_ in series for part in (machine, *re.split("[-/]", case_id))}
+    return reordering_texts(json.dumps(sorted(parts), ensure_ascii=False))
 
 
 def _report_page(point: Point) -> Path | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from harness.core.escaping import reordering_texts
 from harness.core.templates import environment
 from harness.report.comparison import Comparison
 from harness.report.model import style
@@ -38,13 +39,11 @@ def write(comparison: Comparison, path: Path) -> Path:
 
 def render(comparison: Comparison) -> str:
     """The page as text."""
-    data = {
-        "runs": [json.loads(run.model_dump_json()) for run in comparison.raw],
-        "report": comparison.as_json(),
-    }
+    runs = ", ".join(run.model_dump_json() for run in comparison.raw)
+    data = f'{{"runs": [{runs}], "report": {json.dumps(comparison.as_json(), allow_nan=False)}}}'
     panels = [panel_for_script(panel) for panel in comparison.panels]
     return (
-        environment(TEMPLATES)
+        environment(TEMPLATES, reordering_texts(f"[{runs}]"))
         .get_template("report.html")
         .render(
             report=comparison,
@@ -52,7 +51,7 @@ def render(comparison: Comparison) -> str:
             css=template_text("report.css") + template_text("charts.css"),
             import_map=import_map(),
             plotly=packed_plotly(),
-            data=_packed(json.dumps(data, allow_nan=False)),
+            data=_packed(data),
             page_data=_packed(json.dumps(page_data(comparison), allow_nan=False)),
             panels=_packed(json.dumps(panels, allow_nan=False)),
         )

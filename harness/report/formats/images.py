@@ -49,7 +49,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     return [path for _, path in paths]
 
 
-def _figures(comparison: Comparison) -> Iterator[tuple[str, dict[str, Any]]]:
+def _figures(comparison: Comparison) -> Iterator[tuple[str, Any]]:
     for panel in [*comparison.levels, *comparison.panels]:
         for plot in panel.views[0].plots:
             if any(trace["meta"]["series"] for trace in plot.figure["data"]):
@@ -57,8 +57,10 @@ def _figures(comparison: Comparison) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{panel.id}-{plot.id}", _still_figure(plot, setting)
 
 
-def _still_figure(plot: Plot, setting: str) -> dict[str, Any]:
-    """The figure with what the page shows around it: title, setting and legend."""
+def _still_figure(plot: Plot, setting: str) -> Any:
+    """The plotly figure with what the page shows around it: title, setting and legend. plotly checks every property."""
+    from plotly import graph_objects
+
     figure = copy.deepcopy(plot.figure)
     title = plot.title
     meta = figure["layout"].pop("meta", None)
@@ -80,4 +82,4 @@ def _still_figure(plot: Plot, setting: str) -> dict[str, Any]:
     for axis in ("xaxis", "yaxis", "yaxis2"):
         if axis in figure["layout"]:
             figure["layout"][axis] |= {"gridcolor": "#d9dde3", "linecolor": REFERENCE_COLOR}
-    return figure
+    return graph_objects.Figure(figure).update_layout(template=None)

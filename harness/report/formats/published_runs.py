@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import store
+from harness.core.escaping import reordering_texts
 from harness.core.record import Run
 from harness.core.templates import environment
 from harness.report.comparison import compare
@@ -34,6 +35,7 @@ class PublishedRun:
         data, page: relative to the reports folder; the page may be missing.
         summary: what the run says in a sentence or two.
         winners: the run's row of the matrix; None where it did not time the attention alone.
+        reordering: the names in it that would reorder the words around them (``escaping.reordering_texts``).
     """
 
     name: str
@@ -46,6 +48,7 @@ class PublishedRun:
     cases: int
     summary: str
     winners: RunWinners | None
+    reordering: list[str]
 
 
 def publish(
@@ -135,7 +138,7 @@ def _index_page(title: str, runs: Sequence[PublishedRun], pages: Mapping[str, st
     """The text of the index or of a device's page; ``root`` is the way to the reports folder."""
     rows = matrix_rows(runs)
     return (
-        environment(html.TEMPLATES)
+        environment(html.TEMPLATES, [name for run in runs for name in run.reordering])
         .get_template("index.html")
         .render(
             title=title,
@@ -210,6 +213,7 @@ def _published_run(run: Run, path: Path, reports: Path) -> PublishedRun:
         cases=len(run.records),
         summary=found.headline if found else " ".join(map(str, headline.sentences(evidence.rows, operation)[:2])),
         winners=found,
+        reordering=reordering_texts(run.model_dump_json()),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.core.escaping import isolated
 from harness.report.model import amounts
 from harness.report.model.records_table import STATUS_WORDS, ReportRow
 from harness.report.model.style import Style
@@ -93,8 +94,8 @@ def estimate_traces(
 
 
 def escape_text(words: str) -> str:
-    """Words escaped so that plotly shows them as they are."""
-    return escape(words, quote=False)
+    """Words escaped so that plotly shows them as they are; a name from right to left leaves what is around it alone."""
+    return escape(isolated(words), quote=False)
 
 
 def hover_text(row: ReportRow, words: str) -> str:

@@ -79,7 +79,8 @@ class MethodRow:
     """One method with one choice of its knobs, at one setting.
 
     Attributes:
-        knob: its cost knob in words; empty where it has none.
+        knob: its cost knob in words, with what else tells its series apart; empty where it has none.
+        knob_amounts: the numbers in these words.
         is_default: this is what the attention does by default at this setting.
         disturbance: how other processes disturbed the time; None where they did not.
         ratio: time relative to the reference; None without one, or where either time was disturbed.
@@ -94,6 +95,7 @@ class MethodRow:
     series: str
     attention: str
     knob: str
+    knob_amounts: tuple[Amount, ...]
     budget: Budget | None
     is_default: bool
     exact_softmax: bool
@@ -112,6 +114,11 @@ class MethodRow:
     knobs: tuple[tuple[str, str], ...]
     case_id: str
     command: str
+
+    @property
+    def knob_sentence(self) -> Sentence:
+        """The cost knob in words as part of a sentence."""
+        return Sentence(self.knob, self.knob_amounts)
 
     @property
     def is_comparable(self) -> bool:

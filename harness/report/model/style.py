@@ -7,6 +7,7 @@ marker and dash differ too.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 LIGHT_PAGE = "#ffffff"
 DARK_PAGE = "#12161d"
@@ -62,10 +63,10 @@ def assign_styles(series: Iterable[tuple[str, str]]) -> dict[str, Style]:
     by_base: dict[str, list[str]] = {}
     for label, base in sorted(set(series)):
         by_base.setdefault(base, []).append(label)
-    unknown = [base for base in sorted(by_base) if base not in _KNOWN]
+    unknown = {base: nth for nth, base in enumerate(base for base in sorted(by_base) if base not in _KNOWN)}
     styles = {}
     for base, labels in by_base.items():
-        first = _KNOWN[base] if base in _KNOWN else _unused_style(unknown.index(base))
+        first = _KNOWN[base] if base in _KNOWN else _unused_style(unknown[base])
         for nth, label in enumerate(labels):
             styles[label] = Style(first.color, _advance(MARKERS, first.marker, nth), _advance(DASHES, first.dash, nth))
     return styles
@@ -73,6 +74,12 @@ def assign_styles(series: Iterable[tuple[str, str]]) -> dict[str, Style]:
 
 def _unused_style(nth: int) -> Style:
     """The nth style that no known attention has; colours change first, then markers, then dashes."""
+    unused = _unused_styles()
+    return unused[nth % len(unused)]
+
+
+@cache
+def _unused_styles() -> list[Style]:
     combinations = range(len(_COLORS) * len(MARKERS) * (len(DASHES) - 1))
     styles = [
         Style(
@@ -82,8 +89,7 @@ def _unused_style(nth: int) -> Style:
         )
         for i in combinations
     ]
-    unused = [style for style in styles if style not in _KNOWN.values()]
-    return unused[nth % len(unused)]
+    return [style for style in styles if style not in _KNOWN.values()]
 
 
 def _advance(choices: tuple[str, ...], first: str, nth: int) -> str:

@@ -39,8 +39,8 @@ ALLOWED_ERROR = 0.1
 """The allowed error with which the page opens, and that of the index."""
 ALLOWED_WORDS = f"{ALLOWED_ERROR:.0%}"
 RULE = (
-    "Exact softmax and methods with a measured error against softmax count as within an error; one compared only with "
-    "its own definition, or with another attention, does not."
+    "Only exact softmax and methods with a measured error against softmax can win within an error; one compared only "
+    "with its own definition, or with another attention, cannot."
 )
 """The rule in one sentence, for every place that names winners."""
 _SOFTMAX = "softmax"
@@ -205,11 +205,10 @@ class _Contest:
 
     def _named(self, row: MethodRow, end: Sentence | None = None) -> Sentence:
         """A method with its knob, its time and its error."""
-        parts = [part for part in (row.knob, row.time.without_interval, self._error_words(row), end) if part]
-        return compose("{} ({})", row.attention, join(parts))
+        return _bracketed(row, row.time.without_interval, self._error_words(row), end)
 
     def _named_without_time(self, row: MethodRow) -> Sentence:
-        return compose("{} ({})", row.attention, join(part for part in (row.knob, self._error_words(row)) if part))
+        return _bracketed(row, self._error_words(row))
 
     def _error_words(self, row: MethodRow) -> Sentence:
         error = row.errors.get(self._inputs)
@@ -229,6 +228,12 @@ def is_same_kernel(row: MethodRow, other: MethodRow) -> bool:
     """Whether two exact attentions are one kernel under two names."""
     is_known = row.kernel is not None and row.kernel == other.kernel
     return is_known and row.exact_softmax and other.exact_softmax
+
+
+def _bracketed(row: MethodRow, *parts: SentencePart | None) -> Sentence:
+    """A method, and in brackets its knob and some parts of which any may be empty."""
+    knob = [row.knob_sentence] if row.knob else []
+    return compose("{} ({})", row.attention, join([*knob, *(part for part in parts if part)]))
 
 
 def _is_exact_by_definition(error: ErrorAtSetting) -> bool:
@@ -263,9 +268,9 @@ class TimedMethod:
         return self.winner.row
 
     @property
-    def name(self) -> str:
+    def name(self) -> Sentence:
         """The attention with its cost knob in words."""
-        return f"{self.row.attention}, {self.row.knob}" if self.row.knob else self.row.attention
+        return join([self.row.attention, self.row.knob_sentence] if self.row.knob else [self.row.attention])
 
     @property
     def error_words(self) -> Sentence:
@@ -282,8 +287,7 @@ class TimedMethod:
     @property
     def in_brackets(self) -> Sentence:
         """Name, and in brackets knob, time, error and ties."""
-        parts: list[SentencePart] = [self.row.knob, self.row.time.without_interval, self.error_words, self.tied_words]
-        return compose("{} ({})", self.row.attention, join(part for part in parts if part))
+        return _bracketed(self.row, self.row.time.without_interval, self.error_words, self.tied_words)
 
     @property
     def words(self) -> Sentence:

@@ -27,7 +27,13 @@ from harness.report.model.page_data import (
 from harness.report.model.page_parts import Evidence
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, sequence_lengths, undisturbed_first
 from harness.report.questions.best_methods import RULE, best_methods
-from harness.report.questions.reference_times import NO_ATTENTION, kernel_tie, reference_row, relative_time
+from harness.report.questions.reference_times import (
+    NO_ATTENTION,
+    kernel_tie,
+    reference_row,
+    reference_twins,
+    relative_time,
+)
 from harness.report.questions.setting_errors import SettingErrors, preference
 from harness.report.questions.time_lines import series_lines
 from harness.report.questions.trained_scores import mean_score, trained_models
@@ -111,7 +117,8 @@ class _Builder:
     ) -> Setting:
         timed = _one_a_series(rows)
         reference = reference_row(timed)
-        methods = [self._method(row, reference, tie, timed) for row in timed]
+        twins = reference_twins(timed, reference)
+        methods = [self._method(row, reference, tie, twins) for row in timed]
         return Setting(
             facets=facets,
             pass_=pass_,
@@ -132,18 +139,20 @@ class _Builder:
         )
 
     def _method(
-        self, row: ReportRow, reference: ReportRow | None, tie: Tie | None, others: Sequence[ReportRow]
+        self, row: ReportRow, reference: ReportRow | None, tie: Tie | None, twins: Sequence[ReportRow]
     ) -> MethodRow:
         record, time = row.record, row.time
         assert time is not None
-        relative = relative_time(row, reference, tie, others)
+        relative = relative_time(row, reference, tie, twins)
         knobs = {**record.spec.knobs, **record.knobs}
         budget = budget_knob(knobs, self._budgets.get(record.spec.attention))
+        knob = _knob_of(row, knobs, budget)
         place = (row.run, record.spec.attention, row.seq_len)
         return MethodRow(
             series=row.series,
             attention=record.spec.attention,
-            knob=_knob_of(row, knobs, budget),
+            knob=knob.words,
+            knob_amounts=knob.amounts,
             budget=None if budget is None else _budget(budget, knobs),
             is_default=not record.spec.knobs or self._defaults.get(place) == record.knobs,
             exact_softmax=row.exact,
@@ -173,16 +182,17 @@ class _Builder:
         return None
 
 
-def _knob_of(row: ReportRow, knobs: Mapping[str, Scalar], budget: str | None) -> str:
+def _knob_of(row: ReportRow, knobs: Mapping[str, Scalar], budget: str | None) -> Sentence:
     """The cost knob in words, with the other knobs that tell the series apart: "32 hashes, norm floor 0.1"."""
     own = row.series.removeprefix(row.base_series).removeprefix(" (").removesuffix(")")
+    values = dict(part.split("=", 1) for part in own.split(", ") if "=" in part)
     cost = cost_knob(knobs, budget)
-    words = [] if cost is None else [knob_words(cost, knobs)]
-    for part in own.split(", ") if own else []:
-        name, _, value = part.partition("=")
-        if name != cost:
-            words.append(knob_words(name, knobs) if name in knobs else f"{name} {value}".strip())
-    return ", ".join(words)
+    named = [cost, *(name for name in values if name != cost)] if cost is not None else list(values)
+    words = [knob_words(name, knobs) if name in knobs else f"{name} {values[name]}" for name in named]
+    values_named = (knobs.get(name) for name in named)
+    numbers = [value for value in values_named if isinstance(value, int | float) and not isinstance(value, bool)]
+    amounts = [Amount(value, "count" if isinstance(value, int) else "number") for value in numbers]
+    return Sentence(", ".join(words), tuple(amounts))
 
 
 def _budget(name: str, knobs: Mapping[str, Scalar]) -> Budget:

@@ -2,6 +2,7 @@
 costs, at one length. The line of a plot joins measured values; a sentence also names those that are only not clearly
 beaten, because an interval overlaps. Times that other processes disturbed are in neither."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -85,9 +86,9 @@ class ParetoCandidates:
 
     def longest_length(self) -> int | None:
         """The longest length with two points or more, or with one point if no length has more; None without points."""
-        lengths = [point.seq_len for point in self.points]
-        several = [length for length in lengths if lengths.count(length) > 1]
-        return max(several or lengths, default=None)
+        counts = Counter(point.seq_len for point in self.points)
+        several = [length for length, count in counts.items() if count > 1]
+        return max(several or counts, default=None)
 
     @property
     def has_choice(self) -> bool:

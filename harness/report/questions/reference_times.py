@@ -52,6 +52,15 @@ def is_same_kernel(row: ReportRow, other: ReportRow) -> bool:
     return row.exact and other.exact and is_one and _around(row) == _around(other)
 
 
+def reference_twins(rows: Iterable[ReportRow], reference: ReportRow | None) -> list[ReportRow]:
+    """The undisturbed rows of one setting and length that are the reference's kernel under another name: of many rows,
+    the only ones that ``relative_time`` must look at."""
+    if reference is None:
+        return []
+    others = [row for row in rows if row is not reference and row.disturbance is None]
+    return [row for row in others if is_same_kernel(row, reference)]
+
+
 def kernel_tie(rows: Sequence[ReportRow], pass_words: str) -> Tie | None:
     """The largest ratio between two names of one kernel, over the lengths of one setting; None without such a pair."""
     by_length: dict[int, list[ReportRow]] = {}

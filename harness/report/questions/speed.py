@@ -98,7 +98,7 @@ def fastest_sentences(settings: Sequence[Setting]) -> list[Sentence]:
     sampled = [row for row in setting.rows if row.attention == YOSO_SAMPLING]
     if sampled:
         row = next((row for row in sampled if row.is_default), sampled[0])
-        name = f"{row.attention} with {row.knob}" if row.knob else row.attention
+        name = compose("{} with {}", row.attention, row.knob_sentence) if row.knob else Sentence(row.attention)
         order = _order(setting, row, best.row)
         template = "At the same length {} takes {}: {}, {}."
         sentences.append(compose(template, name, _time_words(row), order, error_words(row.errors)))
@@ -317,6 +317,7 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
         unclear = too_short = 0
         for facets, group in by_facets(rows, level).items():
             times, tie = _times(group), kernel_tie(group, dict(facets)["Pass"])
+            rows_of = by_series(group)
             for series, reference in _pairs(times):
                 crossover = clear_crossover(times[series], times[reference], tie)
                 if crossover is None:
@@ -327,7 +328,7 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
                     clear = clear_lengths(times[series], times[reference], tie)
                     own = _crossover_cells(crossover, clear)
                     if level == "operation":
-                        own.append(largest_error([row for row in group if row.series == series], errors))
+                        own.append(largest_error(rows_of[series], errors))
                     cells.append((facets, [series, reference, *own]))
         counts = [
             compose(words, Amount(count, "count"))

@@ -97,7 +97,7 @@ function card(title, row, setting, state, without, warnings, remarks, isAgain = 
     element(
       "p",
       { class: "big" },
-      element("span", { class: "name" }, row.attention),
+      element("bdi", { class: "name cut", "data-cut": row.attention }, row.attention),
       element("span", { class: "time" }, row.time.words),
       element("span", { class: "interval" }, interval),
     ),

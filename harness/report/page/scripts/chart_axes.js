@@ -4,7 +4,7 @@ import { LINE } from "report/chart_frame";
 import { colourOf, inkOf } from "report/colours";
 import { svg } from "report/dom";
 import { logTicks, tickWords } from "report/log_axis";
-import { shortError } from "report/method_words";
+import { methodTip, shortError } from "report/method_words";
 import { errorOf } from "report/selection";
 import { clipped, textWidth } from "report/text_width";
 
@@ -14,8 +14,8 @@ import { clipped, textWidth } from "report/text_width";
 
 /** @param {Frame} frame */
 export function drawErrorAxis(frame) {
-  const { left, right, top, bottom, error, back } = frame;
-  for (const value of logTicks(error, Math.floor((bottom - top) / 30))) {
+  const { left, right, top, bottom, error, errorTicks, back } = frame;
+  for (const value of errorTicks) {
     const y = error.place(value);
     back.push(
       svg("line", { class: "grid", x1: left, x2: right, y1: y, y2: y }),
@@ -114,7 +114,9 @@ export function drawExactLine(frame, exact, state, bottom) {
     const least = index === lines.length - 1 && narrow ? 0 : start;
     const left = Math.max(least, Math.min(x - width / 2, frame.width - width));
     const y = top - 9 - (lines.length - 1 - index) * LINE;
-    frame.back.push(svg("text", { class: "name", x: left, y, style: `fill: ${inkOf(exact.attention)}` }, words));
+    const tip = name === exact.attention ? null : methodTip(exact, error);
+    const style = `fill: ${inkOf(exact.attention)}`;
+    frame.back.push(svg("text", { class: "name", x: left, y, style, "data-tip": tip }, words));
   }
   frame.avoided.push({ left: x - 1, right: x + 1, top, bottom: frame.bottom });
 }

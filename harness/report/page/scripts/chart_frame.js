@@ -25,6 +25,7 @@ import { methodTip, shortError } from "report/method_words";
  * @property {number} bottom Of the plane.
  * @property {LogAxis} time
  * @property {LogAxis} error
+ * @property {number[]} errorTicks
  * @property {Element[]} back Axes, zones and words: a picture with a text alternative.
  * @property {Element[]} marks What has tips and the keyboard's focus.
  * @property {Element[]} labels

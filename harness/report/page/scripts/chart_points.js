@@ -3,6 +3,7 @@
 import { drawnAs, importance, mark } from "report/chart_frame";
 import { svg } from "report/dom";
 import { alongLine, nearestPoint, placeBeside } from "report/label_placement";
+import { methodTip } from "report/method_words";
 import { errorOf } from "report/selection";
 import { clipped, textWidth } from "report/text_width";
 
@@ -105,7 +106,10 @@ export function drawPoints(frame, points, state) {
     const { left, top, right } = place.box;
     const atRight = right <= x;
     const anchor = { x: atRight ? right - 1 : left + 1, "text-anchor": atRight ? "end" : "start" };
-    const group = svg("g", drawnAs("label", row.attention, state));
+    const group = svg("g", {
+      ...drawnAs("label", row.attention, state),
+      "data-tip": name === row.attention ? null : methodTip(row, errorOf(row, state)),
+    });
     if (place.leader) {
       const end = nearestPoint(place.box, { x, y });
       group.append(svg("line", { class: "leader", x1: x, y1: y, x2: end.x, y2: end.y }));

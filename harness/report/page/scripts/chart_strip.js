@@ -4,6 +4,7 @@ import { drawnAs, importance, mark } from "report/chart_frame";
 import { isColoured } from "report/colours";
 import { svg } from "report/dom";
 import { stackBelow } from "report/label_placement";
+import { methodTip } from "report/method_words";
 import { clipped, textWidth } from "report/text_width";
 
 /** @typedef {import("report/page_data").MethodRow} MethodRow */
@@ -34,10 +35,10 @@ export function drawStrip(frame, heading, ticks, top, state, exact) {
     .filter(({ chosen }) => chosen)
     .sort((one, other) => importance(other.row, state) - importance(one.row, state))
     .slice(0, MOST_LABELS);
-  const texts = named.map(({ row, x }) => {
+  const texts = named.map(({ row, error, x }) => {
     const weight = isColoured(row.attention) ? 600 : 400;
     const name = clipped(row.attention, frame.narrow ? 130 : 190, 11.5, weight);
-    return { row, name, x, width: textWidth(name, 11.5, weight) + 1, important: importance(row, state) > 0 };
+    return { row, error, name, x, width: textWidth(name, 11.5, weight) + 1, important: importance(row, state) > 0 };
   });
   const places = stackBelow(texts, { left: left + 4, right: right - 2 }, frame.narrow ? 9 : 6);
   const rows = Math.max(0, ...places.map((place) => (place === null ? 0 : place.row + 1)));
@@ -66,11 +67,14 @@ export function drawStrip(frame, heading, ticks, top, state, exact) {
     ];
     frame.marks.push(mark(row, error, state, x + line * 1e5, parts));
   }
-  for (const [index, { row, name, x }] of texts.entries()) {
+  for (const [index, { row, error, name, x }] of texts.entries()) {
     const place = places[index];
     if (!place) continue;
     const y = line + TICK + place.row * ROW + 10;
-    const group = svg("g", drawnAs("label", row.attention, state));
+    const group = svg("g", {
+      ...drawnAs("label", row.attention, state),
+      "data-tip": name === row.attention ? null : methodTip(row, error),
+    });
     if (place.row > 0) group.append(svg("line", { class: "leader", x1: x, x2: x, y1: line + 14, y2: y - 9 }));
     const look = isColoured(row.attention) ? "name" : "detail";
     group.append(svg("text", { class: `${look} on-strip`, x: place.left, y, style: "font-size: 11.5px" }, name));

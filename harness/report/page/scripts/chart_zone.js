@@ -20,23 +20,31 @@ import { clipped, textWidth, wrapped } from "report/text_width";
  *
  * @param {Setting} setting
  * @param {State} state
+ * @returns {{ words: string, full: string }} `words` has long names shortened.
  */
 export function zoneFinding(setting, state) {
   const { exact, chosen } = best(setting, state);
-  if (exact === null) return "No exact method was timed here.";
-  if (!exact.verdict) return "No time here can be compared with that of an exact method.";
-  const names = rowsAt(setting, chosen.faster).map((row) => {
-    const what = [row.knob, errorOf(row, state)?.worst.words].filter(Boolean).join(", ");
-    return `${clipped(row.attention, 140, 12.5)} (${what})`;
-  });
-  const listed = names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
+  if (exact === null) return alike("No exact method was timed here.");
+  if (!exact.verdict) return alike("No time here can be compared with that of an exact method.");
+  const listed = (/** @type {(name: string) => string} */ shorten) => {
+    const names = rowsAt(setting, chosen.faster).map((row) => {
+      const what = [row.knob, errorOf(row, state)?.worst.words].filter(Boolean).join(", ");
+      return `${shorten(row.attention)} (${what})`;
+    });
+    return names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
+  };
   const within =
     state.allowed === null
       ? "at any measured error against"
       : `and within ${tickWords(state.allowed, "fraction")} of`;
   const others = chosen.notCounted.length > 0 ? "; what does not count is named above" : "";
-  return `Faster than exact ${within} softmax: ${listed || "nothing measured"}${others}.`;
+  const sentence = (/** @type {string} */ names) =>
+    `Faster than exact ${within} softmax: ${names || "nothing measured"}${others}.`;
+  return { words: sentence(listed((name) => clipped(name, 140, 12.5))), full: sentence(listed((name) => name)) };
 }
+
+/** @param {string} words */
+const alike = (words) => ({ words, full: words });
 
 /**
  * The green zone.
@@ -67,13 +75,13 @@ export function drawZone(frame, exact, state, hasErrors) {
  * @param {Frame} frame
  * @param {Box | null} zone
  * @param {Point[]} points
- * @param {string} finding
+ * @param {{ words: string, full: string }} finding
  * @returns {boolean} Whether there was room.
  */
 export function drawZoneWords(frame, zone, points, finding) {
   if (zone === null) return false;
   const marks = [...frame.taken, ...points.map((point) => markBox(frame, point))];
-  const lines = wrapped(finding, zone.right - zone.left - 16, 12.5);
+  const lines = wrapped(finding.words, zone.right - zone.left - 16, 12.5);
   const width = Math.max(...lines.map((line) => textWidth(line, 12.5)));
   const height = lines.length * LINE;
   if (zone.right - zone.left < 110 || height > zone.bottom - zone.top - 6) return false;
@@ -83,7 +91,9 @@ export function drawZoneWords(frame, zone, points, finding) {
       if (marks.some((other) => overlap(box, other))) continue;
       frame.taken.push(box);
       for (const [index, line] of lines.entries()) {
-        frame.back.push(svg("text", { class: "good zone-words", x: left, y: top + 12 + index * LINE }, line));
+        const place = { x: left, y: top + 12 + index * LINE };
+        const tip = finding.words === finding.full ? null : finding.full;
+        frame.back.push(svg("text", { class: "good zone-words", ...place, "data-tip": tip }, line));
       }
       return true;
     }

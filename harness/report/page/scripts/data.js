@@ -4,6 +4,7 @@
  */
 
 import { byId } from "report/dom";
+import { findNames } from "report/isolated_names";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").PanelData} PanelData */
@@ -23,7 +24,10 @@ export async function unpack(id) {
  * @returns {Promise<PageData>}
  */
 export async function loadPage() {
-  return { ...JSON.parse(await unpack("page")), panels: [] };
+  const text = await unpack("page");
+  const data = { ...JSON.parse(text), panels: [] };
+  findNames(data, text);
+  return data;
 }
 
 /** @returns {Promise<PanelData[]>} */

@@ -1,7 +1,9 @@
 /**
  * Elements built from text. What a record says is set as text and never parsed as HTML, so that no record can add an
- * element or run a script.
+ * element or run a script, and names that are written from right to left leave the order of the words around them.
  */
+
+import { isolated, pieces } from "report/isolated_names";
 
 /** @typedef {Node | string | null | undefined | false} Child  Nothing is added for null, undefined and false. */
 /** @typedef {Record<string, string | number | boolean | null | undefined>} Attributes  Left out where false or absent. */
@@ -9,7 +11,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * @template {Element} E
+ * @template {HTMLElement | SVGElement} E
  * @param {E} made
  * @param {Attributes} attributes
  * @param {Child[]} children
@@ -20,8 +22,39 @@ function filled(made, attributes, children) {
     if (value === false || value === null || value === undefined) continue;
     made.setAttribute(name, value === true ? "" : String(value));
   }
-  for (const child of children) if (child !== null && child !== undefined && child !== false) made.append(child);
+  for (const child of children) {
+    if (typeof child === "string") made.append(...texts(made, child));
+    else if (child) made.append(child);
+  }
   return made;
+}
+
+/**
+ * @param {HTMLElement | SVGElement} parent
+ * @param {string} words
+ * @returns {(Node | string)[]}
+ */
+function texts(parent, words) {
+  if (parent instanceof SVGElement) return [isolated(words)];
+  // an option has no elements inside, and stands alone
+  if (parent instanceof HTMLOptionElement) return [words];
+  if (parent.localName === "bdi") return [pieces(words).join("")];
+  return pieces(words).map((piece, place) => {
+    if (place % 2 === 0) return piece;
+    const name = document.createElement("bdi");
+    name.textContent = piece;
+    return name;
+  });
+}
+
+/**
+ * Put words in the place of what an element contains.
+ *
+ * @param {HTMLElement} place
+ * @param {string} words
+ */
+export function setWords(place, words) {
+  place.replaceChildren(...texts(place, words));
 }
 
 /**

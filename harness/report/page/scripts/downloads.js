@@ -10,6 +10,7 @@ import { state } from "report/state";
 
 /** @param {PageData} data */
 export function offerDownloads(data) {
+  byId("raw-data").hidden = false;
   onFirstUse("download", async () => new Blob([await wholeText()], { type: "application/json" }));
   const table = byId("download-csv");
   table.hidden = !data.operation;

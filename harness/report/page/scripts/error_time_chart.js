@@ -12,9 +12,10 @@ import { drawCurves, drawPoints } from "report/chart_points";
 import { drawStrip, HEADING } from "report/chart_strip";
 import { drawZone, drawZoneWords, zoneFinding } from "report/chart_zone";
 import { byId, element, svg } from "report/dom";
-import { logAxis } from "report/log_axis";
+import { logAxis, logTicks, tickWords } from "report/log_axis";
 import { shortError } from "report/method_words";
 import { currentSetting, errorOf, fastestExact, hasTime, methods } from "report/selection";
+import { textWidth } from "report/text_width";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").Setting} Setting */
@@ -49,7 +50,7 @@ export function draw(data, state) {
     { class: "sub" },
     state.pass === "forward" ? "Relative error of the output" : "Worst relative error of output and gradients",
     ", against what a method computes or estimates. Down and left is better. ",
-    "Click or Enter isolates, Escape releases, arrows step.",
+    element("span", { class: "on-screen" }, "Click or Enter isolates, Escape releases, arrows step."),
   );
   container.replaceChildren(heading, explained, figure);
   const notes = drawPlane(figure, setting, rows, state);
@@ -77,11 +78,13 @@ function drawPlane(figure, setting, rows, state) {
     const worst = errorOf(row, state)?.worst;
     return worst ? [worst.value, worst.low ?? worst.value, worst.high ?? worst.value] : [];
   });
-  const left = 46;
   const right = width - 10;
   const top = narrow ? 36 : 22;
-  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 210;
+  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 198;
   const bottom = top + height;
+  const error = logAxis([...errors, ...roomForZone(errors, state, height, narrow)], bottom - 8, top + (narrow ? 26 : 16), 1.12);
+  const errorTicks = logTicks(error, Math.floor((bottom - top) / 30));
+  const left = Math.max(46, ...errorTicks.map((value) => textWidth(tickWords(value, "fraction"), 12) + 10));
   /** @type {Frame} */
   const frame = {
     width,
@@ -96,12 +99,8 @@ function drawPlane(figure, setting, rows, state) {
       right - 8,
       1.12,
     ),
-    error: logAxis(
-      [...errors, ...roomForZone(errors, state, height, narrow)],
-      bottom - 8,
-      top + (narrow ? 26 : 16),
-      1.12,
-    ),
+    error,
+    errorTicks,
     back: [],
     marks: [],
     labels: [],
@@ -149,7 +148,7 @@ function drawPlane(figure, setting, rows, state) {
   const summary = [
     "Error against time.",
     exactWords(exact, state),
-    finding,
+    finding.full,
     `${counted(points.length, "mark")} with a measured error, ${inExact.length} exact or exact but for rounding,`,
     `${unmeasured.length} without a measured error.`,
   ].join(" ");
@@ -169,7 +168,7 @@ function drawPlane(figure, setting, rows, state) {
     const zero = rows.some((row) => errorOf(row, state)?.rounding === false);
     notes.push(zero ? `Every measured error of an estimate is 0 here${on}.` : `No error of an estimate was measured here${on}.`);
   }
-  if (!said) notes.push(finding);
+  if (!said) notes.push(finding.full);
   if (rows.length > chosen.size && points.some(({ row }) => row.budget !== null)) {
     notes.push("Large marks are the choices of the ranking, small ones other budgets of the same method.");
   }

@@ -9,6 +9,8 @@
 
 /** Any interval this wide contains two of 1, 2, 5, 10, 20, 50 and so on, so that no axis has fewer than two ticks. */
 const LEAST_RATIO = 5;
+/** Beyond these a quotient of two values, or a margin, would not be a number. */
+const [LEAST, GREATEST] = [1e-150, 1e150];
 
 /**
  * An axis that contains all `values`, with a margin.
@@ -24,8 +26,9 @@ export function logAxis(values, start, end, margin = 1) {
   let high = 0;
   for (const value of values) {
     if (!(value > 0) || !Number.isFinite(value)) continue;
-    low = Math.min(low, value);
-    high = Math.max(high, value);
+    const kept = Math.min(Math.max(value, LEAST), GREATEST);
+    low = Math.min(low, kept);
+    high = Math.max(high, kept);
   }
   if (high === 0) [low, high] = [1, 1];
   low /= margin;
@@ -51,16 +54,14 @@ export function logAxis(values, start, end, margin = 1) {
  * @returns {number[]}
  */
 export function logTicks(axis, most, numbers = "decimal") {
-  let best = multiples(axis, numbers === "decimal" ? 10 : 2, numbers === "decimal" ? [1, 2, 5] : [1]);
-  const sparser =
-    numbers === "decimal"
-      ? [multiples(axis, 10, [1, 3]), ...[10, 100, 1e3, 1e4].map((base) => multiples(axis, base, [1]))]
-      : [4, 16, 64, 256, 1024, 4096, 65536].map((base) => multiples(axis, base, [1]));
-  for (const ticks of sparser) {
-    if (best.length <= most) break;
-    if (ticks.length >= 2 && ticks.length < best.length) best = ticks;
+  const base = numbers === "decimal" ? 10 : 2;
+  let best = multiples(axis, base, numbers === "decimal" ? [1, 2, 5] : [1]);
+  let sparser = numbers === "decimal" ? multiples(axis, base, [1, 3]) : best;
+  for (let power = 1; best.length > Math.max(2, most) && sparser.length >= 2; power++) {
+    best = sparser;
+    sparser = multiples(axis, base ** power, [1]);
   }
-  return best;
+  return best.length > Math.max(2, most) ? [...best.slice(0, 1), ...best.slice(-1)] : best;
 }
 
 /**
@@ -104,11 +105,17 @@ const SIZES = /** @type {const} */ ([
 export function tickWords(value, unit) {
   if (unit === "fraction") return value < 1e-4 ? value.toExponential(0) : `${round(value * 100)}%`;
   const units = unit === "s" ? TIMES : SIZES;
-  const [size, name] = units.find(([size]) => value >= size * 0.9995) ?? /** @type {const} */ ([1e-9, "ns"]);
+  const [size, name] = units.find(([size]) => value >= size * 0.9995) ?? units[units.length - 1] ?? [1, ""];
   return `${round(value / size)} ${name}`;
 }
 
-/** @param {number} value */
+/**
+ * All digits of a number that has few, else a power.
+ *
+ * @param {number} value
+ */
 function round(value) {
-  return Number(value.toPrecision(3)).toLocaleString("en-US");
+  const rounded = Number(value.toPrecision(6));
+  if (rounded >= 1e-3 && rounded < 1e6) return rounded.toLocaleString("en-US", { maximumFractionDigits: 6 });
+  return Number(value.toPrecision(3)).toExponential().replace("+", "");
 }

@@ -72,6 +72,8 @@ function followPrinting(data) {
 
 async function start() {
   const data = await loadPage();
+  // it is open for readers without JavaScript, to whom it is the answer
+  byId("summary").removeAttribute("open");
   begin(data, () => drawAll(data));
   drawAll(data);
   offerDownloads(data);

@@ -113,7 +113,10 @@ function bars(model, width) {
     parts.push(text(0, y + 13, "tokens", { class: "soft" }));
     shown.forEach((name, i) => {
       const ink = inkOf(attention.get(name) ?? name);
-      parts.push(text(0, top + ROW * i + BAR - 2, names[series.indexOf(name)] ?? name, { "font-weight": 600, style: `fill: ${ink}` }));
+      const shown = names[series.indexOf(name)] ?? name;
+      /** @type {Record<string, string>} */
+      const full = shown === name ? {} : { "data-tip": name, role: "img", "aria-label": name };
+      parts.push(text(0, top + ROW * i + BAR - 2, shown, { "font-weight": 600, style: `fill: ${ink}`, ...full }));
     });
     block.forEach((times, nth) => parts.push(...drawLength(times, shown, nameWidth + column * nth, y, longest)));
     y = top + ROW * shown.length + 10;

@@ -73,7 +73,7 @@ export function draw(data, state) {
   if (!all) shorten(container, grid);
   const left = sorted.length + 1 - grid.childElementCount;
   if (left > 0) {
-    const more = element("button", { type: "button", class: "more-panels" }, `Draw the other ${left}`);
+    const more = element("button", { type: "button", class: "more" }, `Draw the other ${left}`);
     more.addEventListener("click", () => {
       all = true;
       draw(data, state);

@@ -4,7 +4,8 @@
  */
 
 import { loadPanels, unpack } from "report/data";
-import { byId, element, svg } from "report/dom";
+import { byId, element, setWords, svg } from "report/dom";
+import { isolatedPart } from "report/isolated_names";
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").PanelData} PanelData */
@@ -293,7 +294,7 @@ function withParetoFront(data, better) {
   };
   /* only the front is named, because the names of all points would lie on one another */
   const named = traces.map((trace) => {
-    const text = trace.x.map((x, i) => (front.some((p) => p.x === Number(x) && p.y === Number(trace.y[i])) ? (trace.name ?? "") : ""));
+    const text = trace.x.map((x, i) => (front.some((p) => p.x === Number(x) && p.y === Number(trace.y[i])) ? shortened(trace.name ?? "") : ""));
     return { ...trace, mode: "markers+text", text, textposition: "top center", cliponaxis: false };
   });
   return { data: traces.length ? [line, ...named] : [], length };
@@ -316,6 +317,30 @@ function themed(layout) {
   out.margin = { l: 10, r: 14, t: 18, b: 10, ...out.margin };
   out.height ??= 340;
   return out;
+}
+
+/** More characters of a name than these leave too little of a plot; hovering and the table say all of it. */
+const MOST_CHARACTERS = 28;
+
+/** @param {string} name */
+function shortened(name) {
+  const characters = Array.from(name);
+  if (characters.length <= MOST_CHARACTERS) return name;
+  return isolatedPart(`${characters.slice(0, MOST_CHARACTERS - 1).join("")}…`);
+}
+
+/**
+ * The names on an axis of names, shortened.
+ *
+ * @param {Layout} layout
+ * @param {Trace[]} data
+ */
+function shortenCategories(layout, data) {
+  for (const letter of /** @type {const} */ (["x", "y"])) {
+    const names = [...new Set(data.flatMap((trace) => trace[letter]).filter((value) => typeof value === "string"))];
+    if (names.every((name) => shortened(name) === name)) continue;
+    layout[`${letter}axis`] = { ...layout[`${letter}axis`], tickmode: "array", tickvals: names, ticktext: names.map(shortened) };
+  }
 }
 
 function figure() {
@@ -353,19 +378,20 @@ function drawPlot(figure_, plot) {
   const target = part(figure_, ".plot");
   const { data, length } = visibleTraces(plot);
   const title = plot.title + (length !== null && length > 0 ? `, ${length.toLocaleString("en")} tokens` : "");
-  part(figure_, "figcaption span").textContent = title;
-  part(figure_, ".remarks").textContent = plot.remarks.join(" ");
+  setWords(part(figure_, "figcaption span"), title);
+  setWords(part(figure_, ".remarks"), plot.remarks.join(" "));
   const drawn = data.filter(({ meta }) => meta.series !== null);
   target.setAttribute("aria-label", `${title}. ${drawn.length ? "The table below lists the points." : plot.empty}`);
   /** @type {HTMLElement} */ (part(figure_, "details")).hidden = drawn.length === 0;
   target.classList.toggle("empty", drawn.length === 0);
   if (drawn.length === 0) {
     if (target.data) Plotly.purge(target);
-    target.textContent = plot.data.length ? "Every attention of this plot is switched off." : plot.empty;
+    setWords(target, plot.data.length ? "Every attention of this plot is switched off." : plot.empty);
     return;
   }
   if (!target.data) target.textContent = "";
   const layout = themed({ ...plot.layout, ...axesAt(plot, length) });
+  shortenCategories(layout, data);
   if (isPrinting()) layout.width = target.clientWidth;
   if (drawn.every(({ yaxis }) => yaxis === "y2")) {
     const note = { text: plot.empty, x: 0.5, y: 0.4, xref: "paper", yref: "paper", showarrow: false };

@@ -2,7 +2,8 @@
 
 import { comparisonWords, errorWords, flags } from "report/cards";
 import { colourOf, inkOf } from "report/colours";
-import { byId, element, svg } from "report/dom";
+import { byId, element, setWords, svg } from "report/dom";
+import { isolated } from "report/isolated_names";
 import { currentSetting, errorOf, fastestExact, isAllowed, isChosen, methods } from "report/selection";
 import { change } from "report/state";
 
@@ -24,6 +25,10 @@ import { change } from "report/state";
 
 const SPARK = { width: 44, height: 18 };
 const BAR = { width: 46, height: 14 };
+/** More rows than these are shown on request: a reader looks for the first, and a browser draws them at once. */
+const FIRST_ROWS = 30;
+
+let all = false;
 
 /**
  * @param {PageData} data
@@ -38,15 +43,51 @@ export function draw(data, state) {
   const rows = methods(setting, state);
   const shown = columns(data, setting, rows, state);
   const sorted = sort(rows, shown.find(({ id }) => id === state.sort) ?? null, state.descending);
-  const tie = setting.tie ? ` ${setting.tie.explanation.words}` : "";
-  panel.replaceChildren(
+  const first = all ? sorted : sorted.filter((row, place) => place < FIRST_ROWS || isAskedFor(row, data, state));
+  const tie = setting.tie?.explanation.words;
+  const parts = [
     element("h2", { id: "ranking-title" }, `Ranking at ${setting.lengthWords} tokens, ${setting.pass}`),
-    element("p", { class: "sub" }, `A name opens its knobs, checks and command.${tie}`),
-    rows.length ? table(sorted, shown, setting, state) : element("p", {}, "No attention has a time here."),
+    element("p", { class: "sub" }, element("span", { class: "on-screen" }, "A name opens its knobs, checks and command. "), tie),
+    rows.length ? table(first, shown, setting, state) : element("p", {}, "No attention has a time here."),
+    rows.length > FIRST_ROWS ? more(sorted, first, data, state) : null,
     ...footer(setting),
-  );
+  ].filter((part) => part !== null);
+  panel.replaceChildren(...parts);
   const again = focused && [...panel.querySelectorAll("button")].find(({ dataset }) => dataset.focus === focused);
-  if (again) again.focus();
+  if (again) again.focus({ preventScroll: true });
+}
+
+/**
+ * Whether a row is shown wherever it is in the order: the open one, the isolated attention, and the reader's own.
+ *
+ * @param {MethodRow} row
+ * @param {PageData} data
+ * @param {State} state
+ */
+function isAskedFor({ series, attention }, data, state) {
+  return series === state.open || attention === state.isolated || attention === (data.operation?.yours ?? "yoso");
+}
+
+/**
+ * How many rows there are, and the button that shows all of them or the first ones again. The focus goes to the first
+ * row that it adds, so that who uses a keyboard or a screen reader reads on there.
+ *
+ * @param {MethodRow[]} sorted
+ * @param {MethodRow[]} first
+ * @param {PageData} data
+ * @param {State} state
+ */
+function more(sorted, first, data, state) {
+  const words = all ? `Show the first ${FIRST_ROWS}` : `Show all ${sorted.length}`;
+  const button = element("button", { type: "button", class: "more", "data-focus": "more" }, words);
+  button.addEventListener("click", () => {
+    const added = sorted.find((row) => !first.includes(row));
+    all = !all;
+    draw(data, state);
+    const names = [...byId("ranking").querySelectorAll("button")];
+    names.find(({ dataset }) => dataset.focus === (added ? `open ${added.series}` : "more"))?.focus();
+  });
+  return element("p", { class: "foot" }, all ? "" : `${first.length} of ${sorted.length} attentions are shown. `, button);
 }
 
 /**
@@ -76,10 +117,10 @@ function heading({ id, heading: words, key }, state) {
   const order = now ? (state.descending ? "descending" : "ascending") : null;
   const cell = element("th", { scope: "col", class: id, "aria-sort": order });
   if (!key) {
-    cell.append(words);
+    setWords(cell, words);
     return cell;
   }
-  const button = element("button", { type: "button", "data-focus": `sort ${id}` }, words);
+  const button = element("button", { type: "button", "data-focus": `sort ${id}`, "data-cut": words }, words);
   button.addEventListener("click", () => change({ sort: id, descending: now && !state.descending }));
   cell.append(button);
   return cell;
@@ -93,7 +134,7 @@ function heading({ id, heading: words, key }, state) {
 function line(row, shown, state) {
   const cells = shown.map((column) => {
     const kind = [column.id, column.kind?.(row)].filter(Boolean).join(" ");
-    return element("td", { class: kind, "data-label": column.heading }, ...column.cell(row));
+    return element("td", { class: kind, "data-label": isolated(column.heading) }, ...column.cell(row));
   });
   const kind = state.isolated === row.attention ? "row isolated" : "row";
   return element("tr", { class: kind, "data-attention": row.attention }, ...cells);
@@ -117,7 +158,9 @@ function columns(data, setting, rows, state) {
       id: "attention",
       heading: "attention",
       key: ({ attention }) => attention,
-      cell: (row) => [nameButton(row, state), row.knob ? element("small", {}, row.knob) : null],
+      cell: (row) => [
+        element("div", { class: "who" }, nameButton(row, state), row.knob ? element("small", { "data-cut": row.knob }, row.knob) : null),
+      ],
     },
     { id: "spark", heading: "time over length", key: null, cell: (row) => [spark(row)] },
     {
@@ -180,7 +223,7 @@ function nameButton(row, state) {
   const button = element(
     "button",
     { type: "button", class: "name", "aria-expanded": String(isOpen), "data-focus": `open ${row.series}`, style },
-    row.attention,
+    element("bdi", { class: "cut", "data-cut": row.attention }, row.attention),
   );
   button.addEventListener("click", () => change({ open: isOpen ? null : row.series }));
   return button;

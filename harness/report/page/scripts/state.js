@@ -1,4 +1,7 @@
-/** What the reader has chosen: the bar, the sorting and the open row. The hash of the address stores it. */
+/**
+ * What the reader has chosen: the bar, the sorting and the open row. The hash of the address stores it, and the buttons
+ * of the browser step through the choices of what the page is about.
+ */
 
 /** @typedef {import("report/page_data").PageData} PageData */
 /** @typedef {import("report/page_data").Pass} Pass */
@@ -40,8 +43,13 @@ export const state = {
   open: null,
 };
 
+/** What the page is about: "back" undoes a change of these, and leaves what is only a way of looking at it. */
+const STEPS = /** @type {const} */ (["facets", "pass", "length", "inputs", "allowed", "isolated"]);
+
 /** @type {PageData | null} */
 let page = null;
+/** The hash that the state was read from or written to. */
+let known = "";
 let redraw = () => {};
 
 /**
@@ -54,10 +62,14 @@ export function begin(data, draw) {
   page = data;
   redraw = draw;
   restore();
-  addEventListener("hashchange", () => {
-    restore();
-    redraw();
-  });
+  // a step back is the first event, a link that was pasted into the open page is both
+  for (const event of ["popstate", "hashchange"]) {
+    addEventListener(event, () => {
+      if (location.hash.slice(1) === known) return;
+      restore();
+      redraw();
+    });
+  }
 }
 
 /**
@@ -66,16 +78,24 @@ export function begin(data, draw) {
  * @param {Partial<State>} part
  */
 export function change(part) {
+  const before = place();
   Object.assign(state, part);
   const written = hash();
-  const here = location.href.split("#")[0] ?? "";
-  if (written !== location.hash.slice(1)) history.replaceState(null, "", written ? `${here}#${written}` : here);
+  if (written !== location.hash.slice(1)) {
+    const address = `${location.href.split("#")[0]}${written ? `#${written}` : ""}`;
+    if (place() === before) history.replaceState(null, "", address);
+    else history.pushState(null, "", address);
+  }
+  known = location.hash.slice(1);
   redraw();
 }
 
+const place = () => JSON.stringify(STEPS.map((name) => state[name]));
+
 /** Read the state from the address. What it leaves out, or what this page does not have, is at its first value. */
 export function restore() {
-  const read = new URLSearchParams(location.hash.slice(1));
+  known = location.hash.slice(1);
+  const read = new URLSearchParams(known);
   Object.assign(state, first());
   const operation = page?.operation;
   for (const [name, choices] of Object.entries(operation?.facets ?? {})) {

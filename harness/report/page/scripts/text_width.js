@@ -1,5 +1,7 @@
 /** How wide a text is before it is drawn, in the page's font; shortened or broken into lines where that is too wide. */
 
+import { isolated, isolatedPart } from "report/isolated_names";
+
 const context = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
 /** @type {Map<string, number>} */
 const known = new Map();
@@ -40,10 +42,12 @@ export function clipped(text, most, size, weight = 400) {
     if (width <= most) fits = middle;
     else tooMany = middle;
   }
-  return `${characters.slice(0, fits).join("")}…`;
+  return isolatedPart(`${characters.slice(0, fits).join("")}…`);
 }
 
 /**
+ * Lines of words; what is between isolates stays in one line, because isolates end with the line.
+ *
  * @param {string} words
  * @param {number} width
  * @param {number} size
@@ -51,7 +55,7 @@ export function clipped(text, most, size, weight = 400) {
 export function wrapped(words, width, size) {
   /** @type {string[]} */
   const lines = [];
-  for (const word of words.split(" ")) {
+  for (const word of isolated(words).split(/ (?![^\u2068\u2069]*\u2069)/)) {
     const last = lines[lines.length - 1];
     if (last !== undefined && textWidth(`${last} ${word}`, size) <= width) lines[lines.length - 1] = `${last} ${word}`;
     else lines.push(word);

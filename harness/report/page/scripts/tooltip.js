@@ -1,5 +1,6 @@
 /**
- * The text of an element's `data-tip`, shown beside it while the pointer or the keyboard's focus is on it.
+ * The text of an element's `data-tip`, shown beside it while the pointer or the keyboard's focus is on it; of an element
+ * with `data-cut`, that text where the element has no room for all of it.
  *
  * The first line of several is the heading. The tip is kept inside the window, stays while the pointer is on the tip
  * itself, so that its text can be read under magnification and be selected, and Escape closes it.
@@ -23,7 +24,7 @@ let closing = 0;
 /** @param {Element} found */
 function open(found) {
   clearTimeout(closing);
-  const text = found.getAttribute("data-tip") ?? "";
+  const text = tipOf(found);
   if (found === owner || text === "") return;
   close();
   tip ??= document.body.appendChild(element("div", { id: "tip", role: "tooltip" }));
@@ -41,6 +42,12 @@ function open(found) {
   });
   tip.style.left = `${place.left}px`;
   tip.style.top = `${place.top}px`;
+}
+
+/** @param {Element} found */
+function tipOf(found) {
+  const isCut = found.scrollWidth > found.clientWidth;
+  return found.getAttribute("data-tip") ?? (isCut ? found.getAttribute("data-cut") : null) ?? "";
 }
 
 function closeSoon() {
@@ -81,7 +88,7 @@ document.addEventListener("pointerover", (event) => {
     clearTimeout(closing);
     return;
   }
-  const found = target.closest("[data-tip]");
+  const found = target.closest("[data-tip], [data-cut]");
   if (found) open(found);
   else if (owner) closeSoon();
 });
@@ -89,8 +96,9 @@ document.addEventListener("pointerout", (event) => {
   if (owner && event.relatedTarget === null) closeSoon();
 });
 document.addEventListener("focusin", (event) => {
-  const found = /** @type {Element} */ (event.target).closest("[data-tip]");
-  if (found?.matches(":focus-visible")) open(found);
+  const target = /** @type {Element} */ (event.target);
+  const found = target.closest("[data-tip], [data-cut]") ?? target.querySelector("[data-cut]");
+  if (found && target.matches(":focus-visible")) open(found);
   else close();
 });
 document.addEventListener("focusout", () => close());

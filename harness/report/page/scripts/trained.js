@@ -207,6 +207,7 @@ function curves(task, width) {
   const full = `Trained with ${first.trainedWith}, tested with ${first.testedWith}`;
   const short = `Trained → tested: ${first.trainedWith} → ${first.testedWith}`;
   const title = !single ? "Trained → tested with" : textWidth(full, SIZE, 600) <= width ? full : short;
+  const shownTitle = clipped(title, width, SIZE, 600);
   const axis = sameBudget ? `${first.budget} at test time` : "budget at test time";
   const chart = svg(
     "svg",
@@ -214,7 +215,7 @@ function curves(task, width) {
       width, height: bottom + BOTTOM + 16, viewBox: `0 0 ${width} ${bottom + BOTTOM + 16}`,
       role: "group", "aria-label": `${task.heading}: ${title}, over ${axis}`,
     },
-    text(0, 13, clipped(title, width, SIZE, 600), { "font-weight": 600 }),
+    text(0, 13, shownTitle, { "font-weight": 600, ...(shownTitle === title ? {} : { "data-tip": title, role: "img", "aria-label": title }) }),
     ...range.map((value) => grid({ x1: left, x2: right, y1: y(value), y2: y(value) })),
     ...range.map((value) => text(left - 6, y(value) + 4, percent(value), { class: "soft", "text-anchor": "end" })),
     task.chance && chanceLine({ x1: left, x2: right, y1: y(task.chance.value), y2: y(task.chance.value) }),
