@@ -10,8 +10,7 @@ SCRIPTS := tests/report/scripts
 .PHONY: report docs check test test-part fuzz kill durations lint sanitize gate-proof gpu gpu-device wheel clean
 
 report: $(VENV)/.ready
-	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json; status=$$?; \
-	$(BIN)/harness report $(OUT)/$(PROFILE).json --out $(OUT)/$(PROFILE).html && exit $$status
+	$(BIN)/harness run --profile $(PROFILE) --out $(OUT)/$(PROFILE).json
 
 # The documentation's site, in site/; a broken link or a public name without a docstring is an error.
 docs: $(VENV)/.ready
@@ -98,6 +97,7 @@ wheel: $(VENV)/.ready
 	then YOSO_PREBUILD=1 $(BIN)/python -m build --no-isolation --wheel --outdir dist; \
 	else cp dist/pure/*.whl dist; fi
 	ls dist/*.whl dist/pure/*
+	@$(BIN)/python -c 'import torch; print("pip install dist/*.whl torch==" + torch.__version__.partition("+")[0])'
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist $(SCRIPTS)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

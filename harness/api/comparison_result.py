@@ -97,7 +97,7 @@ class ComparisonResult:
         path = Path(path)
         if path.suffix != ".html":
             raise ValueError(f"path must end with .html, got {str(path)!r}")
-        page = compare([self.run], self._own_notes())
+        page = compare([self.run], self._notes_of_the_page())
         try:
             return html.write(page, path)
         except OSError as error:
@@ -168,10 +168,11 @@ class ComparisonResult:
             explanation(errors.of(record) for record in compared),
             "; ".join(f"the error of {name} is relative to {against}" for name, against in estimated.items()),
         ]
-        return [*failures, *self._own_notes(), *filter(None, sentences), *not_measured, *own]
+        about_times = self._notes_of_times()
+        return [*failures, *self._notes_of_the_page(), *about_times, *filter(None, sentences), *not_measured, *own]
 
-    def _own_notes(self) -> list[str]:
-        """The notes that are about the comparison as a whole, which the report has as well."""
+    def _notes_of_the_page(self) -> list[str]:
+        """The notes that the report's page has as well, because it cannot find them in the records."""
         notes = []
         if self._left_out:
             notes.append(f"interrupted: {self._left_out} cases were not measured")
@@ -188,24 +189,31 @@ class ComparisonResult:
             threads = sorted({timing.threads for timing in timed if timing.threads is not None})
             with_threads = f" with {threads[0]} thread{'s' if threads[0] > 1 else ''}" if len(threads) == 1 else ""
             notes.append(
-                f"all cases ran one after the other in this process{with_threads}; times are medians with the "
+                f"all cases ran one after the other in one process{with_threads}; times are medians with the "
                 f"{LEVEL:.0%} interval within it: how much another process would differ was not measured"
             )
         if self._timed_again is not None and any(row.name == self._timed_again[1] for row in self.rows):
             reference, again = self._timed_again
             notes.append(f"{again} is {reference}, timed again as the last of each length")
-            ties = dict.fromkeys(str(row.tie.explanation) for row in self.rows if row.tie is not None)
-            notes += ties or ["other processes disturbed the times of both at each length, so no ratio is clear"]
-        disturbance = disturbed_run.judge(self.records) if timed else None
-        if disturbance is not None:
-            notes.append(disturbance.sentence)
-        if any(row.is_disturbed for row in self.rows):
-            notes.append("~: other processes disturbed the time, so it is compared with no other")
         measured = {row.name for row in self.rows if row.record.status == "ok"}
         for name, sentences in self._refusals.items():
             if name in measured and sentences:
                 sizes = "another size" if len(sentences) == 1 else f"{len(sentences)} other sizes"
                 notes.append(f"{name} was not verified at {sizes}, because it cannot run there: {sentences[0]}")
+        return notes
+
+    def _notes_of_times(self) -> list[str]:
+        """Which times can be compared; the report says this in its own places."""
+        if all(row.record.timing is None for row in self.rows):
+            return []
+        notes = list(dict.fromkeys(str(row.tie.explanation) for row in self.rows if row.tie is not None))
+        if self._timed_again is not None and not notes:
+            notes.append("other processes disturbed one of these two times at each length, so no ratio is clear")
+        disturbance = disturbed_run.judge_run(self.run)
+        if disturbance is not None:
+            notes.append(disturbance.sentence)
+        if any(row.is_disturbed for row in self.rows):
+            notes.append("~: other processes disturbed the time, so it is compared with no other")
         return notes
 
     def _findings(self) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ The modules import torch, pandas and the like inside their functions, so that ``
 
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +37,25 @@ app = _App(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(version("yoso-harness"))
+        raise typer.Exit
+
+
+@app.callback()
+def _of_every_command(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Compare attentions by speed, memory and accuracy."""
+
+
 for _module in iter_modules(commands.__path__):
     if _module.name.endswith("_command"):
         import_module(f"{commands.__name__}.{_module.name}").add_to(app)

@@ -55,8 +55,9 @@ def run(
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Benchmark JSON to write.")] = Path("run.json"),
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Write the report beside the JSON.")] = True,
 ) -> None:
-    """Run the suites with pytest, print one line per case, and write the JSON.
+    """Run the suites with pytest, print one line per case, and write the JSON and the report, one page.
 
     Exit code: 0 every case has a result or cannot run here, 1 a regression that --benchmark-compare-fail found, 2 a
     case failed or the run ended early, 130 interrupted.
@@ -66,14 +67,36 @@ def run(
 
     given = arguments or []
     out.parent.mkdir(parents=True, exist_ok=True)
-    again = shlex.join(["harness", "run", *_without_resume(given), f"--out={out}"])
+    own = [f"--out={out}", *([] if page else ["--no-page"])]
+    again = shlex.join(["harness", "run", *_without_resume(given), *own])
     passed_on = [*OUTPUT_OPTIONS, *PLUGIN, f"--benchmark-json={out}", f"--harness-progress={again}", *given]
     watch = _RunWatch()
+    before = _written(out)
     try:
         code = pytest.main(passed_on, plugins=[watch])
     except PerformanceRegression:  # of --benchmark-compare-fail; pytest-benchmark has printed what is slower
         raise MeasuredRegression from None
+    finally:
+        if _written(out) != before:
+            _report(out, page)
     raise typer.Exit(INTERRUPTED if watch.interrupted else FAILED if code else 0)
+
+
+def _written(out: Path) -> int | None:
+    """When the file was written, in nanoseconds; None if there is none."""
+    return out.stat().st_mtime_ns if out.exists() else None
+
+
+def _report(out: Path, is_wanted: bool) -> None:
+    """Write the page of the run beside its JSON; otherwise name the command that does."""
+    if not is_wanted:
+        typer.echo(f"for the report: {shlex.join(['harness', 'report', str(out)])}")
+        return
+    from harness.core import store
+    from harness.report.comparison import compare
+    from harness.report.formats import html
+
+    typer.echo(f"report: {html.write(compare([store.load(out)]), out.with_suffix('.html'))}")
 
 
 def _without_resume(arguments: list[str]) -> list[str]:

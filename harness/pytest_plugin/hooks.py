@@ -381,7 +381,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     write(f"log: {session.log_path}")
     if is_interrupted or any(record.not_begun for record in records):
         write(f"not all cases were measured; continue with: {_resume_line(config, progress)}")
-    if path:
+    if path and progress is None:  # `harness run` writes the report itself
         write(f"for the report: {shlex.join(['harness', 'report', str(path)])}")
 
 

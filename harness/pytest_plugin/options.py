@@ -297,8 +297,10 @@ def _seconds(config: pytest.Config, option: str, name: str) -> float | None:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise pytest.UsageError(f"{option} must be a number of seconds above 0, such as 60, got {text!r}")
+    is_allowed = seconds >= 0 if option == "--deadline" else seconds > 0
+    if not is_allowed or math.isinf(seconds):
+        least = "0 or more" if option == "--deadline" else "above 0"
+        raise pytest.UsageError(f"{option} must be a number of seconds, {least}, such as 60, got {text!r}")
     return seconds
 
 

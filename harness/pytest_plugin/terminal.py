@@ -163,7 +163,7 @@ def tables(records: Iterable[Record], width: int = 80, named: Sequence[str] = ()
     for title, rounds in groups.items():
         times = {place: _time_over_processes(own) for place, own in rounds.items()}
         processes |= {1 if time is None else time.processes for time in times.values()}
-        cells = {place: _cell(own[-1], errors, times[place]) for place, own in rounds.items()}
+        cells = {place: _cell(_shown(own), errors, times[place]) for place, own in rounds.items()}
         lines += ["", title, *_table(cells, width, named)]
     if lines:
         shown = [record for record in records if isinstance(record.spec, OperationSpec) and record.timing is not None]
@@ -173,6 +173,11 @@ def tables(records: Iterable[Record], width: int = 80, named: Sequence[str] = ()
         legend += [f"{DISTURBED_MARK}: other processes disturbed the time"] if DISTURBED_MARK in texts else []
         lines += ["", *filter(None, legend)]
     return lines
+
+
+def _shown(rounds: Sequence[Record]) -> Record:
+    """The record of one case that the table has: the last whose time was not disturbed, or else the last."""
+    return next((record for record in reversed(rounds) if not _is_disturbed(record)), rounds[-1])
 
 
 def _time_over_processes(rounds: Sequence[Record]) -> intervals.Estimate | None:

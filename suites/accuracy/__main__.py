@@ -23,6 +23,7 @@ import typer
 from harness.commands.error_boundary import CommandGroup
 from harness.processes import ending_signals
 from harness.processes.case_worker import CaseWorker
+from harness.pytest_plugin import benchmark_json
 from suites.accuracy import page, verdicts
 from suites.accuracy.plan import PLANS, Plan
 from suites.accuracy.report_run import report_run
@@ -86,7 +87,7 @@ def write_results(plan: Plan, trainings: Trainings, out: Path) -> None:
     finished = trainings.run()
     results = verdicts.results(plan, {record.case_id: record for record in finished.records})
     summary = {"profile": plan.name, "results": [result.model_dump(mode="json") for result in results]}
-    _replace(out / "accuracy.json", json.dumps({"harness": report_run(plan, finished).model_dump(mode="json")}))
+    _replace(out / "accuracy.json", json.dumps(benchmark_json.of_stored_run(report_run(plan, finished))))
     _replace(out / "summary.json", json.dumps(summary, indent=1))
     _replace(out / "accuracy.md", page.render(plan, finished, results))
 

@@ -122,7 +122,7 @@ def test_a_mistake_is_diagnosed_and_an_exception_named(result):
 
 def test_the_notes_say_how_it_was_measured(result):
     notes = notes_of(result)
-    assert "all cases ran one after the other in this process with" in notes
+    assert "all cases ran one after the other in one process with" in notes
     assert "sdpa_again is sdpa, timed again as the last of each length" in notes
     assert "the error of performer_softmax is relative to softmax" in notes
 
@@ -153,7 +153,8 @@ def test_what_is_saved_is_a_run_and_a_file_of_pytest_benchmark(result, tmp_path)
 def test_the_report_is_the_whole_page(result, tmp_path):
     page = result.report(tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<html" in page
-    assert "sdpa_again is sdpa" in page
+    assert "sdpa_again is sdpa, timed again" in page
+    assert page.count("is compared with no other") == 0, "a note of the table's marks, which the page does not have"
 
 
 def test_a_case_is_measured_again_by_the_same_call(result):
@@ -359,6 +360,12 @@ def test_run_measures_a_list_of_cases(monkeypatch):
     for wrong in (3, specs[0], ["sdpa"]):
         with pytest.raises(ValueError, match="specs must be a list of OperationSpec, ModelSpec"):
             harness.run(wrong)
+
+
+def test_every_public_name_is_there_and_a_type_checker_may_read_the_package():
+    for name in harness.__all__:
+        assert getattr(harness, name).__name__ == name
+    assert (Path(harness.__file__).parent / "py.typed").exists()
 
 
 def test_a_script_without_a_main_guard_from_standard_input():

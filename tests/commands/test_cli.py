@@ -1,10 +1,13 @@
 """The ``harness`` command: its output, its exit codes, and how fast its help is."""
 
+import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import synthetic
 from _pytest.assertion.rewrite import AssertionRewritingHook
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -81,7 +84,8 @@ def test_a_run_of_a_users_suite_can_be_reported(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 cases\nall operation cases: " in done.stdout
     assert "8/8 operation softmax n64 fwdbwd: " in done.stdout
-    assert "for the report: harness report out/run.json\n" in done.stdout
+    assert done.stdout.endswith("report: out/run.html\n")
+    assert "softmax" in (tmp_path / "out" / "run.html").read_text()
     run = load(tmp_path / "out" / "run.json")
     assert len(run.records) == 8
     done = call("report", tmp_path / "out" / "run.json", "-o", tmp_path / "report.html")
@@ -139,6 +143,27 @@ def test_run_passes_every_option_on_to_pytest(monkeypatch):
     assert "--benchmark-json=out.json" in arguments
     again = "harness run suites -k 'yoso and fwd' --heads 12 -x --benchmark-save=mine --out=out.json"
     assert f"--harness-progress={again}" in arguments
+
+
+def test_a_run_writes_its_page_unless_the_user_wants_none_or_there_is_no_new_json(monkeypatch, tmp_path):
+    out = tmp_path / "run.json"
+
+    def measured(arguments, plugins):
+        out.write_text(json.dumps({"harness": synthetic.run([]).model_dump(mode="json")}))
+        return 0
+
+    monkeypatch.setattr(pytest, "main", measured)
+    assert call("run", "--no-page", "-o", out).stdout == f"for the report: harness report {out}\n"
+    assert not out.with_suffix(".html").exists()
+    assert call("run", "-o", out).stdout == f"report: {out.with_suffix('.html')}\n"
+    assert out.with_suffix(".html").exists()
+    monkeypatch.setattr(pytest, "main", lambda arguments, plugins: 4)
+    failed = call("run", "-o", out)
+    assert (failed.exit_code, failed.stdout) == (2, "")
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert call("--version").stdout.strip() == version("yoso-harness")
 
 
 def test_help_and_import_load_no_torch():

@@ -75,22 +75,24 @@ def test_ab_and_bisect_start_with_the_harness_own_suites_where_the_folder_has_no
     assert started == [own] * 2
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def wheel_of_a_copy(folder):
     """The pure wheel of a copy of these sources, since setuptools builds in their folder."""
-    copy = tmp_path_factory.mktemp("sources")
+    copy, out = folder / "sources", folder / "wheel"
+    copy.mkdir()
     for name in SOURCES:
         source = ROOT / name
         leave_out = shutil.ignore_patterns("__pycache__")
         _ = shutil.copytree(source, copy / name, ignore=leave_out) if source.is_dir() else shutil.copy(source, copy)
-    out = tmp_path_factory.mktemp("wheel")
     command = ["pip", "wheel", str(copy), "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "-w", str(out)]
     subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, text=True)
     (built,) = out.iterdir()
     return built
 
 
-def test_the_wheel_has_the_suites_in_its_own_package_and_type_information(wheel):
+@pytest.mark.alone
+def test_the_wheel_has_every_file_and_runs_its_suites_from_an_empty_folder(tmp_path):
+    """Also with pytest's own command, whose options are known although the suites are named with ``--pyargs``."""
+    wheel = wheel_of_a_copy(tmp_path)
     assert wheel.name.endswith("-py3-none-any.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"harness/suites/{path.name}" for path in (ROOT / "suites").glob("*.py")} <= names
@@ -101,10 +103,6 @@ def test_the_wheel_has_the_suites_in_its_own_package_and_type_information(wheel)
     assert {"harness/py.typed", "yoso/py.typed"} <= sources
     assert sources <= names
 
-
-@pytest.mark.alone
-def test_from_an_empty_folder_the_installed_harness_runs_its_suites(wheel, tmp_path):
-    """Also with pytest's own command, whose options are known although the suites are named with ``--pyargs``."""
     installed, folder = tmp_path / "installed", tmp_path / "empty"
     folder.mkdir()
     with zipfile.ZipFile(wheel) as archive:

@@ -169,8 +169,8 @@ def test_without_specs_the_cases_are_the_profiles(pytester, run_session, stored_
         ("--seq-len=12,x", "--seq-len must be whole numbers of tokens, got x"),
         ("--seq-len=0", "*must be 1 or more*"),
         ("--device=gpu", "--device must be a torch device*'gpu'"),
-        ("--case-timeout=0", "--case-timeout must be a number of seconds above 0, such as 60, got '0'"),
-        ("--deadline=soon", "--deadline must be a number of seconds above 0, such as 60, got 'soon'"),
+        ("--case-timeout=0", "--case-timeout must be a number of seconds, above 0, such as 60, got '0'"),
+        ("--deadline=soon", "--deadline must be a number of seconds, 0 or more, such as 60, got 'soon'"),
         ("--head-dim=0", "--head-dim must be a whole number of 1 or more, got '0'"),
         ("--padding=half", "--padding must be a fraction from 0 to below 1, such as 0.25, got 'half'"),
     ],
@@ -274,7 +274,6 @@ def test_rounds_measure_timed_cases_in_a_process_each_and_errors_once(pytester, 
     assert [record.spec.kind for record in records if record.timing is None] == ["quality"]
     names = [bench["name"] for bench in json.loads((pytester.path / "out" / "run.json").read_text())["benchmarks"]]
     assert names == [f"test_operation[{timed[0].case_id}]", f"test_operation[{timed[0].case_id}-round2]"]
-    result.stdout.fnmatch_lines(["*95% interval between 2 processes*"])
     log = pytester.path / "out" / "run.log.jsonl"
     kept = log.read_text().splitlines()[:2]
     log.write_text("\n".join(kept) + "\n")

@@ -49,7 +49,6 @@ def test_a_log_file_gets_a_line_per_case_then_the_result_and_what_to_do_next(pyt
             "cases: 1 ok, 1 unsupported, 1 crashed",
             "JSON: out/run.json",
             "log: out/run.log.jsonl",
-            "for the report: harness report out/run.json",
             "2 failed, 1 passed, 1 skipped*",
         ]
     )
@@ -78,7 +77,7 @@ def bar(monkeypatch):
     """A ``RunProgress`` in the middle of a run of three cases, and a function that gives its bar at 80 columns."""
     long = TaskSpec(attention="x" * 60, seq_len=64)
     specs = [OperationSpec(attention="sdpa", seq_len=n) for n in (128, 512)] + [long]
-    items = [SimpleNamespace(nodeid=spec.case_id, spec=spec) for spec in specs]
+    items = [SimpleNamespace(nodeid=spec.case_id, spec=spec, get_closest_marker=lambda name: None) for spec in specs]
     monkeypatch.setattr(progress_module, "spec_of", lambda item: item.spec)
     written = []
     writer = SimpleNamespace(width_of_current_line=0)
@@ -87,7 +86,7 @@ def bar(monkeypatch):
     )
     plugins = SimpleNamespace(get_plugin=lambda name: reporter)
     option = SimpleNamespace(collectonly=False)
-    stash = {SESSION: SimpleNamespace(cases_of_log=frozenset())}
+    stash = {SESSION: SimpleNamespace(cases_of_log=frozenset(), rounds=1)}
     running = RunProgress("harness run", live=False)
     running.pytest_collection_finish(
         SimpleNamespace(items=items, config=SimpleNamespace(pluginmanager=plugins, option=option, stash=stash))

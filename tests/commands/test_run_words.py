@@ -222,3 +222,11 @@ def test_what_all_cases_share_is_said_once_and_names_stay_different():
     turned = case_words(["a-b-c", "a-c-b"])
     assert (turned.shared, turned.names) == ("", {"a-b-c": "a-b-c", "a-c-b": "a-c-b"})
     assert case_words(["x-1", "x-2"])["never seen"] == "never seen"
+
+
+def test_the_table_has_the_round_that_was_not_disturbed():
+    quiet, loud = timed("mine", 128, 0.01), timed("mine", 128, 0.09)
+    loud = loud.model_copy(update={"timing": loud.timing.model_copy(update={"disturbed": True})})
+    for rounds in ([quiet, loud], [loud, quiet]):
+        (row,) = (line for line in terminal.tables(rounds) if line.startswith("mine"))
+        assert "10.0 ms" in row

@@ -105,10 +105,21 @@ def test_the_steps_run_without_the_packages_that_are_not_needed(gpu_run, tmp_pat
     blocked = f"import sys\nsys.modules.update(dict.fromkeys({gpu_run.NOT_NEEDED!r}))\n"  # importing one of them fails
     (tmp_path / "sitecustomize.py").write_text(blocked)
     run = tmp_path / "run.json"
-    options = ["--attention=yoso,sdpa", "--seq-len=128", "--worker", f"--benchmark-json={run}", "-W", "default"]
+    options = ["--attention=yoso,sdpa", "--only", "--all", "--seq-len=128", "--worker", "-W", "default"]
     kinds = "-k=operation or quality or (model and encoder)"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "suites", *options, kinds],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "suites",
+            f"--benchmark-json={run}",
+            *options,
+            kinds,
+        ],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,

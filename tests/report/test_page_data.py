@@ -392,6 +392,12 @@ def test_the_command_of_a_case_selects_it_with_the_options_of_the_run() -> None:
         "harness", "run", "--profile=quick", "--device=cpu", "--seq-len=512", "--dtype=float32",
         "-k", f"[{row.case_id}]",
     ]  # fmt: skip
+    spec = {"command": "harness run --attention=sdpa --only --heads 8 --padding=0.0 --rounds 2 --out=run.json"}
+    row = row_of(of_records(timed("sdpa", 512, 1e-3), **spec), "sdpa", 512)
+    assert shlex.split(row.command) == [
+        "harness", "run", "--profile=standard", "--device=cpu", "--attention=sdpa", "--only", "--heads=8",
+        "--padding=0.0", "-k", f"[{row.case_id}]",
+    ]  # fmt: skip
 
 
 def test_runs_of_two_machines_are_never_in_one_setting() -> None:

@@ -272,3 +272,19 @@ def test_a_report_of_impossible_samples_is_refused_in_one_line(tmp_path: Path, s
     assert done.exit_code == 2
     assert done.stderr.startswith(f"error: {path}: not a run: records.0.timing.wall_seconds.0: expected a ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_log_is_published_as_pytest_benchmarks_json_with_the_machine_of_the_run(tmp_path: Path) -> None:
+    run: Run = synthetic.realistic(lengths=(512,), modes=("forward",))
+    lines = [run.model_copy(update={"records": []}).model_dump_json(), *(one.model_dump_json() for one in run.records)]
+    log = tmp_path / "interrupted.log.jsonl"
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    command = ["publish", str(log), "--reports", str(tmp_path / "reports"), "--name", "kept"]
+    for _ in range(2):  # the second time, the same data is there already
+        assert CliRunner().invoke(app, command).exit_code == 0
+    written = json.loads((tmp_path / "reports" / "kept" / "run.json").read_text())
+    assert Run.model_validate(written["harness"]) == run
+    timed = [record for record in run.records if record.timing is not None]
+    assert [bench["params"]["case"] for bench in written["benchmarks"]] == [record.case_id for record in timed]
+    assert written["machine_info"]["cpu"]["brand_raw"] == run.machine["cpu"]
+    assert written["datetime"] == run.started

@@ -95,11 +95,12 @@ def test_sections_come_in_order(page: Page) -> None:
 
 
 def test_every_section_has_a_finding_with_its_numbers(page: Page) -> None:
-    findings = [block.text for block in page.blocks if block.kind == "finding"]
-    sections = report_page.data(page)["report"]["sections"]
-    assert findings[:-1] == [section["finding"]["words"] for section in sections]
-    assert all(section["finding"]["amounts"] for section in sections)
-    assert findings[-1] == "Example CPU @ 2.0 GHz, 2 cores, torch 2.13.0, commit 0123456789."
+    summary, *of_sections, settings, data = [block.text for block in page.blocks if block.kind == "finding"]
+    report = report_page.data(page)["report"]
+    assert of_sections == [section["finding"]["words"] for section in report["sections"]]
+    assert all(section["finding"]["amounts"] for section in report["sections"])
+    assert (summary, data) == (report["finding"]["words"], report["data_finding"]["words"])
+    assert settings == "Example CPU @ 2.0 GHz, 2 cores, torch 2.13.0, commit 0123456789."
 
 
 def test_no_row_of_a_table_is_without_a_value(realistic: Run) -> None:

@@ -156,7 +156,7 @@ LOOSE = """(marks) => {
     let text = node.data;
     while (isolate.test(text)) text = text.replace(isolate, "");
     if (!reorders.test(text)) continue;
-    if (parent.closest("bdi:not([dir])") && !/[\u2066-\u2069]/.test(text)) continue;
+    if (parent.closest("bdi") && !/[\u2066-\u2069]/.test(text)) continue;
     found.push(`${parent.outerHTML.slice(0, 100)}: ${node.data}`);
   }
   return found;

@@ -39,8 +39,8 @@ ALLOWED_ERROR = 0.1
 """The allowed error with which the page opens, and that of the index."""
 ALLOWED_WORDS = f"{ALLOWED_ERROR:.0%}"
 RULE = (
-    "Exact softmax and methods with a measured error against softmax count as within an error; one compared only with "
-    "its own definition, or with another attention, does not."
+    "Only exact softmax and methods with a measured error against softmax can win within an error; one compared only "
+    "with its own definition, or with another attention, cannot."
 )
 """The rule in one sentence, for every place that names winners."""
 _SOFTMAX = "softmax"
@@ -388,22 +388,28 @@ def _has_contest(best: BestMethods) -> bool:
 
 
 def _within_sentence(setting: Setting, inputs: str) -> Sentence:
-    limits: dict[str, list[Amount | str]] = {}
+    limits: dict[str, list[SentencePart]] = {}
     winners: dict[str, SentencePart] = {"": "none of those measured"}
     for allowed in reversed(ALLOWED_ERRORS):
         winner = setting.best[inputs].at(allowed).winner
         series = winner.row.series if winner is not None and winner.verdict else ""
         if winner is not None and series:
             winners[series] = TimedMethod(winner, winner.row.errors.get(inputs)).in_brackets
-        limit = "any error" if allowed is None else Amount(allowed, "fraction", text=f"{allowed:.0%}")
+        limit: SentencePart = "any error" if allowed is None else Amount(allowed, "fraction", text=f"{allowed:.0%}")
         limits.setdefault(series, []).append(limit)
-    parts = [compose("within {}, {}", join(own, " and "), winners[series]) for series, own in limits.items()]
+    parts = [compose("within {}, {}", _listed(own), winners[series]) for series, own in limits.items()]
     return compose(
         "Fastest at {} tokens ({}) by error budget (relative error of {} against softmax) on inputs that are {}: {}.",
         Amount(setting.length, "tokens"), setting.pass_,
         "the output" if setting.pass_ == WORDS["forward"] else "the worst of output and gradients",
         inputs, join(parts, "; "),
     )  # fmt: skip
+
+
+def _listed(parts: Sequence[SentencePart]) -> Sentence:
+    """Parts as a list in a sentence: "1%, 10% and 50%"."""
+    *others, last = parts
+    return join([join(others), last], " and ") if others else join([last])
 
 
 def best_by_length(operation: OperationData) -> dict[int, BestAtLength]:

@@ -80,7 +80,7 @@ function drawPlane(figure, setting, rows, state) {
   });
   const right = width - 10;
   const top = narrow ? 36 : 22;
-  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 210;
+  const height = plane.length === 0 ? 4 : narrow ? 230 : width > 1500 ? 270 : 198;
   const bottom = top + height;
   const error = logAxis([...errors, ...roomForZone(errors, state, height, narrow)], bottom - 8, top + (narrow ? 26 : 16), 1.12);
   const errorTicks = logTicks(error, Math.floor((bottom - top) / 30));
