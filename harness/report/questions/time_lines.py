@@ -81,9 +81,10 @@ def _compared(
         return f"{order_word(clear[length])} at {format_length(length)} tokens", None
     if crossover is None:
         return NO_CLEAR_ORDER, None
-    if crossover.length is None:
+    if not crossover.crossings:
         always = f"always {order_word(next(iter(clear.values())))}"
         return partly_clear_words(crossover, clear) or always, None
-    length_amount = crossover_length(crossover)
-    assert isinstance(length_amount, Amount)
-    return f"{crossover.verdict} {length_amount.words} tokens", length_amount
+    where = crossover_length(crossover)
+    if isinstance(where, Amount):
+        return f"{crossover.verdict} {where.words} tokens", where
+    return f"{crossover.verdict} somewhere {where} tokens", None
