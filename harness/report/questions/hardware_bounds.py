@@ -169,8 +169,8 @@ def bound_section(evidence: Evidence) -> Section:
         "bounds", "Roofline", bound_finding(rows, runs),
         "The bound is the least time that the definition needs (inputs read once, outputs written once, every product "
         "computed) at the ceilings measured on this device. The fraction is the bound divided by the time; its "
-        f"interval is that of the time. Where a case is faster than its bound, the measured ceiling {_TOO_LOW}, and the "
-        "fraction says nothing about it.",
+        f"interval is that of the time. Where a case is faster than its bound, the measured ceiling {_TOO_LOW}, and "
+        "the fraction says nothing about it.",
         [bound_fractions(rows, runs), ceiling_table(runs, evidence.labels)],
         roofline_panel(rows, runs, evidence.styles),
     )  # fmt: skip

@@ -323,12 +323,18 @@ def exponents(rows: Sequence[ReportRow]) -> list[Table]:
                     continue
                 cells.append((facets, [series, _exponent(fit), _span(fit.lengths)]))
         note = compose(
-            "Series without an exponent, because fewer than {} lengths from {} on have an undisturbed time: {}.",
-            Amount(growth.MIN_EXPONENT_LENGTHS, "count"), Amount(EXPONENT_FROM, "tokens"), Amount(missing, "count"),
+            "Series without an exponent, because they were timed{} at fewer than {} lengths from {} on: {}.",
+            _undisturbed(rows, level), Amount(growth.MIN_EXPONENT_LENGTHS, "count"), Amount(EXPONENT_FROM, "tokens"),
+            Amount(missing, "count"),
         )  # fmt: skip
         columns = ["Attention", f"Exponent [{LEVEL_WORDS}]", "Lengths"]
         tables.append(table_with_facets(level.capitalize(), columns, cells, note=note if missing else None))
     return [table for table in tables if table.rows]
+
+
+def _undisturbed(rows: Sequence[ReportRow], level: str) -> str:
+    """The word that a reason for missing times needs only where a disturbance took some of them away."""
+    return " undisturbed" if any(row.kind == level and row.disturbance is not None for row in rows) else ""
 
 
 def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
@@ -354,11 +360,12 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
                     if level == "operation":
                         own.append(largest_error(rows_of[series], errors))
                     cells.append((facets, [series, reference, *own]))
+        undisturbed = _undisturbed(rows, level)
         counts = [
             compose(words, Amount(count, "count"))
             for words, count in (
                 ("{} without a clear order", unclear),
-                ("{} without two lengths at which both have an undisturbed time of several samples", too_short),
+                (f"{{}} without two lengths at which both were timed{undisturbed} several times", too_short),
             )
             if count
         ]

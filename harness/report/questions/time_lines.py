@@ -71,7 +71,8 @@ def _compared(
         return f"same kernel as {reference}", None
     own, others = times.get(series, {}), times.get(reference, {})
     if not set(own) & set(others):
-        return f"no undisturbed length in common with {reference}", None
+        is_disturbed = any(row.disturbance for name in (series, reference) for row in timed[name])
+        return f"no {'undisturbed ' if is_disturbed else ''}length in common with {reference}", None
     clear = clear_lengths(own, others, tie)
     if not clear:
         return f"no clear difference to {reference}", None
