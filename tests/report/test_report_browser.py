@@ -358,9 +358,21 @@ def test_a_place_without_a_measurement_says_so(opened: Opened, published: dict[s
     choose(page, "facet-Shape", padded)
     words = page.inner_text("#cards")
     assert words.startswith("Nothing was measured at 16,384 tokens with")
+    assert "; this length has times with float32, cpu, batch 1, 8 heads of 64, forward" in words
     assert "Lengths with a time:" in words
     panels = page.locator("main .panel:visible").all_inner_texts()
     assert all(text.strip() for text in panels)
+
+
+def test_a_length_without_any_time_says_why(opened: Opened, published: dict[str, Path]) -> None:
+    page = opened.go(published["gpu-h100"], "#length=131072")
+    words = page.inner_text("#cards")
+    place = "bfloat16, cuda, batch 1, 1 heads of 64, forward + backward"
+    assert words.startswith(
+        f"At 131,072 tokens no attention has a time. Without one, with {place}: yoso (timed out: not begun: the run's "
+        "175 s were over). Lengths with a time: 512,"
+    )
+    assert "Errors are those at 131,072 tokens." in page.inner_text("#multiples")
 
 
 @pytest.mark.parametrize("link", ["", "#pass=forward&length=512&allowed=any&open=yoso"])

@@ -152,9 +152,19 @@ def test_series_without_an_exponent_are_counted_and_have_no_row() -> None:
     rng = np.random.default_rng(0)
     (with_short,) = speed.exponents(report_rows(synthetic.run([*enough, synthetic.timed(short, 1.0, 1e6, rng)])))
     assert with_short.rows == operations.rows
-    words = "because fewer than 3 lengths from 512 on have an undisturbed time: 1."
+    words = "because they were timed at fewer than 3 lengths from 512 on: 1."
     assert str(with_short.note).endswith(words)
     assert {amount.value for amount in with_short.note.amounts} == {3, 512, 1}
+
+
+def test_a_run_says_once_that_it_did_not_watch_for_other_processes(realistic: Run) -> None:
+    unknown = "Whether other processes disturbed these times was not recorded in this run."
+    assert of(realistic).text.count(unknown) == 1
+    record = next(record for record in realistic.records if record.timing is not None)
+    assert record.timing is not None
+    judged = record.model_copy(update={"timing": record.timing.model_copy(update={"disturbed": False})})
+    assert unknown not in words_of(synthetic.run([*realistic.records, judged]))
+    assert unknown not in words_of(synthetic.run([each for each in realistic.records if each.timing is None]))
 
 
 def test_each_pair_is_listed_once_and_only_with_a_clear_order(realistic: Run) -> None:

@@ -36,7 +36,16 @@ def sentences(rows: Sequence[ReportRow], operation: OperationData | None) -> lis
         rows: of the run.
         operation: the attention alone in these rows, with the winners.
     """
-    return _from_results(rows, operation) or [_without_comparison(rows)]
+    return [*(_from_results(rows, operation) or [_without_comparison(rows)]), *_disturbance_unknown(rows)]
+
+
+def _disturbance_unknown(rows: Sequence[ReportRow]) -> list[Sentence]:
+    """That nobody watched for other processes: without it the times would seem to be undisturbed."""
+    timings = [row.record.timing for row in rows if row.record.timing is not None]
+    is_known = any(timing.disturbed is not None for timing in timings) or any(row.record.machine_use for row in rows)
+    if not timings or is_known:
+        return []
+    return [Sentence("Whether other processes disturbed these times was not recorded in this run.")]
 
 
 def _without_comparison(rows: Sequence[ReportRow]) -> Sentence:

@@ -208,14 +208,37 @@ function nothing(data, state) {
   if (!data.operation) {
     return "No attention was timed on its own in this run. What else it has is in the panels and folds below.";
   }
-  const place = [...Object.values(state.facets), state.pass].join(", ");
+  const place = placeOf(state);
   const measured = data.operation.settings.filter(
     ({ facets, pass }) => pass === state.pass && Object.entries(facets).every(([name, value]) => state.facets[name] === value),
   );
   const lengths = measured.filter(({ rows }) => rows.length > 0).map(({ lengthWords }) => lengthWords).join(", ");
   const here = data.operation.lengths.find(({ value }) => value === state.length)?.words ?? "";
   if (!hasTime(data)) return "No attention has a time in this run: the reasons are in the folds below.";
-  return lengths
-    ? `Nothing was measured at ${here} tokens with ${place}. Lengths with a time: ${lengths}.`
-    : `No attention has a time with ${place}. Choose another value in the bar above.`;
+  if (!lengths) return `No attention has a time with ${place}. Choose another value in the bar above.`;
+  return `${elsewhere(data.operation.settings, state, here, place)} Lengths with a time: ${lengths}.`;
 }
+
+/**
+ * What there is at the chosen length where nothing was measured at the rest of the choice: times, or why there are none.
+ *
+ * @param {Setting[]} settings
+ * @param {State} state
+ * @param {string} here
+ * @param {string} place
+ */
+function elsewhere(settings, state, here, place) {
+  const samePass = (/** @type {Setting} */ { pass }) => (pass === state.pass ? 0 : 1);
+  const all = settings.filter(({ length }) => length === state.length).sort((a, b) => samePass(a) - samePass(b));
+  const timed = all.find(({ rows }) => rows.length > 0);
+  if (timed) {
+    return `Nothing was measured at ${here} tokens with ${place}; this length has times with ${placeOf(timed)}.`;
+  }
+  const tried = all.find(({ withoutResult }) => withoutResult.length > 0);
+  if (!tried) return `Nothing was measured at ${here} tokens with ${place}.`;
+  const reasons = tried.withoutResult.map(({ attention, status, reason }) => `${attention} (${status}: ${reason})`);
+  return `At ${here} tokens no attention has a time. Without one, with ${placeOf(tried)}: ${reasons.join("; ")}.`;
+}
+
+/** @param {{ facets: Record<string, string>, pass: string }} chosen */
+const placeOf = ({ facets, pass }) => [...Object.values(facets), pass].join(", ");

@@ -142,7 +142,8 @@ export interface SeriesLine {
   points: { length: number; lengthWords: string; time: Amount; memory: Amount | null; disturbed: boolean }[];
   /** "faster from 193 tokens", "always slower", "same kernel as sdpa", "no clear order". */
   comparison: string;
-  /** Where it crosses the reference; null where there is no crossing that is at least 95% certain. */
+  /** Where it crosses the reference; null where there is no crossing that is at least 95% certain, or it is only known
+   * to lie between two lengths, because the order at those between them is not clear. */
   crossing: Amount | null;
 }
 
