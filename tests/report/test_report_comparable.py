@@ -213,12 +213,12 @@ def between(before: list[Record], after: list[Record]) -> tuple[str, list[str]]:
 def test_two_runs_say_what_was_timed_in_both_and_what_of_it_cannot_be_compared() -> None:
     quiet, busy = operation("sdpa", 1.0), operation("sdpa", 2.0, disturbed=True)
     said, listed = between([quiet], [busy])
-    assert said.endswith("of 1 cases timed in both, 1 are not compared, because other processes disturbed a time.")
+    assert said.endswith("of 1 case timed in both, 1 is not compared, because other processes disturbed a time.")
     assert listed == []
     said, _ = between([quiet], [operation("yoso", 1.0)])
     assert said.endswith("compared with the first run: no case was timed in both.")
     said, listed = between([quiet, operation("yoso", 1.0)], [busy, operation("yoso", 2.0)])
-    assert "of 2 cases timed in both, 0 are clearly faster and 1 clearly slower; 1 are not compared" in said
+    assert "of 2 cases timed in both, 0 are clearly faster and 1 clearly slower; 1 is not compared" in said
     assert [case.split("/")[1].split("-")[0] for case in listed] == ["yoso"]
 
 
@@ -233,7 +233,7 @@ def test_two_runs_differ_only_beyond_their_intervals_and_the_difference_of_two_n
     assert "0 are clearly faster and 1 clearly slower" in said
     assert len(listed) == 1
     said, _ = between([operation("yoso", 1.0, samples=1)], [operation("yoso", 3.0, samples=1)])
-    assert said.endswith("of 1 cases timed in both, 1 have no verdict, because a time was taken only once.")
+    assert said.endswith("of 1 case timed in both, 1 has no verdict, because a time was taken only once.")
 
 
 def test_a_setting_names_what_disturbed_the_run_while_its_times_were_taken() -> None:

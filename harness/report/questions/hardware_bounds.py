@@ -15,6 +15,7 @@ from harness.report.model.amounts import (
     Amount,
     Sentence,
     compose,
+    counted,
     format_byte_rate,
     format_operation_rate,
     join,
@@ -128,8 +129,9 @@ def device_finding(rows: Sequence[ReportRow]) -> Sentence | None:
         if limit in limits
     ]
     return compose(
-        "{} of {} cases are launch-bound: the device waits for the host{}.",
-        Amount(limits.count(LAUNCH_BOUND), "count"), Amount(len(limits), "count"), join(others, ""),
+        "{} of {} launch-bound: the device waits for the host{}.",
+        Amount(limits.count(LAUNCH_BOUND), "count"), counted(len(limits), "{} case is", "{} cases are"),
+        join(others, ""),
     )  # fmt: skip
 
 
@@ -212,7 +214,7 @@ def bound_finding(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Sentence | 
         return compose("Nearest to the bound at {} tokens, {}: {}.", *where, join(parts, "; "))
     measured = sum(bool(ceiling.seconds) for run in runs for ceiling in run.ceilings)
     why = "other processes disturbed the time of every case with a bound" if disturbed else "no timed case has a bound"
-    return compose("{} ceilings were measured, and {}.", Amount(measured, "count"), why)
+    return compose("{} measured, and {}.", counted(measured, "{} ceiling was", "{} ceilings were"), why)
 
 
 def _is_above_bound(fraction: Amount) -> bool:

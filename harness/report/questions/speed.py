@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 
 from harness.core.quantities import seconds_words
-from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, format_length, join
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, counted, format_length, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     Figure,
@@ -248,8 +248,9 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
             named = [name for name in (*HEADLINE_REFERENCES, YOSO_SAMPLING) if name in fits] or list(fits)[:1]
             parts = [compose("{} {}", name, _exponent(fits[name])) for name in named]
             return compose(
-                "{}: time of {} of {} attentions grows nearly linearly (exponent clearly below {}); exponents: {}.",
-                dict(facets)["Pass"].capitalize(), Amount(linear, "count"), Amount(len(fits), "count"),
+                "{}: time of {} of {} grows nearly linearly (exponent clearly below {}); exponents: {}.",
+                dict(facets)["Pass"].capitalize(), Amount(linear, "count"),
+                counted(len(fits), "{} attention", "{} attentions"),
                 Amount(NEARLY_LINEAR, "number", text=f"{NEARLY_LINEAR:g}"), join(parts),
             )  # fmt: skip
     return None
@@ -281,8 +282,8 @@ def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
             for name, crossover in found.items()
             if isinstance(crossover, growth.Crossover) and crossover.verdict.startswith("faster")
         }
-        template = "{}: {} of {} are clearly faster than {} from some measured length on"
-        counts = Amount(len(faster), "count"), Amount(len(found), "count")
+        template = "{}: {} of {} {} clearly faster than {} from some measured length on"
+        counts = Amount(len(faster), "count"), Amount(len(found), "count"), "is" if len(faster) == 1 else "are"
         parts = [compose(template, dict(facets)["Pass"].capitalize(), *counts, reference)]
         rows_of = by_series(group)
         if faster:
@@ -297,8 +298,8 @@ def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
             parts.append(compose("{} {}, error {}", named, _where_faster(faster.get(named)), error))
         return compose("{}.", join(parts, "; "))
     clear = sum(len(table.rows) for table in crossovers(rows))
-    template = "{} pairs have a clear order; the error of whole models was not measured."
-    return compose(template, Amount(clear, "count")) if clear else None
+    pairs = counted(clear, "{} pair has", "{} pairs have")
+    return compose("{} a clear order; the error of whole models was not measured.", pairs) if clear else None
 
 
 def _where_faster(crossover: growth.Crossover | None) -> Sentence:
