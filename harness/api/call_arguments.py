@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_args
 
-import torch
 from torch import nn
 
 from harness.api.given_attention import (
@@ -20,6 +19,7 @@ from harness.api.given_attention import (
 from harness.core import registry
 from harness.core.plugin import AttentionPlugin
 from harness.core.spec import Dtype, OperationMode, QualityInputs
+from harness.profiles.selection import is_device
 
 Given = AttentionFunction | nn.Module | AttentionPlugin | type[AttentionPlugin]
 """What a user may give as an attention."""
@@ -62,11 +62,7 @@ class Settings:
             )
         if self.seconds is not None and not 0 < self.seconds <= MOST_SECONDS:
             raise ValueError(f"seconds must be above 0 and at most {MOST_SECONDS:g}, got {self.seconds!r}")
-        try:
-            known = torch.device(self.device).type in ("cpu", "cuda")
-        except RuntimeError:
-            known = False
-        if not known:
+        if not is_device(self.device):
             raise ValueError(f"device must be 'cpu' or 'cuda', or 'cuda:' and a number, got {self.device!r}")
 
 
