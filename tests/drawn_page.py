@@ -66,6 +66,7 @@ def row(
         "exactSoftmax": False,
         "time": amount(seconds, "s", seconds * 0.98, seconds * 1.02),
         "samples": 9,
+        "intervalScope": {"words": "within one process", "amounts": []},
         "disturbance": None,
         "ratio": None,
         "comparison": "9.9 times faster than exact",
@@ -127,9 +128,9 @@ def winners(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return MethodRow(
             series=found["series"], attention=found["attention"], knob=found["knob"], knob_amounts=(), budget=None,
             is_default=found["isDefault"], exact_softmax=found["exactSoftmax"], time=amount_of(found["time"]),
-            samples=found["samples"], disturbance=found["disturbance"], ratio=None, comparison=found["comparison"],
-            order=found["order"], tied_because=None, memory=None, errors=errors, score=None, checks=(4, 4), kernel=None,
-            knobs=(), case_id=found["caseId"], command=found["command"],
+            samples=found["samples"], interval_scope=None, disturbance=found["disturbance"], ratio=None,
+            comparison=found["comparison"], order=found["order"], tied_because=None, memory=None, errors=errors,
+            score=None, checks=(4, 4), kernel=None, knobs=(), case_id=found["caseId"], command=found["command"],
         )  # fmt: skip
 
     best = best_methods([method(each) for each in rows], "exact", None, "sharp")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_args
 
-import torch
 from torch import nn
 
 from harness.api.given_attention import (
@@ -20,12 +19,19 @@ from harness.api.given_attention import (
 from harness.core import registry
 from harness.core.plugin import AttentionPlugin
 from harness.core.spec import Dtype, OperationMode, QualityInputs
+from harness.profiles.selection import is_device
 
 Given = AttentionFunction | nn.Module | AttentionPlugin | type[AttentionPlugin]
 """What a user may give as an attention."""
 NAME_LENGTH = 40
 """Most characters of a name."""
+AGAIN = "_again"
+"""The end of the name under which the reference is timed a second time."""
 MOST_SECONDS = 3600.0
+MOST_OF_A_SIZE = 2**31 - 1
+"""Largest length, batch, number of heads or head size: kernels count them in 32 bits."""
+MOST_NUMBERS = 2**60 - 1
+"""Most numbers in a tensor: torch counts its bytes in 63 bits, and the definition's numbers have 8 bytes."""
 KINDS_OF_INPUTS: tuple[QualityInputs, ...] = ("normal", "matched", "clustered")
 """The kinds of inputs of errors, without recorded ones, which have the head size of their model."""
 
@@ -48,13 +54,15 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.padding < 1:
             raise ValueError(f"padding must be a fraction of each sequence, from 0 to below 1, got {self.padding!r}")
+        numbers = self.batch * self.heads * max(self.lengths) * self.head_dim
+        if numbers > MOST_NUMBERS:
+            raise ValueError(
+                f"batch, heads, lengths and head_dim must give a tensor of at most {MOST_NUMBERS:,} numbers, got "
+                f"{numbers:,}; choose smaller ones"
+            )
         if self.seconds is not None and not 0 < self.seconds <= MOST_SECONDS:
             raise ValueError(f"seconds must be above 0 and at most {MOST_SECONDS:g}, got {self.seconds!r}")
-        try:
-            known = torch.device(self.device).type in ("cpu", "cuda")
-        except RuntimeError:
-            known = False
-        if not known:
+        if not is_device(self.device):
             raise ValueError(f"device must be 'cpu' or 'cuda', or 'cuda:' and a number, got {self.device!r}")
 
 
@@ -158,6 +166,11 @@ def _check_name(name: object) -> None:
         raise ValueError(f"a name in attentions must be printable text of 1 to {NAME_LENGTH} characters, got {name!r}")
     if name != name.strip() or any(character in name for character in ",/"):
         raise ValueError(f"a name in attentions must have no comma, no slash and no blank at its ends, got {name!r}")
+    if name.endswith(AGAIN):
+        raise ValueError(
+            f"a name in attentions must not end in {AGAIN}, which names the reference where it is timed a second time, "
+            f"got {name!r}; choose another name"
+        )
     if name in registry.names():
         raise ValueError(
             f"attentions[{name!r}] has the name of a registered attention; choose another name, and add {name!r} to "
@@ -188,6 +201,8 @@ def _count(argument: str, value: Any) -> int:
         count = 0
     if count < 1:
         raise ValueError(f"{argument} must be a whole number of 1 or more, got {value!r}")
+    if count > MOST_OF_A_SIZE:
+        raise ValueError(f"{argument} must be at most {MOST_OF_A_SIZE:,}, got {count}")
     return count
 
 

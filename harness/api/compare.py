@@ -3,12 +3,12 @@
 import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from harness.api import call_arguments, given_attention, run_cases
-from harness.api.call_arguments import Given, Settings
+from harness.api.call_arguments import AGAIN, Given, Settings
 from harness.api.comparison_result import ComparisonResult
 from harness.api.given_attention import AttentionFunction, GivenAttention
 from harness.core import registry
@@ -20,8 +20,6 @@ from harness.report.questions.reference_times import REFERENCES
 
 DRAWS = 4
 """Draws of the random numbers of an approximation, over which its error is the median."""
-AGAIN = "_again"
-"""The end of the name under which the reference is timed a second time."""
 OWN_FRAMES = f"at {Path(given_attention.__file__).name}:"
 """How the reasons of a crash begin that name a place in the module which calls the function."""
 OF_ORACLE = ("output", "grad_q", "grad_k", "grad_v")
@@ -66,13 +64,15 @@ def compare(
             ``(q, k, v, key_padding_mask)`` with tensors ``[batch, heads, n, head_dim]`` of ``dtype`` on ``device`` and
             a bool mask ``[batch, n]``, True for a real token, or None without padding. The parameter of the mask is
             named ``key_padding_mask``, ``padding_mask`` or ``mask``. It returns a tensor like q. A module is copied,
-            with its weights in ``dtype``. An ``AttentionPlugin``, as instance or class, has its own definition:
-            ``like`` and ``estimates`` do not apply to it. The dictionary may be empty.
+            with its weights in ``dtype``, and every call of it is in the mode that it is given in, whatever the pass:
+            a new module is in training mode, in which dropout is active, until ``.eval()`` is called. An
+            ``AttentionPlugin``, as instance or class, has its own definition: ``like`` and ``estimates`` do not apply
+            to it. The dictionary may be empty. No name ends in ``_again``.
         like: the definition that functions and modules must equal up to rounding: the name of a registered attention
             (``harness list``), an ``AttentionPlugin``, or a function with one of the signatures above in plain torch,
             which is also called in float64. None: each function is its own definition. Then there is no error, unless
             it ``estimates`` something, and what is verified is that its results are finite, do not depend on padded
-            keys, and are the same in a second call.
+            keys, and are the same in a second call with the same state of torch's generators.
         estimates: the registered attention that the functions approximate, relative to which their error is measured;
             only with ``like=None`` or a function.
         against: names of registered attentions to compare with.
@@ -116,7 +116,8 @@ def compare(
         again = _reference_again(names)
         with _registered([] if again is None else [again]):
             specs = list(_specs(names, given, again, chosen))
-            records, is_interrupted = _measured(specs, run_cases.measured(specs, effort, in_process=True))
+            measured = _with_randomness(run_cases.measured(specs, effort, in_process=True), given)
+            records, is_interrupted = _measured(specs, measured)
     left_out = len(specs) - len(records) if is_interrupted else 0
     if again is not None:  # why the reference has no time is said once
         records = [record for record in records if record.spec.attention != again.name or record.status == "ok"]
@@ -214,6 +215,22 @@ def _reference_again(names: Sequence[str]) -> AttentionPlugin | None:
     again = copy.copy(registry.get(reference))
     again.name = reference + AGAIN
     return again
+
+
+def _with_randomness(records: Iterable[Record], given: Iterable[AttentionPlugin]) -> Iterator[Record]:
+    """The records; that of an incorrect function says where the function, and not its definition, is random."""
+    functions = {plugin.name: plugin for plugin in given if isinstance(plugin, GivenAttention)}
+    for record in records:
+        function = functions.get(record.spec.attention)
+        if record.status == "incorrect" and function is not None:
+            assert isinstance(record.spec, OperationSpec | QualitySpec)
+            found = None
+            with suppress(Exception):  # the result is there already, so a call that fails now takes nothing from it
+                found = function.randomness(record.spec)
+            if found is not None:  # after the cause that was found, before what else is wrong
+                reasons = [*record.reasons[:1], found, *record.reasons[1:]]
+                record = record.model_copy(update={"reasons": reasons})
+        yield record
 
 
 def _without_own_comparison(record: Record) -> Record:

@@ -94,9 +94,7 @@ class ComparisonResult:
         from harness.report.comparison import compare
         from harness.report.formats import html
 
-        path = Path(path)
-        if path.suffix != ".html":
-            raise ValueError(f"path must end with .html, got {str(path)!r}")
+        path = _path(path, ".html")
         page = compare([self.run], self._notes_of_the_page())
         try:
             return html.write(page, path)
@@ -117,9 +115,7 @@ class ComparisonResult:
         """
         from harness.pytest_plugin import benchmark_json
 
-        path = Path(path)
-        if path.suffix != ".json":
-            raise ValueError(f"path must end with .json, got {str(path)!r}")
+        path = _path(path, ".json")
         text = benchmark_json.of_run(self.run, "harness.compare")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -326,6 +322,21 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def _wrapped(note: str) -> list[str]:
     return textwrap.wrap(note, WIDTH, subsequent_indent=GAP, break_on_hyphens=False)
+
+
+def _path(path: object, ending: str) -> Path:
+    """The path of a file that is to be written.
+
+    Raises:
+        ValueError: it is no path, or has another ending.
+    """
+    if not isinstance(path, str | Path):
+        raise ValueError(
+            f"path must be text or a pathlib.Path that ends with {ending}, got {type(path).__name__} {path!r}"
+        )
+    if Path(path).suffix != ending:
+        raise ValueError(f"path must end with {ending}, got {str(path)!r}")
+    return Path(path)
 
 
 def _cannot_write(path: Path, error: OSError) -> ValueError:

@@ -18,12 +18,15 @@ from harness.core.attention_shape import device_reasons
 from harness.core.plugin import AttentionPlugin, torch_dtype
 from harness.core.record_text import exception_text
 from harness.core.spec import OperationSpec, QualitySpec, Scalar, Spec
+from harness.measure.sampled_rows import OracleFailure
 
 AttentionFunction = Callable[..., Any]
 """``(q, k, v) -> output`` or ``(q, k, v, key_padding_mask) -> output``, also an ``nn.Module``."""
 MASK_NAMES = ("key_padding_mask", "padding_mask", "mask")
 """What a parameter with the padding mask may be called. An ``attn_mask`` is none: it has a value per query and key."""
 EXPECTED = "(q, k, v) or (q, k, v, key_padding_mask)"
+LIKE = "the definition given as like"
+"""What messages call the user's function of ``like``."""
 _TENSORS = 3
 
 
@@ -59,6 +62,8 @@ class GivenFunction:
                 f"{what} must be a function {EXPECTED}, an nn.Module or an AttentionPlugin, got "
                 f"{type(function).__name__} {_short(function)}"
             )
+        if isinstance(function, nn.Module):
+            _check_can_be_copied(what, function)
         try:
             signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
         except (TypeError, ValueError):  # a builtin, whose fourth parameter could be anything
@@ -78,6 +83,21 @@ class GivenFunction:
         if not isinstance(self.function, nn.Module):
             return self
         return GivenFunction(copy.deepcopy(self.function).to(device, dtype), self.mask)
+
+
+def _check_can_be_copied(what: str, module: nn.Module) -> None:
+    """Copy a module and forget the copy.
+
+    Raises:
+        ValueError: it cannot be copied.
+    """
+    try:
+        copy.deepcopy(module)
+    except Exception as error:
+        raise ValueError(
+            f"{what} must be a module that can be copied, because compare measures a copy and leaves yours unchanged; "
+            f"copy.deepcopy raised {exception_text(error)}; give a function that calls the module"
+        ) from error
 
 
 def _mask_of(what: str, signature: inspect.Signature) -> str | None:
@@ -171,7 +191,7 @@ class GivenAttention(AttentionPlugin):
             if self._function.mask is None:
                 reasons.append(f"{self.name} takes no key_padding_mask: {hint}")
             if oracle is not None and oracle.mask is None:
-                reasons.append(f"the oracle of {self.name} takes no key_padding_mask: {hint}")
+                reasons.append(f"{LIKE} takes no key_padding_mask: {hint}")
         if reasons or not isinstance(spec, OperationSpec) or sizes_of(spec) in self._sizes:
             return reasons
         return self._reasons_of_trial(spec)
@@ -194,6 +214,30 @@ class GivenAttention(AttentionPlugin):
             return [reason]
         return []
 
+    def randomness(self, spec: OperationSpec | QualitySpec) -> str | None:
+        """That the function draws random numbers where its definition draws none, for example by dropout.
+
+        None if it does not, or if the definition itself is random or is the function. Call this only after the case
+        was measured: it makes calls of its own.
+        """
+        if self.is_own_definition:
+            return None
+        generator = torch.Generator().manual_seed(spec.seed)
+        q, k, v = (torch.randn(sizes_of(spec), generator=generator).to(spec.device) for _ in range(_TENSORS))
+        module, dtype, rows = self.build(spec), torch_dtype(spec.dtype), torch.arange(1, device=spec.device)
+
+        def call() -> Tensor:
+            output: Tensor = module(q.to(dtype), k.to(dtype), v.to(dtype), None)
+            return output
+
+        if not _is_random(call, spec.device) or _is_random(lambda: self.oracle(spec, q, k, v, None, rows), spec.device):
+            return None
+        found = "it draws random numbers: a second call with the same inputs gives another result"
+        given = self._function.function
+        if isinstance(given, nn.Module) and given.training:
+            return f"{found}; the module is in training mode, in which dropout is active: .eval() switches it off"
+        return found
+
     def kernel(self, spec: Spec) -> str:
         """The function; the name is the same where it is timed a second time under another name."""
         return f"{self._kernel} on {spec.device}"
@@ -205,13 +249,16 @@ class GivenAttention(AttentionPlugin):
     def oracle(
         self, spec: Spec, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None, rows: Tensor
     ) -> Tensor:
-        """The definition at ``rows``. A function that is its own definition runs in the dtype of the case."""
+        """The definition at ``rows``. A function that is its own definition runs in the dtype of the case.
+
+        Raises:
+            OracleFailure: the user's function of ``like`` raised an exception.
+        """
         like, oracle = self._definition.registered, self._definition.oracle
         if like is not None:
             return like.oracle(_of(like, spec), q, k, v, key_padding_mask, rows)
         if oracle is not None:
-            output = oracle.at(q.device, q.dtype)(q, k, v, key_padding_mask)
-            return _checked(f"the oracle of {self.name}", output, q)[:, :, rows]
+            return _result_of_like(oracle, q, k, v, key_padding_mask)[:, :, rows]
         dtype = torch_dtype(spec.dtype)
         own = self._function.at(q.device, dtype)(q.to(dtype), k.to(dtype), v.to(dtype), key_padding_mask)
         return _checked(self.name, own, q).to(q.dtype)[:, :, rows]
@@ -225,9 +272,47 @@ class _Module(nn.Module):
         self.given = function.function if isinstance(function.function, nn.Module) else None
         self._call = function
 
+    def train(self, mode: bool = True) -> "_Module":
+        """Leaves the user's module in its own mode, in which the trial and the definition run as well."""
+        self.training = mode
+        return self
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Any:
         """``[B, H, N, D]`` to ``[B, H, N, D]``."""
         return self._call(q, k, v, key_padding_mask)
+
+
+def _result_of_like(oracle: GivenFunction, q: Tensor, k: Tensor, v: Tensor, key_padding_mask: Tensor | None) -> Tensor:
+    """The output of the definition that the user gave.
+
+    Raises:
+        OracleFailure: it raised an exception, or its output has no gradient where q has one.
+        ValueError: it returned something else than a tensor like q.
+    """
+    try:
+        output = oracle.at(q.device, q.dtype)(q, k, v, key_padding_mask)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise OracleFailure(f"not verified, and so not timed: {LIKE} raised {exception_text(error)}") from error
+    output = _checked(LIKE, output, q)
+    if q.requires_grad and torch.is_grad_enabled() and not output.requires_grad:
+        raise OracleFailure(
+            f"not verified, and so not timed: the output of {LIKE} has no gradient, which a backward pass needs"
+        )
+    return output
+
+
+@torch.no_grad()
+def _is_random(call: Callable[[], Tensor], device: str) -> bool:
+    """Whether a call gives another result from another state of torch's generators, and the same from the same."""
+    with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
+        results = []
+        for seed in (0, 1, 0):
+            torch.manual_seed(seed)
+            results.append(call().clone())
+    first, other, again = results
+    return torch.equal(first, again) and not torch.equal(first, other)
 
 
 def plugin_under(name: str, given: AttentionPlugin | type[AttentionPlugin]) -> AttentionPlugin:

@@ -41,8 +41,13 @@ def run(specs: Iterable[AnySpec], *, effort: Effort | None = None, in_process: b
         The run with one record per case, in order. A case that fails has a record with its status and reasons.
 
     Raises:
-        ValueError: a case is not a spec.
+        ValueError: a case is not a spec, or ``effort`` is no ``Effort``.
     """
+    if effort is not None and not isinstance(effort, Effort):
+        raise ValueError(
+            f"effort must be a harness.Effort or None, got {type(effort).__name__} {effort!r}; for example "
+            "harness.Effort(min_samples=5, max_samples=100, seconds=1.0, warmup_calls=2, warmup_seconds=0.1)"
+        )
     cases = list(specs) if isinstance(specs, Iterable) and not isinstance(specs, Spec) else [None]
     for case in cases:
         if not isinstance(case, Spec):

@@ -20,7 +20,7 @@ from harness.core.record_text import clean_reasons, clean_text, exception_text
 from harness.core.spec import AnySpec, Effort, QualitySpec
 from harness.core.stored_values import first_fault, first_type_fault
 from harness.measure import failure_reasons, launches, neighbours, recordings
-from harness.measure.sampled_rows import OracleTimeout
+from harness.measure.sampled_rows import OracleFailure, OracleTimeout
 from harness.training import Diverged
 from yoso.torch_private import compile_seconds
 
@@ -199,8 +199,10 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _reasons(error: BaseException) -> list[str]:
+    # Where an oracle failed is in the exception that it raised, and not where the verification reports this.
+    raised = error.__cause__ if isinstance(error, OracleFailure) and error.__cause__ is not None else error
     # Not traceback.extract_tb, which reads the source through the loader of a plugin's module.
-    frames = deque(traceback.walk_tb(error.__traceback__), maxlen=TRACEBACK_FRAMES)
+    frames = deque(traceback.walk_tb(raised.__traceback__), maxlen=TRACEBACK_FRAMES)
     codes = [(frame.f_code, line) for frame, line in frames]
     where = [f"at {Path(code.co_filename).name}:{line} in {code.co_name}" for code, line in codes]
     return clean_reasons([exception_text(error), *where])

@@ -58,8 +58,13 @@ def plot(
     if not chosen:
         raise run_history.HistoryError(f"no case in {folder} matches {case!r}")
     changes = history_page.write(chosen, out)
-    regressions = sum(change.is_regression for change in changes)
-    typer.echo(f"{len(chosen)} series, regressions: {regressions}, improvements: {len(changes) - regressions}: {out}")
+    counts = {
+        "regressions": sum(change.is_regression for change in changes),
+        "improvements": sum(change.is_improvement for change in changes),
+        "not clear": sum(not change.is_clear for change in changes),
+    }
+    words = ", ".join(f"{kind}: {count}" for kind, count in counts.items())
+    typer.echo(f"{len(chosen)} series, {words}: {out}")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness.commands.error_boundary import FAILED, MeasuredRegression, message
+from harness.core.writable import try_to_write
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,12 +72,7 @@ def require_writable(*paths: Path | None) -> None:
         OSError: the first that cannot be written. Files that exist keep their content.
     """
     for path in filter(None, paths):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        existed = path.exists()
-        with path.open("ab"):
-            pass
-        if not existed:
-            path.unlink()
+        try_to_write(path)
 
 
 def end_with_judgement(

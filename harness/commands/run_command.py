@@ -9,6 +9,7 @@ from typer.core import TyperCommand
 
 from harness.commands.error_boundary import FAILED, INTERRUPTED, MeasuredRegression
 from harness.commands.options_and_output import default_suites
+from harness.core import writable
 
 if TYPE_CHECKING:
     import pytest
@@ -66,7 +67,7 @@ def run(
     from pytest_benchmark.session import PerformanceRegression
 
     given = arguments or []
-    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_outputs(out, page, given)
     own = [f"--out={out}", *([] if page else ["--no-page"])]
     again = shlex.join(["harness", "run", *_without_resume(given), *own])
     passed_on = [*OUTPUT_OPTIONS, *PLUGIN, f"--benchmark-json={out}", f"--harness-progress={again}", *given]
@@ -80,6 +81,24 @@ def run(
         if _written(out) != before:
             _report(out, page)
     raise typer.Exit(INTERRUPTED if watch.interrupted else FAILED if code else 0)
+
+
+def _check_outputs(out: Path, page: bool, given: list[str]) -> None:
+    """Refuse, before anything is measured, outputs that cannot be written or that would replace each other.
+
+    Raises:
+        ValueError: an option is wrong; the message says what was expected.
+    """
+    if out.suffix != ".json":
+        raise ValueError(
+            f"--out must be a file that ends in .json, got {out}; the report is written beside it, with .html"
+        )
+    if any(word.partition("=")[0] == "--benchmark-json" for word in given):
+        raise ValueError("--benchmark-json is what harness run writes to --out; leave it out, and use --out")
+    files = [("--out", out), *([("the report of --out", out.with_suffix(".html"))] if page else [])]
+    reasons = [reason for name, path in files if (reason := writable.reason_against(name, path))]
+    if reasons:
+        raise ValueError(reasons[0])
 
 
 def _written(out: Path) -> int | None:

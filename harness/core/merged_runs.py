@@ -27,8 +27,8 @@ def merge_repeats(named: Sequence[tuple[str, Run]]) -> tuple[list[Run], list[str
         named: the runs with the names that the notices call them.
 
     Returns:
-        The runs, in the order of the first of each; and a notice for each run that was merged, or that is of the commit
-        of an earlier one and was not.
+        The runs, in the order of the first of each; and a notice for all that were merged into one, and for each that
+        is of the commit of an earlier one and was not.
     """
     groups: list[list[tuple[str, Run]]] = []
     notices = []
@@ -36,18 +36,24 @@ def merge_repeats(named: Sequence[tuple[str, Run]]) -> tuple[list[Run], list[str
         same_commit = [group for group in groups if _may_repeat(group[0][1], run)]
         reasons = [_why_apart(group, name, run) for group in same_commit]
         if None in reasons:
-            group = same_commit[reasons.index(None)]
-            group.append((name, run))
-            notices.append(
-                f"{name} repeats {group[0][0]}: same commit, machine and settings. It is a round of one run."
-            )
+            same_commit[reasons.index(None)].append((name, run))
             continue
         if reasons:
             notices.append(
                 f"{name} is of the same commit as {same_commit[0][0][0]}, but no repeat of it: {reasons[0]}."
             )
         groups.append([(name, run)])
-    return [_merged([run for _, run in group]) for group in groups], notices
+    merged = [_repeats_words([name for name, _ in group]) for group in groups if len(group) > 1]
+    return [_merged([run for _, run in group]) for group in groups], [*merged, *notices]
+
+
+def _repeats_words(names: Sequence[str]) -> str:
+    """Which runs repeat the first of these, in one notice."""
+    first, *others, last = names
+    about = "same commit, machine and settings"
+    if not others:
+        return f"{last} repeats {first}: {about}. It is a round of one run."
+    return f"{', '.join(others)} and {last} repeat {first}: {about}. They are rounds of one run."
 
 
 def _may_repeat(first: Run, other: Run) -> bool:

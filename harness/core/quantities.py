@@ -47,6 +47,12 @@ def share_words(share: float) -> str:
     return f"{number_words(100 * share)}%"
 
 
+def change_words(change: float) -> str:
+    """A relative change with its sign; one that rounds to zero has none."""
+    words = f"{change:+.1%}"
+    return "0.0%" if words in ("+0.0%", "-0.0%") else words
+
+
 def error_words(error: float) -> str:
     """A relative error as a percentage, or ``rounding`` where it is no more than that."""
     return "rounding" if error < ROUNDING else share_words(error)

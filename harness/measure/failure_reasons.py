@@ -41,6 +41,8 @@ def reasons(checks: Sequence[Check]) -> list[str]:
 
 def failure(check: Check) -> str:
     """What failed, where, its error and the allowed error."""
+    if check.error is None and check.allowed == 0:  # the words say all: a wrong shape, an exception, no gradient
+        return check.what
     error = "not finite" if check.error is None else f"{check.error:.3g}"
     where = "" if check.where is None else f": {check.where}"
     return f"{check.what}{where}: error {error}, allowed {check.allowed:.3g}"

@@ -17,7 +17,14 @@ from harness.core.record import Check, Quality
 from harness.core.spec import QualitySpec
 from harness.measure import recordings
 from harness.measure.inputs import Inputs
-from harness.measure.sampled_rows import SampledResult, relative_error, run_module, run_oracle, sample_rows
+from harness.measure.sampled_rows import (
+    SampledResult,
+    WrongShape,
+    relative_error,
+    run_module,
+    run_oracle,
+    sample_rows,
+)
 from harness.measure.verify import ROWS, STRUCTURED_FACTOR, OracleResults, loosened
 
 BUDGET_FACTOR = 4
@@ -33,7 +40,10 @@ def check(plugin: AttentionPlugin, spec: QualitySpec, module: nn.Module, inputs:
     seed = spec.seed + secrets.randbelow(spec.draws)
     rows_seed = secrets.randbits(32)
     rows = sample_rows(inputs, ROWS, rows_seed)
-    _, result = run_module(module, inputs, rows, seed, has_backward(spec))
+    try:
+        _, result = run_module(module, inputs, rows, seed, has_backward(spec))
+    except WrongShape as error:
+        return [Check(what=str(error), error=None, allowed=0.0, passed=False)]
     checks = _compare(plugin, spec, inputs, rows, seed, result)
     return [check.model_copy(update={"rows_seed": rows_seed}) for check in checks]
 

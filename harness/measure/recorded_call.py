@@ -24,6 +24,7 @@ from harness.measure.sampled_rows import (
     WrongShape,
     at_real_rows,
     checked_output,
+    input_gradients,
     real_at,
     real_positions,
     sample_rows,
@@ -94,5 +95,5 @@ def _repeat_without(rows: Tensor, call: RecordedCall) -> tuple[Tensor, tuple[Ten
         upstream = call.inputs.grad.clone()
         at_rows = rows.to(upstream.device)
         upstream[:, :, at_rows] = upstream[:, :, at_rows].where(~real_at(call.inputs, rows), 0)
-        gradients = torch.autograd.grad(output, (q, k, v), upstream)
+        gradients = input_gradients(output, (q, k, v), upstream)
     return output.detach(), gradients

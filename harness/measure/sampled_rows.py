@@ -47,7 +47,7 @@ class SampledResult:
 
 
 class WrongShape(Exception):
-    """The module's output is no plain tensor, or has another shape or dtype than its query."""
+    """The output is no plain tensor, has another shape or dtype than its query, or no gradient in a backward pass."""
 
 
 class OracleFailure(Exception):
@@ -81,6 +81,20 @@ def checked_output(output: object, q: Tensor) -> Tensor:
     return output
 
 
+def input_gradients(output: Tensor, tensors: tuple[Tensor, ...], upstream: Tensor) -> tuple[Tensor, ...]:
+    """The gradients of the tensors; zeros for one that the output does not depend on.
+
+    Raises:
+        WrongShape: the output depends on none of them, or was computed without a record for gradients.
+    """
+    if not output.requires_grad:
+        raise WrongShape(
+            "the output has no gradient: it does not depend on q, k and v, or it was computed under torch.no_grad or "
+            "from detached tensors"
+        )
+    return torch.autograd.grad(output, tensors, upstream, materialize_grads=True)
+
+
 def sample_rows(inputs: Inputs, at_most: int, seed: int) -> Tensor:
     """Sorted query positions ``[R]`` (int64, CPU) that are real in some sequence: first, last, and random ones.
 
@@ -98,7 +112,7 @@ def run_module(
     """The module's whole output, and its result at ``rows`` with the input gradients that come from ``rows`` alone.
 
     Raises:
-        WrongShape: the output is no plain tensor, or has another shape or dtype than the query.
+        WrongShape: the output is no plain tensor, has another shape or dtype than the query, or no gradient.
     """
     q, k, v = (x.detach().requires_grad_(backward) for x in (inputs.q, inputs.k, inputs.v))
     torch.manual_seed(seed)
@@ -109,7 +123,7 @@ def run_module(
     if backward:
         upstream = torch.zeros_like(inputs.grad)
         upstream[:, :, rows] = at_real_rows(inputs.grad, inputs, rows)
-        gradients = torch.autograd.grad(out, (q, k, v), upstream)
+        gradients = input_gradients(out, (q, k, v), upstream)
     # Cloned, because a faulty module may return a buffer that its next call overwrites.
     return out.detach().clone(), SampledResult(at_real_rows(out.detach(), inputs, rows), gradients)
 
@@ -158,8 +172,8 @@ def run_oracle(
                 with torch.device(device), torch.set_grad_enabled(backward):
                     out = plugin.oracle(spec, q, k, v, mask, chunk)
                 upstream = grad[:, :, chunk].where(real, 0)
-                of_chunk = torch.autograd.grad(out, (q, k, v), upstream) if backward else ()
-            except (MemoryError, torch.OutOfMemoryError):
+                of_chunk = input_gradients(out, (q, k, v), upstream) if backward else ()
+            except (MemoryError, torch.OutOfMemoryError, OracleFailure):
                 raise
             except Exception as error:
                 raise OracleFailure(

@@ -24,8 +24,8 @@ from harness.measure.recorded_call import RecordedCall
 from harness.measure.sampled_rows import WrongShape, checked_output, set_generator
 from harness.measure.timing import Batch, Purpose
 
-Result = tuple[Tensor, tuple[Tensor, ...]]
-"""Output, and the gradients of q, k and v; these are empty without a backward pass."""
+Result = tuple[Tensor, tuple[Tensor | None, ...]]
+"""Output, and the gradients of q, k and v: none without a backward pass, None for one that the output ignores."""
 RING_BYTES = 2**24
 """Limit for the inputs that are ready at once for a sample of short calls: about the size of a CPU's last cache."""
 MOST_CALLS = 200
@@ -118,7 +118,8 @@ class TimedCalls:
                 self._wrong.append(of_timed_call(wrong, "one of them", self._sample.kept_call, self._calls))
             return
         if self._is_kept:
-            self.kept.keep(_Kept(self._sample, in_own_memory(output), tuple(in_own_memory(x) for x in result[1])))
+            gradients = (torch.zeros_like(self._query) if gradient is None else gradient for gradient in result[1])
+            self.kept.keep(_Kept(self._sample, in_own_memory(output), tuple(map(in_own_memory, gradients))))
 
     def check(self) -> list[Check]:
         """Verify the kept results; there are none before the first sample."""

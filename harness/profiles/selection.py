@@ -68,8 +68,8 @@ class Selection:
     ``inputs`` are the kinds of inputs of the quality cases.
 
     Raises:
-        ValueError: an unknown profile, dtype or attention (the message lists the known ones), a device that torch does
-            not know, a length below 1, or two choices that exclude each other.
+        ValueError: an unknown profile, dtype or attention (the message lists the known ones), a device that is
+            neither a CPU nor one of CUDA, a length below 1, or two choices that exclude each other.
     """
 
     profile: str = "quick"
@@ -84,10 +84,8 @@ class Selection:
     everything: bool = False
 
     def __post_init__(self) -> None:
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(f"--device must be a torch device such as cpu or cuda, got {self.device!r}") from error
+        if not is_device(self.device):
+            raise ValueError(f"--device must be cpu or cuda, or cuda: and a number, got {self.device!r}")
         needed = profiles.get(self.profile).device
         if needed is not None and not self.device.startswith(needed):
             raise ValueError(
@@ -172,6 +170,14 @@ class Selection:
     def measured(self, of_profile: Sequence[str]) -> tuple[str, ...]:
         """The attentions that the user asked for with their companions, or the profile's."""
         return (*self.chosen(of_profile), *self.companions)
+
+
+def is_device(text: str) -> bool:
+    """Whether the harness measures on such a device: the CPU, or a GPU of CUDA."""
+    try:
+        return torch.device(text).type in ("cpu", "cuda")
+    except RuntimeError:
+        return False
 
 
 def _option(field: str) -> str:

@@ -7,11 +7,13 @@ changes the harness's, or the run ends before it measures.
 import os
 import shlex
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
 
+from harness.core import writable
 from harness.core.spec import Effort
 
 _PREFIX = "--benchmark-"
@@ -32,13 +34,16 @@ _REFUSED = {
     "confidence": _STOP,
     "timer": "the harness times with time.perf_counter, and with CUDA's events on a GPU",
     "disable-gc": "the harness switches the garbage collector off while it takes samples, in any case",
-    "disable": "every case of the harness is a measurement; --benchmark-skip leaves out those that are timed",
+    "disable": "every case of the harness is a measurement; -m 'quality or task' leaves out those that are timed",
     "cprofile": _PROFILER,
     "cprofile-loops": _PROFILER,
     "cprofile-top": _PROFILER,
     "cprofile-dump": _PROFILER,
 }
 """Options that cannot hold, with the reason."""
+
+
+OPTIONS_THAT_LEAVE_OUT = "--benchmark-skip, --benchmark-only, -k, -m or --deselect"
 
 
 def prepare(config: pytest.Config) -> None:
@@ -58,13 +63,57 @@ def prepare(config: pytest.Config) -> None:
     ]
 
 
-def reason_against(config: pytest.Config) -> str | None:
-    """Why the options of pytest-benchmark do not allow a run with cases of the harness; None if they do."""
+def reason_against(config: pytest.Config, tests: Sequence[str]) -> str | None:
+    """Why the options of pytest-benchmark do not allow a run with cases of the harness; None if they do.
+
+    Args:
+        config: pytest's.
+        tests: the node ids of the collected tests.
+    """
     given = _given(config)
     reasons = [f"leave out {_PREFIX}{option}: {why}" for option, why in _REFUSED.items() if option in given]
     if "histogram" in given and not (find_spec("pygal") and find_spec("pygaljs")):
         reasons.append(f"{_PREFIX}histogram needs two packages more: pip install 'pytest-benchmark[histogram]'")
+    reasons += [reason] if (reason := _reason_against_comparison(config, tests)) else []
     return "; ".join(reasons) or None
+
+
+def _reason_against_comparison(config: pytest.Config, tests: Sequence[str]) -> str | None:
+    """Why ``--benchmark-compare-fail`` could judge nothing, which pytest-benchmark would find after the run."""
+    benchmarks = config._benchmarksession  # type: ignore[attr-defined]
+    if not benchmarks.compare_fail:
+        return None
+    option, needed = f"{_PREFIX}compare-fail", f"{_PREFIX}compare"
+    if not benchmarks.compare:
+        return f"{option} needs a stored run to compare with: add {needed}, or leave it out"
+    if not benchmarks.compared_mapping:
+        which = "" if benchmarks.compare is True else f" that matches {benchmarks.compare!r}"
+        return (
+            f"{option} needs a stored run to compare with, and {benchmarks.storage} has none{which}: store one with "
+            f"{_PREFIX}autosave first"
+        )
+    if not any(test in compared for compared in benchmarks.compared_mapping.values() for test in tests):
+        runs = ", ".join(map(str, benchmarks.compared_mapping))
+        return f"{option} has nothing to compare: {runs} has none of the {len(tests)} tests of this run; name another"
+    return None
+
+
+def reason_against_storage(config: pytest.Config) -> str | None:
+    """Why pytest-benchmark cannot store the run where it was told to; None if it can, or need not."""
+    from pytest_benchmark.storage.file import FileStorage
+
+    benchmarks = config._benchmarksession  # type: ignore[attr-defined]
+    if not (benchmarks.save or benchmarks.autosave) or not isinstance(benchmarks.storage, FileStorage):
+        return None
+    folder = benchmarks.storage.path
+    return writable.reason_against(f"{_PREFIX}storage", folder, benchmarks.storage.get("run.json"))
+
+
+def is_left_out(config: pytest.Config, item: pytest.Item) -> bool:
+    """Whether ``--benchmark-skip`` or ``--benchmark-only`` leaves a test out."""
+    benchmarks = config._benchmarksession  # type: ignore[attr-defined]
+    is_timed = "benchmark" in getattr(item, "fixturenames", ())
+    return bool(benchmarks.skip if is_timed else benchmarks.only)
 
 
 def effort_of(config: pytest.Config, of_profile: Effort) -> Effort:

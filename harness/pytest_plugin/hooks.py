@@ -28,13 +28,14 @@ from typing import Any, get_args
 
 import pytest
 
+from harness.core import writable
 from harness.core.record import Record, Status
 from harness.core.spec import AnySpec
 from harness.core.store import StoreError
 from harness.processes import ending_signals
 from harness.profiles import cases
 from harness.profiles.selection import Selection
-from harness.pytest_plugin import benchmark_json, benchmark_options
+from harness.pytest_plugin import benchmark_json, benchmark_options, disturbed_comparisons
 from harness.pytest_plugin.collected import ROUND, SESSION, round_of, spec_of
 from harness.pytest_plugin.options import add_options, json_path, repeated, session_of
 from harness.pytest_plugin.other_plugins import reason_against_launcher, reason_against_plugins
@@ -48,9 +49,13 @@ KINDS: dict[str, Callable[[Selection], Sequence[AnySpec]]] = {
     "quality": cases.quality,
     "task": cases.task,
 }
+INCONCLUSIVE = 2
+"""The exit code of a run whose times were to be judged, and were too disturbed for it."""
 _RESTORE_SIGNALS = pytest.StashKey[Callable[[], None]]()
 _HAS_CASES = pytest.StashKey[bool]()
 """Set where a collected test uses ``case``. The conformance tests have the same options and no cases."""
+_KEPT_JSON = pytest.StashKey[Path]()
+"""The JSON of an earlier run, which this one did not replace because it measured no case."""
 _COLLECTED = pytest.StashKey[Counter[str]]()
 """The number of collected cases by attention, before any is deselected."""
 
@@ -177,13 +182,14 @@ def _order(items: list[pytest.Item], by_attention: bool) -> None:
     items.sort(key=keys.__getitem__)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the number of cases is printed
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse a run without a case of an attention that the user named, and one without any case.
 
     Write the collected cases to the file of ``--harness-cases``, which ``harness ab`` reads.
     """
     config = session.config
-    if config.stash.get(_HAS_CASES, False) and (reason := benchmark_options.reason_against(config)):
+    if config.stash.get(_HAS_CASES, False) and (reason := _reason_against_options(session)):
         raise pytest.UsageError(reason)
     missing = _without_case(config, session.items) if config.stash.get(_HAS_CASES, False) else []
     if missing and not session.testsfailed:
@@ -200,17 +206,33 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         Path(path).write_text(json.dumps(collected), encoding="utf-8")
 
 
+def _reason_against_options(session: pytest.Session) -> str | None:
+    """Why the options do not allow a run of the collected cases; None if they do."""
+    config = session.config
+    reason = benchmark_options.reason_against(config, [item.nodeid for item in session.items])
+    if reason is not None or config.option.collectonly:
+        return reason
+    log = config.stash[SESSION].log_path
+    outputs = [("--benchmark-json", path)] if (path := json_path(config)) else []
+    for option, path in [*outputs, ("--harness-log", log)]:
+        if (reason := writable.reason_against(option, path)) is not None:
+            return reason
+    return benchmark_options.reason_against_storage(config)
+
+
 def _without_case(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
     """Why there is no case of an attention that the user named, a sentence for each; and why there is none at all."""
     collected = config.stash.get(_COLLECTED, Counter())
-    left = {spec.attention for spec in map(spec_of, items) if spec is not None}
+    kept = [item for item in items if not benchmark_options.is_left_out(config, item)]
+    left = {spec.attention for spec in map(spec_of, kept) if spec is not None}
+    narrow = benchmark_options.OPTIONS_THAT_LEAVE_OUT if len(kept) < len(items) else "-k, -m or --deselect"
     chosen = selection(config)
     sentences = []
     for name in chosen.attentions or ():
         if name in left:
             continue
         if collected[name]:
-            sentences.append(f"{name}: -k, -m or --deselect leaves none of its {collected[name]} cases; widen them")
+            sentences.append(f"{name}: {narrow} leaves none of its {collected[name]} cases; widen them")
         elif chosen.is_comparison:
             sentences.append(
                 f"{name}: none of the collected suites has a case of it alone in profile {chosen.profile!r}; --all "
@@ -227,7 +249,7 @@ def _without_case(config: pytest.Config, items: Sequence[pytest.Item]) -> list[s
     if config.getoption("harness_progress", None) is not None and not left and not others:
         total = sum(collected.values())
         if total:
-            return [f"no case is left: -k, -m or --deselect leaves none of the {total} cases; widen them"]
+            return [f"no case is left: {narrow} leaves none of the {total} cases; widen them"]
         return ["no case is left: the suites have none that the options choose; name other lengths or another profile"]
     return []
 
@@ -313,9 +335,16 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Write the JSON also when no case was timed, in which case pytest-benchmark writes none; set the exit code."""
     config = session.config
     benchmarks = config._benchmarksession  # type: ignore[attr-defined]
+    if session.exitstatus == pytest.ExitCode.USAGE_ERROR:
+        benchmarks.save = benchmarks.autosave = None  # otherwise it warns that there is nothing to save
+    disturbed_comparisons.ignore_disturbed(config, config.stash[SESSION])
     if benchmarks.json and not benchmarks.benchmarks:
         is_refused = config.stash[SESSION].is_refused or session.exitstatus == pytest.ExitCode.USAGE_ERROR
-        if not config.option.collectonly and not is_refused:
+        # An earlier run is worth more than one that ended before it measured anything.
+        path = json_path(config)
+        if not config.stash[SESSION].has_measured and path is not None and path.exists():
+            config.stash[_KEPT_JSON] = path
+        elif not config.option.collectonly and not is_refused:
             hook = config.hook
             machine_info = benchmarks.get_machine_info()
             commit_info = hook.pytest_benchmark_generate_commit_info(config=config)
@@ -330,7 +359,10 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
         session.exitstatus = code  # pytest's own code for Ctrl-C is 2
     if session.exitstatus == pytest.ExitCode.OK and _without_result(config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    return (yield)
+    result = yield
+    if config.stash[SESSION].inconclusive and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = INCONCLUSIVE
+    return result
 
 
 def _without_result(config: pytest.Config) -> list[str]:
@@ -351,10 +383,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     # After an interruption their cases were perhaps still to come, and what was refused says why by itself.
     has_ended = not is_interrupted and exitstatus != pytest.ExitCode.USAGE_ERROR
     without_result = _without_result(config) if has_ended else []
-    if session.records or without_result or session.notices:
+    inconclusive = disturbed_comparisons.inconclusive_line(session)
+    kept_json = config.stash.get(_KEPT_JSON, None) if has_ended else None
+    if session.records or without_result or session.notices or kept_json or inconclusive:
         terminalreporter.section("harness")
+    if kept_json:
+        write(f"no case was measured: {kept_json} is that of an earlier run")
     for line in session.notices:
         write(line)
+    if inconclusive:
+        write(inconclusive, yellow=True)
     for line in without_result:
         write(line, red=True)
     for line in session.attentions_with_findings():
@@ -376,7 +414,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     write("")
     write("cases: " + ", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status]))
     path = json_path(config)
-    if path:
+    if path and not kept_json:
         write(f"JSON: {path}")
     write(f"log: {session.log_path}")
     if is_interrupted or any(record.not_begun for record in records):

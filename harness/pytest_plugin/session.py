@@ -70,6 +70,8 @@ class HarnessSession:
         attentions that could not have a process of their own."""
         self.is_refused = False
         """Whether another run writes the same log, so that this one may write no file."""
+        self.inconclusive: dict[str, None] = {}
+        """The ids of the cases that ``--benchmark-compare-fail`` would find slower by times that were disturbed."""
         self.order: dict[str, int] = {}
         """The places of the collected cases in the suites, by case id; ``run`` has the records in this order."""
         self._command = command
@@ -240,6 +242,15 @@ class HarnessSession:
     def disturbance(self) -> RunDisturbance | None:
         """What has disturbed the run so far; None where nothing did."""
         return disturbed_run.judge(self.records)
+
+    def record_of(self, test: str) -> Record | None:
+        """The record that was measured for a test; None if it has none."""
+        return self._by_test.get(test)
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether a case has begun."""
+        return any(not record.not_begun for record in self.records)
 
     @property
     def cases_of_log(self) -> frozenset[str]:

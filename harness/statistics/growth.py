@@ -39,7 +39,7 @@ class Crossover:
 
     Attributes:
         verdict: the result in words.
-        length: the crossover length in tokens; None where the curves do not cross.
+        length: the crossover length in tokens; None where the curves do not cross, or only ``between`` is known.
         low: lower bound of ``length`` in tokens; ``-inf`` where it lies below the measured lengths.
         high: upper bound of ``length`` in tokens; ``inf`` where it lies above the measured lengths.
         agreement: the share of bootstrap resamples with the same verdict; the two verdicts of an attention that is
@@ -47,6 +47,8 @@ class Crossover:
         crossings: how often the order of the medians changes. More than 1 is noise, or curves that really cross more
             than once; ``length`` is then the last crossing.
         lengths: the lengths that were compared.
+        between: the two lengths between which the curves cross, where no more than that is known; ``crossover`` leaves
+            it out.
     """
 
     verdict: Verdict
@@ -56,6 +58,7 @@ class Crossover:
     agreement: float
     crossings: int
     lengths: tuple[int, ...]
+    between: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 ratios of either, and the mean over seeds.
 
 The samples of one case are resampled once, in ``bootstrap_median``. Ratios here, and the exponents and crossovers of
-``harness.statistics.growth``, work on those resampled medians, so each of them carries the noise of its inputs. With
-fewer than ten samples, a percentile interval of a median covers the truth less often than its nominal level.
+``harness.statistics.growth``, work on those resampled medians, so each of them carries the noise of its inputs. A
+percentile interval cannot be wider than the samples are apart, and of three samples it contains the true median in 75%
+of cases, of five in 94%. Below ``FEWEST_RESAMPLED`` samples the interval is therefore Student's, of the logarithms.
 
 The interval of a bootstrap median describes the noise within one process only. Where its memory lies and which cores it
 has stays the same for all samples of a process, and differs in the next: two names of one kernel, each in a process of
@@ -25,6 +26,8 @@ _FARTHEST_LOG = 100.0
 """The logarithm of a factor in time that no measurement has."""
 RESAMPLES = 1000
 """Number of bootstrap resamples of one case."""
+FEWEST_RESAMPLED = 6
+"""From so many samples on, their range contains the median in more than 95% of cases: 1 - 2 / 2 ** 6 is 97%."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ class SeedMean:
 def bootstrap_median(samples: Sequence[float], rng: np.random.Generator) -> Estimate:
     """The median of one case's samples with its bootstrap percentile interval at ``LEVEL``.
 
+    With two to five samples the interval is Student's, which takes their logarithms for normally distributed, or the
+    samples themselves where one of them is not positive.
+
     Args:
         samples: raw samples in any unit; at least one, all finite.
         rng: source of the resampling; two cases that are compared must not use generators in the same state.
@@ -70,11 +76,38 @@ def bootstrap_median(samples: Sequence[float], rng: np.random.Generator) -> Esti
     values = np.asarray(samples, dtype=np.float64)
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"samples must be one or more finite numbers, got {list(samples)!r}; leave failed cases out")
+    if 1 < values.size < FEWEST_RESAMPLED:
+        return _of_few(values, rng)
     picks = rng.integers(0, values.size, (RESAMPLES, values.size))
     # Sorting the rows gives the same bits as np.median in a quarter of the time.
     rows = np.sort(values[picks], axis=1)
     draws = (rows[:, (values.size - 1) // 2] + rows[:, values.size // 2]) / 2
     return estimate_from_draws(float(np.median(values)), draws, values.size)
+
+
+def _of_few(values: NDArray[np.float64], rng: np.random.Generator) -> Estimate:
+    median = float(np.median(values))
+    if values.min() <= 0:
+        mean, error, degrees = float(values.mean()), _standard_error(values), values.size - 1
+        half_width = float(t.ppf(0.5 + LEVEL / 2, degrees)) * error
+        draws = mean + error * rng.standard_t(degrees, RESAMPLES)
+        return Estimate(median, mean - half_width, mean + half_width, values.size, draws)
+    return replace(_student_of_logs(values, rng), value=median)
+
+
+def _standard_error(values: NDArray[np.float64]) -> float:
+    return float(np.std(values, ddof=1) / np.sqrt(values.size))
+
+
+def _student_of_logs(values: NDArray[np.float64], rng: np.random.Generator) -> Estimate:
+    """The geometric mean of positive values with Student's interval."""
+    logs = np.log(values)
+    error, degrees = _standard_error(logs), logs.size - 1
+    # A time cannot be 0 or infinite, not even in a draw from the far ends of the distribution of two values.
+    draws = np.exp(np.clip(logs.mean() + error * rng.standard_t(degrees, RESAMPLES), -_FARTHEST_LOG, _FARTHEST_LOG))
+    value = float(np.exp(logs.mean()))
+    factor = float(np.exp(min(t.ppf(0.5 + LEVEL / 2, degrees) * error, _FARTHEST_LOG)))
+    return Estimate(value, value / factor, value * factor, logs.size, draws)
 
 
 def between_processes(values: Sequence[float], rng: np.random.Generator) -> Estimate:
@@ -92,13 +125,7 @@ def between_processes(values: Sequence[float], rng: np.random.Generator) -> Esti
     """
     if len(values) < 2:
         raise ValueError(f"values must be of at least two processes, got {len(values)}; one has bootstrap_median")
-    logs = np.log(np.asarray(values, dtype=np.float64))
-    error, degrees = float(np.std(logs, ddof=1) / np.sqrt(logs.size)), logs.size - 1
-    # A time cannot be 0 or infinite, not even in a draw from the far ends of the distribution of two processes.
-    draws = np.exp(np.clip(logs.mean() + error * rng.standard_t(degrees, RESAMPLES), -_FARTHEST_LOG, _FARTHEST_LOG))
-    value = float(np.exp(logs.mean()))
-    factor = float(np.exp(min(t.ppf(0.5 + LEVEL / 2, degrees) * error, _FARTHEST_LOG)))
-    return Estimate(value, value / factor, value * factor, logs.size, draws, processes=logs.size)
+    return replace(_student_of_logs(np.asarray(values, dtype=np.float64), rng), processes=len(values))
 
 
 def ratio(numerator: Estimate, denominator: Estimate) -> Estimate:

@@ -23,6 +23,7 @@ from harness.report.model.amounts import ABSENT
 from harness.report.model.case_command import case_command
 
 FAST = {"lengths": 64, "heads": 2, "seconds": 0.01}
+SMALL = {"lengths": 16, "heads": 1, "seconds": 0.01, "against": ()}
 MASKED = "it equals the definition without the padding mask"
 
 
@@ -56,6 +57,34 @@ class Projected(nn.Module):
         return (q @ self.weight) @ (k.transpose(-1, -2) @ v) / k.shape[2]
 
 
+class Shared(set):
+    """A set that a copy of its owner has, too."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Dropped(nn.Module):
+    """Softmax attention with dropout; ``modes`` are those in which it and its copies were called."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout(0.1)
+        self.modes = Shared()
+
+    def forward(self, q, k, v):
+        self.modes.add(self.training)
+        return self.dropout((q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)) @ v
+
+
+class NotCopied(nn.Module):
+    def forward(self, q, k, v):
+        return right(q, k, v)
+
+    def __deepcopy__(self, memo):
+        raise RuntimeError("it holds a lock")
+
+
 class MyPlugin(harness.AttentionPlugin):
     name = "of_its_class"
     summary = "softmax attention"
@@ -77,6 +106,12 @@ def result():
     )
     assert torch.equal(torch.get_rng_state(), state), "the user's random numbers are others after a comparison"
     return compared
+
+
+@pytest.fixture
+def no_ceilings(monkeypatch):
+    """Saves the second in which the machine's peak throughput is measured, for a test that reads no time."""
+    monkeypatch.setattr(run_cases.ceilings, "measure", lambda device: [])
 
 
 def rows_of(result):
@@ -197,6 +232,8 @@ def test_a_path_that_cannot_be_written_is_one_clear_line(result, tmp_path, metho
         getattr(result, method)(tmp_path / "file" / f"x{ending}")
     with pytest.raises(ValueError, match=f"path must end with {ending}, got 'x.txt'"):
         getattr(result, method)("x.txt")
+    with pytest.raises(ValueError, match=f"path must be text or a pathlib.Path that ends with {ending}, got int 3"):
+        getattr(result, method)(3)
 
 
 def test_nothing_stays_registered(result):
@@ -240,6 +277,46 @@ def test_without_a_definition_there_is_no_error_and_it_is_said():
     assert "output of a repeated call" in compared
     assert not compared & {"output", "output, worst row", "grad_q", "output of a second call", "timed call: output"}
     assert "nothing else says what is right" in result.explain()
+
+
+def test_a_module_is_called_in_its_own_mode_everywhere_and_dropout_is_named(no_ceilings):
+    training, evaluated = Dropped(), Dropped().eval()
+    own = harness.compare({"mine": training}, like=None, passes=["forward", "forward_backward"], **SMALL)
+    assert {record.status for record in own.records} == {"ok"}, own.explain()
+    modules = {"training": training, "evaluated": evaluated}
+    result = harness.compare(modules, **SMALL)
+    assert (training.modes, evaluated.modes) == ({True}, {False})
+    assert [row.record.status for row in result.rows] == ["incorrect", "ok"]
+    assert (
+        "it draws random numbers: a second call with the same inputs gives another result; the module is in training"
+        in (notes_of(result))
+    )
+
+
+def test_a_function_without_a_gradient_is_incorrect_and_not_torchs_text(no_ceilings):
+    sizes = {"passes": "forward_backward", **SMALL}
+
+    def detached(q, k, v):
+        return right(q, k.detach(), v)
+
+    wrong = harness.compare({"detached": detached, "under_no_grad": torch.no_grad()(right)}, like=right, **sizes)
+    assert {record.status for record in wrong.records} == {"incorrect"}
+    notes = notes_of(wrong)
+    assert re.search(r"detached, 16 tokens: incorrect: it equals zero everywhere; grad_k: error 1, allowed", notes)
+    assert "under_no_grad, 16 tokens: incorrect: the output has no gradient: it does not depend on q, k" in notes
+    assert "not finite" not in notes
+    ignores = harness.compare({"values": lambda q, k, v: 2 * v}, like=lambda q, k, v: v + v, **sizes)
+    assert {record.status for record in ignores.records} == {"ok"}, ignores.explain()
+
+
+def test_a_definition_that_fails_is_named_and_not_the_function(no_ceilings):
+    raised = harness.compare({"mine": right}, like=lambda q, k, v: 1 / 0, **SMALL)
+    notes = notes_of(raised)
+    assert "the definition given as like raised ZeroDivisionError: division by zero; at test_compare.py:" in notes
+    assert "of mine" not in notes
+    assert ".py" not in notes.replace("test_compare.py", "")
+    without = harness.compare({"mine": right}, like=torch.no_grad()(right), passes="forward_backward", **SMALL)
+    assert "the output of the definition given as like has no gradient" in notes_of(without)
 
 
 def test_padding_needs_a_mask_and_an_oracle_may_be_a_function():
@@ -305,6 +382,11 @@ BAD = [
     ),
     ({"attentions": {"a": lambda q, k, v, w: q}}, "give w a value with functools.partial or a default"),
     ({"attentions": {"a": lambda q, k, v, *, w: q}}, "give w a value with functools.partial or a default"),
+    ({"attentions": {"sdpa_again": right}}, "must not end in _again, which names the reference"),
+    (
+        {"attentions": {"a": NotCopied()}},
+        r"attentions\['a'\] must be a module that can be copied, .* raised RuntimeError: it holds a lock; give",
+    ),
     ({"like": "sofmax"}, "like must name registered attentions, got 'sofmax'; did you mean 'softmax'"),
     ({"like": 3}, "like must be a function"),
     ({"against": ["spda"]}, "against must name registered attentions, got 'spda'; did you mean 'sdpa'"),
@@ -315,6 +397,9 @@ BAD = [
     ({"lengths": [0]}, "lengths must be a whole number of 1 or more, got 0"),
     ({"lengths": True}, "lengths must be a whole number of 1 or more, got True"),
     ({"heads": 0}, "heads must be a whole number of 1 or more, got 0"),
+    ({"heads": 10**30}, "heads must be at most 2,147,483,647, got 1000000000000000000000000000000"),
+    ({"lengths": 2**40}, "lengths must be at most 2,147,483,647, got 1099511627776"),
+    ({"heads": 2**30, "lengths": 2**30}, "must give a tensor of at most .* numbers, got 73,786,976,294,838,206,464"),
     ({"passes": []}, r"passes must be 'forward' or 'forward_backward' or both in a list, got \[\]"),
     ({"dtype": "float64"}, "dtype must be 'float32' or 'bfloat16' or 'float16', got 'float64'"),
     ({"device": "gpu"}, "device must be 'cpu' or 'cuda', or 'cuda:' and a number, got 'gpu'"),
@@ -360,6 +445,8 @@ def test_run_measures_a_list_of_cases(monkeypatch):
     for wrong in (3, specs[0], ["sdpa"]):
         with pytest.raises(ValueError, match="specs must be a list of OperationSpec, ModelSpec"):
             harness.run(wrong)
+    with pytest.raises(ValueError, match=r"^effort must be a harness.Effort or None, got int 3; for example .*$"):
+        harness.run(specs, effort=3)
 
 
 def test_every_public_name_is_there_and_a_type_checker_may_read_the_package():

@@ -5,10 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import synthetic
 from pytest_benchmark import cli as benchmark_cli
+from pytest_benchmark import plugin as benchmark_plugin
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
 import harness.pytest_plugin.hooks  # noqa: F401  pytester unloads what an inner session imports, and numpy loads once
+from harness.cases import in_this_process
+from harness.core.record import Timing
 from harness.core.store import load
 from harness.measure import ceilings
 from harness.pytest_plugin.benchmark_json import of_stored_run
@@ -25,7 +29,7 @@ def _without_ceilings(monkeypatch):
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--benchmark-disable", "*every case of the harness is a measurement; --benchmark-skip leaves out those*"),
+        ("--benchmark-disable", "*every case of the harness is a measurement; -m 'quality or task' leaves out those*"),
         ("--benchmark-warmup=off", "*the harness warms every call up as the profile says"),
         ("--benchmark-timer=time.time", "*the harness times with time.perf_counter*"),
         ("--benchmark-min-time=0.000005", "*the harness groups calls shorter than half a millisecond*"),
@@ -102,3 +106,52 @@ def test_every_published_run_is_read_by_pytest_benchmark_and_says_on_which_machi
     benchmark_cli.main()
     assert "test_operation[operation/yoso-n512" in capsys.readouterr().out
     assert timed > 500
+
+
+def test_a_comparison_is_refused_before_measuring_and_disturbed_times_are_inconclusive(
+    pytester, out, suite, run_session, monkeypatch
+):
+    suite(["sdpa"])
+
+    def measure(spec, effort):
+        timing = Timing(wall_seconds=[seconds] * 3, warmup_calls=1, threads=2, disturbed=is_disturbed)
+        return synthetic.record(spec, timing=timing)
+
+    monkeypatch.setattr(in_this_process, "run", measure)
+    monkeypatch.setattr(benchmark_plugin, "get_cpu_info", dict)  # takes seconds in each session
+    fail, kept = "--benchmark-compare-fail=median:1%", "--benchmark-storage=kept"
+    result = run_session(fail, kept)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --benchmark-compare-fail needs a stored run *add --benchmark-compare, *"])
+    with pytest.warns(PytestBenchmarkWarning, match="Can't compare"):
+        result = run_session(fail, kept, "--benchmark-compare")
+    result.stderr.fnmatch_lines(["ERROR: --benchmark-compare-fail *kept has none: store one with *-autosave first"])
+    assert not list((pytester.path / "out").iterdir())
+
+    seconds, is_disturbed = 1e-3, False
+    run_session(kept, "--benchmark-autosave").assert_outcomes(passed=1)
+    (stored,) = pytester.path.glob("kept/*/*.json")
+    earlier = json.loads(stored.read_text())
+    seconds = 1.0
+    for is_disturbed, was_disturbed in ((True, False), (False, True), (False, False)):
+        earlier["harness"]["records"][0]["timing"]["disturbed"] = was_disturbed
+        stored.write_text(json.dumps(earlier))
+        result = run_session(fail, kept, "--benchmark-compare")
+        if is_disturbed or was_disturbed:
+            assert result.ret == 2
+            result.stdout.fnmatch_lines(["inconclusive: --benchmark-compare-fail finds operation/sdpa-* slower, but *"])
+        else:
+            result.stderr.fnmatch_lines(["*PerformanceRegression: Performance has regressed."])
+    earlier["benchmarks"][0]["fullname"] = "another"
+    stored.write_text(json.dumps(earlier))
+    result = run_session(fail, kept, "--benchmark-compare")
+    result.stderr.fnmatch_lines(["ERROR: --benchmark-compare-fail has nothing to compare: *none of the 1 tests*"])
+
+
+def test_a_run_that_measures_no_case_keeps_the_json_of_an_earlier_one(pytester, out, suite, run_session):
+    suite(["sdpa"])
+    earlier = pytester.path / "out" / "run.json"
+    earlier.write_text("an earlier run")
+    run_session("--benchmark-skip").stdout.fnmatch_lines(["no case was measured: out/run.json is that of an earlier *"])
+    assert "JSON: " not in run_session("--deadline=0").stdout.str()
+    assert earlier.read_text() == "an earlier run"

@@ -43,7 +43,7 @@ def test_list_shows_what_runs_and_why_the_rest_does_not():
 def test_list_refuses_what_is_no_device():
     found = call("list", "--device", "gpu")
     assert found.exit_code == 2
-    assert found.stderr == "error: --device must be a torch device such as cpu or cuda, got 'gpu'\n"
+    assert found.stderr == "error: --device must be cpu or cuda, or cuda: and a number, got 'gpu'\n"
 
 
 def test_list_survives_a_plugin_that_exits():
@@ -112,6 +112,15 @@ def test_a_run_of_a_users_suite_can_be_reported(tmp_path):
             ["run", "suites/test_models.py", "--attention", "linear"],
             "ERROR: --attention: nothing to measure of linear: none of the collected suites has a case of it alone in "
             "profile 'quick'; --all adds models and tasks",
+        ),
+        (["run", "--device", "mps"], "ERROR: --device must be cpu or cuda, or cuda: and a number, got 'mps'"),
+        (["run", "-o", "run.html"], "error: --out must be a file that ends in .json, got run.html; the report is"),
+        (["run", "--benchmark-json=a.json"], "error: --benchmark-json is what harness run writes to --out; leave it"),
+        (["run", "-o", __file__ + "/a.json"], "test_cli.py/a.json: " + __file__ + " is no folder; choose another path"),
+        (["run", "-k", "sdpa and n512 and fp32", "-m", "operation", "--benchmark-skip"], "--benchmark-skip, --benchm"),
+        (
+            ["run", "-m", "quality", "--benchmark-save=a", "--benchmark-storage=/proc/none"],
+            "ERROR: --benchmark-storage must be a folder that can be written, got /proc/none: No such file",
         ),
         (["run", "--inputs", "nope.safetensors"], "nope.safetensors: expected a safetensors file, got No such file"),
     ],

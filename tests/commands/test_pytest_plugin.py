@@ -168,7 +168,7 @@ def test_without_specs_the_cases_are_the_profiles(pytester, run_session, stored_
         ("--dtype=int8", "unknown dtype 'int8'; known: float32, bfloat16, float16"),
         ("--seq-len=12,x", "--seq-len must be whole numbers of tokens, got x"),
         ("--seq-len=0", "*must be 1 or more*"),
-        ("--device=gpu", "--device must be a torch device*'gpu'"),
+        ("--device=gpu", "--device must be cpu or cuda, *'gpu'"),
         ("--case-timeout=0", "--case-timeout must be a number of seconds, above 0, such as 60, got '0'"),
         ("--deadline=soon", "--deadline must be a number of seconds, 0 or more, such as 60, got 'soon'"),
         ("--head-dim=0", "--head-dim must be a whole number of 1 or more, got '0'"),

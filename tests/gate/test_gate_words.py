@@ -11,6 +11,7 @@ from gate_runs import SPECS
 from rich.cells import cell_len
 from rich.console import Console
 
+from harness.core.quantities import change_words
 from harness.core.record import MachineUse, Quality
 from harness.core.spec import OperationSpec, QualitySpec
 from harness.gate.judge import case_rows, judgement, outputs
@@ -48,6 +49,11 @@ def test_the_first_line_is_a_sentence_with_the_commits_the_cases_and_the_result(
         "Regression: 2 of 8 cases are worse at head (111111111111+dirty) than at base (000000000000); "
         "6 pass (5 the same, 1 better)."
     )
+
+
+@pytest.mark.parametrize(("change", "words"), [(0.1, "+10.0%"), (-0.0004, "0.0%"), (0.0004, "0.0%"), (-0.02, "-2.0%")])
+def test_a_change_that_rounds_to_zero_has_no_sign(change, words):
+    assert change_words(change) == words
 
 
 def test_a_row_has_both_times_the_change_the_error_and_the_verdict(judged):

@@ -120,6 +120,22 @@ def test_a_level_that_changes_for_the_better_is_no_regression(tmp_path):
     assert change.is_regression
 
 
+def test_a_change_whose_interval_contains_0_is_no_regression(tmp_path):
+    values = [1.0, 1.01, 0.99, 1.0, 1.02, 1.0, 1.2, 1.6]
+    points = [Point(f"day {n}", f"{n:040x}", value) for n, value in enumerate(values)]
+    (change,) = history_page.write({("machine", "operation/x", "time"): points}, tmp_path / "h.html")
+    assert change.low < 0 < change.high
+    assert not change.is_clear
+    assert not change.is_regression
+    assert not change.is_improvement
+    text = (tmp_path / "h.html").read_text()
+    assert "No level changed clearly for the worse." in text
+    assert "1 case, 0 regressions" in text
+    assert 'class="regression"' not in text
+    assert 'class="worse"' not in text
+    assert text.index("Not clear, because") < text.index("<b><bdi>operation/x")
+
+
 def test_rounds_of_one_commit_are_one_point_with_an_interval_between_processes(tmp_path):
     for number in range(3):
         repeat = run_of(number, scale=1.0 + 0.1 * number).model_copy(
@@ -266,7 +282,7 @@ def test_runs_are_added_to_a_folder_and_plotted(tmp_path, monkeypatch):
     assert call(monkeypatch, tmp_path, "add", *paths).exit_code == 0
     done = call(monkeypatch, tmp_path, "plot", "--case", "operation/sdpa*")
     assert done.exit_code == 0, done.output
-    assert done.stdout == "3 series, regressions: 1, improvements: 0: history.html\n"
+    assert done.stdout == "3 series, regressions: 1, improvements: 0, not clear: 0: history.html\n"
     assert "(2026-01-07), not yet at" in (tmp_path / "history.html").read_text()
     assert call(monkeypatch, tmp_path, "plot", "--case", "nope").exit_code == 2
 

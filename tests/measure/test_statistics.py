@@ -27,12 +27,29 @@ def _rng(seed: int = 0) -> np.random.Generator:
 
 
 def test_median_lies_inside_its_interval() -> None:
-    result = intervals.bootstrap_median([5.0, 1.0, 2.0, 3.0, 100.0], _rng())
+    result = intervals.bootstrap_median([5.0, 1.0, 2.0, 3.0, 4.0, 3.0, 100.0], _rng())
     assert result.value == 3.0
     assert result.low is not None
     assert result.high is not None
     assert 1.0 <= result.low < 3.0 < result.high <= 100.0
-    assert result.samples == 5
+    assert result.samples == 7
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_an_interval_of_few_samples_covers_the_truth_at_its_nominal_level(count: int) -> None:
+    rng = _rng(1)
+    estimates = [intervals.bootstrap_median(np.exp(rng.normal(0.0, 0.03, count)), rng) for _ in range(1000)]
+    assert all(e.low <= e.value <= e.high for e in estimates if e.low is not None and e.high is not None)
+    assert 0.93 <= np.mean([e.low <= 1.0 <= e.high for e in estimates if e.low and e.high]) <= 0.97
+    ratios = [intervals.ratio(one, other) for one, other in zip(estimates[::2], estimates[1::2], strict=True)]
+    assert np.mean([e.low <= 1.0 <= e.high for e in ratios if e.low and e.high]) >= 0.93
+
+
+def test_an_interval_of_few_samples_with_a_zero_has_finite_bounds() -> None:
+    result = intervals.bootstrap_median([0.0, 1.0, 2.0], _rng())
+    assert result.low is not None
+    assert result.high is not None
+    assert result.low < 0.0 < result.value < 2.0 < result.high < 10.0
 
 
 def test_one_sample_has_no_interval() -> None:

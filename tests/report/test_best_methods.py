@@ -48,16 +48,29 @@ def test_what_is_not_compared_with_softmax_wins_nothing_and_is_named_with_its_er
         None: "nystromformer", 0.5: "nystromformer", 0.1: "nystromformer", 0.01: "sdpa",
     }  # fmt: skip
     assert [row.series for row in within(best).faster] == ["nystromformer"]
-    assert [row.series for row in within(best).not_counted] == ["linear", "yoso"]
+    assert [row.series for row in within(best).not_counted] == ["unmeasured", "linear", "yoso"]
     (remark,) = map(str, within(best).remarks)
     assert remark == (
-        "Faster than sdpa, but not counted: linear (exact by its own definition, error up to 3.3e-7); "
-        "yoso (error 5.00% against yoso_e)."
+        "Faster than nystromformer, but not counted: linear (exact by its own definition, error up to 3.3e-7); "
+        "yoso (error 5.00% against yoso_e); unmeasured (error not measured)."
     )
     strict = [str(each) for each in within(best, 0.01).remarks]
     assert strict[0] == "Approximations with an error against softmax: 1, none within 1%."
     assert "linear" in strict[1]
     assert "yoso" not in strict[1]
+
+
+def test_only_what_is_faster_than_the_winner_is_named_as_not_counted_and_three_at_most() -> None:
+    best = best_of(
+        timed("sdpa", 512, 8e-3), *approximation("winner", 2e-3, 0.08), timed("slower", 512, 4e-3),
+        *(timed(name, 512, 1e-3) for name in "abcde"),
+    )  # fmt: skip
+    for allowed in (None, 0.1):
+        assert sorted(row.series for row in within(best, allowed).not_counted) == list("abcde")
+        (remark,) = map(str, within(best, allowed).remarks)
+        assert remark.startswith("Faster than winner, but not counted: ")
+        assert remark.endswith(" (error not measured) and 2 more.")
+        assert "slower" not in remark
 
 
 def test_cards_index_and_summary_name_the_same_winners() -> None:

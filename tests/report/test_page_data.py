@@ -156,7 +156,7 @@ def test_a_disturbed_time_has_no_ratio_and_no_verdict_and_is_named() -> None:
     assert (row.order, row.ratio, row.disturbance) == ("unclear", None, "1 of 2 cores")
     assert row.comparison == "this time was disturbed by other processes: no comparison with sdpa"
     (notice,) = setting_of(data, 1024).notices
-    assert str(notice) == "Other processes disturbed 1 of 2 times, which are in no comparison: yoso."
+    assert str(notice) == "Other processes disturbed 1 of 2 times, which is in no comparison: yoso."
     assert [amount.value for amount in notice.amounts] == [1, 2]
     assert line_of(data, "yoso").comparison == "faster at 512 tokens"
     assert [point.disturbed for point in line_of(data, "yoso").points] == [False, True]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import report_page
 import synthetic
+from test_page_data import data_of
 from typer.testing import CliRunner
 
 from harness.commands.app import app
@@ -14,6 +15,8 @@ from harness.core.merged_runs import merge_repeats
 from harness.core.record import Run, Timing
 from harness.core.spec import OperationSpec
 from harness.report.model.records_table import report_rows
+from harness.report.model.style import assign_styles
+from harness.report.questions import memory_use
 
 COMMIT = "a" * 40
 
@@ -33,8 +36,9 @@ def repeat(number: int, seconds: float = 0.1, **changes: object) -> Run:
 def test_repeats_are_rounds_of_one_run_with_the_interval_between_processes() -> None:
     repeats = [repeat(0, 0.100), repeat(1, 0.130), repeat(2, 0.160)]
     (run,), notices = merge_repeats([(f"{n}.json", one) for n, one in enumerate(repeats)])
-    assert len(notices) == 2
-    assert notices[1].startswith("2.json repeats 0.json")
+    assert notices == [
+        "1.json and 2.json repeat 0.json: same commit, machine and settings. They are rounds of one run."
+    ]
     times = [row.time for row in report_rows(run) if row.time is not None]
     assert [time.processes for time in times] == [3, 3, 3]
     (alone,) = [row.time for row in report_rows(repeats[1]) if row.time is not None]
@@ -95,6 +99,24 @@ def test_runs_that_may_be_of_different_code_or_are_compared_with_each_other_stay
     runs, notices = merge_repeats([("a.json", repeat(0, **changes)), ("b.json", repeat(1, **changes))])
     assert len(runs) == 2
     assert notices == []
+
+
+def test_a_method_of_several_rounds_has_one_peak_and_its_interval_says_of_how_many_processes() -> None:
+    rng = np.random.default_rng(0)
+    specs = [OperationSpec(attention=name, seq_len=512) for name in ("sdpa", "linear", "yoso")]
+    repeats = [synthetic.run([synthetic.timed(spec, 0.1, 1e6, rng) for spec in specs], commit=COMMIT) for _ in range(3)]
+    (run,), _ = merge_repeats([(f"{n}.json", one) for n, one in enumerate(repeats)])
+    rows = report_rows(run)
+    (peaks,) = map(str, memory_use.sentences(rows))
+    assert all(peaks.count(name) == 1 for name in ("sdpa", "linear", "yoso"))
+    finding = str(memory_use.memory_finding(rows))
+    assert finding.count("yoso") == 1
+    plot = memory_use.memory_plot(rows, assign_styles((row.series, row.series) for row in rows))
+    assert [len(trace["x"]) for trace in plot.figure["data"]] == [1, 1, 1]
+    for runs, scope in ((run, "between 3 processes"), (repeats[0], "within one process")):
+        (setting,) = data_of(runs).settings
+        assert {str(row.interval_scope) for row in setting.rows} == {scope}
+        assert setting.rows[0].as_json()["intervalScope"]["words"] == scope
 
 
 def test_the_report_says_which_files_are_rounds_and_has_no_facet_of_runs(tmp_path: Path) -> None:

@@ -95,6 +95,24 @@ def test_disturbed_times_have_no_fraction_of_their_bound_and_near_ones_are_tied(
     assert str(hardware_bounds.device_finding(rows)).endswith("; 1 disturbed.")
 
 
+def test_a_case_above_its_bound_is_not_named_as_the_nearest_to_it() -> None:
+    work = {"matmul bfloat16": 8e11}
+    fast, slow, floor = (on_cuda(*each, 1e-4, work) for each in (("yoso_e", 0.8e-3), ("sdpa", 2e-3), ("none", 1.9e-3)))
+    run = synthetic.run([fast, slow, floor], ceilings=CEILINGS)
+    words = str(hardware_bounds.bound_finding(report_rows(run), [run]))
+    assert words == (
+        "Nearest to the bound at 4,096 tokens, forward: sdpa at 50.0% [50.0%, 50.0%] of its bound by matmul bfloat16; "
+        "left out: yoso_e 125% [125%, 125%], because above 100% the measured ceiling is too low for the case (caches, "
+        "or a higher clock)."
+    )
+    fractions = {row[0]: str(row[-1]) for row in hardware_bounds.bound_fractions(report_rows(run), [run]).rows}
+    assert fractions["yoso_e"] == "125% [125%, 125%] (ceiling too low)"
+    assert "Where a case is faster than its bound, the measured ceiling is too low" in of(run).text
+    alone = synthetic.run([fast], ceilings=CEILINGS)
+    words = str(hardware_bounds.bound_finding(report_rows(alone), [alone]))
+    assert words.startswith("None is below its bound at 4,096 tokens, forward (yoso_e 125% [125%, 125%]): above 100% ")
+
+
 def test_a_case_is_launch_bound_only_where_the_two_times_have_an_order() -> None:
     times = {"device_seconds": [1.0e-4, 2e-4, 3e-4], "submit_seconds": [1.5e-4, 2.1e-4, 2.2e-4]}
     timing = Timing(wall_seconds=[1e-3] * 3, warmup_calls=1, **times)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import report_page
 import synthetic
-from test_page_data import error_of, timed
+from test_page_data import disturbed, error_of, timed
 
 from harness.core.record import Run
 from harness.core.spec import OperationSpec
@@ -156,12 +156,24 @@ def test_the_cards_name_winners_ties_and_what_does_not_count(opened: Opened, tmp
     assert "compared only with its own definition" in page.inner_text("#cards .rule")
     assert "nystromformer\n64 landmarks" in page.inner_text("#ranking")
     choose(page, "allowed", "null")
-    assert cards(page)[1].startswith("Fastest at any error, with 16 landmarks\n\nnystromformer")
+    assert cards(page)[1].startswith("Fastest with a known error against softmax, with 16 landmarks\n\nnystromformer")
     assert "Tied with" not in cards(page)[1]
     assert "nystromformer\n16 landmarks" in page.inner_text("#ranking")
     choose(page, "allowed", "0.01")
     assert cards(page)[1].startswith("Fastest within 1% error\n\nsdpa")
     assert "Approximations with an error against softmax: 2, none within 1%." in cards(page)[1]
+
+
+def test_cards_show_ties_whoever_wins_the_interval_and_how_a_time_was_disturbed(opened: Opened, tmp_path: Path) -> None:
+    records = [timed("sdpa", 512, 4e-3, 0.2), timed("softmax", 512, 4e-3, 0.2), disturbed("yoso", 512, 1e-3)]
+    page = opened.go(html.write(compare([synthetic.run(records)]), tmp_path / "ties.html"))
+    exact, within, yoso = cards(page)
+    for card in (exact, within):
+        assert "Tied with softmax (" in card
+        assert re.search(r"\[[\d., ]+\], 15 samples", card)
+    tips = page.locator("#cards .interval").evaluate_all("(all) => all.map((one) => one.dataset.tip)")
+    assert all("] within one process, 15 samples" in tip for tip in tips)
+    assert "Other processes disturbed this time: 1 of 2 cores." in yoso
 
 
 def test_everything_obeys_the_bar_and_a_link_restores_it(opened: Opened, browser: Browser, path: Path) -> None:
@@ -173,7 +185,7 @@ def test_everything_obeys_the_bar_and_a_link_restores_it(opened: Opened, browser
     choose(page, "allowed", "null")
     assert page.inner_text("#ranking h2") == "Ranking at 1,024 tokens, forward"
     changed = cards(page)
-    assert "Fastest at any error" in changed[1]
+    assert "Fastest with a known error against softmax" in changed[1]
     assert all(old != new for old, new in zip(before[0], changed, strict=True))
     page.click("#ranking .row .attention button >> nth=1")
     page.click("#ranking th.memory button")
@@ -218,6 +230,13 @@ def test_the_columns_sort_in_both_directions(opened: Opened, path: Path) -> None
         assert "not measured" in errors
         known = [words != "not measured" for words in errors]
         assert known == sorted(known, reverse=True)
+    page.click("#ranking th.score button")  # the best is first at once
+    assert page.get_attribute("#ranking th.score", "aria-sort") == "descending"
+    scores = page.locator("#ranking .row td.score:not(.missing)").all_inner_texts()
+    assert len(scores) > 1
+    assert scores == sorted(scores, reverse=True)
+    page.click("#ranking th.score button")
+    assert page.get_attribute("#ranking th.score", "aria-sort") == "ascending"
 
 
 def test_the_page_works_with_the_keyboard_alone(opened: Opened, path: Path) -> None:
@@ -358,9 +377,21 @@ def test_a_place_without_a_measurement_says_so(opened: Opened, published: dict[s
     choose(page, "facet-Shape", padded)
     words = page.inner_text("#cards")
     assert words.startswith("Nothing was measured at 16,384 tokens with")
+    assert "; this length has times with float32, cpu, batch 1, 8 heads of 64, forward" in words
     assert "Lengths with a time:" in words
     panels = page.locator("main .panel:visible").all_inner_texts()
     assert all(text.strip() for text in panels)
+
+
+def test_a_length_without_any_time_says_why(opened: Opened, published: dict[str, Path]) -> None:
+    page = opened.go(published["gpu-h100"], "#length=131072")
+    words = page.inner_text("#cards")
+    place = "bfloat16, cuda, batch 1, 1 heads of 64, forward + backward"
+    assert words.startswith(
+        f"At 131,072 tokens no attention has a time. Without one, with {place}: yoso (timed out: not begun: the run's "
+        "175 s were over). Lengths with a time: 512,"
+    )
+    assert "Errors are those at 131,072 tokens." in page.inner_text("#multiples")
 
 
 @pytest.mark.parametrize("link", ["", "#pass=forward&length=512&allowed=any&open=yoso"])

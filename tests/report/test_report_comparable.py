@@ -2,8 +2,8 @@
 
 import synthetic
 
-from harness.core.record import MachineUse, Memory, Record, Timing
-from harness.core.spec import ModelSpec, OperationSpec
+from harness.core.record import MachineUse, Memory, Quality, Record, Timing
+from harness.core.spec import ModelSpec, OperationSpec, QualitySpec
 from harness.report.comparison import Comparison, compare
 from harness.report.model.records_table import report_rows
 from harness.report.model.style import assign_styles
@@ -157,6 +157,39 @@ def test_exponents_have_their_interval_or_say_that_a_time_was_taken_only_once() 
     assert [str(row[1]) for row in table.rows if row[0] == "yoso"] == ["1.00 (timed only once)"]
 
 
+def test_a_crossing_lies_between_the_two_nearest_lengths_with_a_clear_order() -> None:
+    def crossing(*seconds: float, noisy: int | None = None, more: Record | None = None) -> tuple[str, str, str]:
+        """The verdict, the length and the finding; the interval of the time at index ``noisy`` is wide."""
+        noises = [0.1 if n == noisy else 0.001 for n in range(len(seconds))]
+        own = [operation("yoso", each, 512 * 2**n, noise=noises[n]) for n, each in enumerate(seconds)]
+        records = [*lines("sdpa", (1e-3, 4e-3, 16e-3, 64e-3)), *own, *([more] if more else [])]
+        (table,) = speed.crossovers(report_rows(synthetic.run(records)))
+        return str(table.rows[0][2]), str(table.rows[0][3]), finding(of(*records), "crossovers")
+
+    verdict, length, words = crossing(2e-3, 5e-3, 8e-3, 16e-3)
+    assert verdict == "faster from"
+    assert length.startswith("1,")
+    assert "; yoso from 1," in words
+    verdict, length, words = crossing(2e-3, 3.96e-3, 8e-3, 16e-3, noisy=1)
+    assert (verdict, length) == ("faster from", "between 512 and 2,048")
+    assert words == (
+        "Forward: 1 of 1 are clearly faster than sdpa from some measured length on, none of them with a measured error "
+        "within 10% of softmax; yoso from somewhere between 512 and 2,048 tokens, error not measured."
+    )
+    assert crossing(0.5e-3, 5e-3, 8e-3, 16e-3)[0] == "faster from (changes 2 times)"
+    # The medians change their order three times, of which two are not clear.
+    assert crossing(2e-3, 3.96e-3, 16.1e-3, 16e-3, noisy=1)[0] == "faster from"
+    *_, words = crossing(0.5e-3, 2e-3, 8e-3, 16e-3)
+    assert words.endswith("; yoso at every length with a clear order, error not measured.")
+    quality = QualitySpec(attention="yoso", seq_len=4096)
+    errors = Quality(reference="softmax, float64", errors={"output": [0.05]})
+    *_, words = crossing(0.5e-3, 2e-3, 8e-3, 16e-3, more=synthetic.record(quality, quality=errors))
+    assert "on, 1 of them with a measured error within 10% of softmax; yoso at every" in words
+    *_, words = crossing(2e-3, 8e-3, 32e-3, 128e-3)
+    assert words.endswith("0 of 1 are clearly faster than sdpa from some measured length on; yoso is not, error not "
+                          "measured.")  # fmt: skip
+
+
 def test_a_length_that_was_timed_only_once_has_no_part_in_a_crossing() -> None:
     sdpa, own = lines("sdpa", (1e-3, 4e-3, 16e-3)), lines("yoso", (2e-3, 3e-3, 4e-3))
     (table,) = speed.crossovers(report_rows(synthetic.run([*sdpa, *own])))
@@ -180,12 +213,12 @@ def between(before: list[Record], after: list[Record]) -> tuple[str, list[str]]:
 def test_two_runs_say_what_was_timed_in_both_and_what_of_it_cannot_be_compared() -> None:
     quiet, busy = operation("sdpa", 1.0), operation("sdpa", 2.0, disturbed=True)
     said, listed = between([quiet], [busy])
-    assert said.endswith("of 1 cases timed in both, 1 are not compared, because other processes disturbed a time.")
+    assert said.endswith("of 1 case timed in both, 1 is not compared, because other processes disturbed a time.")
     assert listed == []
     said, _ = between([quiet], [operation("yoso", 1.0)])
     assert said.endswith("compared with the first run: no case was timed in both.")
     said, listed = between([quiet, operation("yoso", 1.0)], [busy, operation("yoso", 2.0)])
-    assert "of 2 cases timed in both, 0 are clearly faster and 1 clearly slower; 1 are not compared" in said
+    assert "of 2 cases timed in both, 0 are clearly faster and 1 clearly slower; 1 is not compared" in said
     assert [case.split("/")[1].split("-")[0] for case in listed] == ["yoso"]
 
 
@@ -200,7 +233,7 @@ def test_two_runs_differ_only_beyond_their_intervals_and_the_difference_of_two_n
     assert "0 are clearly faster and 1 clearly slower" in said
     assert len(listed) == 1
     said, _ = between([operation("yoso", 1.0, samples=1)], [operation("yoso", 3.0, samples=1)])
-    assert said.endswith("of 1 cases timed in both, 1 have no verdict, because a time was taken only once.")
+    assert said.endswith("of 1 case timed in both, 1 has no verdict, because a time was taken only once.")
 
 
 def test_a_setting_names_what_disturbed_the_run_while_its_times_were_taken() -> None:

@@ -12,7 +12,7 @@ from harness.core.record import Check, Quality, Record, Run
 from harness.core.spec import OperationSpec, QualitySpec
 from harness.report.model import amounts, tables
 from harness.report.model.records_table import by_facets, report_rows, times_by_length
-from harness.report.questions import speed, verification, whole_models
+from harness.report.questions import attention_swaps, speed, verification, whole_models
 from harness.statistics import growth
 
 
@@ -101,7 +101,7 @@ def test_the_fastest_within_a_budget_needs_an_error_against_softmax(realistic: R
     measured = Quality(reference="softmax, float64", errors={"output": [0.3]})
     quality = QualitySpec(attention="nystromformer", seq_len=1024, knobs={"num_landmarks": 64})
     (words,) = within(synthetic.record(quality, knobs={"num_landmarks": 64}, quality=measured))
-    assert words.startswith("Fastest at 1,024 tokens (forward) by error budget (relative error of the output against")
+    assert words.startswith("Fastest with a known error against softmax at 1,024 tokens (forward) by error budget (")
     assert "within 1% and 10%, sdpa (" in words
     assert re.search(r"within 50% and any error, nystromformer \(64 landmarks, [\d.]+ (ms|µs), error 30\.0%", words)
     assert "yoso" not in words
@@ -152,9 +152,19 @@ def test_series_without_an_exponent_are_counted_and_have_no_row() -> None:
     rng = np.random.default_rng(0)
     (with_short,) = speed.exponents(report_rows(synthetic.run([*enough, synthetic.timed(short, 1.0, 1e6, rng)])))
     assert with_short.rows == operations.rows
-    words = "because fewer than 3 lengths from 512 on have an undisturbed time: 1."
+    words = "because they were timed at fewer than 3 lengths from 512 on: 1."
     assert str(with_short.note).endswith(words)
     assert {amount.value for amount in with_short.note.amounts} == {3, 512, 1}
+
+
+def test_a_run_says_once_that_it_did_not_watch_for_other_processes(realistic: Run) -> None:
+    unknown = "Whether other processes disturbed these times was not recorded in this run."
+    assert of(realistic).text.count(unknown) == 1
+    record = next(record for record in realistic.records if record.timing is not None)
+    assert record.timing is not None
+    judged = record.model_copy(update={"timing": record.timing.model_copy(update={"disturbed": False})})
+    assert unknown not in words_of(synthetic.run([*realistic.records, judged]))
+    assert unknown not in words_of(synthetic.run([each for each in realistic.records if each.timing is None]))
 
 
 def test_each_pair_is_listed_once_and_only_with_a_clear_order(realistic: Run) -> None:
@@ -219,3 +229,15 @@ def test_a_table_rejects_rows_that_do_not_fit_its_columns() -> None:
 )
 def test_numbers_as_words(words: amounts.Formatter, value: float, expected: str) -> None:
     assert words(value) == expected
+
+
+def test_words_agree_with_the_number_before_them() -> None:
+    assert str(amounts.counted(1, "{} case is", "{} cases are")) == "1 case is"
+    many = amounts.counted(1234, "{} case is", "{} cases are")
+    assert str(many) == "1,234 cases are"
+    assert [amount.value for amount in many.amounts] == [1234]
+    swapped = report_rows(synthetic.run([synthetic.task("yoso", [0.3], [synthetic.swap("yoso_e", [0.3])])]))
+    assert str(attention_swaps.swaps_finding(swapped)) == "1 evaluation of 1 trained model with another attention."
+    alone = of(synthetic.run([synthetic.operation("yoso", 512, np.random.default_rng(0))])).text
+    assert "All 4 checks passed." in alone
+    assert not re.search(r"\b1 (?:cases|checks|attentions|times|samples|cores)\b", alone)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.core.case_words import CaseWords, case_words
 from harness.core.escaping import reordering_texts
+from harness.core.quantities import change_words
 from harness.core.templates import environment
 from harness.gate.history import trends
 from harness.gate.history.sparkline import HEIGHT, WIDTH, Sparkline, sparkline
@@ -89,7 +90,8 @@ def write(series: Mapping[SeriesKey, Sequence[Point]], path: Path) -> list[Chang
     text = made.get_template("history.html").render(
         machines=_machines(series, found),
         regressions=[_line(change) for change in lines if change.is_regression],
-        improvements=[_line(change) for change in lines if not change.is_regression],
+        improvements=[_line(change) for change in lines if change.is_improvement],
+        unclear=[_line(change) for change in lines if not change.is_clear],
         series=len(series),
         short=sum(len(points) < MIN_POINTS for points in series.values()),
         least=MIN_POINTS,
@@ -222,7 +224,7 @@ def _log_ratio(change: Change) -> float:
 
 
 def _percent(log_ratio: float) -> str:
-    return f"{math.expm1(log_ratio):+.1%}" if log_ratio < LARGEST else "any"
+    return change_words(math.expm1(log_ratio)) if log_ratio < LARGEST else "any"
 
 
 def _value_with_interval(metric: Metric, point: Point) -> str:

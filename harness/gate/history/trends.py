@@ -74,8 +74,24 @@ class Change:
         return METRICS[self.key[2]]
 
     @property
+    def is_clear(self) -> bool:
+        """Whether the whole interval of the change is on the side of the new level; a change without one is clear."""
+        if self.low is None or self.high is None:
+            return True
+        return self.low > 0 if self.after > self.before else self.high < 0
+
+    @property
     def is_regression(self) -> bool:
-        """Whether the new level is the worse one."""
+        """Whether the new level is clearly the worse one."""
+        return self.is_clear and self._is_worse
+
+    @property
+    def is_improvement(self) -> bool:
+        """Whether the new level is clearly the better one."""
+        return self.is_clear and not self._is_worse
+
+    @property
+    def _is_worse(self) -> bool:
         return (self.after > self.before) == self.metric.higher_is_worse
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.core.escaping import one_line
-from harness.core.quantities import bytes_words, error_words, number_words, seconds_words, share_words
+from harness.core.quantities import bytes_words, change_words, error_words, number_words, seconds_words, share_words
 from harness.core.setting_error import NOT_MEASURED
 from harness.gate.judge.gated_metrics import SHORT_COMPILE_SECONDS, Metric
 from harness.gate.judge.judgement import ErrorsOfCase, GateFinding, Judgement
@@ -148,8 +148,8 @@ def change(finding: GateFinding, value: float) -> str:
     assert finding.metric is not None
     signed = value if finding.metric.higher_is_worse else -value
     if finding.metric.scale == "difference":
-        return f"{signed:+.3g}"
-    return f"{math.expm1(signed):+.1%}" if signed < LARGEST else "any"
+        return f"{signed:+.3g}" if signed else "0"
+    return change_words(math.expm1(signed)) if signed < LARGEST else "any"
 
 
 def interval(finding: GateFinding, low: float, high: float) -> str:

@@ -152,6 +152,11 @@ def compose(template: str, *parts: SentencePart) -> Sentence:
     return Sentence(template.format(*parts), tuple(_amounts(parts)))
 
 
+def counted(count: int, one: str, many: str) -> Sentence:
+    """A number in words that agree with it: "1 case is", "2 cases are"."""
+    return compose(one if count == 1 else many, Amount(count, "count"))
+
+
 def join(parts: Iterable[SentencePart], separator: str = ", ") -> Sentence:
     """The parts, one after another."""
     joined = list(parts)

@@ -82,6 +82,7 @@ class MethodRow:
         knob: its cost knob in words, with what else tells its series apart; empty where it has none.
         knob_amounts: the numbers in these words.
         is_default: this is what the attention does by default at this setting.
+        interval_scope: what the interval of the time is between; None where it has none.
         disturbance: how other processes disturbed the time; None where they did not.
         ratio: time relative to the reference; None without one, or where either time was disturbed.
         comparison: the ratio in words.
@@ -101,6 +102,7 @@ class MethodRow:
     exact_softmax: bool
     time: Amount
     samples: int
+    interval_scope: Sentence | None
     disturbance: str | None
     ratio: Amount | None
     comparison: str
@@ -137,6 +139,7 @@ class MethodRow:
             "exactSoftmax": self.exact_softmax,
             "time": self.time.as_json(),
             "samples": self.samples,
+            "intervalScope": self.interval_scope and self.interval_scope.as_json(),
             "disturbance": self.disturbance,
             "ratio": self.ratio and self.ratio.as_json(),
             "comparison": self.comparison,
@@ -218,7 +221,8 @@ class BestWithin:
         approximation: the fastest that is not exact.
         compared: how many approximations have a measured error against softmax attention.
         faster: the methods within the allowed error that are clearly faster than the fastest exact one.
-        not_counted: those that would be, if their error were against softmax attention and had the gradients in it.
+        not_counted: what is clearly faster than the winner and without a known error against softmax attention, or
+            without one of the gradients where the pass has them; an error against something else is within the limit.
         remarks: what the card of the winner says beside it.
     """
 

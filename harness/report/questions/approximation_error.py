@@ -12,7 +12,7 @@ from harness.core.matched_errors import MatchedErrors
 from harness.core.quantities import number_words, share_words
 from harness.core.record import Quality, Record
 from harness.core.spec import QualitySpec
-from harness.report.model.amounts import LEVEL_WORDS, Amount, Sentence, compose, join
+from harness.report.model.amounts import LEVEL_WORDS, Amount, Sentence, compose, counted, join
 from harness.report.model.facets import Facets, describe_inputs, explain_inputs
 from harness.report.model.figures import (
     Figure,
@@ -159,7 +159,9 @@ def _sentence_on(inputs: str, rows: list[ReportRow]) -> list[Sentence]:
     parts = []
     for series, line in by_budget.items():
         errors = [
-            compose("{} with {} hashes", Amount(float(np.median(line[count])), "fraction"), Amount(count, "count"))
+            compose(
+                "{} with {}", Amount(float(np.median(line[count])), "fraction"), counted(count, "{} hash", "{} hashes")
+            )
             for count in dict.fromkeys((min(line), max(line)))
         ]
         parts.append(compose("{} {}", series, join(errors, " and ")))
@@ -259,8 +261,11 @@ def budget_finding(rows: Sequence[ReportRow]) -> Sentence | None:
             "The error of {} is {} and {}, at {} tokens, on inputs that are {}.",
             series, first, last, Amount(group[0].seq_len, "tokens"), dict(facets)["Inputs"],
         )  # fmt: skip
-    measured = Amount(len(with_quality(rows)), "count")
-    return compose("Errors were measured in {} cases, of which no two differ in the budget only.", measured)
+    return counted(
+        len(with_quality(rows)),
+        "Errors were measured in {} case.",
+        "Errors were measured in {} cases, of which no two differ in the budget only.",
+    )
 
 
 def budget_panel(rows: Sequence[ReportRow], styles: Styles) -> Panel:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.core.quantities import share_words
 from harness.core.record import Swapped, TaskResult
-from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, join
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, counted, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     Figure,
@@ -272,8 +272,7 @@ def _verdict(swaps: list[SwapResult]) -> Sentence:
     """For which numbers of hashes the loss is significant, negligible or inconclusive."""
     fewest = min(len(swap.swapped.scores) for swap in swaps)
     if fewest < FEWEST_SEEDS:
-        words = "{} seed is" if fewest == 1 else "{} seeds are"
-        return compose(words + " too few to tell a change from noise", Amount(fewest, "count"))
+        return compose("{} too few to tell a change from noise", counted(fewest, "{} seed is", "{} seeds are"))
     losing = [swap for swap in swaps if swap.change and swap.change.high is not None and swap.change.high < 0]
     keeping: list[SwapResult] = []
     for swap in reversed(swaps):
@@ -310,9 +309,11 @@ def swaps_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     if not models:
         return None
     curves = swap_curves(models)
-    counts = Amount(sum(len(model.task.evaluated_with) for model in models), "count"), Amount(len(models), "count")
-    counted = compose("{} evaluations of {} trained models with another attention.", *counts)
-    return join([*(_curve_sentence(curve) for curve in curves[:1]), counted], " ")
+    number = sum(len(model.task.evaluated_with) for model in models)
+    evaluations = counted(number, "{} evaluation", "{} evaluations")
+    trained = counted(len(models), "{} trained model", "{} trained models")
+    total = compose("{} of {} with another attention.", evaluations, trained)
+    return join([*(_curve_sentence(curve) for curve in curves[:1]), total], " ")
 
 
 def swaps_panel(rows: Sequence[ReportRow], styles: Styles) -> Panel:

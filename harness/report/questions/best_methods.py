@@ -5,8 +5,8 @@ Only an error against softmax attention counts; in training it is the worst of o
 an error of 10% asks how much of softmax attention may be given up for speed. A method that computes another function
 exactly has an error of rounding against its own definition, and one that estimates another function, as YOSO does
 YOSO-E, has an error against that one: neither says how far the result is from softmax attention, so neither wins,
-however small it is. Nor does an error of the output alone where a pass has gradients. Methods that are faster are named
-as not counted, each with what its error is against.
+however small it is. Nor does an error of the output alone where a pass has gradients, or none at all. What is faster
+than the winner and does not count is named beside it, each with its reason.
 
 Times that other processes disturbed, and single ones, win nothing while there are others. Methods are tied where none
 of the others is clearly faster; of tied methods the reference is named first, then exact ones, because they are as fast
@@ -104,13 +104,14 @@ class _Contest:
         faster = [row for row in within if exact and exact.verdict and self.is_faster(row, exact.row)]
         winner = self.winner(counted)
         approximation = self.winner([row for row in counted if not row.exact_softmax])
-        not_counted = tuple(row for row in faster if not self._counts(row))
+        first = winner or exact
+        not_counted = self._not_counted(methods, allowed, first)
         compared = sum(self._counts(row) and not row.exact_softmax for row in self._one_an_attention(None))
         remarks = []
         if winner is None or winner.row.exact_softmax:
             remarks.append(self._approximation_words(allowed, approximation, exact, compared))
-        if not_counted and exact is not None:
-            remarks.append(self._not_counted_words(not_counted, exact.row))
+        if not_counted and first is not None:
+            remarks.append(self._not_counted_words(not_counted, first.row))
         return BestWithin(
             allowed=allowed,
             methods=tuple(methods),
@@ -121,6 +122,16 @@ class _Contest:
             not_counted=not_counted,
             remarks=tuple(remarks),
         )
+
+    def _not_counted(
+        self, methods: Sequence[MethodRow], allowed: float | None, first: Winner | None
+    ) -> tuple[MethodRow, ...]:
+        """What is clearly faster than the winner, or than the fastest exact attention where nothing wins, and has no
+        error that counts. One with an error above the allowed one is left out, whatever that is against."""
+        if first is None or not first.verdict:
+            return ()
+        unknown = [row for row in methods if row.errors.get(self._inputs) is None or self._is_within(row, allowed)]
+        return tuple(row for row in unknown if not self._counts(row) and self.is_faster(row, first.row))
 
     def _one_an_attention(self, allowed: float | None) -> list[MethodRow]:
         """One row for each attention, the fastest first. Of several knobs it is the fastest whose error was measured
@@ -189,19 +200,29 @@ class _Contest:
             return compose("{} times slower", Amount(own / others, "number"))
         return Sentence("no clear difference")
 
-    def _not_counted_words(self, rows: Sequence[MethodRow], exact: MethodRow) -> Sentence:
-        """Names and errors of faster methods; those that are exact by their own definition share one bracket."""
-        errors = {row.series: row.errors[self._inputs] for row in rows}
-        own = [row for row in rows if _is_exact_by_definition(errors[row.series])]
+    def _not_counted_words(self, rows: Sequence[MethodRow], winner: MethodRow) -> Sentence:
+        """Names of the first of the faster methods, and why they do not count; those with one reason share a
+        bracket."""
+        own: list[MethodRow] = []
+        unmeasured: list[MethodRow] = []
+        others: list[MethodRow] = []
+        for row in rows[:_NAMED]:
+            error = row.errors.get(self._inputs)
+            alike = unmeasured if error is None else own if _is_exact_by_definition(error) else others
+            alike.append(row)
         parts = []
         if own:
-            largest = max((errors[row.series] for row in own), key=lambda error: error.worst.value)
-            names = _few([Sentence(row.attention) for row in own], ", ")
+            largest = max((row.errors[self._inputs] for row in own), key=lambda error: error.worst.value)
             word = "their" if len(own) > 1 else "its"
+            names = ", ".join(row.attention for row in own)
             parts.append(compose("{} (exact by {} own definition, error up to {})", names, word, _size(largest)))
-        others = [self._named_without_time(row) for row in rows if row not in own]
-        parts += [_few(others)] if others else []
-        return compose("Faster than {}, but not counted: {}.", exact.attention, join(parts, "; "))
+        parts += [self._named_without_time(row) for row in others]
+        if unmeasured:
+            parts.append(Sentence(f"{', '.join(row.attention for row in unmeasured)} (error not measured)"))
+        more = len(rows) - _NAMED
+        listed = join(parts, "; ")
+        listed = compose("{} and {} more", listed, Amount(more, "count")) if more > 0 else listed
+        return compose("Faster than {}, but not counted: {}.", winner.attention, listed)
 
     def _named(self, row: MethodRow, end: Sentence | None = None) -> Sentence:
         """A method with its knob, its time and its error."""
@@ -399,7 +420,8 @@ def _within_sentence(setting: Setting, inputs: str) -> Sentence:
         limits.setdefault(series, []).append(limit)
     parts = [compose("within {}, {}", _listed(own), winners[series]) for series, own in limits.items()]
     return compose(
-        "Fastest at {} tokens ({}) by error budget (relative error of {} against softmax) on inputs that are {}: {}.",
+        "Fastest with a known error against softmax at {} tokens ({}) by error budget (relative error of {}) on inputs "
+        "that are {}: {}.",
         Amount(setting.length, "tokens"), setting.pass_,
         "the output" if setting.pass_ == WORDS["forward"] else "the worst of output and gradients",
         inputs, join(parts, "; "),

@@ -2,6 +2,8 @@
 the times differ by more than two names of one kernel do, which no resample of one process can know."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 from math import inf
 
 from harness.report.model.page_data import Tie
@@ -24,8 +26,9 @@ def clear_lengths(own: Times, others: Times, tie: Tie | None) -> dict[int, bool]
 def clear_crossover(own: Times, others: Times, tie: Tie | None) -> growth.Crossover | growth.NoAnswer | None:
     """Where the method becomes faster or slower than the other; None where no order is clear.
 
-    At least 95% of the resamples have the verdict. A crossing has a clear difference on both of its sides. A time of
-    one sample has no interval, so its length is left out.
+    At least 95% of the resamples have the verdict. A crossing has a clear difference on both of its sides, and only
+    such changes of the order are counted; where lengths beside it are not clear, it lies somewhere ``between`` the
+    nearest two that are. A time of one sample has no interval, so its length is left out.
     """
     crossover = growth.crossover(_with_intervals(own), _with_intervals(others))
     if isinstance(crossover, growth.NoAnswer):
@@ -36,10 +39,22 @@ def clear_crossover(own: Times, others: Times, tie: Tie | None) -> growth.Crosso
         return None
     if crossover.length is None:
         return crossover
-    before = {is_faster for length, is_faster in clear.items() if length < crossover.length}
-    after = {is_faster for length, is_faster in clear.items() if length >= crossover.length}
+    return _between_clear_orders(crossover, clear)
+
+
+def _between_clear_orders(crossover: growth.Crossover, clear: Mapping[int, bool]) -> growth.Crossover | None:
+    """A crossing of the medians, as far as the clear lengths show it; None where they show none."""
+    assert crossover.length is not None
     ends_faster = crossover.verdict == "faster from"
-    return crossover if (not ends_faster) in before and after == {ends_faster} else None
+    after = {is_faster for length, is_faster in clear.items() if length >= crossover.length}
+    changes = [ends for ends in pairwise(sorted(clear)) if clear[ends[0]] != clear[ends[1]]]
+    if after != {ends_faster} or not changes:
+        return None
+    left, right = changes[-1]
+    is_bracketed = left < crossover.length <= right
+    if is_bracketed and (left, right) in pairwise(crossover.lengths):
+        return replace(crossover, crossings=len(changes))
+    return replace(crossover, length=None, low=None, high=None, crossings=len(changes), between=(left, right))
 
 
 def _with_intervals(times: Times) -> Times:
@@ -48,7 +63,7 @@ def _with_intervals(times: Times) -> Times:
 
 def partly_clear_words(crossover: growth.Crossover, clear: Mapping[int, bool]) -> str | None:
     """The order of two methods without a crossing where some lengths are tied; None where all lengths are clear."""
-    if crossover.length is not None or len(clear) == len(crossover.lengths):
+    if crossover.crossings or len(clear) == len(crossover.lengths):
         return None
     return f"{order_word(next(iter(clear.values())))} where the difference is clear"
 

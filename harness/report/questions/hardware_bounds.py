@@ -15,6 +15,7 @@ from harness.report.model.amounts import (
     Amount,
     Sentence,
     compose,
+    counted,
     format_byte_rate,
     format_operation_rate,
     join,
@@ -33,6 +34,7 @@ from harness.report.model.figures import (
 )
 from harness.report.model.page_parts import Evidence, FacetView, Panel, Plot, Section, build_panel, build_section
 from harness.report.model.records_table import (
+    NO_ATTENTION,
     YOSO_SAMPLING,
     ReportRow,
     by_facets,
@@ -48,6 +50,8 @@ from harness.statistics.intervals import Estimate, bootstrap_median
 
 LAUNCH_BOUND = "launch-bound"
 _DISTURBED = "disturbed"
+_WHOLE_BOUND = Amount(1.0, "fraction", text="100%")
+_TOO_LOW = "is too low for the case (caches, or a higher clock)"
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,9 @@ def device_finding(rows: Sequence[ReportRow]) -> Sentence | None:
         if limit in limits
     ]
     return compose(
-        "{} of {} cases are launch-bound: the device waits for the host{}.",
-        Amount(limits.count(LAUNCH_BOUND), "count"), Amount(len(limits), "count"), join(others, ""),
+        "{} of {} launch-bound: the device waits for the host{}.",
+        Amount(limits.count(LAUNCH_BOUND), "count"), counted(len(limits), "{} case is", "{} cases are"),
+        join(others, ""),
     )  # fmt: skip
 
 
@@ -166,7 +171,8 @@ def bound_section(evidence: Evidence) -> Section:
         "bounds", "Roofline", bound_finding(rows, runs),
         "The bound is the least time that the definition needs (inputs read once, outputs written once, every product "
         "computed) at the ceilings measured on this device. The fraction is the bound divided by the time; its "
-        "interval is that of the time.",
+        f"interval is that of the time. Where a case is faster than its bound, the measured ceiling {_TOO_LOW}, and "
+        "the fraction says nothing about it.",
         [bound_fractions(rows, runs), ceiling_table(runs, evidence.labels)],
         roofline_panel(rows, runs, evidence.styles),
     )  # fmt: skip
@@ -174,10 +180,10 @@ def bound_section(evidence: Evidence) -> Section:
 
 def bound_finding(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Sentence | None:
     """The attention that comes nearest to its bound at the longest length of the setting with the most results, what is
-    tied with it, and YOSO."""
+    tied with it, and YOSO; and what was faster than its bound, which is therefore nearest to no bound."""
     disturbed = False
     for facets, group in by_facets(rows, "operation").items():
-        bounded = [(row, row.time, bound) for row in group if row.time is not None
+        bounded = [(row, row.time, bound) for row in group if row.time is not None and row.base_series != NO_ATTENTION
                    if (bound := time_bound(row.record, runs[row.run].ceilings)) is not None]  # fmt: skip
         disturbed |= any(row.disturbance is not None for row, *_ in bounded)
         fractions = [
@@ -186,10 +192,16 @@ def bound_finding(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Sentence | 
         if not fractions:
             continue
         longest = max(row.seq_len for row, *_ in fractions)
-        ranked = sorted(
+        at_longest = sorted(
             (each for each in fractions if each[0].seq_len == longest),
             key=lambda each: (-each[1].value, each[0].series),
         )
+        where = Amount(longest, "tokens"), dict(facets)["Pass"]
+        ranked = [each for each in at_longest if not _is_above_bound(each[1])]
+        above = [compose("{} {}", row.series, fraction) for row, fraction, _ in at_longest if _is_above_bound(fraction)]
+        too_low = compose("above {} the measured ceiling {}", _WHOLE_BOUND, _TOO_LOW)
+        if not ranked:
+            return compose("None is below its bound at {} tokens, {} ({}): {}.", *where, join(above), too_low)
         first, tie = ranked[0], kernel_tie(group, dict(facets)["Pass"])
         tied = [row.series for row, fraction, _ in ranked[1:] if not is_clear(first[1], fraction, tie)]
         named = [first, *(each for each in ranked[1:] if each[0].series == YOSO_SAMPLING)]
@@ -197,11 +209,17 @@ def bound_finding(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Sentence | 
                  for row, fraction, bound in named]  # fmt: skip
         if tied:
             parts[0] = compose("{} (no clear difference from {})", parts[0], ", ".join(tied))
-        where = Amount(longest, "tokens"), dict(facets)["Pass"]
+        if above:
+            parts.append(compose("left out: {}, because {}", join(above), too_low))
         return compose("Nearest to the bound at {} tokens, {}: {}.", *where, join(parts, "; "))
     measured = sum(bool(ceiling.seconds) for run in runs for ceiling in run.ceilings)
     why = "other processes disturbed the time of every case with a bound" if disturbed else "no timed case has a bound"
-    return compose("{} ceilings were measured, and {}.", Amount(measured, "count"), why)
+    return compose("{} measured, and {}.", counted(measured, "{} ceiling was", "{} ceilings were"), why)
+
+
+def _is_above_bound(fraction: Amount) -> bool:
+    """Whether a case was faster than its bound, which is then no bound: the fraction says nothing about the case."""
+    return fraction.value > _WHOLE_BOUND.value
 
 
 def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
@@ -214,13 +232,18 @@ def bound_fractions(rows: Sequence[ReportRow], runs: Sequence[Run]) -> Table:
             if bound is None or row.time is None:
                 continue
             time, seconds = time_words(row, row.time), Amount(bound.seconds, "s")
-            fraction: Cell = _DISTURBED if row.disturbance is not None else bound_fraction(bound, row.time)
+            fraction: Cell = _DISTURBED if row.disturbance is not None else _fraction_cell(bound, row.time)
             length = Amount(row.seq_len, "tokens")
             cells.append(
                 (facets, [row.series, length, time, error_cell(row, errors), seconds, bound.ceiling, fraction])
             )
     columns = ["Attention", "Length", f"Time [{LEVEL_WORDS}]", "Error", "Bound", "Limited by", "Fraction of bound"]
     return table_with_facets("", columns, cells)
+
+
+def _fraction_cell(bound: TimeBound, time: Estimate) -> Cell:
+    fraction = bound_fraction(bound, time)
+    return compose("{} (ceiling too low)", fraction) if _is_above_bound(fraction) else fraction
 
 
 def ceiling_table(runs: Sequence[Run], run_labels: Sequence[str]) -> Table:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.report.model.amounts import LEVEL_WORDS, Amount, Sentence, compose, join
+from harness.report.model.amounts import LEVEL_WORDS, Amount, Sentence, compose, counted, join
 from harness.report.model.page_data import OperationData
 from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, interval_scope
 from harness.report.questions import (
@@ -36,7 +36,16 @@ def sentences(rows: Sequence[ReportRow], operation: OperationData | None) -> lis
         rows: of the run.
         operation: the attention alone in these rows, with the winners.
     """
-    return _from_results(rows, operation) or [_without_comparison(rows)]
+    return [*(_from_results(rows, operation) or [_without_comparison(rows)]), *_disturbance_unknown(rows)]
+
+
+def _disturbance_unknown(rows: Sequence[ReportRow]) -> list[Sentence]:
+    """That nobody watched for other processes: without it the times would seem to be undisturbed."""
+    timings = [row.record.timing for row in rows if row.record.timing is not None]
+    is_known = any(timing.disturbed is not None for timing in timings) or any(row.record.machine_use for row in rows)
+    if not timings or is_known:
+        return []
+    return [Sentence("Whether other processes disturbed these times was not recorded in this run.")]
 
 
 def _without_comparison(rows: Sequence[ReportRow]) -> Sentence:
@@ -44,13 +53,13 @@ def _without_comparison(rows: Sequence[ReportRow]) -> Sentence:
     if not rows:
         return Sentence("This run has no records: nothing was measured, so there is nothing to compare.")
     results = Counter(row.kind for row in rows if row.is_ok)
-    total = Amount(len(rows), "count")
+    total = counted(len(rows), "{} case", "{} cases")
     if not results:
         outcomes = Counter(row.status for row in rows).most_common()
         parts = [compose("{} {}", Amount(count, "count"), STATUS_WORDS[status]) for status, count in outcomes]
-        return compose("No case gave a result: of {}, {}.", total, join(parts))
+        return compose("No case gave a result: of {}, {}.", Amount(len(rows), "count"), join(parts))
     parts = [compose("{} {}", Amount(count, "count"), _KINDS[kind]) for kind, count in results.most_common()]
-    return compose("Of {} cases these gave a result: {}.", total, join(parts))
+    return compose("Of {} these gave a result: {}.", total, join(parts))
 
 
 def _from_results(rows: Sequence[ReportRow], operation: OperationData | None) -> list[Sentence]:

@@ -40,6 +40,7 @@ LEAST_BYTES = 2**20
 indices and hash planes that an attention keeps are less."""
 LEAST_GROWTH_BYTES = 2**12
 """Growth with each call is named from a smaller size on, because it has no end."""
+_EMPTY = "No peak above 0 was measured."
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,18 @@ def _row_beside_the_peak(row: ReportRow) -> Sentence | None:
     return join(parts) if parts else None
 
 
+def _one_a_case(rows: Sequence[ReportRow]) -> list[ReportRow]:
+    """The rows without further rounds of a case: the first with a peak, undisturbed where there is one, stands for all,
+    as it does in the ranking."""
+    chosen: dict[tuple[object, ...], ReportRow] = {}
+    for row in sorted(rows, key=lambda row: (row.peak_bytes is None, row.disturbance is not None)):
+        chosen.setdefault((row.facets, row.series, row.seq_len, row.status), row)
+    return list(chosen.values())
+
+
 def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
     """The peak memory of every attention at the longest length where memory was measured."""
-    measured = [(row, row.peak_bytes) for row in rows if row.peak_bytes is not None]
+    measured = [(row, row.peak_bytes) for row in _one_a_case(rows) if row.peak_bytes is not None]
     if not measured:
         return []
     longest = max(row.seq_len for row, _ in measured)
@@ -123,11 +133,12 @@ def sentences(rows: Sequence[ReportRow]) -> list[Sentence]:
 def memory_plot(rows: Sequence[ReportRow], styles: Styles) -> Plot:
     """Peak memory against length."""
     title = f"Peak memory{per_instance_suffix(rows)} against length"
-    return Plot("memory", title, memory_figure(rows, styles), _memory_remarks(rows), "No peak above 0 was measured.")
+    return Plot("memory", title, memory_figure(rows, styles), _memory_remarks(_one_a_case(rows)), _EMPTY)
 
 
 def memory_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
     """Peak bytes above what was allocated before the call, against length."""
+    rows = _one_a_case(rows)
     data: list[Trace] = []
     values: list[float] = []
     for series, cases in by_series(rows).items():
@@ -188,6 +199,7 @@ def section(evidence: Evidence) -> Section:
 
 def memory_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     """The least and the most peak memory at the longest length of the setting with the most results, and YOSO's."""
+    rows = _one_a_case(rows)
     attentions = [row for row in rows if row.base_series != NO_ATTENTION and row.peak_bytes is not None]
     for level in ("operation", "model"):
         for facets, group in by_facets(attentions or rows, level).items():

@@ -8,7 +8,7 @@ from harness.core.matched_errors import AS_TIMED
 from harness.core.record import Record
 from harness.core.registry import ATTENTIONS
 from harness.core.spec import Scalar
-from harness.report.model.amounts import Amount, Sentence, compose, format_length, join
+from harness.report.model.amounts import Amount, Sentence, compose, counted, format_length, join
 from harness.report.model.case_command import attentions_asked_for, case_command
 from harness.report.model.facets import WORDS, Facets
 from harness.report.model.knob_words import budget_knob, cost_knob, knob_words
@@ -25,7 +25,14 @@ from harness.report.model.page_data import (
     WithoutResult,
 )
 from harness.report.model.page_parts import Evidence
-from harness.report.model.records_table import STATUS_WORDS, ReportRow, by_facets, sequence_lengths, undisturbed_first
+from harness.report.model.records_table import (
+    STATUS_WORDS,
+    ReportRow,
+    by_facets,
+    interval_scope,
+    sequence_lengths,
+    undisturbed_first,
+)
 from harness.report.questions.best_methods import RULE, best_methods
 from harness.report.questions.reference_times import (
     NO_ATTENTION,
@@ -158,6 +165,7 @@ class _Builder:
             exact_softmax=row.exact,
             time=Amount.of_estimate(time, "s"),
             samples=time.samples,
+            interval_scope=None if time.low is None else interval_scope([row]),
             disturbance=row.disturbance,
             ratio=relative.ratio,
             comparison=relative.words,
@@ -227,16 +235,17 @@ def _notices(rows: Sequence[ReportRow], causes: Sequence[Cause]) -> list[Sentenc
     if disturbed:
         notices.append(
             compose(
-                "Other processes disturbed {} of {} times, which are in no comparison: {}.",
-                Amount(len(disturbed), "count"), Amount(len(rows), "count"), _few(disturbed),
+                "Other processes disturbed {} of {}, which {} in no comparison: {}.",
+                Amount(len(disturbed), "count"), counted(len(rows), "{} time", "{} times"),
+                "is" if len(disturbed) == 1 else "are", _few(disturbed),
             )
         )  # fmt: skip
     for cause in causes:
         meanwhile = {id(record) for record in cause.records}
         taken = sorted(row.series for row in rows if id(row.record) in meanwhile)
         if taken and cause.kind != "samples":  # which the first notice names
-            template = "The run was disturbed while {} of {} times were taken ({}): {}."
-            counts = Amount(len(taken), "count"), Amount(len(rows), "count")
+            template = "The run was disturbed while {} of {} taken ({}): {}."
+            counts = Amount(len(taken), "count"), counted(len(rows), "{} time was", "{} times were")
             notices.append(compose(template, *counts, _few(taken), cause.words))
     once = sorted(row.series for row in rows if row.time is not None and row.time.samples < 2)
     if once:

@@ -6,7 +6,7 @@ from math import log
 
 from harness.core.quantities import number_words
 from harness.core.record import Record
-from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, join
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, counted, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     REFERENCE_COLOR,
@@ -120,8 +120,8 @@ def sentences(evidence: Evidence) -> list[Sentence]:
         timed = [pair for pair in case_pairs(evidence.rows, later) if pair.is_timed]
         other_machine = machine_name(evidence.runs[later]) != machine_name(evidence.runs[0])
         words = "; the machines differ, so a difference is not due to the code alone" if other_machine else ""
-        counted = _counted(timed) if timed else Sentence("no case was timed in both")
-        summaries.append(compose("{} compared with the first run: {}{}.", label, counted, words))
+        differing = _counted(timed) if timed else Sentence("no case was timed in both")
+        summaries.append(compose("{} compared with the first run: {}{}.", label, differing, words))
     return summaries
 
 
@@ -133,15 +133,16 @@ def _counted(timed: Sequence[CasePair]) -> Sentence:
     other_clock = sum(pair.ratio is None and not pair.is_disturbed for pair in timed)
     once = sum(pair.ratio is not None and pair.ratio.low is None for pair in timed)
     reasons = (
-        ("{} are not compared, because other processes disturbed a time", disturbed),
-        ("{} are not compared, because one run has device time and the other wall time", other_clock),
-        ("{} have no verdict, because a time was taken only once", once),
+        (disturbed, "{} is", "{} are", "not compared, because other processes disturbed a time"),
+        (other_clock, "{} is", "{} are", "not compared, because one run has device time and the other wall time"),
+        (once, "{} has", "{} have", "no verdict, because a time was taken only once"),
     )
-    parts = [compose(words, Amount(count, "count")) for words, count in reasons if count]
+    parts = [compose("{} {}", counted(count, one, many), words) for count, one, many, words in reasons if count]
     if len(timed) > disturbed + other_clock + once:
-        counts = Amount(faster, "count"), Amount(len(compared) - faster, "count")
-        parts.insert(0, compose("{} are clearly faster and {} clearly slower", *counts))
-    return compose("of {} cases timed in both, {}", Amount(len(timed), "count"), join(parts, "; "))
+        counts = counted(faster, "{} is", "{} are"), Amount(len(compared) - faster, "count")
+        parts.insert(0, compose("{} clearly faster and {} clearly slower", *counts))
+    cases = counted(len(timed), "{} case", "{} cases")
+    return compose("of {} timed in both, {}", cases, join(parts, "; "))
 
 
 def section(evidence: Evidence) -> Section:

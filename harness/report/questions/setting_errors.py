@@ -13,6 +13,8 @@ from harness.report.questions.approximation_error import TENSOR_WORDS, matched_b
 from harness.statistics.intervals import Estimate, bootstrap_median
 
 NOT_MEASURED = "and its error was not measured"
+SMALL_ERROR = Amount(0.1, "fraction", text="10%")
+"""The error that a sentence about many methods calls small."""
 _TINY = 1e-5
 
 
@@ -123,6 +125,16 @@ def largest_error(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:
         if errors.of(row):
             return compose("{} at {} tokens", error_cell(row, errors), Amount(row.seq_len, "tokens"))
     return Sentence("not measured")
+
+
+def has_small_error(rows: Sequence[ReportRow], errors: SettingErrors) -> bool:
+    """Whether the error of ``largest_error`` is one against softmax, with the gradients in it, and small."""
+    for row in sorted((row for row in rows if row.time is not None), key=lambda row: -row.seq_len):
+        if found := errors.of(row):
+            error = max(found.values(), key=lambda error: error.worst.value)
+            is_complete = row.exact or not error.without_gradients
+            return error.reference == "softmax" and is_complete and error.worst.value <= SMALL_ERROR.value
+    return False
 
 
 def longest_error_words(rows: Sequence[ReportRow], errors: SettingErrors) -> Sentence:

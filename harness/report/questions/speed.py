@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 
 from harness.core.quantities import seconds_words
-from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, format_length, join
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, counted, format_length, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     Figure,
@@ -37,7 +37,14 @@ from harness.report.questions.clear_order import (
     partly_clear_words,
 )
 from harness.report.questions.reference_times import kernel_tie
-from harness.report.questions.setting_errors import SettingErrors, error_words, largest_error, longest_error_words
+from harness.report.questions.setting_errors import (
+    SMALL_ERROR,
+    SettingErrors,
+    error_words,
+    has_small_error,
+    largest_error,
+    longest_error_words,
+)
 from harness.statistics import growth, intervals
 
 EXPONENT_FROM = 512
@@ -144,9 +151,10 @@ def _crossover_words(own: Times, others: Times, tie: Tie | None, reference: str)
     span = compose("{} to {}", Amount(lengths[0], "tokens"), Amount(lengths[-1], "tokens"))
     if crossover is None:
         return compose("neither clearly faster nor clearly slower than {} over the lengths from {}", reference, span)
-    if crossover.length is not None:
+    if crossover.crossings:
         verdict = crossover.verdict.split()[0]
-        return compose("{} than {} from about {} tokens", verdict, reference, crossover_length(crossover))
+        about = "about" if crossover.between is None else "somewhere"
+        return compose("{} than {} from {} {} tokens", verdict, reference, about, crossover_length(crossover))
     clear = clear_lengths(own, others, tie)
     word = order_word(next(iter(clear.values())))
     where = "measured length" if len(clear) == len(lengths) else "measured length where the difference is clear"
@@ -218,7 +226,8 @@ def crossover_section(evidence: Evidence) -> Section:
         "Interpolated in log-log between measured lengths, never extrapolated. “not reached in range” means slower at "
         "every measured length, but closer at the longest than at the shortest. Agreement is the share of bootstrap "
         "resamples with the same verdict; a pair below the level of the intervals has no clear order and is left out. "
-        "Where one kernel was timed under two names, differences smaller than between the two are not clear either."
+        "Where one kernel was timed under two names, differences smaller than between the two are not clear either. "
+        "Where lengths beside a crossing have no clear order, it is only known to lie between two that have."
         + (_LEFT_OUT if any(row.disturbance for row in evidence.rows) else ""),
         crossovers(evidence.rows),
     )  # fmt: skip
@@ -239,8 +248,9 @@ def growth_finding(rows: Sequence[ReportRow]) -> Sentence | None:
             named = [name for name in (*HEADLINE_REFERENCES, YOSO_SAMPLING) if name in fits] or list(fits)[:1]
             parts = [compose("{} {}", name, _exponent(fits[name])) for name in named]
             return compose(
-                "{}: time of {} of {} attentions grows nearly linearly (exponent clearly below {}); exponents: {}.",
-                dict(facets)["Pass"].capitalize(), Amount(linear, "count"), Amount(len(fits), "count"),
+                "{}: time of {} of {} grows nearly linearly (exponent clearly below {}); exponents: {}.",
+                dict(facets)["Pass"].capitalize(), Amount(linear, "count"),
+                counted(len(fits), "{} attention", "{} attentions"),
                 Amount(NEARLY_LINEAR, "number", text=f"{NEARLY_LINEAR:g}"), join(parts),
             )  # fmt: skip
     return None
@@ -259,7 +269,7 @@ def _times(rows: Sequence[ReportRow]) -> dict[str, dict[int, intervals.Estimate]
 
 def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
     """How many attentions are clearly faster than the reference from some length on, in the setting with the most
-    results, and from where YOSO is."""
+    results, how many of them have a small error, and from where YOSO is."""
     errors = SettingErrors(rows)
     for facets, group in by_facets(rows, "operation").items():
         times, tie = _times(group), kernel_tie(group, dict(facets)["Pass"])
@@ -272,17 +282,32 @@ def crossover_finding(rows: Sequence[ReportRow]) -> Sentence | None:
             for name, crossover in found.items()
             if isinstance(crossover, growth.Crossover) and crossover.verdict.startswith("faster")
         }
-        template = "{}: {} of {} are clearly faster than {} from some measured length on"
-        counts = Amount(len(faster), "count"), Amount(len(found), "count")
+        template = "{}: {} of {} {} clearly faster than {} from some measured length on"
+        counts = Amount(len(faster), "count"), Amount(len(found), "count"), "is" if len(faster) == 1 else "are"
         parts = [compose(template, dict(facets)["Pass"].capitalize(), *counts, reference)]
-        named = next((name for name in faster if name.split(" (")[0] == YOSO_SAMPLING), None)
-        if named is not None and faster[named].length is not None:
-            error = largest_error([row for row in group if row.series == named], errors)
-            parts.append(compose("{} from {} tokens, error {}", named, crossover_length(faster[named]), error))
+        rows_of = by_series(group)
+        if faster:
+            near = [name for name in faster if has_small_error(rows_of[name], errors)]
+            of_them = Amount(len(near), "count") if near else "none"
+            parts[0] = compose(
+                "{}, {} of them with a measured error within {} of softmax", parts[0], of_them, SMALL_ERROR
+            )
+        named = next((name for name in found if name.split(" (")[0] == YOSO_SAMPLING), None)
+        if named is not None:
+            error = largest_error(rows_of[named], errors)
+            parts.append(compose("{} {}, error {}", named, _where_faster(faster.get(named)), error))
         return compose("{}.", join(parts, "; "))
     clear = sum(len(table.rows) for table in crossovers(rows))
-    template = "{} pairs have a clear order; the error of whole models was not measured."
-    return compose(template, Amount(clear, "count")) if clear else None
+    pairs = counted(clear, "{} pair has", "{} pairs have")
+    return compose("{} a clear order; the error of whole models was not measured.", pairs) if clear else None
+
+
+def _where_faster(crossover: growth.Crossover | None) -> Sentence:
+    if crossover is None:
+        return Sentence("is not")
+    if not crossover.crossings:
+        return Sentence("at every length with a clear order")
+    return compose("from {}{} tokens", "" if crossover.between is None else "somewhere ", crossover_length(crossover))
 
 
 def exponents(rows: Sequence[ReportRow]) -> list[Table]:
@@ -299,12 +324,18 @@ def exponents(rows: Sequence[ReportRow]) -> list[Table]:
                     continue
                 cells.append((facets, [series, _exponent(fit), _span(fit.lengths)]))
         note = compose(
-            "Series without an exponent, because fewer than {} lengths from {} on have an undisturbed time: {}.",
-            Amount(growth.MIN_EXPONENT_LENGTHS, "count"), Amount(EXPONENT_FROM, "tokens"), Amount(missing, "count"),
+            "Series without an exponent, because they were timed{} at fewer than {} lengths from {} on: {}.",
+            _undisturbed(rows, level), Amount(growth.MIN_EXPONENT_LENGTHS, "count"), Amount(EXPONENT_FROM, "tokens"),
+            Amount(missing, "count"),
         )  # fmt: skip
         columns = ["Attention", f"Exponent [{LEVEL_WORDS}]", "Lengths"]
         tables.append(table_with_facets(level.capitalize(), columns, cells, note=note if missing else None))
     return [table for table in tables if table.rows]
+
+
+def _undisturbed(rows: Sequence[ReportRow], level: str) -> str:
+    """The word that a reason for missing times needs only where a disturbance took some of them away."""
+    return " undisturbed" if any(row.kind == level and row.disturbance is not None for row in rows) else ""
 
 
 def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
@@ -330,11 +361,12 @@ def crossovers(rows: Sequence[ReportRow]) -> list[Table]:
                     if level == "operation":
                         own.append(largest_error(rows_of[series], errors))
                     cells.append((facets, [series, reference, *own]))
+        undisturbed = _undisturbed(rows, level)
         counts = [
             compose(words, Amount(count, "count"))
             for words, count in (
                 ("{} without a clear order", unclear),
-                ("{} without two lengths at which both have an undisturbed time of several samples", too_short),
+                (f"{{}} without two lengths at which both were timed{undisturbed} several times", too_short),
             )
             if count
         ]
@@ -366,7 +398,10 @@ def is_undecided(crossover: growth.Crossover) -> bool:
 
 
 def crossover_length(crossover: growth.Crossover) -> Cell:
-    """The length of a crossing with its interval; a bound outside the measured lengths is written as such."""
+    """The length of a crossing with its interval, or the two lengths between which it lies; a bound outside the
+    measured lengths is written as such."""
+    if crossover.between is not None:
+        return compose("between {} and {}", *(Amount(length, "tokens") for length in crossover.between))
     if crossover.length is None or is_undecided(crossover):
         return ABSENT
     if crossover.low is None or crossover.high is None:

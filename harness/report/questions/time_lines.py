@@ -71,7 +71,8 @@ def _compared(
         return f"same kernel as {reference}", None
     own, others = times.get(series, {}), times.get(reference, {})
     if not set(own) & set(others):
-        return f"no undisturbed length in common with {reference}", None
+        is_disturbed = any(row.disturbance for name in (series, reference) for row in timed[name])
+        return f"no {'undisturbed ' if is_disturbed else ''}length in common with {reference}", None
     clear = clear_lengths(own, others, tie)
     if not clear:
         return f"no clear difference to {reference}", None
@@ -81,9 +82,10 @@ def _compared(
         return f"{order_word(clear[length])} at {format_length(length)} tokens", None
     if crossover is None:
         return NO_CLEAR_ORDER, None
-    if crossover.length is None:
+    if not crossover.crossings:
         always = f"always {order_word(next(iter(clear.values())))}"
         return partly_clear_words(crossover, clear) or always, None
-    length_amount = crossover_length(crossover)
-    assert isinstance(length_amount, Amount)
-    return f"{crossover.verdict} {length_amount.words} tokens", length_amount
+    where = crossover_length(crossover)
+    if isinstance(where, Amount):
+        return f"{crossover.verdict} {where.words} tokens", where
+    return f"{crossover.verdict} somewhere {where} tokens", None

@@ -9,7 +9,7 @@ import numpy as np
 from harness.core.quantities import seconds_words, share_words
 from harness.core.record import TaskResult
 from harness.core.spec import TaskSpec
-from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, Unit, compose, join
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, Unit, compose, counted, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import (
     REFERENCE_COLOR,
@@ -309,7 +309,7 @@ def seeds_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:
         series, scores, first_seed = model.row.series, model.task.scores, model.row.record.spec.seed
         name = escape_text(series)
         dots = [f"<b>{name}</b><br>seed {first_seed + i}: {share_words(score)}" for i, score in enumerate(scores)]
-        bar_words = f"<b>{name}</b><br>mean of {len(scores)} seeds: {share_words(model.mean)}"
+        bar_words = f"<b>{name}</b><br>mean of {_seeds(len(scores))}: {share_words(model.mean)}"
         lengths = [model.row.seq_len] * len(scores)
         data.append(marker_trace(series, styles, scores, [name] * len(scores), dots, lengths))
         bar = marker_trace(series, styles, [model.mean], [name], [bar_words], lengths[:1])
@@ -373,13 +373,17 @@ def _models_by_series(rows: Sequence[ReportRow]) -> dict[str, list[TrainedModel]
     return dict(sorted(by_series.items()))
 
 
+def _seeds(count: int) -> Sentence:
+    return counted(count, "{} seed", "{} seeds")
+
+
 def _score_words(model: TrainedModel) -> str:
     task = model.task
     scores = ", ".join(share_words(score) for score in task.scores)
     time = seconds_words(float(np.median(task.train_seconds))) if task.train_seconds else "not known"
     return (
         f"<b>{escape_text(model.row.series)}</b>, n = {model.row.seq_len:,}<br>mean {share_words(model.mean)}"
-        f" over {len(task.scores)} seeds<br>seeds: {scores}<br>time of a training: {time}"
+        f" over {_seeds(len(task.scores))}<br>seeds: {scores}<br>time of a training: {time}"
     )
 
 

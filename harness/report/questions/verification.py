@@ -9,7 +9,7 @@ from math import inf, isfinite
 from harness.core.quantities import number_words
 from harness.core.record import Check, Record, Run, Status
 from harness.core.spec import ModelSpec, QualitySpec, TaskSpec
-from harness.report.model.amounts import Amount, Sentence, SentencePart, compose, join
+from harness.report.model.amounts import Amount, Sentence, SentencePart, compose, counted, join
 from harness.report.model.facets import Facets, describe_inputs
 from harness.report.model.page_parts import Evidence, Section, build_section
 from harness.report.model.records_table import STATUS_WORDS, ReportRow
@@ -74,12 +74,12 @@ def failures_section(evidence: Evidence) -> Section:
 def _failures_finding(rows: Sequence[ReportRow]) -> Sentence:
     by_status = Counter(row.status for row in rows if not row.is_ok)
     if not by_status:
-        return compose("All {} cases gave a result.", Amount(len(rows), "count"))
+        return counted(len(rows), "The {} case gave a result.", "All {} cases gave a result.")
     counts = [compose("{} {}", Amount(by_status[each], "count"), STATUS_WORDS[each])
               for each in list(STATUS_WORDS)[::-1] if by_status[each]]  # fmt: skip
     reasons = Amount(len(failures(rows)), "count")
-    total = Amount(len(rows), "count")
-    return compose("Of {} cases {}; distinct reasons: {}.", total, join(counts), reasons)
+    total = counted(len(rows), "{} case", "{} cases")
+    return compose("Of {} {}; distinct reasons: {}.", total, join(counts), reasons)
 
 
 def verification_section(evidence: Evidence) -> Section:
@@ -100,10 +100,10 @@ def verification_section(evidence: Evidence) -> Section:
 def _verification_finding(runs: Sequence[Run]) -> Sentence:
     checks = [check for run in runs for record in run.records for check in record.checks]
     failed = sum(not check.passed for check in checks)
-    total = Amount(len(checks), "count")
     if failed:
-        return compose("{} of {} checks failed.", Amount(failed, "count"), total)
-    return compose("All {} checks passed.", total)
+        total = counted(len(checks), "{} check", "{} checks")
+        return compose("{} of {} failed.", Amount(failed, "count"), total)
+    return counted(len(checks), "The {} check passed.", "All {} checks passed.")
 
 
 def verification_table(run: Run) -> Table:
@@ -171,7 +171,7 @@ def settings_finding(run: Run) -> Sentence:
     cores, torch = machine.get("cores"), machine.get("torch")
     parts: list[SentencePart] = [name]
     if isinstance(cores, int) and not machine.get("cuda_device"):
-        parts.append(compose("{} cores", Amount(cores, "count")))
+        parts.append(counted(cores, "{} core", "{} cores"))
     parts += [f"torch {torch}"] if torch else []
     parts.append(f"commit {run.commit[:10]}" if run.commit else "commit not known")
     return compose("{}.", join(parts))

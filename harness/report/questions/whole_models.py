@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, join
+from harness.report.model.amounts import ABSENT, LEVEL_WORDS, Amount, Sentence, compose, counted, join
 from harness.report.model.facets import Facets
 from harness.report.model.figures import Figure, Styles, Trace, escape_text, estimate_traces, figure, length_axis
 from harness.report.model.page_parts import Evidence, Plot, Section, build_section
@@ -196,7 +196,8 @@ def share_finding(times: ModelTimes) -> Sentence:
     noisy = sum(row.within_noise for row in times.rows)
     counts = Amount(noisy, "count"), Amount(len(shares) + noisy, "count")
     if not shares:
-        return compose("At {} tokens what attention adds is within noise in {} of {} models.", times.length, *counts)
+        models = counted(noisy, "{} model", "{} models")
+        return compose("At {} tokens what attention adds is within noise in {} of {}.", times.length, counts[0], models)
     (least, least_series), (most, most_series) = shares[0], shares[-1]
     span = _named_share(most, most_series)
     if len(shares) > 1:
@@ -410,8 +411,8 @@ def _noise_remarks(rows: Sequence[ReportRow]) -> list[Sentence]:
     within = [share is None for shares in attention_shares(rows).values() for share in shares.values()]
     if not any(within):
         return []
-    counts = (Amount(sum(within), "count"), Amount(len(within), "count"))
-    return [compose("{} of {} shares are within noise and not drawn.", *counts)]
+    shares = counted(len(within), "{} share is", "{} shares are")
+    return [compose("{} of {} within noise and not drawn.", Amount(sum(within), "count"), shares)]
 
 
 def share_figure(rows: Sequence[ReportRow], styles: Styles) -> Figure:

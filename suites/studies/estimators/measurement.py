@@ -228,7 +228,9 @@ def _take_round(timed: Sequence[_Timed], number: int, reference: dict[str, Tenso
 
 def _named(result: Result) -> dict[str, Tensor]:
     output, gradients = result
-    return dict(zip(TENSORS, (output.detach(), *gradients), strict=True))
+    # Every attention of this study has gradients of all three.
+    tensors = [output.detach(), *(gradient for gradient in gradients if gradient is not None)]
+    return dict(zip(TENSORS, tensors, strict=True))
 
 
 def _reference_errors(spec: QualitySpec, given: Inputs, reference: dict[str, Tensor]) -> dict[str, float]:

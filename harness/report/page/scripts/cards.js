@@ -3,6 +3,7 @@
 import { allowedWords } from "report/bar";
 import { colourOf, inkOf } from "report/colours";
 import { byId, element } from "report/dom";
+import { disturbanceWords, intervalWords } from "report/method_words";
 import { best, currentSetting, errorOf, hasTime, isAllowed, methods, winningRow } from "report/selection";
 
 /** @typedef {import("report/page_data").PageData} PageData */
@@ -36,7 +37,7 @@ export function draw(data, state) {
   cards.replaceChildren(
     won("Fastest exact softmax", exact, setting, state, "No attention that computes softmax exactly was timed here.", []),
     won(
-      state.allowed === null ? "Fastest at any error" : `Fastest within ${limit} error`,
+      state.allowed === null ? "Fastest with a known error against softmax" : `Fastest within ${limit} error`,
       chosen.winner,
       setting,
       state,
@@ -52,8 +53,8 @@ export function draw(data, state) {
 }
 
 /**
- * The card of a winner, with what is tied with it. Where it is the winner of the card before, it says only what that
- * does not.
+ * The card of a winner, with what is tied with it. Where it is the winner of the card before, it leaves out the memory,
+ * the score and the other names of its kernel, which that has, and does not mark the same ties once more.
  *
  * @param {string} title
  * @param {Winner | null} winner
@@ -67,10 +68,11 @@ function won(title, winner, setting, state, without, remarks, before = null) {
   const row = winningRow(setting, winner);
   const heading = winner && !winner.verdict ? title.replace("Fastest", "No verdict; shortest time,") : title;
   const isAgain = winner !== null && winner.row === before?.row;
-  const tied = winner?.tiedWords?.words ?? "";
-  const ties = tied && !(isAgain && tied === before?.tiedWords?.words) ? [tied] : [];
-  const warnings = row ? [...ties, ...ownFlags(row, state)] : [];
-  const notes = winner?.sameKernelWords && !isAgain ? [winner.sameKernelWords, ...remarks] : remarks;
+  const ties = winner?.tiedWords ? [winner.tiedWords] : [];
+  const areMarked = isAgain && winner.tiedWords?.words === before?.tiedWords?.words;
+  const warnings = [...(areMarked ? [] : ties.map(({ words }) => words)), ...(row ? ownFlags(row, state) : [])];
+  const kernel = winner?.sameKernelWords && !isAgain ? [winner.sameKernelWords] : [];
+  const notes = [...(areMarked ? ties : []), ...kernel, ...remarks];
   return card(heading, row, setting, state, without, warnings, notes, isAgain);
 }
 
@@ -86,10 +88,9 @@ function won(title, winner, setting, state, without, remarks, before = null) {
  */
 function card(title, row, setting, state, without, warnings, remarks, isAgain = false) {
   const heading = element("h2", {}, row?.knob ? `${title}, with ${row.knob}` : title);
-  const notes = remarks.map(({ words }) => element("p", { class: "foot" }, words));
+  const notes = remarks.length ? [element("p", { class: "foot" }, remarks.map(({ words }) => words).join(" "))] : [];
   if (!row) return element("article", { class: "card" }, heading, element("p", {}, without), ...notes);
   const style = `--c: ${colourOf(row.attention)}; --name: ${inkOf(row.attention)}`;
-  const interval = [row.time.interval, samples(row)].filter(Boolean).join(", ");
   return element(
     "article",
     { class: "card", style },
@@ -99,7 +100,7 @@ function card(title, row, setting, state, without, warnings, remarks, isAgain = 
       { class: "big" },
       element("bdi", { class: "name cut", "data-cut": row.attention }, row.attention),
       element("span", { class: "time" }, row.time.words),
-      element("span", { class: "interval" }, interval),
+      element("span", { class: "interval", "data-tip": intervalWords(row) }, intervalWords(row, true)),
     ),
     element("p", {}, ...sentence(row, setting, state, !isAgain)),
     ...warnings.map((words) => element("p", { class: "flag" }, words)),
@@ -174,7 +175,7 @@ export function flags(row, state) {
  * @returns {string[]}
  */
 function ownFlags(row, state) {
-  const found = row.disturbance ? [row.disturbance] : [];
+  const found = row.disturbance ? [disturbanceWords(row)] : [];
   const error = errorOf(row, state);
   if (state.allowed !== null && error && !isAllowed(row, state)) {
     found.push(`Above the allowed error of ${allowedWords(state.allowed)}.`);
@@ -184,11 +185,6 @@ function ownFlags(row, state) {
   }
   if (error?.rounding && !row.exactSoftmax) found.push("Exact by its own definition, which is not softmax.");
   return found;
-}
-
-/** @param {MethodRow} row */
-function samples(row) {
-  return row.samples === 1 ? "1 sample" : `${row.samples} samples`;
 }
 
 /**
@@ -208,14 +204,37 @@ function nothing(data, state) {
   if (!data.operation) {
     return "No attention was timed on its own in this run. What else it has is in the panels and folds below.";
   }
-  const place = [...Object.values(state.facets), state.pass].join(", ");
+  const place = placeOf(state);
   const measured = data.operation.settings.filter(
     ({ facets, pass }) => pass === state.pass && Object.entries(facets).every(([name, value]) => state.facets[name] === value),
   );
   const lengths = measured.filter(({ rows }) => rows.length > 0).map(({ lengthWords }) => lengthWords).join(", ");
   const here = data.operation.lengths.find(({ value }) => value === state.length)?.words ?? "";
   if (!hasTime(data)) return "No attention has a time in this run: the reasons are in the folds below.";
-  return lengths
-    ? `Nothing was measured at ${here} tokens with ${place}. Lengths with a time: ${lengths}.`
-    : `No attention has a time with ${place}. Choose another value in the bar above.`;
+  if (!lengths) return `No attention has a time with ${place}. Choose another value in the bar above.`;
+  return `${elsewhere(data.operation.settings, state, here, place)} Lengths with a time: ${lengths}.`;
 }
+
+/**
+ * What there is at the chosen length where nothing was measured at the rest of the choice: times, or why there are none.
+ *
+ * @param {Setting[]} settings
+ * @param {State} state
+ * @param {string} here
+ * @param {string} place
+ */
+function elsewhere(settings, state, here, place) {
+  const samePass = (/** @type {Setting} */ { pass }) => (pass === state.pass ? 0 : 1);
+  const all = settings.filter(({ length }) => length === state.length).sort((a, b) => samePass(a) - samePass(b));
+  const timed = all.find(({ rows }) => rows.length > 0);
+  if (timed) {
+    return `Nothing was measured at ${here} tokens with ${place}; this length has times with ${placeOf(timed)}.`;
+  }
+  const tried = all.find(({ withoutResult }) => withoutResult.length > 0);
+  if (!tried) return `Nothing was measured at ${here} tokens with ${place}.`;
+  const reasons = tried.withoutResult.map(({ attention, status, reason }) => `${attention} (${status}: ${reason})`);
+  return `At ${here} tokens no attention has a time. Without one, with ${placeOf(tried)}: ${reasons.join("; ")}.`;
+}
+
+/** @param {{ facets: Record<string, string>, pass: string }} chosen */
+const placeOf = ({ facets, pass }) => [...Object.values(facets), pass].join(", ");

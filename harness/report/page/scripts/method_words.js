@@ -9,17 +9,37 @@
  * @returns {string} Lines, the first of which is the heading.
  */
 export function methodTip(row, error) {
-  const time = [row.time.words, row.time.interval].filter(Boolean).join(" ");
   const lines = [
     [row.attention, row.knob].filter(Boolean).join(" · "),
-    `${time}, ${row.samples} sample${row.samples === 1 ? "" : "s"}`,
+    `${row.time.words} ${intervalWords(row)}`,
     error ? errorWords(error) : "error not measured on these inputs",
     row.comparison,
     row.memory ? `peak memory ${row.memory.words}` : "",
     row.kernel,
-    row.disturbance ?? "",
+    disturbanceWords(row),
   ];
   return lines.filter(Boolean).join("\n");
+}
+
+/**
+ * The interval of the time, what it is between, and how many samples it is of.
+ *
+ * @param {MethodRow} row
+ * @param {boolean} [isShort] only intervals between several processes, whose number is an amount, say so
+ */
+export function intervalWords({ time, intervalScope, samples }, isShort = false) {
+  const isSaid = !isShort || (intervalScope?.amounts.length ?? 0) > 0;
+  const interval = [time.interval, isSaid ? intervalScope?.words : ""].filter(Boolean).join(" ");
+  return [interval, samples === 1 ? "1 sample" : `${samples} samples`].filter(Boolean).join(", ");
+}
+
+/**
+ * How other processes disturbed the time, as a sentence; empty where they did not.
+ *
+ * @param {MethodRow} row
+ */
+export function disturbanceWords({ disturbance }) {
+  return disturbance ? `Other processes disturbed this time: ${disturbance}.` : "";
 }
 
 /** @param {ErrorAtSetting} error */

@@ -59,8 +59,9 @@ export function draw(data, state) {
     container.append(element("p", { class: "sub" }, words));
     return;
   }
+  const here = data.operation?.lengths.find(({ value }) => value === state.length)?.words ?? "";
   const sorted = byTimeAt(onePerAttention(lines, rows), state.length).filter(({ line }) => line !== reference);
-  container.append(element("p", { class: "sub" }, explanation(sorted, reference, lengths, state)));
+  container.append(element("p", { class: "sub" }, explanation(sorted, reference, lengths, here, state)));
   const probe = element("div");
   const grid = element("div", { class: "multiples" }, probe);
   container.append(grid);
@@ -160,12 +161,12 @@ function byTimeAt(panels, length) {
  * @param {Panel[]} panels
  * @param {SeriesLine | null} reference
  * @param {Map<number, string>} lengths
+ * @param {string} here the chosen length, at which nothing may have been timed
  * @param {State} state
  */
-function explanation(panels, reference, lengths, state) {
+function explanation(panels, reference, lengths, here, state) {
   const ends = [Math.min(...lengths.keys()), Math.max(...lengths.keys())].map((length) => lengths.get(length));
   const against = reference ? `Each against ${reference.series} (grey), ` : "";
-  const here = lengths.get(state.length) ?? state.length;
   const where = `${against}${ends.join(" to ")} tokens, both axes log and shared. Errors are those at ${here} tokens.`;
   const crossings = panels.filter(({ line }) => line.crossing !== null).length;
   if (state.measure !== "time" || reference === null) return where;

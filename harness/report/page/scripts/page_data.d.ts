@@ -49,6 +49,9 @@ export interface MethodRow {
   exactSoftmax: boolean;
   time: Amount;
   samples: number;
+  /** What the interval of the time is between: "within one process", "between 3 processes" with 3 as its amount; null
+   * where it has none. */
+  intervalScope: Sentence | null;
   /** How other processes disturbed the time; null where they did not. */
   disturbance: string | null;
   /** Time relative to the reference of the setting; null without a reference, or where either time was disturbed. */
@@ -101,7 +104,7 @@ export interface BestWithin {
   winner: Winner | null;
   /** Within the allowed error and clearly faster than the fastest exact method. */
   faster: number[];
-  /** What would be among `faster` if its error were against softmax attention, with the gradients in it. */
+  /** What is clearly faster than the winner and without a known error against softmax attention. */
   notCounted: number[];
   /** What the card of the winner says beside it. */
   remarks: Sentence[];
@@ -142,7 +145,8 @@ export interface SeriesLine {
   points: { length: number; lengthWords: string; time: Amount; memory: Amount | null; disturbed: boolean }[];
   /** "faster from 193 tokens", "always slower", "same kernel as sdpa", "no clear order". */
   comparison: string;
-  /** Where it crosses the reference; null where there is no crossing that is at least 95% certain. */
+  /** Where it crosses the reference; null where there is no crossing that is at least 95% certain, or it is only known
+   * to lie between two lengths, because the order at those between them is not clear. */
   crossing: Amount | null;
 }
 

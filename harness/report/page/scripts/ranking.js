@@ -4,6 +4,7 @@ import { comparisonWords, errorWords, flags } from "report/cards";
 import { colourOf, inkOf } from "report/colours";
 import { byId, element, setWords, svg } from "report/dom";
 import { isolated } from "report/isolated_names";
+import { intervalWords } from "report/method_words";
 import { currentSetting, errorOf, fastestExact, isAllowed, isChosen, methods } from "report/selection";
 import { change } from "report/state";
 
@@ -19,6 +20,7 @@ import { change } from "report/state";
  * @property {string} id
  * @property {string} heading
  * @property {((row: MethodRow) => number | string | null) | null} key what the column sorts by; null does not sort
+ * @property {boolean} [largestFirst] whether a larger value is better, so that the first click sorts downwards
  * @property {(row: MethodRow) => Child[]} cell
  * @property {(row: MethodRow) => string} [kind] the class of the cell
  */
@@ -112,7 +114,7 @@ function table(sorted, shown, setting, state) {
  * @param {Column} column
  * @param {State} state
  */
-function heading({ id, heading: words, key }, state) {
+function heading({ id, heading: words, key, largestFirst = false }, state) {
   const now = state.sort === id;
   const order = now ? (state.descending ? "descending" : "ascending") : null;
   const cell = element("th", { scope: "col", class: id, "aria-sort": order });
@@ -121,7 +123,7 @@ function heading({ id, heading: words, key }, state) {
     return cell;
   }
   const button = element("button", { type: "button", "data-focus": `sort ${id}`, "data-cut": words }, words);
-  button.addEventListener("click", () => change({ sort: id, descending: now && !state.descending }));
+  button.addEventListener("click", () => change({ sort: id, descending: now ? !state.descending : largestFirst }));
   cell.append(button);
   return cell;
 }
@@ -199,10 +201,17 @@ function columns(data, setting, rows, state) {
       id: "score",
       heading: task,
       key: ({ score }) => score?.mean.value ?? null,
+      largestFirst: true,
       kind: ({ score }) => (score ? "" : "missing"),
       cell: ({ score }) => (score ? [score.mean.words] : ["–", element("span", { class: "hidden-text" }, "not trained")]),
     },
-    { id: "samples", heading: "samples", key: ({ samples }) => samples, cell: ({ samples }) => [String(samples)] },
+    {
+      id: "samples",
+      heading: "samples",
+      key: ({ samples }) => samples,
+      largestFirst: true,
+      cell: ({ samples }) => [String(samples)],
+    },
   ];
   const filled = {
     spark: lines.some(({ points }) => points.length > 1),
@@ -266,7 +275,7 @@ function opened(row, shown, setting, state) {
   /** @type {[string, Child[]][]} */
   const pairs = [
     ["speed", [comparisonWords(row, setting), ", ", ...errorWords(row, state), "."]],
-    ["time", [[row.time.words, row.time.interval].filter(Boolean).join(" "), `, ${row.samples} samples`]],
+    ["time", [row.time.words, " ", intervalWords(row)]],
     ["knobs", [row.knobs.map(([name, words]) => `${name} ${words}`).join(", ") || "none"]],
     ["checks", [`${row.checks.passed} of ${row.checks.total} passed`]],
     ["kernel", [row.kernel]],
