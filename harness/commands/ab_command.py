@@ -16,7 +16,6 @@ from harness.commands.options_and_output import (
     Markdown,
     ReportPlace,
     SuiteOptions,
-    default_suites,
     end_with_judgement,
     require_writable,
 )
@@ -67,7 +66,7 @@ def ab(
     cause: Exception | None = None
     arguments = tuple(suite_options or ())
     try:
-        arguments = project_suites.arguments(Path.cwd(), arguments, default_suites())
+        arguments = project_suites.arguments(Path.cwd(), arguments)
         found = two_commits.compare_commits(base, head, arguments, minutes, case_timeout, case, typer.echo, keep)
     except Exception as error:  # a commit that does not build, for example; the files must say so, too
         cause, found = error, judgement.not_judged(base, head, message(error))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options_and_output import SuiteOptions, default_suites
+from harness.commands.options_and_output import SuiteOptions
 
 
 def bisect(
@@ -20,7 +20,7 @@ def bisect(
     """
     from harness.gate.commits import bisection, project_suites
 
-    options = project_suites.arguments(Path.cwd(), suite_options or (), default_suites())
+    options = project_suites.arguments(Path.cwd(), suite_options or ())
     result = bisection.run(Path.cwd(), good, bad, lambda commit: bisection.step_command(commit, case, options))
     typer.echo(result.log)
     if result.first_bad is None:

@@ -1,7 +1,6 @@
 """Options and output that several subcommands have in common."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -21,7 +20,7 @@ SuiteOptions = Annotated[
     typer.Argument(
         metavar="-- [SUITE OPTIONS]",
         help="Options for pytest: suites, --profile, --attention, -k and others. Default: suite_options in "
-        "tool.harness.gate of pyproject.toml, else the folder suites here, or else the harness's own suites.",
+        "tool.harness.gate of pyproject.toml, else the folder suites here.",
     ),
 ]
 CasePattern = Annotated[str, typer.Option(help="Only cases whose id matches this shell pattern.")]
@@ -38,11 +37,13 @@ ReportPlace = Annotated[
 
 def default_suites() -> tuple[str, ...]:
     """pytest's arguments where no suites are named: the folder ``suites`` here, or else the suites of the harness."""
+    from harness.gate.commits.project_suites import shipped_suites
+
     if Path("suites").is_dir():
         return ("suites",)
-    if find_spec("harness.suites"):
-        return ("--pyargs", "harness.suites")
-    return (str(Path(__file__).parents[2] / "suites"),)  # the project's own checkout, which is not installed
+    folder = shipped_suites()
+    # By its name, pytest does not take the folder of an installed package for the one where the project begins.
+    return ("--pyargs", f"harness.{folder.name}") if folder.parent == Path(__file__).parents[1] else (str(folder),)
 
 
 def print_error(message: str) -> None:

@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,14 @@ OUTPUT_OPTIONS = ("-q", "--tb=short", "-rN", "-o", "console_output_style=classic
 """pytest's own lines and list of failures are left out: ``RunProgress`` prints a line per case instead."""
 PLUGIN = ("-p", "harness.pytest_plugin")
 """Loaded before pytest reads the command line, which has the plugin's options."""
+CACHE_OPTIONS = frozenset(
+    (
+        *("--lf", "--last-failed", "--ff", "--failed-first", "--nf", "--new-first", "--lfnf", "--cache-show"),
+        *("--cache-clear", "--last-failed-no-failures", "--sw", "--stepwise", "--sw-skip", "--stepwise-skip"),
+        *("--sw-reset", "--stepwise-reset"),
+    )
+)
+"""pytest's options about what an earlier run left in the folder ``.pytest_cache``."""
 _PANEL = "What is measured, and how"
 
 
@@ -70,11 +79,12 @@ def run(
     _check_outputs(out, page, given)
     own = [f"--out={out}", *([] if page else ["--no-page"])]
     again = shlex.join(["harness", "run", *_without_resume(given), *own])
-    passed_on = [*OUTPUT_OPTIONS, *PLUGIN, f"--benchmark-json={out}", f"--harness-progress={again}", *given]
+    passed_on = [*OUTPUT_OPTIONS, *PLUGIN, f"--benchmark-json={out}", f"--harness-progress={again}"]
     watch = _RunWatch()
     before = _written(out)
     try:
-        code = pytest.main(passed_on, plugins=[watch])
+        with TemporaryDirectory(prefix="harness-cache-") as cache:  # the user's folder gets what the user asked for
+            code = pytest.main([*passed_on, "-o", f"cache_dir={cache}", *given], plugins=[watch])
     except PerformanceRegression:  # of --benchmark-compare-fail; pytest-benchmark has printed what is slower
         raise MeasuredRegression from None
     finally:
@@ -95,6 +105,12 @@ def _check_outputs(out: Path, page: bool, given: list[str]) -> None:
         )
     if any(word.partition("=")[0] == "--benchmark-json" for word in given):
         raise ValueError("--benchmark-json is what harness run writes to --out; leave it out, and use --out")
+    needs_cache = [word for word in given if word.partition("=")[0] in CACHE_OPTIONS]
+    if needs_cache and not any("cache_dir=" in word for word in given):
+        raise ValueError(
+            f"{needs_cache[0]} needs pytest's cache, which harness run does not keep: choose cases by -k, continue an "
+            "interrupted run with --resume, or add -o cache_dir=FOLDER to this run and to those before it"
+        )
     files = [("--out", out), *([("the report of --out", out.with_suffix(".html"))] if page else [])]
     reasons = [reason for name, path in files if (reason := writable.reason_against(name, path))]
     if reasons:

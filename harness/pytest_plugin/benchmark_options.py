@@ -8,8 +8,10 @@ import os
 import shlex
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +45,8 @@ _REFUSED = {
 """Options that cannot hold, with the reason."""
 
 
+_STORAGE_IS_NEW = pytest.StashKey[bool]()
+"""Whether there was no folder for stored runs before this run."""
 OPTIONS_THAT_LEAVE_OUT = "--benchmark-skip, --benchmark-only, -k, -m or --deselect"
 
 
@@ -53,6 +57,7 @@ def prepare(config: pytest.Config) -> None:
     """
     if not _given(config) & {*_OF_THE_TABLE}:
         config.option.benchmark_quiet = True
+    config.stash[_STORAGE_IS_NEW] = not _storage_folder(config).exists()
     from pytest_benchmark.logger import PytestBenchmarkWarning
 
     warnings.filterwarnings("default", category=PytestBenchmarkWarning)  # while pytest is configured
@@ -61,6 +66,17 @@ def prepare(config: pytest.Config) -> None:
         *(arguments.pythonwarnings or []),
         "default::pytest_benchmark.logger.PytestBenchmarkWarning",
     ]
+
+
+def remove_empty_storage(config: pytest.Config) -> None:
+    """Remove the folder that pytest-benchmark has made for stored runs, where it stored none."""
+    if config.stash.get(_STORAGE_IS_NEW, False):
+        with suppress(OSError):  # it has stored runs, or is not there
+            _storage_folder(config).rmdir()
+
+
+def _storage_folder(config: pytest.Config) -> Path:
+    return config.invocation_params.dir / str(config.getoption("benchmark_storage")).removeprefix("file://")
 
 
 def reason_against(config: pytest.Config, tests: Sequence[str]) -> str | None:

@@ -93,6 +93,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Restore the handlers of signals."""
     config.stash.get(_RESTORE_SIGNALS, lambda: None)()
+    if config.getoption("harness_progress", None) is not None:  # pytest itself leaves what it always leaves
+        benchmark_options.remove_empty_storage(config)
 
 
 def selection(config: pytest.Config) -> Selection:

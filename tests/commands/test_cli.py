@@ -85,6 +85,7 @@ def test_a_run_of_a_users_suite_can_be_reported(tmp_path):
     assert "8 cases\nall operation cases: " in done.stdout
     assert "8/8 operation softmax n64 fwdbwd: " in done.stdout
     assert done.stdout.endswith("report: out/run.html\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"suites", "out"}, "no .benchmarks, no .pytest_cache"
     assert "softmax" in (tmp_path / "out" / "run.html").read_text()
     run = load(tmp_path / "out" / "run.json")
     assert len(run.records) == 8
@@ -122,6 +123,7 @@ def test_a_run_of_a_users_suite_can_be_reported(tmp_path):
             ["run", "-m", "quality", "--benchmark-save=a", "--benchmark-storage=/proc/none"],
             "ERROR: --benchmark-storage must be a folder that can be written, got /proc/none: No such file",
         ),
+        (["run", "--lf"], "error: --lf needs pytest's cache, which harness run does not keep: choose cases by -k, "),
         (["run", "--inputs", "nope.safetensors"], "nope.safetensors: expected a safetensors file, got No such file"),
     ],
 )

@@ -167,7 +167,7 @@ def test_a_project_with_suites_of_its_own_keeps_them(package):
     (package / "suites").mkdir()
     assert init().exit_code == 0
     assert set(gate_table(package)) == {"build"}
-    assert project_suites.arguments(package, (), ("suites",)) == ("suites",)
+    assert project_suites.arguments(package, ()) == ("suites",)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +241,14 @@ def test_without_it_ab_says_in_one_line_that_it_writes_what_is_missing(package):
         f"error: {package}/pyproject.toml: expected suite_options in [tool.harness.gate], which say what is measured "
         "of sigmoid, or a folder suites beside it, found neither; harness init writes what is missing"
     ]
+    (package / "pyproject.toml").unlink()
+    for command in (["ab", "HEAD", "HEAD"], ["bisect", "a case", "HEAD", "HEAD"]):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 2
+        assert done.stderr.splitlines() == [
+            f"error: {package}: no attention is registered by this repository, and it has no folder suites; run "
+            "harness init, or name suites behind --"
+        ]
 
 
 @pytest.mark.parametrize(

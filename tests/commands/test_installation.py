@@ -10,12 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import harness
 import yoso
 from harness.commands import options_and_output
-from harness.commands.app import app
+from harness.gate.commits import project_suites
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "harness", "yoso", "suites")
@@ -49,30 +48,11 @@ def test_the_attention_loads_nothing_of_the_harness_and_no_transformers():
 
 def test_the_suites_of_the_current_folder_are_preferred_to_those_of_the_harness(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for spec, arguments in ((object(), ("--pyargs", "harness.suites")), (None, (str(ROOT / "suites"),))):
-        monkeypatch.setattr(options_and_output, "find_spec", lambda name, spec=spec: spec)
-        assert options_and_output.default_suites() == arguments
+    assert options_and_output.default_suites() == (str(ROOT / "suites"),)
+    monkeypatch.setattr(project_suites, "shipped_suites", lambda: ROOT / "harness" / "suites")
+    assert options_and_output.default_suites() == ("--pyargs", "harness.suites")
     (tmp_path / "suites").mkdir()
     assert options_and_output.default_suites() == ("suites",)
-
-
-def test_ab_and_bisect_start_with_the_harness_own_suites_where_the_folder_has_none(tmp_path, monkeypatch):
-    from harness.gate.commits import bisection, two_commits
-
-    monkeypatch.chdir(tmp_path)
-    own = options_and_output.default_suites()
-    started = []
-
-    def start(arguments):
-        started.append(tuple(arguments))
-        raise SystemExit(0)
-
-    monkeypatch.setattr(two_commits, "compare_commits", lambda base, head, arguments, *rest: start(arguments))
-    monkeypatch.setattr(bisection, "run", lambda here, good, bad, step: start(step("a")))
-    monkeypatch.setattr(bisection, "step_command", lambda commit, case, options: options)
-    for command in (["ab", "a", "b"], ["bisect", "a case", "a", "b"]):
-        CliRunner().invoke(app, command)
-    assert started == [own] * 2
 
 
 def wheel_of_a_copy(folder):

@@ -91,7 +91,7 @@ def test_disturbed_times_have_no_fraction_of_their_bound_and_near_ones_are_tied(
     words = "2 ceilings were measured, and other processes disturbed the time of every case with a bound."
     assert str(hardware_bounds.bound_finding(rows, [busy])) == words
     assert hardware_bounds.roofline_figure(rows, CEILINGS, {}) is None
-    assert str(hardware_bounds.device_finding(rows)).startswith("0 of 1 cases are launch-bound")
+    assert str(hardware_bounds.device_finding(rows)).startswith("0 of 1 case is launch-bound")
     assert str(hardware_bounds.device_finding(rows)).endswith("; 1 disturbed.")
 
 

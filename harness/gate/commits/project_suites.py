@@ -22,23 +22,29 @@ TABLE = f'[project.entry-points."{ATTENTIONS}"]'
 INIT = "harness init writes what is missing"
 
 
-def arguments(folder: Path, given: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
-    """pytest's arguments: those that were given, else those of ``pyproject.toml``, else ``default``.
+def arguments(folder: Path, given: Sequence[str]) -> tuple[str, ...]:
+    """pytest's arguments: those that were given, else those of ``pyproject.toml``, else the project's own suites.
 
     Raises:
-        SettingsError: there is only the default, the project has no suites of its own and registers an attention,
-            which would be one among all those of the harness; or ``pyproject.toml`` is wrong.
+        SettingsError: the project has none of these. The suites of the harness would measure all attentions of the
+            harness, of which no commit of the project changes one; or ``pyproject.toml`` is wrong.
     """
     chosen = tuple(given) or thresholds.load(folder).suite_options
     if chosen:
         return chosen
+    if (folder / FOLDER).is_dir():
+        return (FOLDER,)
     path = folder / "pyproject.toml"
-    if not (folder / FOLDER).is_dir() and path.is_file() and (names := attentions(path)):
+    names = attentions(path) if path.is_file() else {}
+    if not names:
         raise SettingsError(
-            f"{path}: expected suite_options in [tool.harness.gate], which say what is measured of {', '.join(names)}, "
-            f"or a folder {FOLDER} beside it, found neither; {INIT}"
+            f"{folder}: no attention is registered by this repository, and it has no folder {FOLDER}; run harness "
+            "init, or name suites behind --"
         )
-    return tuple(default)
+    raise SettingsError(
+        f"{path}: expected suite_options in [tool.harness.gate], which say what is measured of {', '.join(names)}, "
+        f"or a folder {FOLDER} beside it, found neither; {INIT}"
+    )
 
 
 def expanded(words: Sequence[str], folder: Path, commit: str) -> list[str]:
