@@ -70,7 +70,7 @@ def run(
     """Run the suites with pytest, print one line per case, and write the JSON and the report, one page.
 
     Exit code: 0 every case has a result or cannot run here, 1 a regression that --benchmark-compare-fail found, 2 a
-    case failed or the run ended early, 130 interrupted.
+    case failed, the run ended early or disturbed times cannot be compared, 130 interrupted.
     """
     import pytest
     from pytest_benchmark.session import PerformanceRegression

@@ -12,7 +12,7 @@ STATUSES = (
     [(plugin, {}, "incorrect") for plugin in wrong.INCORRECT]
     + [(plugin, {"padding": 0.25}, "incorrect") for plugin in wrong.INCORRECT_PADDED]
     + [(plugin, {"mode": "forward_backward"}, "incorrect") for plugin in wrong.INCORRECT_BACKWARD]
-    + [(wrong.RAISES, {}, "crashed"), (wrong.plugin_of(wrong.no_gradient), {"mode": "forward_backward"}, "crashed")]
+    + [(wrong.RAISES, {}, "crashed"), (wrong.plugin_of(wrong.no_gradient), {"mode": "forward_backward"}, "incorrect")]
     + [(wrong.RIGHT, {}, "ok"), (wrong.RIGHT, {"mode": "forward_backward", "padding": 0.25}, "ok")]
 )
 

@@ -31,7 +31,7 @@ def test_the_output_of_the_example_is_that_of_the_committed_run():
 
 
 def test_the_example_runs(monkeypatch):
-    small = EXAMPLE.read_text(encoding="utf-8").replace("[512, 2048]", "64, heads=1, seconds=0.01")
+    small = EXAMPLE.read_text(encoding="utf-8").replace("lengths=2048", "lengths=64, heads=1, seconds=0.01")
     assert "lengths=64" in small
     names: dict[str, object] = {}
     exec(compile(small, str(EXAMPLE), "exec"), names)

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 import subprocess
 import sys
 import warnings
@@ -71,5 +72,7 @@ def test_peft_adapters_are_trained_and_merged(attention):
 
 def test_sharded_and_data_parallel_training_on_two_processes(tmp_path):
     program = Path(__file__).with_name("sharded_training.py")
-    done = subprocess.run([sys.executable, program, tmp_path], capture_output=True, text=True, timeout=300, check=False)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # the program's imports are those of the tests
+    command = [sys.executable, program, tmp_path]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

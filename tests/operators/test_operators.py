@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from yoso.attention import expectation_weights, yoso_e, yoso_sampling
@@ -137,6 +137,9 @@ def test_native_equals_plain_torch_on_any_shape(data):
     query = torch.nn.functional.normalize(torch.randn(batch, num_query, heads, dim, generator=generator), dim=-1)
     key = torch.nn.functional.normalize(torch.randn(batch, num_key, heads, dim, generator=generator), dim=-1)
     query, key = query.transpose(1, 2), key.transpose(1, 2)
+    # In few dimensions some pair may be so nearly parallel that its angle is little more than the rounding of a cosine.
+    distance_to_parallel = 1 - (query @ key.transpose(2, 3)).abs()
+    assume(dim == 1 or distance_to_parallel.min() > 1e-4)
     value = torch.randn(batch, heads, num_key, value_dim, generator=generator)
     grad = torch.randn(batch, heads, num_query, value_dim, generator=generator)
     # Few distinct codes give buckets with many keys, many distinct codes give buckets with few.

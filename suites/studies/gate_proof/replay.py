@@ -25,6 +25,10 @@ COMPARE_FAIL = "median:5%"
 """The threshold of pytest-benchmark's own gate, with which this one is compared."""
 
 
+EPOCH = "1970-01-01T00:00:00+00:00"
+"""When every replayed record began."""
+
+
 @dataclass(frozen=True)
 class Planted:
     """The change planted in one case of head: factors on its times and on its peak memory."""
@@ -164,6 +168,8 @@ def _record(spec: AnySpec, case_round: CaseRound, which: int, planted: Planted, 
             wall_seconds=[planted.time * value for turn in turns for value in turn], turns=[len(turn) for turn in turns]
         ),
         memory=Memory.model_construct(peak_bytes=round(case_round.peak_bytes[which] * planted.memory)),
+        started=EPOCH,  # the judgement says when a run was disturbed; a replayed one never is
+        took_seconds=0.0,
     )
 
 
