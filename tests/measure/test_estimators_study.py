@@ -50,12 +50,12 @@ def point(*outcomes: Outcome, seq_len: int = 128) -> Point:
 
 def made_up(rescored_ms: float, rescored_error: float) -> Point:
     return point(
-        outcome(SDPA, [100, 102, 98], [300, 302, 298]),
-        outcome(verdicts.PLAIN, [10, 11, 9], [30, 33, 27], [0.6, 0.9, 0.9, 0.6]),
+        outcome(SDPA, [100, 102, 98] * 2, [300, 302, 298] * 2),
+        outcome(verdicts.PLAIN, [10, 11, 9] * 2, [30, 33, 27] * 2, [0.6, 0.9, 0.9, 0.6]),
         outcome(
             verdicts.RESCORED,
-            [rescored_ms] * 3,
-            [rescored_ms] * 3,
+            [rescored_ms] * 6,
+            [rescored_ms] * 6,
             [rescored_error, 2 * rescored_error, 2 * rescored_error, rescored_error],
         ),
     )
