@@ -173,7 +173,7 @@ def test_a_crossing_lies_between_the_two_nearest_lengths_with_a_clear_order() ->
     verdict, length, words = crossing(2e-3, 3.96e-3, 8e-3, 16e-3, noisy=1)
     assert (verdict, length) == ("faster from", "between 512 and 2,048")
     assert words == (
-        "Forward: 1 of 1 are clearly faster than sdpa from some measured length on, none of them with a measured error "
+        "Forward: 1 of 1 is clearly faster than sdpa from some measured length on, none of them with a measured error "
         "within 10% of softmax; yoso from somewhere between 512 and 2,048 tokens, error not measured."
     )
     assert crossing(0.5e-3, 5e-3, 8e-3, 16e-3)[0] == "faster from (changes 2 times)"

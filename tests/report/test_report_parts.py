@@ -69,8 +69,8 @@ def test_a_share_is_split_only_where_it_is_above_noise(compared: Comparison) -> 
     assert (disturbed.share, disturbed.within_noise) == (None, False)
     assert all(row.share is None and not row.within_noise for row in model_.lengths[3].rows)
     assert str(model_.finding) == (
-        "At 1,024 tokens attention takes 23.1% [22.8%, 23.3%] (sdpa) of the time; within noise in 2 of 3. At 1,024 "
-        "tokens with yoso the model takes 76.9% [76.7%, 77.2%] of the time with sdpa. Not split at 4,096: none without "
+        "At 1,024 tokens attention takes 23.1% [22.9%, 23.3%] (sdpa) of the time; within noise in 2 of 3. At 1,024 "
+        "tokens with yoso the model takes 76.9% [76.7%, 77.1%] of the time with sdpa. Not split at 4,096: none without "
         "attention was timed there. Errors inside whole models were not measured."
     )
 
