@@ -130,13 +130,26 @@ def _result_sentence(record: Record, timed: Sequence[Record], errors: SettingErr
     fastest = min(undisturbed, key=_seconds_of)
     if fastest.spec == spec:
         return f"{words}; it is the fastest exact attention there"
-    ratio = _seconds_of(record) / _seconds_of(fastest)
-    compared = f"{1 / ratio:.3g} times faster" if ratio < 1 else f"{ratio:.3g} times slower"
     assert fastest.timing is not None
+    ratio = _seconds_of(record) / _seconds_of(fastest)
+    compared = f"{1 / ratio:.3g} times faster than" if ratio < 1 else f"{ratio:.3g} times slower than"
+    if _do_overlap(record.timing, fastest.timing):
+        compared = "no clear difference from"
     return (
-        f"{words}; {compared} than the fastest exact attention there, {on_one_line(fastest.spec.attention)} "
+        f"{words}; {compared} the fastest exact attention there, {on_one_line(fastest.spec.attention)} "
         f"with {seconds_words(_seconds_of(fastest))}{_disturbed(fastest.timing)}"
     )
+
+
+def _do_overlap(one: Timing, other: Timing) -> bool:
+    """Whether the intervals of two times overlap, so that no ratio of them is given; a single sample has none."""
+    rng = np.random.default_rng(0)
+    first, second = (
+        intervals.bootstrap_median(timing.device_seconds or timing.wall_seconds, rng) for timing in (one, other)
+    )
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return False
+    return first.low <= second.high and second.low <= first.high
 
 
 def tables(records: Iterable[Record], width: int = 80, named: Sequence[str] = ()) -> list[str]:

@@ -102,6 +102,18 @@ def test_a_part_of_a_table_has_no_row_of_an_attention_that_has_no_case_at_its_le
     assert all("everywhere" in part for part in (first, *others))
 
 
+def test_no_ratio_is_given_where_the_intervals_of_two_times_overlap():
+    def noisy(attention, *seconds, exact=False):
+        record = timed(attention, 512, seconds[0], exact=exact)
+        return record.model_copy(update={"timing": record.timing.model_copy(update={"wall_seconds": list(seconds)})})
+
+    exact = noisy("sdpa", 1.0, 1.2, 1.1, exact=True)
+    (near,) = terminal.result_sentences([exact, noisy("mine", 1.1, 1.3, 1.2)], ["mine"])
+    assert "; no clear difference from the fastest exact attention there, sdpa with 1.10 s" in near
+    (far,) = terminal.result_sentences([exact, noisy("mine", 5.0, 5.1, 5.2)], ["mine"])
+    assert "; 4.64 times slower than the fastest exact attention there, sdpa" in far
+
+
 def test_a_models_time_says_that_its_error_inside_the_model_was_not_measured():
     model = timed("mine", 512, 0.01).model_copy(update={"spec": ModelSpec(attention="mine", seq_len=512)})
     assert terminal.error_beside(model, [], comes_later=True) == "error inside the model not measured"
