@@ -132,8 +132,11 @@ def _result_sentence(record: Record, timed: Sequence[Record], errors: SettingErr
         return f"{words}; it is the fastest exact attention there"
     assert fastest.timing is not None
     ratio = _seconds_of(record) / _seconds_of(fastest)
+    do_overlap = _do_overlap(record.timing, fastest.timing)
+    if do_overlap is None:
+        return f"{words}; no comparison, because a time was taken only once"
     compared = f"{1 / ratio:.3g} times faster than" if ratio < 1 else f"{ratio:.3g} times slower than"
-    if _do_overlap(record.timing, fastest.timing):
+    if do_overlap:
         compared = "no clear difference from"
     return (
         f"{words}; {compared} the fastest exact attention there, {on_one_line(fastest.spec.attention)} "
@@ -141,15 +144,12 @@ def _result_sentence(record: Record, timed: Sequence[Record], errors: SettingErr
     )
 
 
-def _do_overlap(one: Timing, other: Timing) -> bool:
-    """Whether the intervals of two times overlap, so that no ratio of them is given; a single sample has none."""
+def _do_overlap(one: Timing, other: Timing) -> bool | None:
+    """Whether the intervals of two times overlap; None where one of them was taken only once."""
     rng = np.random.default_rng(0)
-    first, second = (
-        intervals.bootstrap_median(timing.device_seconds or timing.wall_seconds, rng) for timing in (one, other)
+    return intervals.overlap(
+        *(intervals.bootstrap_median(timing.device_seconds or timing.wall_seconds, rng) for timing in (one, other))
     )
-    if first.low is None or first.high is None or second.low is None or second.high is None:
-        return False
-    return first.low <= second.high and second.low <= first.high
 
 
 def tables(records: Iterable[Record], width: int = 80, named: Sequence[str] = ()) -> list[str]:

@@ -15,6 +15,7 @@ interval between them, from ``between_processes``. No interval describes the dif
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +127,25 @@ def between_processes(values: Sequence[float], rng: np.random.Generator) -> Esti
     if len(values) < 2:
         raise ValueError(f"values must be of at least two processes, got {len(values)}; one has bootstrap_median")
     return replace(_student_of_logs(np.asarray(values, dtype=np.float64), rng), processes=len(values))
+
+
+class Interval(Protocol):
+    """What has the two ends of an interval; both are None where there is none."""
+
+    @property
+    def low(self) -> float | None:
+        """The lower end."""
+
+    @property
+    def high(self) -> float | None:
+        """The upper end."""
+
+
+def overlap(one: Interval, other: Interval) -> bool | None:
+    """Whether two intervals overlap, so that no order of their values is claimed; None where one of them is missing."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return None
+    return one.high >= other.low and other.high >= one.low
 
 
 def ratio(numerator: Estimate, denominator: Estimate) -> Estimate:

@@ -112,6 +112,8 @@ def test_no_ratio_is_given_where_the_intervals_of_two_times_overlap():
     assert "; no clear difference from the fastest exact attention there, sdpa with 1.10 s" in near
     (far,) = terminal.result_sentences([exact, noisy("mine", 5.0, 5.1, 5.2)], ["mine"])
     assert "; 4.64 times slower than the fastest exact attention there, sdpa" in far
+    (once,) = terminal.result_sentences([exact, noisy("mine", 5.0)], ["mine"])
+    assert once.endswith("; no comparison, because a time was taken only once")
 
 
 def test_a_models_time_says_that_its_error_inside_the_model_was_not_measured():

@@ -13,7 +13,7 @@ from harness.core.spec import ModelSpec
 from harness.report.model.amounts import Amount, Sentence, compose
 from harness.report.model.page_data import Order, Tie
 from harness.report.model.records_table import ReportRow
-from harness.statistics.intervals import Estimate, ratio
+from harness.statistics.intervals import Estimate, overlap, ratio
 
 REFERENCES = ("sdpa", "softmax")
 """The attentions that times are compared with: the first of them that was timed, else the fastest exact one."""
@@ -124,9 +124,10 @@ def is_clear(time: Estimate | Amount, other: Estimate | Amount, tie: Tie | None)
 
 def tie_reason(time: Estimate | Amount, other: Estimate | Amount, tie: Tie | None) -> Sentence | None:
     """Why two times are tied, as the end of a sentence; None where they are clearly different."""
-    if time.low is None or time.high is None or other.low is None or other.high is None:
+    do_overlap = overlap(time, other)
+    if do_overlap is None:
         return Sentence("a time has no interval")
-    if time.high >= other.low and other.high >= time.low:
+    if do_overlap:
         return Sentence("their intervals overlap")
     quotient = time.value / other.value
     if tie is None or max(quotient, 1 / quotient) > tie.factor.value:
